@@ -1,0 +1,42 @@
+"""The command line: `python -m winepipelines run`."""
+
+import argparse
+import logging
+import sys
+
+import kopf
+
+from winepipelines.handlers import register
+from winepipelines.settings import Settings, SettingsError
+
+
+def main() -> int:
+    """Run a command; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m winepipelines", description=sys.modules["winepipelines"].__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="watch WinePipeline resources and act, until interrupted")
+    run.add_argument("--verbose", action="store_true", help="log every request")
+    options = parser.parse_args()
+    try:
+        settings = Settings.from_environment()
+    except SettingsError as error:
+        print(f"winepipelines: {error}", file=sys.stderr)
+        return 2
+    return _run(settings, verbose=options.verbose)
+
+
+def _run(settings: Settings, *, verbose: bool) -> int:
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+    )
+    for noisy in ("kopf.objects", "kopf.activities", "urllib3", "kubernetes", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    probe = f"http://0.0.0.0:{settings.probe_port}/healthz" if settings.probe_port else None
+    kopf.run(registry=register(settings), clusterwide=True, standalone=True, liveness_endpoint=probe)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Acting: each action of a decision, carried out. Thin, and idempotent. Called by `reconciler`."""
+
+from winepipelines.lifecycle.actions import (
+    Action,
+    AddFinalizer,
+    ApplyChildren,
+    ApplyDeployment,
+    CreateRun,
+    DeleteDeployment,
+    DeleteRun,
+    ReleaseDeployment,
+    RemoveFinalizer,
+    RetryRun,
+    TerminateRun,
+)
+from winepipelines.platform.kubeflow import Kubeflow
+from winepipelines.platform.kubernetes import WINEPIPELINES, Body, Kubernetes
+from winepipelines.platform.namespace import Namespace
+from winepipelines.platform.seldon import Seldon
+from winepipelines.resource.pipeline import FINALIZER, WinePipeline
+
+
+class Actor:
+    """Has the platform do things."""
+
+    def __init__(self, kubernetes: Kubernetes, namespace: Namespace, kubeflow: Kubeflow, seldon: Seldon) -> None:
+        """Use these adapters."""
+        self._kubernetes = kubernetes
+        self._namespace = namespace
+        self._kubeflow = kubeflow
+        self._seldon = seldon
+
+    async def perform(self, action: Action, pipeline: WinePipeline) -> Body | None:
+        """Carry an action out; return the resource's new body where it changed.
+
+        Raises PlatformError where that failed, kubernetes.Conflict where the resource is no longer the one decided on.
+        """
+        match action:
+            case AddFinalizer():
+                return await self._set_finalizers(pipeline, (*pipeline.finalizers, FINALIZER))
+            case RemoveFinalizer():
+                return await self._set_finalizers(pipeline, tuple(item for item in pipeline.finalizers if item != FINALIZER))
+            case ApplyChildren():
+                await self._namespace.apply(pipeline)
+            case CreateRun(name, revision):
+                await self._kubeflow.create(pipeline, name, revision)
+            case RetryRun(run_id):
+                await self._kubeflow.retry(run_id)
+            case TerminateRun(run_id):
+                await self._kubeflow.terminate(run_id)
+            case DeleteRun(run_id):
+                await self._kubeflow.delete(run_id)
+            case ApplyDeployment(model):
+                await self._seldon.apply(pipeline, model.revision, model.uri)
+            case DeleteDeployment():
+                await self._seldon.delete(pipeline)
+            case ReleaseDeployment():
+                released = await self._seldon.release(pipeline)
+                if released is not None:
+                    await self._namespace.hand_over(pipeline, released)
+        return None
+
+    async def _set_finalizers(self, pipeline: WinePipeline, finalizers: tuple[str, ...]) -> Body:
+        patch = {"metadata": {"finalizers": list(finalizers), "resourceVersion": pipeline.resource_version}}
+        return await self._kubernetes.merge(WINEPIPELINES, pipeline.namespace, pipeline.name, patch)

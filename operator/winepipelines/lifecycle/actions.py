@@ -1,0 +1,82 @@
+"""What a decision may have done. `act` carries each out; all are idempotent, so that a crash between two changes nothing."""
+
+from dataclasses import dataclass
+
+from winepipelines.lifecycle.questions import ModelRef
+
+
+@dataclass(frozen=True)
+class AddFinalizer:
+    """Have the API server wait for us at deletion."""
+
+
+@dataclass(frozen=True)
+class RemoveFinalizer:
+    """Let the resource go. `left_behind` is told in an Event."""
+
+    left_behind: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ApplyChildren:
+    """Apply the PodDefaults and the Seldon secret."""
+
+
+@dataclass(frozen=True)
+class CreateRun:
+    """Submit the run of a revision, unless one of this name is there."""
+
+    name: str
+    revision: int
+
+
+@dataclass(frozen=True)
+class RetryRun:
+    """Let an ended run try again what did not succeed."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class TerminateRun:
+    """Ask for a run's end."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class DeleteRun:
+    """Remove a run that does not end, or one too many."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class ApplyDeployment:
+    """Have this model served."""
+
+    model: ModelRef
+
+
+@dataclass(frozen=True)
+class DeleteDeployment:
+    """Have nothing served any more."""
+
+
+@dataclass(frozen=True)
+class ReleaseDeployment:
+    """Give up the ownership of what serves, so that it outlives the resource."""
+
+
+Action = (
+    AddFinalizer
+    | RemoveFinalizer
+    | ApplyChildren
+    | CreateRun
+    | RetryRun
+    | TerminateRun
+    | DeleteRun
+    | ApplyDeployment
+    | DeleteDeployment
+    | ReleaseDeployment
+)

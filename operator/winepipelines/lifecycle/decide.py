@@ -1,0 +1,183 @@
+"""The decision: from what is asked and what is seen to what is done next. Pure; called by `reconciler`.
+
+The stages are run in order, and the first that does not pass says what is wrong and what is done. A stage that lacks an answer
+asks for it, so that nothing is looked up which the present stage does not need.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from winepipelines.lifecycle import reasons
+from winepipelines.lifecycle.actions import Action, CreateRun
+from winepipelines.lifecycle.conditions import summarize
+from winepipelines.lifecycle.deploy import deploy, keep_serving
+from winepipelines.lifecycle.finalize import finalize
+from winepipelines.lifecycle.look import Answers, Held, Look, Outcome, Passed, Record, UnansweredError
+from winepipelines.lifecycle.prepare import prepare
+from winepipelines.lifecycle.questions import Question
+from winepipelines.lifecycle.serve import serve
+from winepipelines.lifecycle.train import train
+from winepipelines.lifecycle.verify import served_answers, verify
+from winepipelines.resource.errors import NotSent, PlatformError, Refused
+from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.resource.policy import Policy
+from winepipelines.resource.status import ConditionType, Stage, Status
+
+StageFunction = Callable[[Look], Outcome]
+
+STAGES: tuple[tuple[Stage, ConditionType, StageFunction], ...] = (
+    (Stage.PREPARING, ConditionType.PREPARED, prepare),  # the namespace has what is needed
+    (Stage.TRAINING, ConditionType.TRAINED, train),  # this spec has a model
+    (Stage.DEPLOYING, ConditionType.DEPLOYED, deploy),  # which is rolled out
+    (Stage.VERIFYING, ConditionType.ANSWERING, verify),  # which answers
+    (Stage.SERVING, ConditionType.READY, serve),  # which is what the status says
+)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is next. With `question` set nothing else is decided yet.
+
+    `status` is to be written before `actions` are carried out; `wake_at` is when to look again if nothing happens. `follow`
+    names the run whose moves wake the resource.
+    """
+
+    status: Status
+    question: Question[object] | None = None
+    actions: tuple[Action, ...] = ()
+    wake_at: datetime | None = None
+    follow: str = ""
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What all stages said together."""
+
+    status: Status
+    stage: Stage
+    passed: Mapping[ConditionType, Passed | Held]
+    last: Passed | Held
+
+
+def decide(
+    pipeline: WinePipeline,
+    answers: Answers,
+    failures: Mapping[Action, PlatformError],
+    now: datetime,
+    policy: Policy | None = None,
+) -> Decision:
+    """Decide what is next for a resource.
+
+    `answers` holds what has been asked so far, `failures` the actions of this look that failed.
+    """
+    look = Look(pipeline, pipeline.status, answers, now, policy or Policy())
+    try:
+        if pipeline.deleted_at is not None:
+            return _leave(look, failures)
+        said = _run_stages(look)
+        watched = _watch_served(replace(look, status=said.status), said.stage)
+    except UnansweredError as error:
+        return Decision(status=pipeline.status, question=error.question)
+
+    last = said.last
+    status = said.status
+    if isinstance(last, Held):
+        status = last.status or status
+        last, status = _after_failures(last, status, failures, look.policy)
+    conditions = {**said.passed, **watched}
+    current = next(kind for stage, kind, _ in STAGES if stage is said.stage)
+    if current is not ConditionType.READY:
+        conditions[last.condition or current if isinstance(last, Held) else current] = last
+    stage = (last.stage if isinstance(last, Held) else None) or said.stage
+    status = summarize(status.with_(stage=stage), conditions, last, pipeline.generation, now)
+    return Decision(
+        status=status,
+        actions=last.actions if isinstance(last, Held) else (),
+        wake_at=_wake_at(last, look, served=status.served is not None),
+        follow=_follow(status),
+    )
+
+
+def _run_stages(look: Look) -> _Said:
+    """Run the stages; each thing that becomes known starts them anew."""
+    while True:
+        passed: dict[ConditionType, Passed | Held] = {}
+        result: Outcome | None = None
+        for stage, kind, function in STAGES:
+            result = _run_stage(look, stage, function)
+            if not isinstance(result, Passed):
+                break
+            passed[kind] = result
+        if isinstance(result, Record):
+            look = replace(look, status=result.status)
+            continue
+        assert result is not None
+        return _Said(look.status, stage, passed, result)
+
+
+def _run_stage(look: Look, stage: Stage, function: StageFunction) -> Outcome:
+    try:
+        if stage is Stage.TRAINING and (held := keep_serving(look)) is not None:
+            return replace(held, condition=ConditionType.DEPLOYED)
+        return function(look)
+    except PlatformError as error:
+        stalled = isinstance(error, Refused)
+        return Held(error.reason, error.message, stalled=stalled, wake_in=look.policy.retry_interval)
+
+
+def _watch_served(look: Look, stage: Stage) -> dict[ConditionType, Passed | Held]:
+    """Say of the earlier model whether it still answers."""
+    if stage in (Stage.PREPARING, Stage.SERVING):
+        return {}
+    said = served_answers(look)
+    return {} if said is None else {ConditionType.ANSWERING: said}
+
+
+def _leave(look: Look, failures: Mapping[Action, PlatformError]) -> Decision:
+    held = finalize(look)
+    if held is None:
+        return Decision(status=look.status)
+    held, status = _after_failures(held, look.status, failures, look.policy)
+    ready = Held(reasons.DELETING, held.message, waiting=True)
+    return Decision(
+        status=summarize(status, {}, ready, look.pipeline.generation, look.now),
+        actions=held.actions,
+        wake_at=look.now + held.wake_in if held.wake_in else None,
+    )
+
+
+def _after_failures(held: Held, status: Status, failures: Mapping[Action, PlatformError], policy: Policy) -> tuple[Held, Status]:
+    """Say of what was tried and failed that it failed, rather than try it again at once."""
+    failed = [(action, failures[action]) for action in held.actions if action in failures]
+    if not failed:
+        return held, status
+    action, error = failed[0]
+    if isinstance(action, CreateRun) and isinstance(error, NotSent | Refused) and status.run is not None:
+        status = status.with_(run=status.run.with_(submitted_at=None))  # certainly not carried out
+    held = replace(
+        held,
+        reason=error.reason,
+        message=error.message,
+        actions=(),
+        stalled=isinstance(error, Refused),
+        wake_in=policy.retry_interval,
+    )
+    return held, status
+
+
+def _wake_at(last: Passed | Held, look: Look, *, served: bool) -> datetime | None:
+    waits = [last.wake_in] if isinstance(last, Held) and last.wake_in is not None else []
+    if served or isinstance(last, Passed):
+        waits.append(look.policy.check_interval)
+    return look.now + min(waits) if waits else None
+
+
+def _follow(status: Status) -> str:
+    """Name the run to follow: that of a revision without a model and without an end."""
+    run = status.run
+    if run is None or not run.id or status.candidate is not None:
+        return ""
+    if any(entry.revision == status.revision for entry in status.history):
+        return ""
+    return run.name

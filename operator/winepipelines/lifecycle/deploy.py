@@ -1,0 +1,94 @@
+"""Third stage: the serving platform has rolled the model out. Called by `decide`.
+
+`keep_serving` looks after the model that served while a later revision is not there yet.
+"""
+
+from winepipelines.lifecycle import reasons
+from winepipelines.lifecycle.actions import ApplyDeployment
+from winepipelines.lifecycle.history import ended
+from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record
+from winepipelines.lifecycle.questions import Deployment, ModelRef
+from winepipelines.lifecycle.train import current_candidate
+from winepipelines.resource.observed import DeploymentView, Presence
+from winepipelines.resource.status import Candidate, ServedModel, Stage
+from winepipelines.resource.status import Outcome as Ending
+
+
+def deploy(look: Look) -> Outcome:
+    """See to the deployment of this revision's model."""
+    candidate = current_candidate(look)
+    assert candidate is not None, "train comes first"
+    if candidate.rejected:
+        return Held(candidate.rejected, candidate.rejected_message, stage=Stage.FAILED, stalled=True)
+    view = look.at(Deployment(reference(candidate)))
+    if (held := deployment_can_be_made(look, view)) is not None:
+        return held
+    if view.presence is not Presence.CURRENT:
+        since = candidate.with_(deploying_since=look.now, verifying_since=None)
+        return Held(
+            reasons.ROLLING_OUT,
+            f"deploying revision {candidate.revision}",
+            actions=(ApplyDeployment(reference(candidate)),),
+            status=look.status.with_(candidate=since),
+            wake_in=look.policy.retry_interval,
+        )
+    if not view.rolled_out:
+        return _wait(look, candidate, view)
+    return Passed(reasons.ROLLED_OUT, f"revision {candidate.revision} is rolled out")
+
+
+def keep_serving(look: Look) -> Held | None:
+    """Have the earlier model serve as long as the present revision has none that may."""
+    served = look.status.served
+    candidate = current_candidate(look)
+    if served is None or (candidate is not None and not candidate.rejected):
+        return None
+    view = look.at(Deployment(reference(served)))
+    if view.presence not in (Presence.ABSENT, Presence.DIFFERS):
+        return None
+    message = f"having revision {served.revision} serve again"
+    return Held(reasons.ROLLING_OUT, message, actions=(ApplyDeployment(reference(served)),))
+
+
+def reference(model: Candidate | ServedModel) -> ModelRef:
+    """Name a model for the serving platform."""
+    return ModelRef(revision=model.revision, uri=model.uri, mlflow_run=model.mlflow_run)
+
+
+def deployment_can_be_made(look: Look, view: DeploymentView) -> Held | None:
+    """There is a serving platform, and nobody else's deployment in the way."""
+    if view.presence is Presence.KIND_MISSING:
+        message = "this cluster has no SeldonDeployment kind; the platform's administrator installs Seldon Core 1"
+        return Held(reasons.SERVING_PLATFORM_MISSING, message, stalled=True, wake_in=look.policy.retry_interval)
+    if view.presence is Presence.FOREIGN:
+        namespace, name = look.pipeline.namespace, look.pipeline.name
+        message = (
+            f"the SeldonDeployment {name} was not made by this operator for this resource and is left alone; delete it "
+            f"(kubectl -n {namespace} delete sdep {name}) or give the WinePipeline another name"
+        )
+        return Held(reasons.FOREIGN_OBJECT, message, stalled=True, wake_in=look.policy.retry_interval)
+    return None
+
+
+def reject(look: Look, candidate: Candidate, reason: str, message: str) -> Record | Held:
+    """Give a model up. Where another one served, that one serves again; where none did, it stays to be looked at."""
+    served = look.status.served
+    if served is None or served.revision == candidate.revision:
+        return Held(reason, message, stalled=True, wake_in=look.policy.retry_interval)
+    rejected = candidate.with_(rejected=reason, rejected_message=f"{message}; revision {served.revision} serves on")
+    status = look.status.with_(candidate=rejected)
+    return Record(ended(status, look.spec, Ending.REJECTED, reason, look.now))
+
+
+def _wait(look: Look, candidate: Candidate, view: DeploymentView) -> Record | Held:
+    since = candidate.deploying_since or look.now
+    if candidate.deploying_since is None:
+        return Record(look.status.with_(candidate=candidate.with_(deploying_since=since)))
+    what = view.message or "the serving platform is rolling it out"
+    deadline = since + look.policy.progress_deadline
+    if look.now >= deadline:
+        minutes = look.policy.progress_deadline.total_seconds() / 60
+        message = f"revision {candidate.revision} was not rolled out within {minutes:g} minutes: {what}"
+        return reject(look, candidate, view.reason or reasons.PROGRESS_DEADLINE_EXCEEDED, message)
+    wake_in = min(look.policy.retry_interval, deadline - look.now)
+    return Held(view.reason or reasons.ROLLING_OUT, what, wake_in=wake_in)

@@ -1,0 +1,68 @@
+"""The way out: a deleted resource ends its run and, unless retained, its deployment. Called by `decide`.
+
+Owner references would do for the deployment; runs are outside Kubernetes. Nothing here waits for ever: what an unreachable
+platform keeps is named in an Event.
+"""
+
+from winepipelines.lifecycle import reasons
+from winepipelines.lifecycle.actions import DeleteDeployment, ReleaseDeployment, RemoveFinalizer, TerminateRun
+from winepipelines.lifecycle.history import entry_of
+from winepipelines.lifecycle.look import Held, Look
+from winepipelines.lifecycle.questions import Deployment, Runs
+from winepipelines.resource.errors import PlatformError
+from winepipelines.resource.observed import Presence, RunState
+from winepipelines.resource.pipeline import FINALIZER
+from winepipelines.resource.spec import DeletionPolicy
+
+
+def finalize(look: Look) -> Held | None:
+    """Clean up, then let the resource go. None where it has gone already, as far as this operator is concerned."""
+    if FINALIZER not in look.pipeline.finalizers:
+        return None
+    assert look.pipeline.deleted_at is not None, "only deleted resources are finalized"
+    late = look.now >= look.pipeline.deleted_at + look.policy.delete_bound
+    left_behind: list[str] = []
+    for step, what in ((run_has_ended, "its run"), (deployment_is_gone, "its SeldonDeployment")):
+        try:
+            held = step(look)
+        except PlatformError as error:
+            held = Held(error.reason, error.message, wake_in=look.policy.retry_interval)
+        if held is not None and not late:
+            return held
+        if held is not None:
+            left_behind.append(f"{what} ({held.message})")
+    return Held(reasons.DELETING, "everything is cleaned up", actions=(RemoveFinalizer(tuple(left_behind)),), waiting=False)
+
+
+def run_has_ended(look: Look) -> Held | None:
+    """Kubeflow Pipelines has been told to end the run."""
+    run, status = look.status.run, look.status
+    if run is None or status.candidate is not None or entry_of(status, status.revision) is not None:
+        return None
+    views = look.at(Runs(run.name))
+    running = [view for view in views if view.live and view.state is not RunState.CANCELING]
+    if running:
+        actions = tuple(TerminateRun(view.id) for view in running)
+        return Held(reasons.DELETING, "ending the run", actions=actions, wake_in=look.policy.retry_interval)
+    if not views and not run.id and run.submitted_at is not None:
+        settled = run.submitted_at + look.policy.submit_grace
+        if look.now < settled:  # a submission that was not answered may yet be carried out
+            return Held(reasons.DELETING, "waiting for the submitted run to show", wake_in=settled - look.now)
+    return None
+
+
+def deployment_is_gone(look: Look) -> Held | None:
+    """Nothing is served any more, or what is served is nobody's."""
+    view = look.at(Deployment(None))
+    if view.presence in (Presence.ABSENT, Presence.KIND_MISSING, Presence.FOREIGN):
+        return None
+    if look.spec.deletion_policy is DeletionPolicy.DELETE:
+        return Held(
+            reasons.DELETING,
+            "deleting the SeldonDeployment",
+            actions=(DeleteDeployment(),),
+            wake_in=look.policy.retry_interval,
+        )
+    if view.owned:
+        return Held(reasons.DELETING, "releasing the SeldonDeployment", actions=(ReleaseDeployment(),))
+    return None

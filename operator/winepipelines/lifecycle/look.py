@@ -1,0 +1,100 @@
+"""What a stage looks at, and what it can say. Called by every stage."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeVar, cast
+
+from winepipelines.lifecycle.actions import Action
+from winepipelines.lifecycle.questions import Question
+from winepipelines.resource.errors import PlatformError
+from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.resource.policy import Policy
+from winepipelines.resource.spec import Spec
+from winepipelines.resource.status import ConditionType, Stage, Status
+
+A = TypeVar("A")
+Answers = Mapping[Question[object], object]
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A stage has nothing to do: its condition is True."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """Something became known: decide again with this status."""
+
+    status: Status
+
+
+@dataclass(frozen=True)
+class Held:
+    """The first thing that is not as it should be: why, and what is done about it.
+
+    `wake_in` is when to look again if nothing happens; None leaves it to events. `stalled` says that only a person can help.
+    """
+
+    reason: str
+    message: str
+    actions: tuple[Action, ...] = ()
+    status: Status | None = None
+    wake_in: timedelta | None = None
+    stage: Stage | None = None
+    condition: ConditionType | None = None
+    stalled: bool = False
+    waiting: bool = True
+
+
+Outcome = Passed | Record | Held
+
+
+class UnansweredError(Exception):
+    """A stage needs an answer that is not there yet."""
+
+    def __init__(self, question: Question[object]) -> None:
+        super().__init__(repr(question))
+        self.question = question
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the world."""
+
+    pipeline: WinePipeline
+    status: Status
+    answers: Answers
+    now: datetime
+    policy: Policy = field(default_factory=Policy)
+
+    @property
+    def spec(self) -> Spec:
+        """What is asked for."""
+        return self.pipeline.spec
+
+    def at(self, question: Question[A]) -> A:
+        """Look something up.
+
+        Raises UnansweredError where it has not been asked yet, PlatformError where it was asked in vain.
+        """
+        if question not in self.answers:
+            raise UnansweredError(question)
+        answer = self.answers[question]
+        if isinstance(answer, PlatformError):
+            raise answer
+        return cast("A", answer)
+
+
+Check = Callable[[Look], Record | Held | None]
+
+
+def first(checks: tuple[Check, ...], look: Look) -> Record | Held | None:
+    """Run a chain of checks and return what the first one says that does not hold."""
+    for check in checks:
+        if (said := check(look)) is not None:
+            return said
+    return None

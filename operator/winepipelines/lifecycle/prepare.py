@@ -1,0 +1,96 @@
+"""First stage: the namespace has what the run and the server need. Called by `decide`."""
+
+from winepipelines.lifecycle import reasons
+from winepipelines.lifecycle.actions import AddFinalizer, ApplyChildren
+from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, first
+from winepipelines.lifecycle.questions import Children
+from winepipelines.resource.observed import Child, Presence, SecretState
+from winepipelines.resource.pipeline import FINALIZER
+
+ESSENTIAL = "Secret"
+
+
+def prepare(look: Look) -> Outcome:
+    """See to the Secrets and PodDefaults."""
+    return first(CHECKS, look) or _passed(look)
+
+
+def finalizer_is_set(look: Look) -> Held | None:
+    """Nothing is made before its removal is certain."""
+    if FINALIZER in look.pipeline.finalizers:
+        return None
+    return Held(reasons.APPLYING, "taking the resource into care", actions=(AddFinalizer(),))
+
+
+def source_secret_is_complete(look: Look) -> Held | None:
+    """The administrator's Secret with the serving platform's rclone settings."""
+    return _secret_is_complete(look, look.at(Children()).source, reasons.SOURCE_SECRET_MISSING, reasons.SOURCE_SECRET_INCOMPLETE)
+
+
+def artifact_secret_is_complete(look: Look) -> Held | None:
+    """The profile's Secret with the object store's keys."""
+    return _secret_is_complete(
+        look, look.at(Children()).artifacts, reasons.ARTIFACT_SECRET_MISSING, reasons.ARTIFACT_SECRET_INCOMPLETE
+    )
+
+
+def secret_is_ours(look: Look) -> Held | None:
+    """Objects that others made are reported, not changed."""
+    for child in look.at(Children()).children:
+        if child.kind == ESSENTIAL and child.presence is Presence.FOREIGN:
+            return Held(
+                reasons.FOREIGN_OBJECT,
+                f"the Secret {child.name} was not made by this operator and is left alone; delete or rename it: "
+                f"kubectl -n {look.pipeline.namespace} delete secret {child.name}",
+                stalled=True,
+                wake_in=look.policy.retry_interval,
+            )
+    return None
+
+
+def children_are_current(look: Look) -> Held | None:
+    """Apply what is absent or differs."""
+    stale = [child for child in look.at(Children()).children if child.presence in (Presence.ABSENT, Presence.DIFFERS)]
+    if not stale:
+        return None
+    return Held(reasons.APPLYING, f"applying {_names(stale)}", actions=(ApplyChildren(),))
+
+
+CHECKS = (
+    finalizer_is_set,  # nothing without a way out
+    source_secret_is_complete,  # what the copy is made from
+    artifact_secret_is_complete,  # what the steps read and write with
+    secret_is_ours,  # what others made stays
+    children_are_current,  # the rest is made
+)
+
+
+def _secret_is_complete(look: Look, secret: SecretState, missing: str, incomplete: str) -> Held | None:
+    where = f"the Secret {secret.name} in namespace {secret.namespace}"
+    if not secret.exists:
+        message = f"{where} does not exist; the platform's administrator makes it"
+        return Held(missing, message, stalled=True, wake_in=look.policy.retry_interval)
+    if secret.missing_keys:
+        message = f"{where} has no value for {', '.join(secret.missing_keys)}; the platform's administrator mends it"
+        return Held(incomplete, message, stalled=True, wake_in=look.policy.retry_interval)
+    return None
+
+
+def _passed(look: Look) -> Passed:
+    children = look.at(Children()).children
+    unknown = [child for child in children if child.presence is Presence.KIND_MISSING]
+    foreign = [child for child in children if child.presence is Presence.FOREIGN]
+    if unknown:
+        return Passed(
+            reasons.PODDEFAULTS_LEFT_OUT,
+            f"{_names(unknown)} left out: this cluster has no PodDefault kind (runs do not need them)",
+        )
+    if foreign:
+        return Passed(
+            reasons.FOREIGN_OBJECT, f"{_names(foreign)} left as found: not made by this operator; runs do not need them"
+        )
+    return Passed(reasons.PREPARED, f"{_names(children)} are in place")
+
+
+def _names(children: tuple[Child, ...] | list[Child]) -> str:
+    return ", ".join(f"{child.kind} {child.name}" for child in children)

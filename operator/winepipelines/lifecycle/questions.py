@@ -1,0 +1,71 @@
+"""What a decision may ask of the world. `observe` answers each with the value that its type names.
+
+A question is a value: the answers to date are a mapping from question to answer.
+"""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from winepipelines.resource.observed import (
+    ChildrenView,
+    DeploymentView,
+    PredictionCheck,
+    RunView,
+    StoredModel,
+    TrainingRecords,
+)
+
+A = TypeVar("A", covariant=True)
+
+
+class Question(Generic[A]):
+    """Something that can be asked; `A` is the answer's type."""
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model, as the serving platform needs to know it. `uri` is the address that rclone copies."""
+
+    revision: int
+    uri: str
+    mlflow_run: str
+
+
+@dataclass(frozen=True)
+class Children(Question[ChildrenView]):
+    """Are the Secrets and PodDefaults in the namespace?"""
+
+
+@dataclass(frozen=True)
+class Runs(Question[tuple[RunView, ...]]):
+    """Which runs have this name? Oldest first; more than one where a submission was carried out twice."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Records(Question[TrainingRecords]):
+    """What did the steps of this revision record in MLflow?"""
+
+    revision: int
+
+
+@dataclass(frozen=True)
+class Stored(Question[StoredModel]):
+    """Can whoever serves it copy the model at this address (as MLflow gives it)?"""
+
+    uri: str
+
+
+@dataclass(frozen=True)
+class Deployment(Question[DeploymentView]):
+    """What serves, compared with this model? Without a model: is anything there?"""
+
+    model: ModelRef | None
+
+
+@dataclass(frozen=True)
+class Answer(Question[PredictionCheck]):
+    """Does the endpoint answer as this model should?"""
+
+    model: ModelRef

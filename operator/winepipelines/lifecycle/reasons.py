@@ -1,0 +1,46 @@
+"""Reasons of conditions: one word that programs compare and documents explain (`docs/reasons.md`).
+
+Reasons of failed steps come from the steps themselves (`pipeline/winesteps/failures.py`), reasons of unreachable systems from
+the adapters in `platform`.
+"""
+
+# prepare
+PREPARED = "Prepared"
+PODDEFAULTS_LEFT_OUT = "PodDefaultsLeftOut"
+SOURCE_SECRET_MISSING = "SourceSecretMissing"
+SOURCE_SECRET_INCOMPLETE = "SourceSecretIncomplete"
+ARTIFACT_SECRET_MISSING = "ArtifactSecretMissing"
+ARTIFACT_SECRET_INCOMPLETE = "ArtifactSecretIncomplete"
+FOREIGN_OBJECT = "ForeignObject"
+APPLYING = "Applying"
+
+# train
+SUBMITTING = "RunSubmitting"
+PENDING = "RunPending"
+RUNNING = "RunRunning"
+ENDING = "RunEnding"
+RUN_FAILED = "RunFailed"
+RUN_TERMINATED = "RunTerminated"
+RUN_TIMED_OUT = "RunTimedOut"
+RUN_DELETED = "RunDeleted"
+SUPERSEDED = "Superseded"
+DUPLICATE_RUN = "DuplicateRun"
+MODEL_PENDING = "ModelPending"
+MODEL_NOT_LOGGED = "ModelNotLogged"
+MODEL_LOGGED = "ModelLogged"
+
+# deploy
+SERVING_PLATFORM_MISSING = "ServingPlatformMissing"
+ROLLING_OUT = "RollingOut"
+ROLLED_OUT = "RolledOut"
+PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+
+# verify and serve
+ANSWERS = "Answers"
+VERIFICATION_FAILED = "VerificationFailed"
+SERVING = "Serving"
+
+# any
+SUSPENDED = "Suspended"
+DELETING = "Deleting"
+SPEC_INVALID = "SpecInvalid"

@@ -1,0 +1,313 @@
+"""Second stage: this revision has one run, and the run has logged a model. Called by `decide`.
+
+One run a revision: the revision is written before the run is asked for, the run is looked for by its name before it is created,
+and it is written that it was asked for. What fails for a passing reason is tried again in the same run.
+"""
+
+from datetime import datetime, timedelta
+
+from winepipelines.lifecycle import reasons
+from winepipelines.lifecycle.actions import CreateRun, DeleteRun, RetryRun, TerminateRun
+from winepipelines.lifecycle.history import ended, entry_of
+from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record, first
+from winepipelines.lifecycle.questions import Records, Runs, Stored
+from winepipelines.resource.naming import run_name
+from winepipelines.resource.observed import RunState, RunView
+from winepipelines.resource.status import Candidate, ConditionType, Run, Stage, Status
+from winepipelines.resource.status import Outcome as Ending
+
+
+def train(look: Look) -> Outcome:
+    """See to the model of this spec."""
+    candidate = current_candidate(look)
+    if candidate is None:
+        return first(CHECKS, look) or _run_of(look)
+    version = f"version {candidate.version}, " if candidate.version else ""
+    r2 = f"r2 {candidate.metrics['r2']:.4f}" if "r2" in candidate.metrics else "no r2"
+    return Passed(reasons.MODEL_LOGGED, f"revision {candidate.revision} has a model ({version}{r2}) at {candidate.uri}")
+
+
+def current_candidate(look: Look) -> Candidate | None:
+    """Look up the model of this very spec, if there is one."""
+    candidate = look.status.candidate
+    is_current = look.status.inputs == look.spec.inputs and candidate and candidate.revision == look.status.revision
+    return candidate if is_current else None
+
+
+def superseded_run_has_ended(look: Look) -> Held | None:
+    """A run of an earlier spec is ended before the next one begins: at most one is live."""
+    run = look.status.run
+    if look.status.inputs == look.spec.inputs or run is None or _is_over(look.status):
+        return None
+    live = [view for view in look.at(Runs(run.name)) if view.live]
+    if live:
+        return _end(look, run, live, reasons.SUPERSEDED, "ending the run of the earlier spec")
+    return _submission_in_doubt(look, run)
+
+
+def revision_is_of_this_spec(look: Look) -> Record | Held | None:
+    """Another spec is another revision."""
+    status = look.status
+    if status.inputs == look.spec.inputs:
+        return None
+    if look.spec.suspend:
+        return _suspended("the spec has changed")
+    if status.revision and entry_of(status, status.revision) is None:
+        status = ended(status, look.spec, Ending.SUPERSEDED, reasons.SUPERSEDED, look.now)
+    revision = status.revision + 1
+    run = Run(name=run_name(look.pipeline, revision))
+    return Record(status.with_(revision=revision, inputs=look.spec.inputs, run=run, candidate=None))
+
+
+def revision_has_not_failed(look: Look) -> Held | None:
+    """What failed for good stays failed until the spec changes."""
+    entry = entry_of(look.status, look.status.revision)
+    if entry is None:
+        return None
+    trained = look.status.condition(ConditionType.TRAINED)
+    return _failed(entry.reason, trained.message if trained else f"revision {entry.revision} failed")
+
+
+def run_is_submitted(look: Look) -> Record | Held | None:
+    """There is a run of this revision's name in Kubeflow Pipelines."""
+    run = _run(look)
+    if look.at(Runs(run.name)):
+        return None
+    if run.id:
+        reason = run.end_reason or reasons.RUN_DELETED
+        message = f"run {run.id} is no longer in Kubeflow Pipelines"
+        return _attempt_failed(look, reason, message, look.now) or Record(
+            look.status.with_(run=Run(name=run.name, attempt=run.attempt + 1))
+        )
+    if (doubt := _submission_in_doubt(look, run)) is not None:
+        return doubt
+    if look.spec.suspend:
+        return _suspended("the run has not begun")
+    return Held(
+        reasons.SUBMITTING,
+        "submitting the run to Kubeflow Pipelines",
+        actions=(CreateRun(run.name, look.status.revision),),
+        status=look.status.with_(run=run.with_(submitted_at=look.now)),
+        wake_in=look.policy.retry_interval,
+    )
+
+
+def run_is_single(look: Look) -> Held | None:
+    """A submission that was carried out twice leaves one run too many."""
+    kept = _view(look)
+    extra = [view for view in look.at(Runs(kept.name)) if view.id != kept.id and view.live]
+    if not extra:
+        return None
+    message = f"Kubeflow Pipelines has {len(extra)} more of run {kept.id}: removing them"
+    return Held(reasons.DUPLICATE_RUN, message, actions=tuple(DeleteRun(view.id) for view in extra))
+
+
+def run_is_recorded(look: Look) -> Record | None:
+    """The status says which run it is and how it stands."""
+    run, view = _run(look), _view(look)
+    changes: dict[str, object] = {"id": view.id, "url": view.url, "state": view.state.value}
+    if run.started_at is None:
+        changes["started_at"] = run.submitted_at or view.created_at
+    if run.submitted_at is None:
+        changes["submitted_at"] = view.created_at
+    if view.state is RunState.CANCELING and run.end_requested_at is None:
+        changes["end_reason"] = reasons.RUN_TERMINATED  # by someone else; KFP says FAILED in the end
+    recorded = run.with_(**changes)
+    return None if recorded == run else Record(look.status.with_(run=recorded))
+
+
+def run_is_in_time(look: Look) -> Held | None:
+    """A live run is waited for, and ended at the timeout: one whose Workflow vanished is live for ever."""
+    run, view = _run(look), _view(look)
+    if not view.live:
+        return None
+    started = run.started_at or look.now
+    deadline = started + look.spec.training.timeout_duration
+    if run.end_requested_at is not None or look.now >= deadline:
+        message = f"the run took longer than spec.training.timeout ({look.spec.training.timeout}): ending it"
+        return _end(look, run, [view], reasons.RUN_TIMED_OUT, message)
+    reason, message = {
+        RunState.PENDING: (reasons.PENDING, "the run waits for its first step"),
+        RunState.PAUSED: (reasons.PENDING, "the run is paused in Kubeflow Pipelines"),
+        RunState.CANCELING: (reasons.ENDING, "someone has asked Kubeflow Pipelines to end the run"),
+    }.get(view.state, (reasons.RUNNING, "the run is under way"))
+    attempt = f", attempt {run.attempt} of {look.spec.training.attempts}" if run.attempt > 1 else ""
+    return Held(reason, f"{message}{attempt}: {view.url or view.id}", wake_in=deadline - look.now)
+
+
+def run_succeeded(look: Look) -> Held | None:
+    """A run that failed is tried again where that may help."""
+    run, view = _run(look), _view(look)
+    if view.state is RunState.SUCCEEDED:
+        return None
+    finished = view.finished_at or look.now
+    if _retry_is_due(run, view):  # asked for, and not yet carried out
+        return Held(reasons.SUBMITTING, _retrying(look, run), actions=(RetryRun(view.id),))
+    reason, message, permanent = _why(look, run, view)
+    if (held := _attempt_failed(look, reason, message, finished, permanent=permanent)) is not None:
+        return held
+    next_run = run.with_(attempt=run.attempt + 1, started_at=look.now, finished_at=finished, end_requested_at=None, end_reason="")
+    return Held(
+        reasons.SUBMITTING,
+        _retrying(look, next_run),
+        actions=(RetryRun(view.id),),
+        status=look.status.with_(run=next_run),
+        wake_in=look.policy.retry_interval,
+    )
+
+
+def model_is_logged(look: Look) -> Held | None:
+    """MLflow knows the model that the run trained."""
+    if look.at(Records(look.status.revision)).model is not None:
+        return None
+    finished = _view(look).finished_at or look.now
+    if look.now < finished + look.policy.records_grace:
+        message = "the run has succeeded; waiting for its model in MLflow"
+        return Held(reasons.MODEL_PENDING, message, wake_in=look.policy.retry_interval)
+    return _finish(
+        look,
+        reasons.MODEL_NOT_LOGGED,
+        f"the run succeeded, but MLflow has no finished run in experiment {look.spec.training.experiment!r} with this "
+        "resource's uid and revision in its tags; is the tracking server that steps write to the one that the operator asks?",
+    )
+
+
+def model_is_stored(look: Look) -> Held | None:
+    """The serving platform will be able to copy it."""
+    model = look.at(Records(look.status.revision)).model
+    assert model is not None, "model_is_logged comes first"
+    stored = look.at(Stored(model.uri))
+    if stored.readable:
+        return None
+    return Held(stored.reason, stored.message, stalled=True, wake_in=look.policy.retry_interval)
+
+
+CHECKS = (
+    superseded_run_has_ended,  # the run of an earlier spec is ended
+    revision_is_of_this_spec,  # a changed spec begins a revision
+    revision_has_not_failed,  # what failed for good is not tried again
+    run_is_submitted,  # the revision has a run
+    run_is_single,  # and only one
+    run_is_recorded,  # which the status names
+    run_is_in_time,  # which is waited for, but not for ever
+    run_succeeded,  # tried again where that may help
+    model_is_logged,  # MLflow has the model
+    model_is_stored,  # and the store has its files
+)
+
+
+def _run_of(look: Look) -> Record:
+    model = look.at(Records(look.status.revision)).model
+    assert model is not None, "model_is_logged has passed"
+    candidate = Candidate(
+        revision=look.status.revision,
+        uri=look.at(Stored(model.uri)).uri,
+        mlflow_run=model.mlflow_run,
+        version=model.version,
+        metrics=model.metrics,
+    )
+    run = _run(look).with_(finished_at=_view(look).finished_at)
+    return Record(look.status.with_(candidate=candidate, run=run))
+
+
+def _run(look: Look) -> Run:
+    return look.status.run or Run(name=run_name(look.pipeline, look.status.revision))
+
+
+def _view(look: Look) -> RunView:
+    """Choose the run that counts: the one that the status names, else the oldest."""
+    run = _run(look)
+    views = look.at(Runs(run.name))
+    return next((view for view in views if view.id == run.id), views[0])
+
+
+def _is_over(status: Status) -> bool:
+    """Whether the present revision's run is known to have come to its end."""
+    return status.candidate is not None or entry_of(status, status.revision) is not None
+
+
+def _submission_in_doubt(look: Look, run: Run) -> Held | None:
+    """A submission that was not answered may yet be carried out: wait before believing that there is no run."""
+    if run.id or run.submitted_at is None:
+        return None
+    settled = run.submitted_at + look.policy.submit_grace
+    if look.now >= settled:
+        return None
+    message = "the run was submitted, and Kubeflow Pipelines does not show it yet"
+    return Held(reasons.SUBMITTING, message, wake_in=settled - look.now)
+
+
+def _end(look: Look, run: Run, live: list[RunView], reason: str, message: str) -> Held:
+    """Ask for the end of runs; remove them where that has no effect."""
+    asked = run.end_requested_at
+    if asked is None:
+        asked, run = look.now, run.with_(end_requested_at=look.now, end_reason=reason)
+    if look.now >= asked + look.policy.terminate_grace:
+        actions: tuple[TerminateRun | DeleteRun, ...] = tuple(DeleteRun(view.id) for view in live)
+    else:
+        actions = tuple(TerminateRun(view.id) for view in live if view.state is not RunState.CANCELING)
+    return Held(
+        reasons.ENDING,
+        message,
+        actions=actions,
+        status=look.status.with_(run=run),
+        wake_in=look.policy.retry_interval,
+    )
+
+
+def _retry_is_due(run: Run, view: RunView) -> bool:
+    return run.attempt > 1 and run.finished_at is not None and view.finished_at == run.finished_at
+
+
+def _retrying(look: Look, run: Run) -> str:
+    return f"starting attempt {run.attempt} of {look.spec.training.attempts}"
+
+
+def _why(look: Look, run: Run, view: RunView) -> tuple[str, str, bool]:
+    """Say why a run failed: reason, message, and whether only a change helps."""
+    if run.end_reason == reasons.RUN_TIMED_OUT:
+        timeout = look.spec.training.timeout
+        message = f"the run took longer than spec.training.timeout ({timeout}); raise it, or see {view.url}"
+        return run.end_reason, message, False
+    if run.end_reason == reasons.RUN_TERMINATED or view.state is RunState.CANCELED:
+        message = f"someone ended run {view.id} in Kubeflow Pipelines; a change of spec.data or spec.training starts a new one"
+        return reasons.RUN_TERMINATED, message, True
+    failure = look.at(Records(look.status.revision)).failure
+    if failure is not None and (run.started_at is None or failure.at >= run.started_at - CLOCK_SKEW):
+        return failure.reason, f"step {failure.step}: {failure.message}", failure.permanent
+    step = f"step {view.failed_step} failed" if view.failed_step else "the run failed before any step did"
+    return reasons.RUN_FAILED, f"{step} and left no reason in MLflow; its log is at {view.url}", False
+
+
+def _attempt_failed(look: Look, reason: str, message: str, finished: datetime, *, permanent: bool = False) -> Held | None:
+    """Judge a failed attempt; None where the next one may start now."""
+    run, attempts = _run(look), look.spec.training.attempts
+    if permanent or run.attempt >= attempts:
+        tried = f" (attempt {run.attempt} of {attempts})" if not permanent and attempts > 1 else ""
+        return _finish(look, reason, f"{message}{tried}")
+    if look.spec.suspend:
+        return _suspended("an attempt has failed")
+    due = finished + look.policy.attempt_backoff * 2 ** (run.attempt - 1)
+    if look.now < due:
+        again = f"attempt {run.attempt} of {attempts} failed, the next one starts at {due:%H:%M:%S} UTC"
+        return Held(reason, f"{message} ({again})", wake_in=due - look.now)
+    return None
+
+
+def _finish(look: Look, reason: str, message: str) -> Held:
+    """End the revision: only another spec helps."""
+    failed = _failed(reason, message)
+    status = ended(look.status, look.spec, Ending.FAILED, reason, look.now)
+    return Held(failed.reason, failed.message, status=status, stage=failed.stage, stalled=True)
+
+
+def _failed(reason: str, message: str) -> Held:
+    return Held(reason, message, stage=Stage.FAILED, stalled=True)
+
+
+def _suspended(what: str) -> Held:
+    message = f"{what}; spec.suspend is true, so no run is started"
+    return Held(reasons.SUSPENDED, message, stage=Stage.SUSPENDED, waiting=False)
+
+
+CLOCK_SKEW = timedelta(seconds=5)  # between the clocks of a step and of the operator

@@ -1,0 +1,67 @@
+"""Observing: the answer to each question of a decision. Called by `reconciler`."""
+
+from collections.abc import Awaitable
+
+from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Question, Records, Runs, Stored
+from winepipelines.platform.kubeflow import Kubeflow
+from winepipelines.platform.mlflow import Example, MLflow
+from winepipelines.platform.namespace import Namespace
+from winepipelines.platform.objectstore import ObjectStore
+from winepipelines.platform.seldon import Seldon
+from winepipelines.resource.observed import DeploymentView, PredictionCheck
+from winepipelines.resource.pipeline import WinePipeline
+
+EXAMPLES_KEPT = 2048
+
+
+class Observer:
+    """Asks the platform."""
+
+    def __init__(self, namespace: Namespace, kubeflow: Kubeflow, mlflow: MLflow, store: ObjectStore, seldon: Seldon) -> None:
+        """Use these adapters."""
+        self._namespace = namespace
+        self._kubeflow = kubeflow
+        self._mlflow = mlflow
+        self._store = store
+        self._seldon = seldon
+        self._examples: dict[str, Example] = {}
+
+    async def answer(self, question: Question[object], pipeline: WinePipeline) -> object:
+        """Answer a question about a resource.
+
+        Raises PlatformError where the system that knows does not say.
+        """
+        return await self._ask(question, pipeline)
+
+    def _ask(self, question: Question[object], pipeline: WinePipeline) -> Awaitable[object]:
+        match question:
+            case Children():
+                return self._namespace.view(pipeline)
+            case Runs(name):
+                return self._kubeflow.runs_named(pipeline.namespace, name)
+            case Records(revision):
+                return self._mlflow.records(pipeline.spec.training.experiment, pipeline.uid, revision)
+            case Stored(uri):
+                return self._stored(uri)
+            case Deployment(model):
+                return self._deployment(pipeline, model)
+            case Answer(model):
+                return self._prediction(pipeline, model)
+        raise TypeError(f"nobody answers {question!r}")
+
+    async def _stored(self, uri: str) -> object:
+        return await self._store.stored(uri, await self._namespace.rclone_settings())
+
+    async def _deployment(self, pipeline: WinePipeline, model: ModelRef | None) -> DeploymentView:
+        if model is None:
+            return await self._seldon.presence(pipeline)
+        return await self._seldon.view(pipeline, model.revision, model.uri)
+
+    async def _prediction(self, pipeline: WinePipeline, model: ModelRef) -> PredictionCheck:
+        example = self._examples.get(model.mlflow_run)
+        if example is None:
+            example = await self._mlflow.example(model.mlflow_run)
+            if len(self._examples) >= EXAMPLES_KEPT:
+                self._examples.clear()
+            self._examples[model.mlflow_run] = example
+        return await self._seldon.predict(pipeline, example)

@@ -1,0 +1,209 @@
+"""The Kubernetes API: the few verbs that the operator needs, on plain dictionaries.
+
+Called by the other adapters and by `reconciler`.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client, config, watch
+from kubernetes.aio.dynamic import DynamicClient
+from kubernetes.aio.dynamic.exceptions import ConflictError, DynamicApiError, NotFoundError
+
+from winepipelines.resource.errors import NotSent, Refused, Unavailable
+from winepipelines.resource.model import to_rfc3339
+from winepipelines.resource.naming import MANAGED_BY
+from winepipelines.resource.pipeline import API_VERSION, KIND, PLURAL, WinePipeline
+
+Body = dict[str, Any]
+SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+REQUEST_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object, as the API's paths name it."""
+
+    api_version: str
+    plural: str
+
+    def path(self, namespace: str, name: str = "") -> str:
+        """Build the path of an object, or of a namespace's list."""
+        root = "/api" if "/" not in self.api_version else "/apis"
+        return f"{root}/{self.api_version}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
+
+
+SECRETS = Kind("v1", "secrets")
+PODS = Kind("v1", "pods")
+EVENTS = Kind("events.k8s.io/v1", "events")
+DEPLOYMENTS = Kind("apps/v1", "deployments")
+PODDEFAULTS = Kind("kubeflow.org/v1alpha1", "poddefaults")
+WINEPIPELINES = Kind(API_VERSION, PLURAL)
+
+
+class KindMissing(Exception):
+    """The API server does not know the kind: its CRD is not installed."""
+
+
+class Conflict(Exception):
+    """The object has changed since it was read."""
+
+
+class Kubernetes:
+    """The API server, under the operator's own identity."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        """Speak through a configured client."""
+        self._api = api
+        self._dynamic = DynamicClient(api)
+
+    @classmethod
+    async def connect(cls) -> "Kubernetes":
+        """Use the pod's service account where there is one, else the kubeconfig."""
+        configuration = client.Configuration()
+        if os.path.exists(SERVICE_ACCOUNT_TOKEN):  # noqa: ASYNC240, PTH110 - once, at the start
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            await config.load_kube_config(client_configuration=configuration)
+        return cls(client.ApiClient(configuration))
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._api.close()
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Body | None:
+        """Read an object; None where it is not there.
+
+        Raises KindMissing where the API server does not know the kind.
+        """
+        try:
+            return await self._request("get", kind.path(namespace, name))
+        except NotFoundError as error:
+            if _is_unknown_path(error):
+                raise KindMissing(kind.plural) from None
+            return None
+
+    async def list(self, kind: Kind, namespace: str, label_selector: str) -> list[Body]:
+        """List a namespace's objects by label."""
+        answer = await self._request("get", kind.path(namespace), label_selector=label_selector)
+        return list(answer["items"])
+
+    async def apply(self, kind: Kind, body: Body, manager: str) -> Body:
+        """Apply an object server-side."""
+        metadata = body["metadata"]
+        return await self._request(
+            "patch",
+            kind.path(metadata["namespace"], metadata["name"]),
+            body=body,
+            content_type="application/apply-patch+yaml",
+            field_manager=manager,
+            force_conflicts=True,
+        )
+
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Body) -> Body:
+        """Merge-patch an object.
+
+        Raises Conflict where the patch names a resource version that is not the object's.
+        """
+        try:
+            return await self._request(
+                "patch", kind.path(namespace, name), body=patch, content_type="application/merge-patch+json"
+            )
+        except ConflictError:
+            raise Conflict(name) from None
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Delete an object, if it is still the one with this uid."""
+        try:
+            await self._request("delete", kind.path(namespace, name), body={"preconditions": {"uid": uid}})
+        except (NotFoundError, ConflictError):
+            return
+
+    async def replace_status(self, body: Body, status: Body) -> Body:
+        """Write a resource's status.
+
+        Raises Conflict where the resource is no longer the one that was read.
+        """
+        metadata = body["metadata"]
+        path = WINEPIPELINES.path(metadata["namespace"], metadata["name"]) + "/status"
+        try:
+            return await self._request("put", path, body={**body, "status": status})
+        except ConflictError:
+            raise Conflict(metadata["name"]) from None
+
+    async def tell(self, pipeline: WinePipeline, reason: str, message: str, *, warning: bool) -> None:
+        """Write an Event about a resource."""
+        now = datetime.now(UTC)
+        event = {
+            "apiVersion": EVENTS.api_version,
+            "kind": "Event",
+            "metadata": {"generateName": f"{pipeline.name}.", "namespace": pipeline.namespace},
+            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": MANAGED_BY,
+            "reportingInstance": MANAGED_BY,
+            "action": reason,
+            "reason": reason,
+            "note": message[:1024],
+            "type": "Warning" if warning else "Normal",
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "namespace": pipeline.namespace,
+                "name": pipeline.name,
+                "uid": pipeline.uid,
+            },
+            "deprecatedFirstTimestamp": to_rfc3339(now),
+            "deprecatedLastTimestamp": to_rfc3339(now),
+            "deprecatedCount": 1,
+        }
+        await self._request("post", EVENTS.path(pipeline.namespace), body=event)
+
+    async def watch_secret(self, namespace: str, name: str) -> AsyncGenerator[None]:
+        """Yield whenever a Secret is created, changed or deleted, and once at each (re)connection; for ever."""
+        core = client.CoreV1Api(self._api)
+        while True:
+            try:
+                async with watch.Watch() as watcher:
+                    async for _ in watcher.stream(
+                        core.list_namespaced_secret, namespace, field_selector=f"metadata.name={name}", timeout_seconds=300
+                    ):
+                        yield
+            except (client.ApiException, aiohttp.ClientError, TimeoutError):
+                await asyncio.sleep(5)  # the API server is away: nothing tells when it is back
+
+    async def _request(self, method: str, path: str, **parameters: Any) -> Body:
+        try:
+            response = await self._dynamic.request(method, path, serialize=False, _request_timeout=REQUEST_SECONDS, **parameters)
+            return dict(await response.json())
+        except (NotFoundError, ConflictError):
+            raise
+        except DynamicApiError as error:
+            message = f"the API server answered {error.status} to {method.upper()} {path}: {_message(error)}"
+            if error.status == 429 or error.status >= 500:
+                raise Unavailable("KubernetesUnavailable", message) from None
+            raise Refused("KubernetesRefused", message) from None
+        except aiohttp.ClientConnectorError:
+            raise NotSent("KubernetesUnavailable", "the API server cannot be reached") from None
+        except (aiohttp.ClientError, TimeoutError):
+            raise Unavailable("KubernetesUnavailable", "the API server did not answer") from None
+
+
+def _message(error: DynamicApiError) -> str:
+    try:
+        return str(json.loads(error.body or "")["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(error.reason)
+
+
+def _is_unknown_path(error: NotFoundError) -> bool:
+    """Tell a kind that is not served from an object that is not there: only the latter has details that name it."""
+    try:
+        return "name" not in (json.loads(error.body or "").get("details") or {})
+    except (ValueError, TypeError):
+        return True

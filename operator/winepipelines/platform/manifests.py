@@ -1,0 +1,47 @@
+"""Manifests from the Jinja2 templates in `templates/`. Called by the adapters that apply objects.
+
+Values go in through `tojson`, so that no value can become structure.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+Manifest = dict[str, Any]
+
+
+class Manifests:
+    """The templates of a folder."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Read templates from `<folder>/manifests`."""
+        self._environment = Environment(
+            loader=FileSystemLoader(Path(folder) / "manifests"),
+            undefined=StrictUndefined,
+            autoescape=False,  # noqa: S701 - YAML, not HTML: every value goes through tojson
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    def render(self, template: str, **values: object) -> list[Manifest]:
+        """Render a template to its documents."""
+        text = self._environment.get_template(template).render(values)
+        return [document for document in yaml.safe_load_all(text) if document]
+
+
+def covers(live: object, wanted: object) -> bool:
+    """Tell whether an object has everything that is wanted of it; what others have added does not count."""
+    if isinstance(wanted, dict):
+        return isinstance(live, dict) and all(key in live and covers(live[key], value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(live, list) and all(any(covers(item, want) for item in live) for want in wanted)
+    return live == wanted
+
+
+def digest(manifest: Manifest) -> str:
+    """Hash a manifest, to see later whether it was this one that was applied."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]

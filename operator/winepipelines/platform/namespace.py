@@ -1,0 +1,116 @@
+"""What a user's namespace needs: two PodDefaults for notebooks and the Secret that Seldon copies models with.
+
+Several resources of a namespace share them. Each applies them under a field manager of its own, so that every one is an owner,
+and the garbage collector takes them with the last. Called by `observe` and `act`.
+"""
+
+import base64
+from collections.abc import Iterable
+
+from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, Body, Kind, KindMissing, Kubernetes
+from winepipelines.platform.manifests import Manifest, Manifests, covers
+from winepipelines.resource.naming import (
+    ARTIFACT_SECRET,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    SELDON_SECRET,
+    field_manager,
+    owner_reference,
+)
+from winepipelines.resource.observed import Child, ChildrenView, Presence, SecretState
+from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.settings import Settings
+
+SOURCE_KEYS = (
+    "RCLONE_CONFIG_S3_TYPE",
+    "RCLONE_CONFIG_S3_ACCESS_KEY_ID",
+    "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY",
+    "RCLONE_CONFIG_S3_ENDPOINT",
+)
+ARTIFACT_KEYS = ("accesskey", "secretkey")
+KINDS: dict[str, Kind] = {"PodDefault": PODDEFAULTS, "Secret": SECRETS}
+
+
+class Namespace:
+    """The children in users' namespaces."""
+
+    def __init__(self, kubernetes: Kubernetes, manifests: Manifests, settings: Settings) -> None:
+        """Use these adapters."""
+        self._kubernetes = kubernetes
+        self._manifests = manifests
+        self._settings = settings
+
+    async def view(self, pipeline: WinePipeline) -> ChildrenView:
+        """See what is there, compared with what shall be."""
+        source = await self._source()
+        artifacts = await self._kubernetes.get(SECRETS, pipeline.namespace, ARTIFACT_SECRET)
+        children = []
+        for manifest in self._wanted(pipeline, source):
+            presence = await self._presence(manifest)
+            children.append(Child(manifest["kind"], manifest["metadata"]["name"], presence))
+        return ChildrenView(
+            source=_state(self._settings.platform_namespace, self._settings.source_secret, source, SOURCE_KEYS),
+            artifacts=_state(pipeline.namespace, ARTIFACT_SECRET, artifacts, ARTIFACT_KEYS),
+            children=tuple(children),
+        )
+
+    async def apply(self, pipeline: WinePipeline) -> None:
+        """Apply what is absent or differs; leave alone what others made."""
+        for manifest in self._wanted(pipeline, await self._source()):
+            if await self._presence(manifest) in (Presence.ABSENT, Presence.DIFFERS):
+                await self._kubernetes.apply(KINDS[manifest["kind"]], manifest, field_manager(pipeline))
+
+    async def hand_over(self, pipeline: WinePipeline, owner: Body) -> None:
+        """Have the Secret live as long as a deployment that outlives the resource."""
+        secret = await self._kubernetes.get(SECRETS, pipeline.namespace, SELDON_SECRET)
+        if secret is None or not _is_ours(secret):
+            return
+        metadata = owner["metadata"]
+        reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": metadata["name"], "uid": metadata["uid"]}
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": SELDON_SECRET, "namespace": pipeline.namespace, "ownerReferences": [reference]},
+        }
+        await self._kubernetes.apply(SECRETS, manifest, f"{MANAGED_BY}-{metadata['uid'][:8]}")
+
+    async def rclone_settings(self) -> dict[str, str]:
+        """Read the serving platform's own way to the object store, to look with it where models lie."""
+        source = await self._source() or {}
+        return {key: base64.b64decode(value).decode() for key, value in (source.get("data") or {}).items()}
+
+    async def _source(self) -> Body | None:
+        return await self._kubernetes.get(SECRETS, self._settings.platform_namespace, self._settings.source_secret)
+
+    def _wanted(self, pipeline: WinePipeline, source: Body | None) -> list[Manifest]:
+        values = {"namespace": pipeline.namespace, "owner": owner_reference(pipeline)}
+        poddefaults = self._manifests.render(
+            "poddefaults.yaml.j2",
+            mlflow_url=self._settings.mlflow_url_in_steps,
+            s3_endpoint_url=self._settings.s3_endpoint_url,
+            **values,
+        )
+        secret = self._manifests.render("secret.yaml.j2", data=(source or {}).get("data") or {}, **values)
+        return poddefaults + secret
+
+    async def _presence(self, manifest: Manifest) -> Presence:
+        metadata = manifest["metadata"]
+        try:
+            live = await self._kubernetes.get(KINDS[manifest["kind"]], metadata["namespace"], metadata["name"])
+        except KindMissing:
+            return Presence.KIND_MISSING
+        if live is None:
+            return Presence.ABSENT
+        if not _is_ours(live):
+            return Presence.FOREIGN
+        same_data = manifest.get("data") == live.get("data")  # a key that went away must go here too
+        return Presence.CURRENT if same_data and covers(live, manifest) else Presence.DIFFERS
+
+
+def _is_ours(live: Body) -> bool:
+    return (live["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY
+
+
+def _state(namespace: str, name: str, secret: Body | None, keys: Iterable[str]) -> SecretState:
+    data = (secret or {}).get("data") or {}
+    return SecretState(namespace, name, secret is not None, tuple(key for key in keys if not data.get(key)))

@@ -1,0 +1,269 @@
+"""The loop: observe, decide, write the status, act; again until nothing is left to do. Called by `handlers`.
+
+One reconcile a resource at a time, a bounded number in all. Whatever wakes a resource, all of it is looked at anew.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from winepipelines.act import Actor
+from winepipelines.lifecycle.actions import Action, RemoveFinalizer
+from winepipelines.lifecycle.conditions import summarize
+from winepipelines.lifecycle.decide import Decision, decide
+from winepipelines.lifecycle.events import events
+from winepipelines.lifecycle.look import Held
+from winepipelines.lifecycle.questions import Answer, Question
+from winepipelines.lifecycle.reasons import SPEC_INVALID
+from winepipelines.observe import Observer
+from winepipelines.platform.kubernetes import WINEPIPELINES, Body, Conflict, KindMissing, Kubernetes
+from winepipelines.resource.errors import PlatformError
+from winepipelines.resource.observed import PredictionCheck
+from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.resource.policy import Policy
+from winepipelines.resource.status import Stage, Status
+
+Key = tuple[str, str]  # namespace and name of a resource
+ROUNDS = 100  # questions and actions of one reconcile; far more than any way through the stages has
+BACKOFF_SECONDS = (1, 300)
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Entry:
+    """What the reconciler keeps of a resource."""
+
+    body: Body
+    written: str = ""  # the resource version of our own last write: its event tells nothing new
+    checked: dict[Question[object], object] = field(default_factory=dict)  # the last passed prediction check
+    timer: asyncio.TimerHandle | None = None
+    running: bool = False
+    again: bool = False
+    failures: int = 0
+
+
+class Reconciler:
+    """Keeps every resource on its way."""
+
+    def __init__(
+        self,
+        kubernetes: Kubernetes,
+        observer: Observer,
+        actor: Actor,
+        follow: Callable[[Key, str], None],
+        policy: Policy,
+        workers: int,
+    ) -> None:
+        """Use these adapters; `follow` is told which run to follow for a resource."""
+        self._kubernetes = kubernetes
+        self._observer = observer
+        self._actor = actor
+        self._follow = follow
+        self._policy = policy
+        self._entries: dict[Key, _Entry] = {}
+        self._slots = asyncio.Semaphore(workers)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started: dict[Key, float] = {}
+
+    def saw(self, body: Body) -> None:
+        """Take a resource's body from the watch, and look at it unless it is what was just written."""
+        metadata = body["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        entry = self._entries.get(key)
+        if entry is None:
+            self._entries[key] = _Entry(body)
+        elif entry.written == metadata["resourceVersion"] or _is_older(body, entry.body):
+            return
+        else:
+            entry.body = body
+        self.wake(key)
+
+    def gone(self, key: Key) -> None:
+        """Forget a resource that is no longer there."""
+        entry = self._entries.pop(key, None)
+        if entry is not None and entry.timer is not None:
+            entry.timer.cancel()
+        self._follow(key, "")
+
+    def wake(self, key: Key) -> None:
+        """Look at a resource now."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+        if entry.running:
+            entry.again = True
+            return
+        entry.running = True
+        task = asyncio.get_running_loop().create_task(self._work(key, entry))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def wake_all(self) -> None:
+        """Look at every resource now."""
+        for key in list(self._entries):
+            self.wake(key)
+
+    def longest_reconcile(self) -> float:
+        """Tell for how many seconds the oldest reconcile under way has been so: the measure of a hang."""
+        return time.monotonic() - min(self._started.values()) if self._started else 0.0
+
+    async def stop(self) -> None:
+        """End every reconcile; whatever is left undone is found again at the next start."""
+        for entry in self._entries.values():
+            if entry.timer is not None:
+                entry.timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _work(self, key: Key, entry: _Entry) -> None:
+        async with self._slots:
+            self._started[key] = time.monotonic()
+            try:
+                entry.again = False
+                wake_in = await self._reconcile(key, entry)
+                entry.failures = 0
+            except Conflict:
+                await self._refresh(key, entry)
+                wake_in = 0.0
+            except Exception:
+                # The one place where nothing may be let through: a defect must not stop the other resources.
+                logger.exception("reconciling %s/%s failed", *key)
+                wake_in = min(BACKOFF_SECONDS[0] * 2.0**entry.failures, BACKOFF_SECONDS[1])
+                entry.failures += 1
+            finally:
+                del self._started[key]
+                entry.running = False
+        if self._entries.get(key) is not entry:
+            return
+        if entry.again:
+            self.wake(key)
+        elif wake_in is not None and entry.timer is None:
+            jittered = wake_in * random.uniform(1.0, 1.1)  # noqa: S311 - so that resources do not move in step
+            entry.timer = asyncio.get_running_loop().call_later(jittered, self.wake, key)
+
+    async def _reconcile(self, key: Key, entry: _Entry) -> float | None:
+        """Look once and do what is to be done; return the seconds until the next look."""
+        try:
+            pipeline = WinePipeline.from_body(entry.body)
+        except ValidationError as error:
+            await self._refuse(entry, error)
+            return None
+        answers: dict[Question[object], object] = self._still_fresh(entry)
+        failures: dict[Action, PlatformError] = {}
+        for _ in range(ROUNDS):
+            decision = decide(pipeline, answers, failures, datetime.now(UTC), self._policy)
+            if decision.question is not None:
+                answers[decision.question] = await self._ask(decision.question, pipeline, entry)
+                continue
+            pipeline = await self._write(pipeline, entry, decision)
+            if not decision.actions:
+                break
+            for action in decision.actions:
+                try:
+                    body = await self._actor.perform(action, pipeline)
+                except PlatformError as error:
+                    logger.warning("%s/%s: %s: %s", *key, type(action).__name__, error)
+                    failures[action] = error
+                    break
+                if body is not None:
+                    self._keep(entry, body)
+                    pipeline = WinePipeline.from_body(body)
+                await self._tell_farewell(action, pipeline)
+            answers = self._still_fresh(entry)
+        else:
+            raise RuntimeError(f"no end after {ROUNDS} rounds")
+        self._follow(key, decision.follow)
+        if decision.wake_at is None:
+            return None
+        return max(0.0, (decision.wake_at - datetime.now(UTC)).total_seconds())
+
+    async def _ask(self, question: Question[object], pipeline: WinePipeline, entry: _Entry) -> object:
+        try:
+            answer = await self._observer.answer(question, pipeline)
+        except PlatformError as error:
+            return error
+        except KindMissing as error:
+            return PlatformError("KindMissing", f"the API server does not know {error}")
+        if isinstance(question, Answer):
+            passed = isinstance(answer, PredictionCheck) and answer.passed
+            entry.checked = {question: answer} if passed else {}
+        return answer
+
+    def _still_fresh(self, entry: _Entry) -> dict[Question[object], object]:
+        """Take over a prediction check that has passed not long ago: the endpoint is not asked at every look."""
+        now = datetime.now(UTC)
+        return {
+            question: check
+            for question, check in entry.checked.items()
+            if isinstance(check, PredictionCheck) and now - check.at < self._policy.check_interval
+        }
+
+    async def _write(self, pipeline: WinePipeline, entry: _Entry, decision: Decision) -> WinePipeline:
+        """Write the status, if it changed, on the version that was decided on."""
+        if decision.status == pipeline.status:
+            return pipeline
+        self._keep(entry, await self._kubernetes.replace_status(entry.body, decision.status.to_body()))
+        for event in events(pipeline.status, decision.status):
+            await self._tell(pipeline, event.reason, event.message, warning=event.warning)
+        logger.info("%s/%s: %s", pipeline.namespace, pipeline.name, _headline(decision.status))
+        return WinePipeline.from_body(entry.body)
+
+    async def _tell_farewell(self, action: Action, pipeline: WinePipeline) -> None:
+        if isinstance(action, RemoveFinalizer):
+            for what in action.left_behind:
+                await self._tell(pipeline, "LeftBehind", f"deleted without {what}", warning=True)
+
+    async def _tell(self, pipeline: WinePipeline, reason: str, message: str, *, warning: bool) -> None:
+        try:
+            await self._kubernetes.tell(pipeline, reason, message, warning=warning)
+        except PlatformError as error:  # an Event is a courtesy: its loss changes nothing
+            logger.warning("%s/%s: no Event: %s", pipeline.namespace, pipeline.name, error)
+
+    async def _refuse(self, entry: _Entry, error: ValidationError) -> None:
+        """Say of a resource that was stored under an older schema what is wrong with it."""
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = f"spec: {where}: {first['msg']}; this resource was stored under an older schema: apply a corrected one"
+        body = entry.body
+        status = Status.model_validate(body.get("status") or {})
+        held = Held(SPEC_INVALID, message, stalled=True)
+        now = datetime.now(UTC)
+        refused = summarize(status.with_(stage=Stage.FAILED), {}, held, body["metadata"].get("generation", 1), now)
+        if refused != status:
+            self._keep(entry, await self._kubernetes.replace_status(body, refused.to_body()))
+
+    async def _refresh(self, key: Key, entry: _Entry) -> None:
+        """Read a resource that has changed since it was last seen."""
+        try:
+            body = await self._kubernetes.get(WINEPIPELINES, *key)
+        except PlatformError:
+            return  # the watch will tell
+        if body is not None:
+            self._keep(entry, body)
+
+    def _keep(self, entry: _Entry, body: Body) -> None:
+        entry.body = body
+        entry.written = body["metadata"]["resourceVersion"]
+
+
+def _is_older(body: Body, known: Body) -> bool:
+    """Tell a late event. Resource versions of one kind are ordered numbers (KEP-5504)."""
+    versions: list[Any] = [item["metadata"]["resourceVersion"] for item in (body, known)]
+    same = body["metadata"]["uid"] == known["metadata"]["uid"]
+    return same and all(version.isdigit() for version in versions) and int(versions[0]) < int(versions[1])
+
+
+def _headline(status: Status) -> str:
+    ready = next((condition for condition in status.conditions if condition.type == "Ready"), None)
+    return f"{status.stage}: {ready.reason}: {ready.message}" if ready else str(status.stage)

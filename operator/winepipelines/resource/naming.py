@@ -1,0 +1,36 @@
+"""Names of everything that the operator makes, each a pure function of the resource.
+
+Constants are Seldon's and Kubeflow's: renaming a predictor or a graph would make a new Deployment.
+"""
+
+from winepipelines.resource.pipeline import API_VERSION, GROUP, KIND, WinePipeline
+
+PREDICTOR = "wine-super-model"
+GRAPH = "classifier"
+PODDEFAULT_MLFLOW = "mlflow-server-minio"
+PODDEFAULT_MINIO = "access-minio"
+SELDON_SECRET = "seldon-init-container-secret"
+ARTIFACT_SECRET = "mlpipeline-minio-artifact"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = "wine-operator"
+PIPELINE_LABEL = f"{GROUP}/pipeline"
+HASH_ANNOTATION = f"{GROUP}/applied"
+
+
+def run_name(pipeline: WinePipeline, revision: int) -> str:
+    """Name the run of a revision. The uid tells a resource from an earlier one of the same name."""
+    return f"{pipeline.name}-{pipeline.uid[:8]}-{revision}"
+
+
+def field_manager(pipeline: WinePipeline) -> str:
+    """Name the field manager under which this resource applies objects.
+
+    One for each resource: children that are shared then have every resource's owner reference side by side, and go when
+    the last owner goes.
+    """
+    return f"{MANAGED_BY}-{pipeline.uid[:8]}"
+
+
+def owner_reference(pipeline: WinePipeline) -> dict[str, object]:
+    """Name the resource as an owner."""
+    return {"apiVersion": API_VERSION, "kind": KIND, "name": pipeline.name, "uid": pipeline.uid}

@@ -1,0 +1,144 @@
+"""What can be seen of the world: the answers that the platform gives, as plain values.
+
+`platform` makes them, `lifecycle` judges them; neither knows the other.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Presence(StrEnum):
+    """How an object that the operator wants compares with what is there."""
+
+    ABSENT = "absent"
+    CURRENT = "current"
+    DIFFERS = "differs"
+    FOREIGN = "foreign"  # there, but not made by this operator: it is not touched
+    KIND_MISSING = "kind missing"  # the API server does not know the kind
+
+
+@dataclass(frozen=True)
+class Child:
+    """An object of the user's namespace that the operator makes: PodDefault or Secret."""
+
+    kind: str
+    name: str
+    presence: Presence
+
+
+@dataclass(frozen=True)
+class SecretState:
+    """Whether a Secret is there and has the keys that are needed. Never its values."""
+
+    namespace: str
+    name: str
+    exists: bool
+    missing_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChildrenView:
+    """What `prepare` needs: the Secrets that the platform's administrators make, and the objects made from them."""
+
+    source: SecretState
+    artifacts: SecretState
+    children: tuple[Child, ...]
+
+
+class RunState(StrEnum):
+    """States of a run as Kubeflow Pipelines names them."""
+
+    UNSPECIFIED = "RUNTIME_STATE_UNSPECIFIED"
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    SKIPPED = "SKIPPED"
+    FAILED = "FAILED"
+    CANCELING = "CANCELING"
+    CANCELED = "CANCELED"
+    PAUSED = "PAUSED"
+
+
+ENDED_STATES = frozenset({RunState.SUCCEEDED, RunState.SKIPPED, RunState.FAILED, RunState.CANCELED})
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run of Kubeflow Pipelines. `failed_step` names the task that failed, where one did; the API has no reason."""
+
+    id: str
+    name: str
+    state: RunState
+    created_at: datetime
+    finished_at: datetime | None = None
+    url: str = ""
+    failed_step: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether it may still do something."""
+        return self.state not in ENDED_STATES
+
+
+@dataclass(frozen=True)
+class StepFailure:
+    """Why a step failed, in its own words."""
+
+    step: str
+    reason: str
+    message: str
+    permanent: bool
+    at: datetime
+
+
+@dataclass(frozen=True)
+class LoggedModel:
+    """A model that a training step logged. `uri` is as MLflow gives it."""
+
+    uri: str
+    mlflow_run: str
+    version: str
+    metrics: dict[str, float] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class TrainingRecords:
+    """What MLflow knows of a revision: its newest model and its newest failure."""
+
+    model: LoggedModel | None = None
+    failure: StepFailure | None = None
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """Whether a model can be copied by whoever serves it. `uri` is the address for rclone."""
+
+    uri: str
+    readable: bool
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class DeploymentView:
+    """What serves. `rolled_out` is about the model that was asked for, never about an earlier one."""
+
+    presence: Presence
+    rolled_out: bool = False
+    owned: bool = False
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class PredictionCheck:
+    """One prediction with the model's own example, compared with what the model itself said when it was trained."""
+
+    at: datetime
+    passed: bool
+    value: float | None = None
+    milliseconds: int = 0
+    reason: str = ""
+    message: str = ""
+    url: str = ""

@@ -1,0 +1,58 @@
+"""A `WinePipeline` as the API server holds it.
+
+Called by `reconciler`, which reads bodies, and by everything that decides on or acts for a resource.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Self
+
+from winepipelines.resource.spec import Spec
+from winepipelines.resource.status import Status
+
+GROUP = "winepipelines.io"
+VERSION = "v1alpha1"
+PLURAL = "winepipelines"
+KIND = "WinePipeline"
+API_VERSION = f"{GROUP}/{VERSION}"
+FINALIZER = f"{GROUP}/cleanup"
+
+
+@dataclass(frozen=True)
+class WinePipeline:
+    """The resource: its identity, what is asked, what is."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    spec: Spec
+    status: Status
+    finalizers: tuple[str, ...] = ()
+    deleted_at: datetime | None = None
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """Read a body of the API.
+
+        Raises pydantic.ValidationError where it does not fit the schema, as one stored under an older schema may not.
+        """
+        metadata = body["metadata"]
+        deleted = metadata.get("deletionTimestamp")
+        return cls(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            generation=metadata.get("generation", 1),
+            resource_version=metadata["resourceVersion"],
+            spec=Spec.model_validate(body["spec"]),
+            status=Status.model_validate(body.get("status") or {}),
+            finalizers=tuple(metadata.get("finalizers") or ()),
+            deleted_at=datetime.fromisoformat(deleted) if deleted else None,
+        )
+
+    def with_status(self, status: Status) -> Self:
+        """Copy it with another status."""
+        return replace(self, status=status)

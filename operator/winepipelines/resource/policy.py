@@ -1,0 +1,19 @@
+"""How patient the operator is. Made by `settings`, followed by `lifecycle`."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How patient the operator is. All durations; `settings` makes it from the environment."""
+
+    submit_grace: timedelta = timedelta(seconds=30)  # a submission without an answer may still be carried out
+    attempt_backoff: timedelta = timedelta(seconds=30)  # before the second attempt; twice that before the third, ...
+    terminate_grace: timedelta = timedelta(minutes=2)  # 17 s were measured from the request to the end
+    records_grace: timedelta = timedelta(minutes=1)  # a run that succeeded has logged its model
+    progress_deadline: timedelta = timedelta(minutes=15)  # image pull, model copy, start
+    verify_window: timedelta = timedelta(seconds=30)  # a new model's first wrong answer to its last chance
+    check_interval: timedelta = timedelta(minutes=5)  # between two predictions of a settled model
+    retry_interval: timedelta = timedelta(seconds=10)  # what is not as it should be is looked at again
+    delete_bound: timedelta = timedelta(minutes=2)  # a deletion waits no longer for an unreachable platform

@@ -1,0 +1,101 @@
+"""What a person asks for: the spec of a `WinePipeline`, typed.
+
+`crds/winepipelines.yaml` is the source of truth for ranges and defaults; `tests/unit/test_schema.py` holds the two together.
+"""
+
+import hashlib
+import json
+import re
+from datetime import timedelta
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from winepipelines.resource.model import Model
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of the SeldonDeployment when the resource is deleted."""
+
+    DELETE = "Delete"
+    RETAIN = "Retain"
+
+
+class Resources(Model):
+    """What a container asks for and may use: resource name to quantity."""
+
+    requests: dict[str, str | int] = Field(default_factory=dict)
+    limits: dict[str, str | int] = Field(default_factory=dict)
+
+
+class Data(Model):
+    """The table to learn from."""
+
+    url: str
+    sha256: str = ""
+    separator: str = ";"
+    target: str = "quality"
+
+
+class Parameters(Model):
+    """Parameters of scikit-learn's ElasticNet, under its own names."""
+
+    alpha: float = 0.5
+    l1_ratio: float = Field(default=0.5, alias="l1_ratio")
+
+
+class Training(Model):
+    """How the model is trained."""
+
+    algorithm: Literal["ElasticNet"] = "ElasticNet"
+    parameters: Parameters = Parameters()
+    test_fraction: float = 0.25
+    seed: int = 1337
+    experiment: str = "wine"
+    registered_model: str = "wine-elasticnet"
+    timeout: str = "30m"
+    attempts: int = 3
+    resources: Resources = Resources()
+
+    @property
+    def timeout_duration(self) -> timedelta:
+        """`timeout` as a duration."""
+        return parse_duration(self.timeout)
+
+
+class Serving(Model):
+    """How the model is served."""
+
+    replicas: int = 1
+    resources: Resources = Resources()
+
+
+class Spec(Model):
+    """The model that shall be served."""
+
+    data: Data
+    training: Training = Training()
+    serving: Serving = Serving()
+    suspend: bool = False
+    history_limit: int = 10
+    deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
+
+    @property
+    def inputs(self) -> str:
+        """Hash of all that makes another model: a change of it is a new revision, a change of anything else is not."""
+        training = self.training.model_dump(exclude={"timeout", "attempts", "resources"})
+        text = json.dumps([self.data.model_dump(), training], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration such as `1h30m`, `30m` or `90s`.
+
+    Raises ValueError where the text is of another form.
+    """
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    if not text or match is None:
+        raise ValueError(f"{text!r} is not a duration such as 90s, 30m or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds)

@@ -1,0 +1,146 @@
+"""What is: the status of a `WinePipeline`, typed. Written by the operator alone."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from winepipelines.resource.model import Model, Time
+
+
+class Stage(StrEnum):
+    """The first thing that is not yet as it should be."""
+
+    PREPARING = "Preparing"
+    TRAINING = "Training"
+    DEPLOYING = "Deploying"
+    VERIFYING = "Verifying"
+    SERVING = "Serving"
+    FAILED = "Failed"
+    SUSPENDED = "Suspended"
+
+
+class ConditionType(StrEnum):
+    """The conditions of a resource. `Reconciling` and `Stalled` are there only while they are true (kstatus)."""
+
+    READY = "Ready"
+    PREPARED = "Prepared"
+    TRAINED = "Trained"
+    DEPLOYED = "Deployed"
+    ANSWERING = "Answering"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+class Outcome(StrEnum):
+    """How a revision ended."""
+
+    SERVED = "Served"
+    FAILED = "Failed"
+    REJECTED = "Rejected"
+    SUPERSEDED = "Superseded"
+
+
+class Condition(Model):
+    """One statement about the resource, in the form that Kubernetes gives to conditions."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    observed_generation: int | None = None
+    last_transition_time: Time
+
+
+class Run(Model):
+    """The Kubeflow Pipelines run of the present revision. `id` is empty until it was seen there."""
+
+    name: str = ""
+    id: str = ""
+    url: str = ""
+    state: str = ""
+    attempt: int = 1
+    submitted_at: Time | None = None
+    started_at: Time | None = None
+    finished_at: Time | None = None
+    end_requested_at: Time | None = None
+    end_reason: str = ""
+
+
+class ServedModel(Model):
+    """A model that answers."""
+
+    revision: int
+    uri: str
+    mlflow_run: str = ""
+    version: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    since: Time | None = None
+
+
+class Candidate(Model):
+    """The model of the present revision."""
+
+    revision: int
+    uri: str
+    mlflow_run: str = ""
+    version: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    deploying_since: Time | None = None
+    verifying_since: Time | None = None
+    rejected: str = ""
+    rejected_message: str = ""
+
+
+class Endpoint(Model):
+    """Where predictions are asked."""
+
+    url: str
+    protocol: str
+
+
+class Prediction(Model):
+    """The prediction check that the condition Answering rests on."""
+
+    at: Time
+    revision: int
+    value: float | None = None
+    milliseconds: int = 0
+
+
+class HistoryEntry(Model):
+    """A revision that has ended."""
+
+    revision: int
+    trigger: str = ""
+    outcome: Outcome
+    reason: str = ""
+    run: str = ""
+    uri: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    started: Time | None = None
+    finished: Time | None = None
+
+
+class Status(Model):
+    """What is."""
+
+    observed_generation: int | None = None
+    stage: Stage | None = None
+    conditions: tuple[Condition, ...] = ()
+    revision: int = 0
+    inputs: str = ""
+    run: Run | None = None
+    candidate: Candidate | None = None
+    served: ServedModel | None = None
+    endpoint: Endpoint | None = None
+    prediction: Prediction | None = None
+    history: tuple[HistoryEntry, ...] = ()
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """Look a condition up."""
+        return next((condition for condition in self.conditions if condition.type == kind), None)
+
+    def to_body(self) -> dict[str, object]:
+        """Write it as the API has it: camelCase, empty fields left out."""
+        body = self.model_dump(by_alias=True, mode="json", exclude_none=True)
+        return {key: value for key, value in body.items() if value not in ("", [], {})}

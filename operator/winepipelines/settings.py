@@ -1,0 +1,90 @@
+"""What the administrator says: where the platform is, and how patient to be. Read once from `WINE_*` variables.
+
+A resource cannot change any of it: neither the operator nor the credentials that it holds can be pointed at another host.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+from winepipelines.resource.policy import Policy
+
+PREFIX = "WINE_"
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class SettingsError(Exception):
+    """A variable is missing or malformed; the message names it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Addresses are URLs without a trailing slash; `endpoint_template` has the fields `{namespace}` and `{name}`."""
+
+    kfp_url: str
+    mlflow_url: str
+    s3_endpoint_url: str
+    kfp_ui_url: str = ""
+    kfp_token_file: str = ""
+    kfp_ca_file: str = ""
+    kfp_service_account: str = ""
+    steps_mlflow_url: str = ""
+    artifacts_destination: str = ""
+    platform_namespace: str = "kubeflow"
+    source_secret: str = "mlflow-server-seldon-init-container-s3-credentials"
+    endpoint_template: str = "http://{name}-wine-super-model.{namespace}.svc.cluster.local:8000/api/v1.0/predictions"
+    steps_image: str = "winepipelines/steps:0.1.0"
+    server_image: str = "winepipelines/server:0.1.0"
+    templates: str = str(REPOSITORY / "templates")
+    max_data_bytes: int = 1 << 30
+    poll_seconds: float = 10.0
+    request_seconds: float = 20.0
+    workers: int = 10
+    probe_port: int = 0
+    policy: Policy = field(default_factory=Policy)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read the variables.
+
+        Raises SettingsError, which names what is missing or malformed.
+        """
+        values: dict[str, object] = {}
+        for setting in fields(cls):
+            text = environment.get(PREFIX + setting.name.upper())
+            if setting.name == "policy" or text is None:
+                continue
+            values[setting.name] = _number(setting.name, text, setting.type) if setting.type in (int, float) else text.rstrip("/")
+        missing = [PREFIX + name.upper() for name in ("kfp_url", "mlflow_url", "s3_endpoint_url") if not values.get(name)]
+        if missing:
+            raise SettingsError(
+                f"not set: {', '.join(missing)} (the addresses of Kubeflow Pipelines, MLflow and the object store)"
+            )
+        return cls(**values, policy=_policy(environment))  # type: ignore[arg-type] # the values have just been read by type
+
+    @property
+    def mlflow_url_in_steps(self) -> str:
+        """MLflow's address as the steps see it."""
+        return self.steps_mlflow_url or self.mlflow_url
+
+
+def _policy(environment: Mapping[str, str]) -> Policy:
+    values = {}
+    for setting in fields(Policy):
+        name = f"{PREFIX}{setting.name.upper()}_SECONDS"
+        if name in environment:
+            values[setting.name] = timedelta(seconds=_number(name, environment[name], float))
+    return Policy(**values)
+
+
+def _number(name: str, text: str, kind: object) -> float:
+    try:
+        value = int(text) if kind is int else float(text)
+    except ValueError:
+        raise SettingsError(f"{name}: {text!r} is not a number") from None
+    if value < 0:
+        raise SettingsError(f"{name}: {text} is negative")
+    return value

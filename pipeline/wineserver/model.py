@@ -1,0 +1,99 @@
+"""The MLflow model in a folder: its columns, its example and its predictions. Used by runtime.py and server.py."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import mlflow.sklearn
+import numpy as np
+import pandas as pd
+from mlflow.models import Model
+from numpy.typing import NDArray
+
+from wineserver.rows import Matrix, Schema
+
+# MLflow's column types as the Open Inference Protocol's datatypes; other types are no numbers.
+DATATYPES = {"double": "FP64", "float": "FP32", "integer": "INT32", "long": "INT64"}
+
+
+class ModelFolderError(Exception):
+    """A folder that cannot be served; the message is one line: what is wrong, and what to do."""
+
+
+@dataclass(frozen=True)
+class WineModel:
+    """A loaded model. `datatypes` has one entry a column."""
+
+    schema: Schema
+    datatypes: tuple[str, ...]
+    predict_frame: Callable[[pd.DataFrame], Any]
+
+    def predict(self, matrix: Matrix) -> NDArray[np.float64]:
+        """Predict float64 [rows] (or [rows, outputs]) from [rows, columns] in the schema's order."""
+        frame = pd.DataFrame(matrix, columns=list(self.schema.columns), copy=False)
+        values = np.asarray(self.predict_frame(frame), dtype=np.float64)
+        return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def load(folder: Path) -> WineModel:
+    """Load the model in `folder`. Raises ModelFolderError; never changes the folder."""
+    description = _describe(folder)
+    columns, datatypes = _columns(folder, description)
+    try:
+        # The scikit-learn flavor predicts without pyfunc's schema check, which rows.py has done with better messages.
+        flavor = mlflow.sklearn if "sklearn" in description.flavors else mlflow.pyfunc
+        predict = flavor.load_model(str(folder)).predict
+    except Exception as error:
+        raise ModelFolderError(
+            f"the model in {folder} cannot be loaded: {type(error).__name__}: {_line(error)}; "
+            "serve it with the packages that trained it (its requirements.txt), or train it again"
+        ) from error
+    return WineModel(Schema(columns, _example(folder, description, columns)), datatypes, predict)
+
+
+def _describe(folder: Path) -> Model:
+    if not (folder / "MLmodel").is_file():
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) if folder.is_dir() else ""
+        raise ModelFolderError(
+            f"there is no MLmodel file in {folder} ({f'it holds {found}' if found else 'it is empty'}): "
+            "check that the modelUri of the SeldonDeployment is the folder of an MLflow model, "
+            "since an address that holds nothing is copied without an error"
+        )
+    try:
+        return Model.load(str(folder))
+    except Exception as error:
+        raise ModelFolderError(f"the MLmodel file in {folder} cannot be read: {_line(error)}; train it again") from error
+
+
+def _columns(folder: Path, description: Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    inputs = description.signature.inputs if description.signature else None
+    if inputs is None or inputs.is_tensor_spec() or not inputs.has_input_names():
+        raise ModelFolderError(
+            f"the model in {folder} has no signature with named columns: save it with "
+            "signature=mlflow.models.infer_signature(<data frame>, <predictions>)"
+        )
+    types = [getattr(column.type, "name", "") for column in inputs.inputs]
+    for column, kind in zip(inputs.inputs, types, strict=True):
+        if kind not in DATATYPES:
+            raise ModelFolderError(
+                f"the column {column.name} of the model in {folder} is of type {column.type}: only numbers are served"
+            )
+    return tuple(inputs.input_names()), tuple(DATATYPES[kind] for kind in types)
+
+
+def _example(folder: Path, description: Model, columns: tuple[str, ...]) -> tuple[float, ...]:
+    """Return the first row of MLflow's input example in the model's order; () where there is none that fits."""
+    try:
+        path = folder / (description.saved_input_example_info or {})["artifact_path"]
+        example = json.loads(path.read_text("utf-8"))
+        row = dict(zip(example["columns"], example["data"][0], strict=True))
+        return tuple(float(row[column]) for column in columns)
+    except (OSError, ValueError, TypeError, LookupError):
+        return ()  # it only makes messages better
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

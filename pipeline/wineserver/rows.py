@@ -1,0 +1,131 @@
+"""Requests to numbers: every form a request may have becomes one float64 matrix [rows, columns], or says why not.
+
+Pure; used by the runtime (Open Inference Protocol) and the Seldon routes. A value that is not a finite number
+never reaches the model: an estimator would refuse it with a message about itself instead of about the request.
+"""
+
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+LARGEST = float(np.finfo(np.float32).max)  # forests compute in 32 bits
+NUMERIC = frozenset({"FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))})
+LONGEST_EXAMPLE = 400  # characters
+
+
+class InputError(ValueError):
+    """A request the model cannot answer; the message says what is wrong, where, and what is expected."""
+
+
+class Tensor(Protocol):
+    """What is used of MLServer's `RequestInput`; `data` is a pydantic root model around a list."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: Any
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The model's columns in the order it was trained on, and one example row (from MLflow's input example)."""
+
+    columns: tuple[str, ...]
+    example: tuple[float, ...] = ()
+
+    def refuse(self, problem: str) -> InputError:
+        """Return the error for `problem`, completed with what is expected."""
+        names = textwrap.shorten(", ".join(self.columns), 1000, placeholder=" …")
+        example = json.dumps(list(self.example))
+        shown = f"; for example {example}" if self.example and len(example) <= LONGEST_EXAMPLE else ""
+        return InputError(f"{problem}; expected rows of {len(self.columns)} numbers: {names}{shown}")
+
+    def from_rows(self, rows: object, names: object = None) -> Matrix:
+        """Read a list of rows; `names` (one a value, in any order) puts them in the model's order. Raises InputError."""
+        order = self._order(names)
+        if not isinstance(rows, list) or not rows:
+            raise self.refuse("there are no rows")
+        if set(map(type, rows)) != {list}:
+            raise self.refuse("the data is not a list of rows")
+        if set(map(len, rows)) != {len(self.columns)}:
+            number, row = next((i, r) for i, r in enumerate(rows, 1) if len(r) != len(self.columns))
+            raise self.refuse(f"row {number} has {len(row)} values")
+        labels = self.columns if order is None else tuple(names)  # type: ignore[arg-type]  # _order saw a list
+        matrix = self._numbers(rows, labels)
+        return matrix if order is None else matrix[:, order]
+
+    def from_tensor(self, shape: object, values: object, names: object = None) -> Matrix:
+        """Read a flat list of values of `shape` [rows, columns]. Raises InputError."""
+        if not (isinstance(shape, list) and len(shape) == 2 and all(type(size) is int and size > 0 for size in shape)):
+            raise self.refuse(f"the shape {textwrap.shorten(json.dumps(shape), 60)} is not [rows, columns]")
+        if not isinstance(values, list) or len(values) != shape[0] * shape[1]:
+            raise self.refuse(f"the shape {shape} needs {shape[0] * shape[1]} values")
+        width = shape[1]
+        return self.from_rows([values[i : i + width] for i in range(0, len(values), width)], names)
+
+    def from_inputs(self, inputs: Sequence[Tensor]) -> Matrix:
+        """Read the inputs of an Open Inference Protocol request: one matrix, or one tensor a column. Raises InputError."""
+        for tensor in inputs:
+            if tensor.datatype not in NUMERIC:
+                raise self.refuse(f"the input {_quoted(tensor.name)} has the datatype {_quoted(tensor.datatype)}")
+        if len(inputs) == 1 and (len(self.columns) > 1 or len(inputs[0].shape) == 2):
+            tensor = inputs[0]
+            return self.from_tensor(tensor.shape, _flat(tensor.data.root))
+        columns = [_flat(tensor.data.root) for tensor in inputs]
+        if not columns or not columns[0]:
+            raise self.refuse("there are no rows")
+        for tensor, values in zip(inputs, columns, strict=True):
+            if len(values) != len(columns[0]) or tensor.shape not in ([len(values)], [len(values), 1]):
+                raise self.refuse(f"the input {_quoted(tensor.name)} is not a column of {len(columns[0])} values")
+        rows = [list(row) for row in zip(*columns, strict=True)]
+        return self.from_rows(rows, [tensor.name for tensor in inputs])
+
+    def _order(self, names: object) -> list[int] | None:
+        """Where each of the model's columns stands in `names`; None where they are in order or not given."""
+        if names is None or names == [] or names == list(self.columns):
+            return None
+        if not isinstance(names, list) or set(map(type, names)) != {str}:
+            raise self.refuse("the names are not a list of texts")
+        unknown = [name for name in names if name not in self.columns]
+        missing = [name for name in self.columns if name not in names]
+        twice = sorted({name for name in names if names.count(name) > 1}) if len(names) <= 1000 else []
+        for word, found in (("unknown", unknown), ("missing", missing), ("repeated", twice)):
+            if found:
+                raise self.refuse(f"{word} columns: {textwrap.shorten(', '.join(found), 300, placeholder=' …')}")
+        return [names.index(name) for name in self.columns]
+
+    def _numbers(self, rows: list[list[Any]], labels: tuple[str, ...]) -> Matrix:
+        # numpy would quietly make numbers of True, of "1" and of None.
+        if not set(map(type, chain.from_iterable(rows))) <= {int, float}:
+            place = next((i, j) for i, row in enumerate(rows) for j, x in enumerate(row) if type(x) not in (int, float))
+        else:
+            try:
+                matrix = np.array(rows, dtype=np.float64)
+            except OverflowError:  # a whole number of hundreds of digits
+                raise self.refuse("a number is too large") from None
+            with np.errstate(invalid="ignore"):
+                fits = np.abs(matrix) <= LARGEST
+            if fits.all():
+                return matrix
+            place = tuple(np.argwhere(~fits)[0])
+        row, column = place
+        value = textwrap.shorten(json.dumps(rows[row][column], default=str), 60, placeholder="…")
+        raise self.refuse(f"row {row + 1}, column {_quoted(labels[column])}: {value} is not a finite number")
+
+
+def _flat(data: object) -> list[Any]:
+    """Tensor data may be flat or nested by row."""
+    if not isinstance(data, list):
+        return []
+    return list(chain.from_iterable(data)) if data and set(map(type, data)) == {list} else data
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(textwrap.shorten(text, 60, placeholder="…"), ensure_ascii=False)

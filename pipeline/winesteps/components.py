@@ -1,0 +1,157 @@
+"""The three steps as Kubeflow components. Compiled by `compile`, joined by `pipelines`.
+
+Kubeflow embeds the source of each function here in the compiled pipeline: the bodies only hand over to winesteps, which
+the image holds, so that a change of the code is a change of the image.
+"""
+
+from kfp import dsl
+
+IMAGE = "winepipelines/steps:0.1.0"
+"""Stands in the compiled files; the operator puts the platform's image in its place."""
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+def download(
+    data_url: str,
+    data_sha256: str,
+    max_bytes: int,
+    s3_endpoint_url: str,
+    mlflow_tracking_uri: str,
+    experiment: str,
+    owner: dict,
+    kfp_run: str,
+    data: dsl.Output[dsl.Dataset],
+) -> str:
+    """Fetches the data by http, https or s3, and checks that it can be a CSV file.
+
+    Args:
+        data_url: Address of the CSV file.
+        data_sha256: SHA-256 the file must have, in hexadecimal; empty: any.
+        max_bytes: Largest size of the file in bytes.
+        s3_endpoint_url: Address of the object store, for s3 addresses.
+        mlflow_tracking_uri: Address of MLflow, where a failure is reported.
+        experiment: MLflow experiment of the report.
+        owner: Resource that this run is for (namespace, name, uid, revision); empty when run by hand.
+        kfp_run: Id of this Kubeflow run.
+        data: The file as it came.
+
+    Returns:
+        SHA-256 of the file in hexadecimal.
+    """
+    from pathlib import Path
+
+    from winesteps.failures import redact_url, reporting
+    from winesteps.tracking import Record
+
+    with reporting("download", Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)):
+        from winesteps.download import download
+
+        downloaded = download(
+            data_url, Path(data.path), sha256=data_sha256, max_bytes=max_bytes, s3_endpoint_url=s3_endpoint_url
+        )
+    data.metadata.update(source=redact_url(data_url), bytes=downloaded.size, sha256=downloaded.sha256)
+    return downloaded.sha256
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+def preprocess(
+    data: dsl.Input[dsl.Dataset],
+    separator: str,
+    target: str,
+    s3_endpoint_url: str,
+    mlflow_tracking_uri: str,
+    experiment: str,
+    owner: dict,
+    kfp_run: str,
+    table: dsl.Output[dsl.Dataset],
+):
+    """Checks the CSV file, names its columns in lower_snake form and writes it as parquet.
+
+    Args:
+        data: The CSV file: UTF-8, a header line, numbers below it.
+        separator: The one character between two values.
+        target: Column to predict, as the header names it or in lower_snake form.
+        s3_endpoint_url: Address of the object store.
+        mlflow_tracking_uri: Address of MLflow, where a failure is reported.
+        experiment: MLflow experiment of the report.
+        owner: Resource that this run is for (namespace, name, uid, revision); empty when run by hand.
+        kfp_run: Id of this Kubeflow run.
+        table: The rows in parquet, float64 columns in the file's order.
+    """
+    from pathlib import Path
+
+    from winesteps.failures import reporting
+    from winesteps.tracking import Record
+
+    with reporting("preprocess", Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)):
+        from winesteps.preprocess import preprocess
+
+        done = preprocess(Path(data.path), Path(table.path), separator=separator, target=target)
+    table.metadata.update(rows=done.rows, target=done.target, features=done.features)
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+def train(
+    table: dsl.Input[dsl.Dataset],
+    target: str,
+    algorithm: str,
+    parameters: dict,
+    test_fraction: float,
+    seed: int,
+    registered_model: str,
+    data_url: str,
+    data_sha256: str,
+    s3_endpoint_url: str,
+    mlflow_tracking_uri: str,
+    experiment: str,
+    owner: dict,
+    kfp_run: str,
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+) -> str:
+    """Fits and measures a model, and logs and registers it in MLflow.
+
+    Args:
+        table: The rows in parquet.
+        target: Column to predict.
+        algorithm: The scikit-learn estimator.
+        parameters: The estimator's parameters.
+        test_fraction: Share of the rows that is held out to measure the model.
+        seed: Seed of the split.
+        registered_model: Name in MLflow's model registry.
+        data_url: Address the data came from; logged.
+        data_sha256: SHA-256 of the data; logged.
+        s3_endpoint_url: Address of the object store that MLflow keeps artifacts in.
+        mlflow_tracking_uri: Address of MLflow.
+        experiment: MLflow experiment.
+        owner: Resource that this run is for (namespace, name, uid, revision); empty when run by hand.
+        kfp_run: Id of this Kubeflow run.
+        metrics: r2, rmse and mae on the held-out rows.
+        report: Predicted against actual values of the held-out rows.
+
+    Returns:
+        Address of the model's folder in the artifact store.
+    """
+    from pathlib import Path
+
+    from winesteps.failures import redact_url, reporting
+    from winesteps.tracking import Record
+
+    record = Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)
+    with reporting("train", record) as attempt:
+        from winesteps.train import Task, train
+
+        task = Task(
+            target=target,
+            algorithm=algorithm,
+            parameters=parameters,
+            test_fraction=test_fraction,
+            seed=seed,
+            registered_model=registered_model,
+            source={"data_url": redact_url(data_url), "data_sha256": data_sha256},
+        )
+        trained = train(Path(table.path), task, record, attempt)
+    for name, value in trained.metrics.items():
+        metrics.log_metric(name, value)
+    Path(report.path).write_text(trained.html, encoding="utf-8")
+    return trained.model_uri

@@ -1,0 +1,132 @@
+"""The download step: the bytes at an address, checked, in a file.
+
+Called by the `download` component. The bytes come by http, https or s3 (see sources.py); here they are counted, hashed,
+looked at for what is plainly not a CSV file, and put in place only when all of them have come.
+"""
+
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from winesteps.failures import Reason, StepFailure, redact_url
+from winesteps.sources import Opened, open_source
+
+ATTEMPTS = 3
+"""How often a transfer is tried within one step; failures that last are the operator's to try again."""
+PROGRESS_BYTES = 16 * 1024 * 1024
+"""A line in the log each so many bytes."""
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip (or a spreadsheet)", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_MARKUP = (b"<!doctype", b"<html", b"<?xml")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """What came: length in bytes and SHA-256 in hexadecimal."""
+
+    size: int
+    sha256: str
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    sha256: str = "",
+    max_bytes: int = 1024**3,
+    s3_endpoint_url: str = "",
+    wait: Callable[[float], None] = time.sleep,
+) -> Downloaded:
+    """Fetch `url` into `target`, which appears complete or not at all.
+
+    Raises:
+        StepFailure: see `winesteps.failures.Reason`; a passing one only after `ATTEMPTS` tries, 1 s and 2 s apart.
+    """
+    if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise StepFailure(Reason.PARAMETERS_INVALID, "data_sha256 must be 64 hexadecimal digits, or empty.")
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return _transfer(url, target, sha256.lower(), max_bytes, s3_endpoint_url)
+        except StepFailure as failure:
+            if failure.permanent:
+                raise
+            log.warning("attempt %d of %d: %s", attempt, ATTEMPTS, failure.message)
+            wait(2.0 ** (attempt - 1))
+    return _transfer(url, target, sha256.lower(), max_bytes, s3_endpoint_url)
+
+
+def _transfer(url: str, target: Path, sha256: str, max_bytes: int, s3_endpoint_url: str) -> Downloaded:
+    shown = redact_url(url)
+    part = target.with_name(target.name + ".part")
+    try:
+        with open_source(url, s3_endpoint_url) as source, part.open("wb") as file:
+            _check_announced(source, shown, max_bytes)
+            log.info("downloading %s (%s bytes)", shown, "?" if source.size is None else f"{source.size:,}")
+            digest, size, reported = hashlib.sha256(), 0, 0
+            for chunk in _checked(source.chunks, shown):
+                size += len(chunk)
+                if size > max_bytes:
+                    raise _too_large(shown, f"more than {max_bytes:,} bytes", max_bytes)
+                digest.update(chunk)
+                file.write(chunk)
+                if size - reported >= PROGRESS_BYTES:
+                    reported = size
+                    log.info("%s bytes so far", f"{size:,}")
+        if sha256 and digest.hexdigest() != sha256:
+            raise StepFailure(
+                Reason.CHECKSUM_MISMATCH,
+                f"{shown} has SHA-256 {digest.hexdigest()}, not {sha256}: the data has changed. "
+                "Set data.sha256 to the new value if that is meant.",
+            )
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    log.info("downloaded %s bytes, SHA-256 %s", f"{size:,}", digest.hexdigest())
+    return Downloaded(size, digest.hexdigest())
+
+
+def _check_announced(source: Opened, shown: str, max_bytes: int) -> None:
+    if source.content_type in {"text/html", "application/xhtml+xml"}:
+        raise _markup(shown)
+    if source.size is not None and source.size > max_bytes:
+        raise _too_large(shown, f"{source.size:,} bytes", max_bytes)
+
+
+def _checked(chunks: Iterator[bytes], shown: str) -> Iterator[bytes]:
+    """The chunks that are not empty, after a look at each; at least one."""
+    offset = 0
+    for chunk in filter(None, chunks):
+        if offset == 0:
+            _check_beginning(chunk, shown)
+        if (position := chunk.find(0)) >= 0:
+            raise StepFailure(
+                Reason.DATA_NOT_CSV,
+                f"{shown} is not text: byte {offset + position:,} is zero. A CSV file in UTF-8 is needed.",
+            )
+        offset += len(chunk)
+        yield chunk
+    if not offset:
+        raise StepFailure(Reason.DATA_NOT_CSV, f"{shown} is empty.")
+
+
+def _check_beginning(chunk: bytes, shown: str) -> None:
+    for magic, name in _COMPRESSED.items():
+        if chunk.startswith(magic):
+            raise StepFailure(Reason.DATA_NOT_CSV, f"{shown} is a {name} file. A plain CSV file in UTF-8 is needed.")
+    if chunk.removeprefix(b"\xef\xbb\xbf").lstrip()[:16].lower().startswith(_MARKUP):
+        raise _markup(shown)
+
+
+def _markup(shown: str) -> StepFailure:
+    return StepFailure(
+        Reason.DATA_NOT_CSV, f"{shown} is a web page, not a CSV file: give the address of the raw file itself."
+    )
+
+
+def _too_large(shown: str, what: str, max_bytes: int) -> StepFailure:
+    return StepFailure(Reason.DATA_TOO_LARGE, f"{shown} has {what}; the limit on this platform is {max_bytes:,}.")

@@ -1,0 +1,125 @@
+"""Why a step failed, in words that the operator can pass on to the person who wrote the resource.
+
+The steps raise `StepFailure`; `reporting` wraps a whole step (see components.py), so that whatever ends it is also
+written to MLflow, the only place where the operator can read it: Kubeflow's API does not carry it.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from enum import StrEnum
+from urllib.parse import urlsplit, urlunsplit
+
+from winesteps import tracking
+
+MESSAGE_LENGTH = 1000
+"""Most characters of a failure's message."""
+
+log = logging.getLogger(__name__)
+
+
+class Reason(StrEnum):
+    """What kind of failure. The values stand in the resource's status: do not rename them."""
+
+    URL_INVALID = "UrlInvalid"
+    DATA_UNREACHABLE = "DataUnreachable"
+    DATA_NOT_FOUND = "DataNotFound"
+    DATA_TOO_LARGE = "DataTooLarge"
+    CHECKSUM_MISMATCH = "ChecksumMismatch"
+    DATA_NOT_CSV = "DataNotCsv"
+    COLUMN_MISSING = "ColumnMissing"
+    DATA_INVALID = "DataInvalid"
+    TOO_FEW_ROWS = "TooFewRows"
+    PARAMETERS_INVALID = "ParametersInvalid"
+    TRAINING_FAILED = "TrainingFailed"
+    TRACKING_UNAVAILABLE = "TrackingUnavailable"
+    UNEXPECTED = "Unexpected"
+
+    @property
+    def permanent(self) -> bool:
+        """Whether only a change by the user helps; False: another attempt may pass."""
+        return self not in {Reason.DATA_UNREACHABLE, Reason.TRACKING_UNAVAILABLE, Reason.UNEXPECTED}
+
+
+class StepFailure(Exception):  # noqa: N818 - the name that the log shows a user: the step failed, the code did not err
+    """A step cannot do its work.
+
+    The message is one or two sentences: what is wrong, where, and what to do. It is redacted and cut on the way in.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        self.reason = reason
+        self.message = shorten(redact(message))
+        super().__init__(f"{reason}: {self.message}")
+
+    @property
+    def permanent(self) -> bool:
+        """Whether only a change by the user helps."""
+        return self.reason.permanent
+
+
+def redact_url(url: str) -> str:
+    """The address without what may be secret in it: userinfo, query and fragment."""
+    try:
+        parts = urlsplit(url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    except ValueError:
+        return url.partition("?")[0].rpartition("@")[2]
+
+
+def redact(text: str) -> str:
+    """Text without the values of credentials in the environment, and its addresses without userinfo and query."""
+    secrets = {value for name, value in os.environ.items() if value and _names_credential(name)}
+    for value in sorted(secrets, key=len, reverse=True):  # one may hold another
+        text = text.replace(value, "***")
+    text = re.sub(r"(\w://)[^\s/@]*@", r"\1", text)
+    return re.sub(r"((?:\w://|url: /)[^\s?'\"]*)\?[^\s'\")]*", r"\1", text)
+
+
+def _names_credential(name: str) -> bool:
+    return name.startswith("AWS_") or name in {"MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"}
+
+
+def shorten(text: str) -> str:
+    """At most `MESSAGE_LENGTH` characters of text."""
+    return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"
+
+
+def describe(error: BaseException) -> str:
+    """The type and the first line of an exception, redacted."""
+    first_line = next(iter(str(error).strip().splitlines()), "")
+    return redact(f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__)
+
+
+class Attempt:
+    """What one execution of a step has begun, so that a failure is written to the MLflow run that it made."""
+
+    run_id: str | None = None
+
+
+@contextlib.contextmanager
+def reporting(step: str, record: "tracking.Record") -> Iterator[Attempt]:
+    """Run a step's body; if it fails, write why to MLflow and raise `StepFailure`.
+
+    The original failure stands even where MLflow cannot be reached. Tracebacks go to the log redacted, and the exception
+    raised has no cause, since Python would print that as it is.
+    """
+    attempt = Attempt()
+    try:
+        yield attempt
+        return
+    except StepFailure as error:
+        failure = error
+    except Exception as error:  # whatever it is: the step ends, and its owner is told
+        log.error("%s failed\n%s", step, redact("".join(traceback.format_exception(error))))  # noqa: TRY400 - redacted
+        failure = StepFailure(Reason.UNEXPECTED, f"{step} failed unexpectedly, see its log: {describe(error)}")
+    try:
+        tracking.record_failure(
+            record, step, failure.reason, failure.message, permanent=failure.permanent, run_id=attempt.run_id
+        )
+    except Exception as error:
+        log.warning("the failure could not be written to MLflow: %s", describe(error))
+    raise failure from None

@@ -1,0 +1,83 @@
+"""The pipeline `wine-training`: download, preprocess, train. Compiled by `compile`, submitted by the operator."""
+
+from kfp import dsl, kubernetes
+
+from winesteps import components
+
+CREDENTIALS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
+"""Keys of the object store's secret, and the variables that boto3 reads."""
+
+
+def _settle(task: dsl.PipelineTask, s3_secret: str) -> dsl.PipelineTask:
+    """What holds for every step: never cached, since the bytes behind an address change; credentials; no root."""
+    task.set_caching_options(False)  # noqa: FBT003 - its only argument
+    kubernetes.use_secret_as_env(task, secret_name=s3_secret, secret_key_to_env=CREDENTIALS)
+    return kubernetes.set_security_context(task, run_as_non_root=True)
+
+
+@dsl.pipeline(name="wine-training", display_name="Wine training")
+def wine_training(
+    data_url: str,
+    mlflow_tracking_uri: str,
+    s3_endpoint_url: str,
+    data_sha256: str = "",
+    max_bytes: int = 1024**3,
+    separator: str = ";",
+    target: str = "quality",
+    algorithm: str = "ElasticNet",
+    parameters: dict = {"alpha": 0.5, "l1_ratio": 0.5},  # noqa: B006 - Kubeflow reads the default, nothing writes it
+    test_fraction: float = 0.25,
+    seed: int = 1337,
+    experiment: str = "wine",
+    registered_model: str = "wine-elasticnet",
+    s3_secret: str = "mlpipeline-minio-artifact",
+    owner: dict = {},  # noqa: B006
+) -> str:
+    """Trains a model on a CSV file and registers it in MLflow.
+
+    Args:
+        data_url: Address of a CSV file with a header line, by http, https or s3.
+        mlflow_tracking_uri: Address of MLflow.
+        s3_endpoint_url: Address of the object store.
+        data_sha256: SHA-256 the file must have, in hexadecimal; empty: any.
+        max_bytes: Largest size of the file in bytes.
+        separator: The one character between two values.
+        target: Column to predict, as the header names it or in lower_snake form.
+        algorithm: The scikit-learn estimator.
+        parameters: The estimator's parameters.
+        test_fraction: Share of the rows that is held out to measure the model.
+        seed: Seed of the split.
+        experiment: MLflow experiment that runs are kept under.
+        registered_model: Name in MLflow's model registry.
+        s3_secret: Secret with the object store's keys, accesskey and secretkey.
+        owner: Resource that this run is for (namespace, name, uid, revision); empty when run by hand.
+
+    Returns:
+        Address of the model's folder in the artifact store.
+    """
+    reported = {
+        "s3_endpoint_url": s3_endpoint_url,
+        "mlflow_tracking_uri": mlflow_tracking_uri,
+        "experiment": experiment,
+        "owner": owner,
+        "kfp_run": dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    }
+    downloaded = components.download(data_url=data_url, data_sha256=data_sha256, max_bytes=max_bytes, **reported)
+    preprocessed = components.preprocess(
+        data=downloaded.outputs["data"], separator=separator, target=target, **reported
+    )
+    trained = components.train(
+        table=preprocessed.outputs["table"],
+        target=target,
+        algorithm=algorithm,
+        parameters=parameters,
+        test_fraction=test_fraction,
+        seed=seed,
+        registered_model=registered_model,
+        data_url=data_url,
+        data_sha256=downloaded.outputs["Output"],
+        **reported,
+    )
+    for task in (downloaded, preprocessed, trained):
+        _settle(task, s3_secret)
+    return trained.outputs["Output"]

@@ -1,0 +1,174 @@
+"""Opens an address for reading: http and https by requests, s3 by boto3. Called by `download` alone.
+
+Every error of the two libraries becomes a `StepFailure` here, in our words: theirs quote whole addresses, and these may
+hold a signature or a password.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from winesteps.failures import Reason, StepFailure, redact_url
+
+if TYPE_CHECKING:
+    import requests
+
+CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
+"""How long a connection, and each next piece of the body, may take."""
+CHUNK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A body to be read: its announced length in bytes and media type, where the server gave them."""
+
+    chunks: Iterator[bytes]
+    size: int | None
+    content_type: str
+
+
+@contextlib.contextmanager
+def open_source(url: str, s3_endpoint_url: str = "") -> Iterator[Opened]:
+    """The body at `url`, as a context: errors while it is read become `StepFailure` as well."""
+    parts = _split(url)
+    opener = _open_s3(parts, s3_endpoint_url) if parts.scheme == "s3" else _open_http(url)
+    with opener as opened:
+        yield opened
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        raise StepFailure(Reason.URL_INVALID, f"The address {redact_url(url)!r} cannot be read.") from None
+    if parts.scheme not in {"http", "https", "s3"}:
+        raise StepFailure(Reason.URL_INVALID, f"The address must begin with http, https or s3, not {parts.scheme!r}.")
+    if "@" in parts.netloc:
+        raise StepFailure(Reason.URL_INVALID, "The address must not hold a user name or password.")
+    if not parts.hostname:
+        raise StepFailure(Reason.URL_INVALID, f"The address {redact_url(url)!r} names no host or bucket.")
+    if parts.scheme == "s3" and not parts.path.strip("/"):
+        raise StepFailure(Reason.URL_INVALID, f"The address {redact_url(url)!r} names no file in the bucket.")
+    return parts
+
+
+def _session() -> "requests.Session":
+    """A session that follows the environment's proxies and certificates, but takes no password from a netrc file."""
+    import requests
+
+    class Session(requests.Session):
+        def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+            """Nothing to rebuild: no request carries credentials, the one after a redirect neither."""
+
+    session = Session()
+    session.auth = lambda request: request
+    session.max_redirects = 10
+    # Not compressed on the way: the announced length and the checksum are then the file's.
+    session.headers.update({"User-Agent": "winepipelines", "Accept-Encoding": "identity"})
+    return session
+
+
+@contextlib.contextmanager
+def _open_http(url: str) -> Iterator[Opened]:
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    shown = redact_url(url)
+    try:
+        with _session() as session, session.get(url, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as response:
+            _check_status(response.status_code, shown)
+            length = response.headers.get("Content-Length", "")
+            encoded = response.headers.get("Content-Encoding", "identity") != "identity"
+            yield Opened(
+                chunks=response.iter_content(CHUNK_BYTES),
+                size=int(length) if length.isdigit() and not encoded else None,
+                content_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+            )
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
+        raise StepFailure(
+            Reason.URL_INVALID, f"{shown} is, or redirects to, an address that is neither http nor https."
+        ) from None
+    except requests.exceptions.TooManyRedirects:
+        raise StepFailure(Reason.URL_INVALID, f"{shown} redirects more than {session.max_redirects} times.") from None
+    except (requests.RequestException, HTTPError, UnicodeError) as error:
+        raise StepFailure(Reason.DATA_UNREACHABLE, f"{shown} {_http_problem(error)}.") from None
+
+
+def _http_problem(error: Exception) -> str:
+    """What went wrong, without the address that the library's own message quotes."""
+    import requests
+    from urllib3.exceptions import NameResolutionError
+
+    cause: object = error
+    while isinstance(cause, Exception):  # requests wraps urllib3's error, once or twice
+        if isinstance(cause, NameResolutionError):
+            return "cannot be reached: its host name is unknown to the DNS"
+        cause = getattr(cause, "reason", None) or (cause.args[0] if cause.args else None)
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return f"cannot be reached: no connection within {CONNECT_SECONDS:.0f} s"
+    if isinstance(error, requests.exceptions.Timeout):
+        return f"sent nothing for {READ_SECONDS:.0f} s"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "cannot be reached: its TLS certificate was not accepted"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "cannot be reached: the proxy refused the connection"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "broke off before the whole file had come"
+    return f"cannot be reached: the connection failed ({type(error).__name__})"
+
+
+def _check_status(status: int, shown: str) -> None:
+    if status == HTTPStatus.OK:
+        return
+    phrase = next((f" {known.phrase}" for known in HTTPStatus if known == status), "")
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT}:
+        raise StepFailure(Reason.DATA_UNREACHABLE, f"{shown} answered {status}{phrase}.")
+    raise StepFailure(Reason.DATA_NOT_FOUND, f"{shown} answered {status}{phrase}: correct data.url.")
+
+
+@contextlib.contextmanager
+def _open_s3(parts: SplitResult, endpoint_url: str) -> Iterator[Opened]:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+
+    bucket, key = parts.netloc, unquote(parts.path.lstrip("/"))
+    shown = f"s3://{bucket}/{key}"
+    try:
+        client = boto3.client(
+            "s3",
+            endpoint_url=endpoint_url or None,
+            config=Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                retries={"total_max_attempts": 1},  # `download` tries again
+                s3={"addressing_style": "path"},  # MinIO has no DNS name a bucket
+            ),
+        )
+        answer = client.get_object(Bucket=bucket, Key=key)
+        with contextlib.closing(answer["Body"]) as body:
+            content_type = answer.get("ContentType", "").partition(";")[0].strip().lower()
+            yield Opened(body.iter_chunks(CHUNK_BYTES), answer.get("ContentLength"), content_type)
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        _check_s3_status(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), code, shown)
+    except NoCredentialsError:
+        raise StepFailure(Reason.DATA_UNREACHABLE, f"{shown} cannot be read: the step has no AWS credentials.") from None
+    except ParamValidationError:
+        raise StepFailure(Reason.URL_INVALID, f"{shown}: a bucket cannot have that name.") from None
+    except BotoCoreError as error:
+        raise StepFailure(
+            Reason.DATA_UNREACHABLE, f"{shown} cannot be read from the object store ({type(error).__name__})."
+        ) from None
+
+
+def _check_s3_status(status: int, code: str, shown: str) -> None:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS or code == "SlowDown":
+        raise StepFailure(Reason.DATA_UNREACHABLE, f"{shown}: the object store answered {code or status}.") from None
+    raise StepFailure(
+        Reason.DATA_NOT_FOUND, f"{shown}: the object store answered {code or status}: correct data.url."
+    ) from None

@@ -1,0 +1,102 @@
+"""What a step writes to MLflow: runs that the operator finds by their tags.
+
+Called by `failures` (any step) and `train`. MLflow is imported where it is used: a download or preprocess that succeeds
+does without it. Only requests that MLflow 2.22 and 3 both understand are made (no logged models).
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PREFIX = "winepipelines.io/"
+"""Begins every tag that is part of the contract with the operator."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where a step reports, and in whose name.
+
+    `owner` has namespace, name, uid and revision of the resource, or nothing when the pipeline was run by hand.
+    """
+
+    tracking_uri: str
+    experiment: str
+    s3_endpoint_url: str = ""
+    owner: Mapping[str, Any] = field(default_factory=dict)
+    kfp_run: str = ""
+
+    @property
+    def owner_tags(self) -> dict[str, str]:
+        """namespace, name, uid and revision, without prefix; revision is a whole decimal number."""
+        tags = {key: str(self.owner[key]) for key in ("namespace", "name", "uid") if key in self.owner}
+        if "revision" in self.owner:
+            tags["revision"] = str(int(self.owner["revision"]))  # Kubeflow hands numbers in a struct on as floats
+        return tags
+
+    @property
+    def identity_tags(self) -> dict[str, str]:
+        """The tags by which the operator finds a run."""
+        tags = self.owner_tags | ({"kfp-run": self.kfp_run} if self.kfp_run else {})
+        return {PREFIX + key: value for key, value in tags.items()}
+
+    @property
+    def run_name(self) -> str | None:
+        """`<name>-<revision>`, or None, which lets MLflow invent one."""
+        return f"{self.owner['name']}-{int(self.owner['revision'])}" if {"name", "revision"} <= set(self.owner) else None
+
+
+def connect(record: Record) -> "MlflowClient":
+    """A client of the record's MLflow server, whose store is reached with the AWS credentials of the environment."""
+    # A server that does not answer fails the step within half a minute: the operator tries again later.
+    for name, value in {"RETRIES": "3", "BACKOFF_FACTOR": "1", "TIMEOUT": "30"}.items():
+        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{'MAX_' if name == 'RETRIES' else ''}{name}", value)
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # the image has no git
+    if record.s3_endpoint_url:
+        os.environ["MLFLOW_S3_ENDPOINT_URL"] = record.s3_endpoint_url
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=record.tracking_uri, registry_uri=record.tracking_uri)
+
+
+def start_run(client: "MlflowClient", record: Record) -> str:
+    """Create a run with the identity tags, its experiment too if there is none, and return the run's id."""
+    run = client.create_run(_experiment_id(client, record.experiment), tags=record.identity_tags, run_name=record.run_name)
+    return str(run.info.run_id)
+
+
+def _experiment_id(client: "MlflowClient", name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            experiment = client.get_experiment_by_name(name)  # another run was faster
+            if experiment is None:
+                raise
+    return str(experiment.experiment_id)
+
+
+def record_failure(record: Record, step: str, reason: str, message: str, *, permanent: bool, run_id: str | None) -> None:
+    """Write why a step failed to the run it began, or to a new one, and end that run as FAILED."""
+    from mlflow.entities import RunTag
+
+    client = connect(record)
+    run_id = run_id or start_run(client, record)
+    client.log_batch(
+        run_id,
+        tags=[
+            RunTag(PREFIX + "failed-step", step),
+            RunTag(PREFIX + "failure-reason", reason),
+            RunTag(PREFIX + "failure-message", message),
+            RunTag(PREFIX + "failure-permanent", str(permanent).lower()),
+        ],
+    )
+    client.set_terminated(run_id, "FAILED")

@@ -1,0 +1,246 @@
+"""The command line, environment and readiness of every component, as functions of the plan. Called by `platform`.
+
+No credential ever stands in a command line, which any user of the machine can read.
+"""
+
+import os
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sandbox.places import ROOT
+from sandbox.plan import PLATFORM_NAMESPACE, Plan
+
+# Variables of the caller's that would lead a component elsewhere: another cluster, another store, other credentials.
+FOREIGN = ("AWS_", "MLFLOW_", "MINIO_", "KUBE", "WINE_", "ETCD_", "PYTEST_", "KFP_", "SELDON_", "PYTHONPATH", "PYTHONHOME")
+KEPT = ("WINE_CACHE", "KUBEBUILDER_ASSETS")
+CONTROLLERS = (
+    "namespace-controller,serviceaccount-controller,serviceaccount-token-controller,garbage-collector-controller,"
+    "resourcequota-controller,root-ca-certificate-publisher-controller,clusterrole-aggregation-controller"
+)  # no node here: what makes pods stays off, Deployments' status included, which the Seldon stand-in writes
+
+
+@dataclass(frozen=True)
+class Component:
+    """One process. `ready` is asked often and answers within a second; `patience` is how long stopping may take, s."""
+
+    name: str
+    command: list[str]
+    ready: Callable[[], bool]
+    needs: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    patience: float = 10.0
+    timeout: float = 90.0  # seconds until it must be ready
+
+
+def base_environment() -> dict[str, str]:
+    """The caller's environment without what leads elsewhere; local addresses bypass any proxy."""
+    kept = {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(FOREIGN)}
+    for name in ("NO_PROXY", "no_proxy"):
+        kept[name] = ",".join(filter(None, [kept.get(name), "127.0.0.1,localhost"]))
+    return kept
+
+
+def python_environment(*sources: str) -> dict[str, str]:
+    """Variables for a Python process: the repository's source roots, and never the folder it happens to start in."""
+    path = os.pathsep.join(str(ROOT / source) for source in sources)
+    return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def store_environment(plan: Plan) -> dict[str, str]:
+    """Address and credentials of the object store, as MLflow and boto3 read them."""
+    return {
+        "MLFLOW_S3_ENDPOINT_URL": plan.url("minio"),
+        "AWS_ACCESS_KEY_ID": plan.access_key,
+        "AWS_SECRET_ACCESS_KEY": plan.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def answers(url: str, context: ssl.SSLContext | None = None, status: int | None = 200) -> bool:
+    """Whether a GET gets this status, or any answer at all where `status` is None. Proxies are not used."""
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if context:
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    try:
+        with urllib.request.build_opener(*handlers).open(url, timeout=1) as answer:
+            return status in (None, answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return status in (None, error.code)
+    except OSError:
+        return False
+
+
+def administrator(plan: Plan) -> ssl.SSLContext:
+    """How to talk to the API server as its administrator."""
+    context = ssl.create_default_context(cafile=plan.certificates / "ca.crt")
+    context.load_cert_chain(plan.certificates / "admin.crt", plan.certificates / "admin.key")
+    return context
+
+
+def components(plan: Plan) -> dict[str, Component]:
+    """All components by name. `needs` may also name the steps `buckets` and `manifests` of `platform`."""
+    made = (*_control_plane(plan), *_storage(plan), *_stand_ins(plan), _operator(plan))
+    return {component.name: component for component in made}
+
+
+def _control_plane(plan: Plan) -> tuple[Component, ...]:
+    pki, server = plan.certificates, plan.url("apiserver", "https")
+    etcd, peer = plan.url("etcd", "https"), plan.url("etcd-peer")
+    context = administrator(plan)
+    return (
+        Component(
+            "etcd",
+            [
+                str(plan.programs["etcd"]),
+                f"--data-dir={plan.folder / 'etcd'}",
+                f"--listen-client-urls={etcd}",
+                f"--advertise-client-urls={etcd}",
+                f"--listen-peer-urls={peer}",
+                f"--initial-advertise-peer-urls={peer}",
+                f"--initial-cluster=default={peer}",
+                f"--cert-file={pki / 'apiserver.crt'}",
+                f"--key-file={pki / 'apiserver.key'}",
+                f"--trusted-ca-file={pki / 'ca.crt'}",
+                "--client-cert-auth",
+                "--unsafe-no-fsync",  # nothing here must survive a power cut
+                "--log-level=warn",
+            ],
+            ready=lambda: answers(f"{etcd}/health", context),
+        ),
+        Component(
+            "apiserver",
+            [
+                str(plan.programs["kube-apiserver"]),
+                "--bind-address=127.0.0.1",
+                f"--secure-port={plan.ports['apiserver']}",
+                f"--etcd-servers={etcd}",
+                f"--etcd-cafile={pki / 'ca.crt'}",
+                f"--etcd-certfile={pki / 'apiserver.crt'}",
+                f"--etcd-keyfile={pki / 'apiserver.key'}",
+                f"--client-ca-file={pki / 'ca.crt'}",
+                f"--tls-cert-file={pki / 'apiserver.crt'}",
+                f"--tls-private-key-file={pki / 'apiserver.key'}",
+                f"--service-account-key-file={pki / 'service-accounts.key'}",
+                f"--service-account-signing-key-file={pki / 'service-accounts.key'}",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                "--service-cluster-ip-range=10.96.0.0/16",
+                "--endpoint-reconciler-type=none",  # a laptop may have no address but the loopback one
+                "--authorization-mode=RBAC",
+                "--profiling=false",
+            ],
+            ready=lambda: answers(f"{server}/readyz", context),
+        ),
+        Component(
+            "controller-manager",
+            [
+                str(plan.programs["kube-controller-manager"]),
+                f"--kubeconfig={pki / 'controller-manager.kubeconfig'}",
+                f"--service-account-private-key-file={pki / 'service-accounts.key'}",
+                f"--root-ca-file={pki / 'ca.crt'}",
+                f"--controllers={CONTROLLERS}",
+                "--leader-elect=false",
+                "--secure-port=0",
+                "--profiling=false",
+            ],
+            ready=lambda: answers(f"{server}/api/v1/namespaces/{PLATFORM_NAMESPACE}/serviceaccounts/default", context),
+            needs=("manifests",),  # the garbage collector learns of later kinds only half a minute afterwards
+        ),
+    )
+
+
+def _storage(plan: Plan) -> tuple[Component, ...]:
+    database = f"sqlite:///{plan.folder / 'mlflow.db'}"
+    return (
+        Component(
+            "minio",
+            [
+                str(plan.programs["minio"]),
+                "server",
+                "--quiet",
+                f"--address=127.0.0.1:{plan.ports['minio']}",
+                str(plan.folder / "minio"),
+            ],
+            ready=lambda: answers(plan.url("minio") + "/minio/health/ready"),
+            environment={
+                "MINIO_ROOT_USER": plan.access_key,
+                "MINIO_ROOT_PASSWORD": plan.secret_key,
+                "MINIO_BROWSER": "off",
+                "MINIO_UPDATE": "off",
+                "MINIO_SCANNER_SPEED": "slowest",
+            },
+        ),
+        Component(
+            "mlflow",
+            # What `mlflow server --no-serve-artifacts` starts in the end; doing without that outer process halves time
+            # and memory. The variables are those it would set.
+            [plan.pipeline_python, "-m", "uvicorn", "--port", str(plan.ports["mlflow"]), "mlflow.server.fastapi_app:app"],
+            ready=lambda: answers(plan.url("mlflow") + "/api/2.0/mlflow/experiments/get?experiment_id=0"),
+            environment={
+                **store_environment(plan),
+                "_MLFLOW_SERVER_FILE_STORE": database,
+                "_MLFLOW_SERVER_REGISTRY_STORE": database,
+                "_MLFLOW_SERVER_ARTIFACT_ROOT": "s3://mlflow/",
+                "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1:*,localhost:*",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+            },
+        ),
+        Component(
+            "data",
+            [
+                sys.executable,
+                *("-m", "http.server", str(plan.ports["data"]), "--bind", "127.0.0.1", "--directory", str(plan.data)),
+            ],
+            ready=lambda: answers(plan.url("data")),
+            environment=python_environment(),
+        ),
+    )
+
+
+def _stand_ins(plan: Plan) -> tuple[Component, ...]:
+    def stand_in(name: str, port_flag: str, path: str, status: int | None) -> Component:
+        state: Path = plan.folder / name
+        return Component(
+            name,
+            [
+                plan.pipeline_python,
+                *("-m", f"sandbox.{name}", port_flag, str(plan.ports[name])),
+                *("--state", str(state), "--kubeconfig", str(plan.kubeconfig)),
+            ],
+            ready=lambda: answers(plan.url(name) + path, status=status),
+            needs=("manifests",),
+            # No credentials: like the real ones they read them from the Secrets in the cluster.
+            environment={**python_environment("", "pipeline"), "MLFLOW_S3_ENDPOINT_URL": plan.url("minio")},
+        )
+
+    return (
+        stand_in("kubeflow", "--port", "/apis/v2beta1/healthz", 200),
+        stand_in("seldon", "--gateway-port", "/", None),
+    )
+
+
+def _operator(plan: Plan) -> Component:
+    return Component(
+        "operator",
+        [plan.operator_python, "-m", "winepipelines", "run"],
+        ready=lambda: answers(plan.url("operator") + "/healthz"),
+        needs=("manifests",),
+        environment={
+            **python_environment("operator"),
+            "KUBECONFIG": str(plan.operator_kubeconfig),
+            "WINE_KFP_URL": plan.url("kubeflow"),
+            "WINE_MLFLOW_URL": plan.url("mlflow"),
+            "WINE_S3_ENDPOINT_URL": plan.url("minio"),
+            "WINE_PLATFORM_NAMESPACE": PLATFORM_NAMESPACE,
+            "WINE_ENDPOINT_TEMPLATE": plan.url("seldon") + "/seldon/{namespace}/{name}/api/v1.0/predictions",
+            "WINE_POLL_SECONDS": "1",
+            "WINE_PROBE_PORT": str(plan.ports["operator"]),
+        },
+    )

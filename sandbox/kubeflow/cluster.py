@@ -1,0 +1,138 @@
+"""The Kubernetes API, as far as the stand-in needs it. Used by the server (`auth`, `runs`) and by each worker.
+
+`kubernetes` is imported when a cluster is first spoken to: half a second that the server's start does not wait for.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_WORKFLOWS = ("argoproj.io", "v1alpha1")
+Object = dict[str, Any]
+
+
+class Cluster:
+    """One API server, with the rights of a kubeconfig."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
+
+    @functools.cached_property
+    def _api(self) -> Any:
+        from kubernetes import config
+
+        return config.new_client_from_config(str(self._kubeconfig))
+
+    def warm_up(self) -> None:
+        """Read the kubeconfig and import the client."""
+        _ = self._api
+
+    @functools.cached_property
+    def _objects(self) -> Any:
+        from kubernetes import client
+
+        return client.CustomObjectsApi(self._api)
+
+    def review_token(self, token: str, audience: str) -> tuple[str, list[str], str]:
+        """Whose token it is (empty where it is nobody's), for which audiences, and what the API server says to it."""
+        from kubernetes import client
+
+        review = client.V1TokenReview(spec=client.V1TokenReviewSpec(token=token, audiences=[audience]))
+        status = client.AuthenticationV1Api(self._api).create_token_review(review).status
+        user = status.user.username if status.authenticated and status.user else ""
+        return user or "", status.audiences or [], status.error or ""
+
+    def review_access(self, user: str, attributes: dict[str, str]) -> tuple[bool, str]:
+        """Whether a user has a right, and the API server's reason."""
+        from kubernetes import client
+
+        spec = client.V1SubjectAccessReviewSpec(user=user, resource_attributes=client.V1ResourceAttributes(**attributes))
+        review = client.V1SubjectAccessReview(spec=spec)
+        status = client.AuthorizationV1Api(self._api).create_subject_access_review(review).status
+        return bool(status.allowed), status.reason or ""
+
+    def secret(self, namespace: str, name: str) -> dict[str, str] | None:
+        """A secret's values; None where there is no such secret."""
+        from kubernetes import client
+
+        try:
+            found = client.CoreV1Api(self._api).read_namespaced_secret(name, namespace)
+        except client.ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        return _values(found.data)
+
+    def watch_secret(self, namespace: str, name: str) -> Iterator[dict[str, str] | None]:
+        """A secret's values now and whenever it changes."""
+        from kubernetes import client, watch
+
+        core = client.CoreV1Api(self._api)
+        while True:
+            yield self.secret(namespace, name)
+            # the list that a watch without a version starts with repeats what was just read, and loses nothing
+            for event in watch.Watch().stream(
+                core.list_namespaced_secret, namespace, field_selector=f"metadata.name={name}", timeout_seconds=600
+            ):
+                yield None if event["type"] == "DELETED" else _values(event["object"].data)
+
+    def create_workflow(self, namespace: str, workflow: Object) -> bool:
+        """Create a Workflow; False where the cluster does not know the kind."""
+        from kubernetes import client
+
+        try:
+            self._objects.create_namespaced_custom_object(*_WORKFLOWS, namespace, "workflows", workflow)
+        except client.ApiException as error:
+            # "not found" is also what a missing namespace says; then the body names the namespace
+            if error.status == 404 and "namespaces" not in str(error.body):
+                return False
+            raise
+        return True
+
+    def patch_workflow(self, namespace: str, name: str, patch: Object) -> bool:
+        """Merge a patch into a Workflow; False where it is gone."""
+        return self._unless_gone(self._objects.patch_namespaced_custom_object, *_WORKFLOWS, namespace, "workflows", name, patch)
+
+    def delete_workflow(self, namespace: str, name: str) -> bool:
+        """Delete a Workflow; False where it is gone."""
+        return self._unless_gone(self._objects.delete_namespaced_custom_object, *_WORKFLOWS, namespace, "workflows", name)
+
+    def list_workflows(self) -> tuple[list[Object], str]:
+        """Every run's Workflow, and the version from which to watch them."""
+        found = self._objects.list_cluster_custom_object(*_WORKFLOWS, "workflows", label_selector="pipeline/runid")
+        return found["items"], found["metadata"]["resourceVersion"]
+
+    def deleted_workflows(self, version: str) -> Iterator[Object]:
+        """The Workflows that are deleted from that version on; ends when the API server ends the watch."""
+        from kubernetes import watch
+
+        events = watch.Watch().stream(
+            self._objects.list_cluster_custom_object,
+            *_WORKFLOWS,
+            "workflows",
+            label_selector="pipeline/runid",
+            resource_version=version,
+        )
+        for event in events:
+            if event["type"] == "DELETED":
+                yield event["object"]
+
+    @staticmethod
+    def _unless_gone(call: Any, *arguments: Any) -> bool:
+        from kubernetes import client
+
+        try:
+            call(*arguments)
+        except client.ApiException as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+
+def _values(data: dict[str, str] | None) -> dict[str, str]:
+    return {key: base64.b64decode(value).decode() for key, value in (data or {}).items()}

@@ -1,0 +1,171 @@
+"""Runs, experiments and the nodes of runs, in sqlite. The server and every worker write here; nothing is cached.
+
+A connection is opened for each operation (0.1 ms), so that nothing is shared between threads or across a fork. What must
+not happen twice (a worker claiming a run, a run reaching its end) is a conditional update.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+ACTIVE = ("PENDING", "RUNNING")
+FINISHED = ("SUCCEEDED", "FAILED")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS experiments (
+  experiment_id TEXT PRIMARY KEY, display_name TEXT NOT NULL, description TEXT NOT NULL, namespace TEXT NOT NULL,
+  created_at INTEGER NOT NULL, last_run_created_at INTEGER NOT NULL DEFAULT 0,
+  storage_state TEXT NOT NULL DEFAULT 'AVAILABLE', UNIQUE (display_name, namespace));
+CREATE TABLE IF NOT EXISTS runs (
+  run_id TEXT PRIMARY KEY, display_name TEXT NOT NULL, description TEXT NOT NULL, namespace TEXT NOT NULL,
+  experiment_id TEXT NOT NULL, service_account TEXT NOT NULL, recurring_run_id TEXT NOT NULL DEFAULT '',
+  storage_state TEXT NOT NULL DEFAULT 'AVAILABLE', state TEXT NOT NULL, state_history TEXT NOT NULL,
+  created_at INTEGER NOT NULL, scheduled_at INTEGER NOT NULL, finished_at INTEGER NOT NULL DEFAULT 0,
+  pipeline_spec TEXT NOT NULL, runtime_config TEXT NOT NULL,
+  k8s_namespace TEXT NOT NULL, workflow TEXT NOT NULL, has_workflow INTEGER NOT NULL DEFAULT 0,
+  workflow_lost INTEGER NOT NULL DEFAULT 0,
+  attempt INTEGER NOT NULL DEFAULT 1, worker_pid INTEGER, worker_started INTEGER);
+CREATE INDEX IF NOT EXISTS runs_by_namespace ON runs (namespace, created_at);
+CREATE INDEX IF NOT EXISTS runs_by_experiment ON runs (experiment_id, created_at);
+CREATE TABLE IF NOT EXISTS nodes (
+  task_id TEXT PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, pod_name TEXT NOT NULL,
+  display_name TEXT NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, state_history TEXT NOT NULL,
+  started_at INTEGER NOT NULL, finished_at INTEGER, parent TEXT NOT NULL, message TEXT NOT NULL DEFAULT '');
+CREATE INDEX IF NOT EXISTS nodes_by_run ON nodes (run_id);
+"""
+
+
+def now() -> int:
+    """Seconds since 1970: all the precision Kubeflow keeps."""
+    return int(time.time())
+
+
+def with_state(history: str, state: str) -> str:
+    """A state history with one more entry, unless it ends in that state already."""
+    entries: list[Row] = json.loads(history)
+    if not entries or entries[-1]["state"] != state:
+        entries.append({"update_time": now(), "state": state})
+    return json.dumps(entries)
+
+
+class Store:
+    """The database in a state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "kubeflow.sqlite"
+
+    def create(self) -> sqlite3.Connection:
+        """Make the tables. The connection returned is to be kept open: the last one to close tidies up, slowly."""
+        connection = self._connect()
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(_SCHEMA)
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with closing(self._connect()) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        """What a query finds."""
+        with closing(self._connect()) as connection:
+            return [dict(row) for row in connection.execute(sql, values)]
+
+    def write(self, sql: str, values: Sequence[object] = ()) -> int:
+        """Carry out one statement; how many rows it changed."""
+        with self._writing() as connection:
+            return connection.execute(sql, values).rowcount
+
+    def insert(self, table: str, row: Row) -> None:
+        """Add a row. Raises `sqlite3.IntegrityError` where its key is taken."""
+        marks = ", ".join("?" * len(row))
+        self.write(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+
+    def run(self, run_id: str) -> Row | None:
+        """One run."""
+        found = self.rows("SELECT * FROM runs WHERE run_id = ?", [run_id])
+        return found[0] if found else None
+
+    def nodes(self, run_id: str) -> list[Row]:
+        """A run's nodes in the order in which they started."""
+        return self.rows("SELECT * FROM nodes WHERE run_id = ? ORDER BY rowid", [run_id])
+
+    def move(self, run_id: str, to: str, only_from: Sequence[str], attempt: int | None = None) -> bool:
+        """Bring a run to another state and note it in its history; `finished_at` follows.
+
+        Args:
+            attempt: only if the run is still in this attempt.
+
+        Returns:
+            Whether the run was in one of the states `only_from`, and so was moved.
+        """
+        with self._writing() as connection:
+            row = connection.execute("SELECT * FROM runs WHERE run_id = ?", [run_id]).fetchone()
+            if row is None or row["state"] not in only_from or attempt not in (None, row["attempt"]):
+                return False
+            connection.execute(
+                "UPDATE runs SET state = ?, state_history = ?, finished_at = ? WHERE run_id = ?",
+                [to, with_state(row["state_history"], to), now() if to in FINISHED else 0, run_id],
+            )
+            return True
+
+    def claim(self, run_id: str, attempt: int, pid: int, started: int) -> bool:
+        """Make a process the one worker of an attempt; False where there is one already, or the run is over."""
+        claimed = self.write(
+            "UPDATE runs SET worker_pid = ?, worker_started = ? "
+            "WHERE run_id = ? AND attempt = ? AND worker_pid IS NULL AND state IN ('PENDING', 'RUNNING')",
+            [pid, started, run_id, attempt],
+        )
+        return claimed == 1
+
+    def next_attempt(self, run_id: str) -> int | None:
+        """Set a failed run going again and forget what of it did not succeed; the number of the new attempt."""
+        with self._writing() as connection:
+            row = connection.execute("SELECT * FROM runs WHERE run_id = ? AND state = 'FAILED'", [run_id]).fetchone()
+            if row is None:
+                return None
+            connection.execute(
+                "UPDATE runs SET attempt = attempt + 1, worker_pid = NULL, worker_started = NULL, state = 'RUNNING', "
+                "state_history = ?, finished_at = 0 WHERE run_id = ?",
+                [with_state(row["state_history"], "RUNNING"), run_id],
+            )
+            connection.execute("DELETE FROM nodes WHERE run_id = ? AND state != 'SUCCEEDED'", [run_id])
+            return int(row["attempt"]) + 1
+
+    def move_node(self, task_id: str, to: str, message: str = "") -> None:
+        """Bring a node to another state."""
+        with self._writing() as connection:
+            row = connection.execute("SELECT * FROM nodes WHERE task_id = ?", [task_id]).fetchone()
+            if row is not None:
+                finished = now() if to in FINISHED else None
+                connection.execute(
+                    "UPDATE nodes SET state = ?, state_history = ?, finished_at = ?, message = ? WHERE task_id = ?",
+                    [to, with_state(row["state_history"], to), finished, message, task_id],
+                )
+
+    def fail_open_nodes(self, run_id: str, message: str) -> None:
+        """Fail every node that has not ended: their processes are gone."""
+        for node in self.nodes(run_id):
+            if node["state"] not in FINISHED:
+                self.move_node(node["task_id"], "FAILED", message)

@@ -1,0 +1,101 @@
+"""A run's Argo Workflow as others see it: what it says, and noticing that somebody deleted it.
+
+`runs` and `worker` write it; operators watch it to be woken, by its label `pipeline/runid`. The authority stays the run.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from .cluster import Cluster, Object
+from .store import Row, Store
+
+_PHASES = {"PENDING": "Pending", "RUNNING": "Running", "SUCCEEDED": "Succeeded", "FAILED": "Failed"}
+_RUN_LABEL, _PHASE_LABEL = "pipeline/runid", "workflows.argoproj.io/phase"
+_COMPLETED_LABEL, _KEPT_LABEL = "workflows.argoproj.io/completed", "pipeline/persistedFinalState"
+_AGAIN_SECONDS = 2.0  # between two tries at a cluster that does not answer
+log = logging.getLogger(__name__)
+
+
+def new_workflow(run: Row) -> Object:
+    """The Workflow of a new run."""
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {
+            "name": run["workflow"],
+            "namespace": run["k8s_namespace"],
+            "labels": {_RUN_LABEL: run["run_id"], _PHASE_LABEL: "Pending"},
+            "annotations": {"pipelines.kubeflow.org/run_name": run["display_name"]},
+        },
+        "spec": {"entrypoint": "entrypoint", "serviceAccountName": run["service_account"]},
+        "status": {"phase": "Pending"},
+    }
+
+
+def stopping() -> Object:
+    """The patch with which Kubeflow asks Argo to end a Workflow."""
+    return {"spec": {"activeDeadlineSeconds": 0}}
+
+
+def progress(state: str, nodes: list[Row]) -> Object:
+    """The patch that brings a Workflow to a run's state; a label that is null is taken away."""
+    phase, over = _PHASES[state], state in ("SUCCEEDED", "FAILED")
+    time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    status: dict[str, Any] = {"phase": phase, "finishedAt": time if over else None}
+    if over:
+        status["nodes"] = {node["pod_name"]: _node(node) for node in nodes}
+    labels = {_PHASE_LABEL: phase, _COMPLETED_LABEL: "true" if over else None, _KEPT_LABEL: "true" if over else None}
+    patch: Object = {"metadata": {"labels": labels}, "status": status}
+    if not over:
+        patch["spec"] = {"activeDeadlineSeconds": None}
+    return patch
+
+
+def _node(node: Row) -> Object:
+    about = {"id": node["pod_name"], "name": node["pod_name"], "displayName": node["display_name"]}
+    about |= {"type": node["kind"], "phase": _PHASES[node["state"]], "message": node["message"]}
+    return {name: value for name, value in about.items() if value}
+
+
+class WorkflowWatch:
+    """Watches the Workflows of active runs, from the first one on, in a thread of its own."""
+
+    def __init__(self, cluster: Cluster, store: Store, lost: Callable[[str], None]) -> None:
+        """Take what to call with the id of a run whose Workflow is gone."""
+        self._cluster = cluster
+        self._store = store
+        self._lost = lost
+        self._started = threading.Lock()
+
+    def start(self) -> None:
+        """Begin, unless it has begun."""
+        if self._started.acquire(blocking=False):
+            threading.Thread(target=self._watch, name="workflows", daemon=True).start()
+
+    def _watch(self) -> None:
+        pause = threading.Event()
+        while True:
+            try:
+                self._watch_once()
+            except Exception as error:  # whatever the network has in store: the sandbox restarts its API server
+                log.warning("watching Workflows: %s; again in %s s", error, _AGAIN_SECONDS)
+                pause.wait(_AGAIN_SECONDS)
+
+    def _watch_once(self) -> None:
+        # asked before listing: a run that is created meanwhile is not missed in the list
+        expected = self._store.rows(
+            "SELECT run_id, workflow, k8s_namespace FROM runs WHERE has_workflow AND NOT workflow_lost "
+            "AND state IN ('PENDING', 'RUNNING')"
+        )
+        items, version = self._cluster.list_workflows()
+        there = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in items}
+        for run in expected:
+            if (run["k8s_namespace"], run["workflow"]) not in there:
+                self._lost(run["run_id"])
+        for gone in self._cluster.deleted_workflows(version):
+            self._lost(gone["metadata"]["labels"][_RUN_LABEL])

@@ -1,0 +1,131 @@
+"""What one sandbox is made of: ports, credentials, programs, paths. Written once per start, read by every later command."""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sandbox import ports
+from sandbox.certificates import write_secret
+
+PORTS = ("etcd", "etcd-peer", "apiserver", "minio", "mlflow", "data", "kubeflow", "seldon", "operator")
+PLATFORM_NAMESPACE = "kubeflow"
+USER_NAMESPACE = "admin"
+FILE = "plan.json"
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a user or a test needs to know of a running sandbox. URLs have no trailing slash."""
+
+    name: str
+    folder: Path
+    kubeconfig: Path  # the administrator's
+    operator_kubeconfig: Path  # the operator's service account
+    kubectl: Path
+    kfp_url: str
+    mlflow_url: str
+    s3_endpoint: str
+    s3_access_key: str
+    s3_secret_key: str
+    gateway_url: str  # predictions: <gateway_url>/seldon/<namespace>/<name>/api/v1.0/predictions
+    operator_probe_url: str
+    data_url: str  # the wine table
+    data_base_url: str  # any file in data_folder
+    data_folder: Path
+    log_folder: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One sandbox. Ports and programs by name; interpreters are paths; the credentials are the object store's."""
+
+    name: str
+    folder: Path
+    ports: Mapping[str, int]
+    access_key: str
+    secret_key: str
+    programs: Mapping[str, Path]
+    pipeline_python: str
+    operator_python: str
+
+    @property
+    def certificates(self) -> Path:
+        """The folder of certificates and keys."""
+        return self.folder / "certificates"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.folder / "kubeconfig"
+
+    @property
+    def operator_kubeconfig(self) -> Path:
+        """The operator's kubeconfig: its service account's token and nothing else."""
+        return self.folder / "operator.kubeconfig"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the components' logs, `<component>.log`."""
+        return self.folder / "logs"
+
+    @property
+    def data(self) -> Path:
+        """The folder that the data server serves; tests may add files."""
+        return self.folder / "data"
+
+    def url(self, component: str, scheme: str = "http") -> str:
+        """A component's address."""
+        return f"{scheme}://127.0.0.1:{self.ports[component]}"
+
+    def info(self) -> Info:
+        """What others need of it."""
+        return Info(
+            name=self.name,
+            folder=self.folder,
+            kubeconfig=self.kubeconfig,
+            operator_kubeconfig=self.operator_kubeconfig,
+            kubectl=self.programs["kubectl"],
+            kfp_url=self.url("kubeflow"),
+            mlflow_url=self.url("mlflow"),
+            s3_endpoint=self.url("minio"),
+            s3_access_key=self.access_key,
+            s3_secret_key=self.secret_key,
+            gateway_url=self.url("seldon"),
+            operator_probe_url=self.url("operator"),
+            data_url=self.url("data") + "/winequality-red.csv",
+            data_base_url=self.url("data"),
+            data_folder=self.data,
+            log_folder=self.logs,
+        )
+
+    def save(self) -> None:
+        """Write it for `load`; only the owner may read it, for it holds credentials."""
+        write_secret(self.folder / FILE, json.dumps(asdict(self), indent=1, default=str).encode())
+
+
+def load(folder: Path) -> Plan | None:
+    """The plan in a sandbox's folder, None where there is none."""
+    try:
+        stored = json.loads((folder / FILE).read_text())
+    except FileNotFoundError:
+        return None
+    stored["programs"] = {name: Path(path) for name, path in stored["programs"].items()}
+    return Plan(**{**stored, "folder": folder})
+
+
+def make(
+    name: str, folder: Path, programs: Mapping[str, Path], pipeline_python: str, operator_python: str, previous: Plan | None
+) -> Plan:
+    """A plan with free ports; the previous one's credentials, and its ports where they are still free."""
+    return Plan(
+        name=name,
+        folder=folder,
+        ports=ports.choose(PORTS, previous.ports if previous else {}),
+        access_key=previous.access_key if previous else secrets.token_hex(8),
+        secret_key=previous.secret_key if previous else secrets.token_hex(20),
+        programs=programs,
+        pipeline_python=pipeline_python,
+        operator_python=operator_python,
+    )

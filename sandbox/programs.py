@@ -1,0 +1,168 @@
+"""The compiled programs: found in `KUBEBUILDER_ASSETS`, or built once from pinned Go modules. Called by `platform`."""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.places import ROOT, cache_folder
+
+KUBERNETES = "v1.36.3"
+GO = "1.26"
+AT_ONCE = 2  # a link of kube-apiserver takes 2 GB
+SHOW_EVERY = 15.0  # seconds between two signs of life of a build
+
+Report = Callable[[str], None]
+
+
+class BuildError(RuntimeError):
+    """A program could not be built; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program's name, the Go module under `tools/` that pins it, its package there and its linker flags."""
+
+    name: str
+    module: str
+    package: str
+    linker_flags: str = "-s -w"
+
+
+def _kubernetes(name: str) -> Program:
+    version = "k8s.io/component-base/version"
+    minor = KUBERNETES.split(".")[1]
+    stamp = f"-s -w -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor=1 -X {version}.gitMinor={minor}"
+    return Program(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", stamp)
+
+
+PROGRAMS = (
+    _kubernetes("kube-apiserver"),  # the longest build first
+    Program("minio", "minio", "github.com/minio/minio"),
+    _kubernetes("kube-controller-manager"),
+    _kubernetes("kubectl"),
+    Program("etcd", "kubernetes", "go.etcd.io/etcd/server/v3"),
+)
+
+
+def find(report: Report) -> dict[str, Path]:
+    """Each program's path by name, after building what is missing; `report` gets a line for every step of a build.
+
+    Raises BuildError.
+    """
+    found = {program.name: _given(program) or _cached(program) for program in PROGRAMS}
+    missing = [program for program in PROGRAMS if not found[program.name].exists()]
+    if missing:
+        _build_all(missing, report)
+    return found
+
+
+def _given(program: Program) -> Path | None:
+    """The program as the user supplies it; envtest's folder has no controller manager and no object store."""
+    folder = os.environ.get("KUBEBUILDER_ASSETS")
+    if folder and program.name in ("etcd", "kube-apiserver", "kubectl") and (path := Path(folder, program.name)).exists():
+        return path.absolute()
+    return None
+
+
+def _cached(program: Program) -> Path:
+    module = ROOT / "sandbox" / "tools" / program.module
+    pins = b"".join((module / name).read_bytes() for name in ("go.mod", "go.sum")) + program.linker_flags.encode()
+    # One folder a program and its pins: a new object store does not rebuild Kubernetes.
+    return cache_folder() / "programs" / hashlib.sha256(pins).hexdigest()[:12] / program.name
+
+
+def _build_all(programs: list[Program], report: Report) -> None:
+    folder = cache_folder() / "programs"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / ".lock", report):
+        missing = [program for program in programs if not _cached(program).exists()]  # another sandbox may have built some
+        if not missing:
+            return
+        go = _go()
+        report(f"building {', '.join(program.name for program in missing)} from source: once, a few minutes each")
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            builds = [pool.submit(_build, go, program, report) for program in missing]
+            try:
+                for build in builds:
+                    build.result()
+            except BuildError:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+@contextmanager
+def _locked(path: Path, report: Report) -> Iterator[None]:
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("waiting for another sandbox that is building the programs")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _go() -> str:
+    go = os.environ.get("GO") or shutil.which("go") or shutil.which("/usr/local/go/bin/go")
+    if go is None or shutil.which(go) is None:
+        raise BuildError(
+            f"Go {GO} or newer is needed, once, to build the control plane and the object store. Install it, or name it: "
+            "GO=/path/to/bin/go. (etcd, kube-apiserver and kubectl can also come from KUBEBUILDER_ASSETS.)"
+        )
+    return go
+
+
+def _build(go: str, program: Program, report: Report) -> None:
+    target = _cached(program)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=f".{program.name}-", dir=target.parent) as scratch:
+        output = Path(scratch) / program.name
+        command = [go, "build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", program.linker_flags]
+        with subprocess.Popen(
+            [*command, "-o", str(output), program.package],
+            cwd=ROOT / "sandbox" / "tools" / program.module,
+            env={**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as build:
+            said = ""
+            while build.returncode is None:
+                try:
+                    _, said = build.communicate(timeout=SHOW_EVERY)
+                except subprocess.TimeoutExpired:
+                    report(f"building {program.name}: {time.monotonic() - started:.0f} s")
+        if build.returncode:
+            raise BuildError(f"{program.name} could not be built. {_advice(said)}\n{_end(said)}")
+        output.replace(target)  # atomic: no one ever sees half a program
+    report(f"built {program.name} in {time.monotonic() - started:.0f} s")
+
+
+def _advice(said: str) -> str:
+    """What to do about a failed build, from what Go said."""
+    if re.search(r"dial tcp|proxyconnect|i/o timeout|no such host|TLS handshake|connection refused", said):
+        return "The Go module proxy cannot be reached: check the network, or name another one with GOPROXY."
+    if re.search(r"requires go >=|toolchain not available|invalid go version", said):
+        return f"This Go is too old: install {GO} or newer, or name another one: GO=/path/to/bin/go."
+    if "no space left" in said:
+        return (
+            f"The disk is full: the programs and Go's build cache take 6 GB. WINE_CACHE={cache_folder()} and GOCACHE say where."
+        )
+    if "signal: killed" in said:
+        return "The machine ran out of memory: close something, or build with GOFLAGS=-p=1."
+    return "Go said:"
+
+
+def _end(said: str) -> str:
+    return "\n".join(said.strip().splitlines()[-15:])

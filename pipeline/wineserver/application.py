@@ -33,9 +33,7 @@ async def create_application(environment: Environment) -> ASGIApp:
         )
     )
     runtime = cast("WineRuntime", await registry.get_model(environment.name))
-    repository = ModelRepositoryHandlers(
-        repository=SchemalessModelRepository(str(environment.folder)), model_registry=registry
-    )
+    repository = ModelRepositoryHandlers(repository=SchemalessModelRepository(str(environment.folder)), model_registry=registry)
     app: FastAPI = create_app(settings, DataPlane(settings, registry), repository)
     # The repository routes would let any caller unload the model.
     kept = [route for route in app.router.routes if not getattr(route, "path", "").startswith("/v2/repository")]

@@ -40,6 +40,8 @@ async def on_input_error(request: Request, error: Exception) -> Response:
 async def on_invalid_body(request: Request, error: Exception) -> Response:
     """FastAPI could not make an inference request of the body; it would answer 422."""
     assert isinstance(error, RequestValidationError)
+    if "json" not in request.headers.get("content-type", ""):
+        return refusal(request.url.path, 400, "send the header Content-Type: application/json with the request")
     found = error.errors()[0] if error.errors() else {}
     where = ".".join(str(part) for part in found.get("loc", ()))
     expected = getattr(request.app.state, "expected", "")
@@ -68,7 +70,8 @@ HANDLERS = {
 
 class BodyLimit:
     """Refuses bodies over `limit` bytes, announced or not, before they are in memory; and compressed ones,
-    whose size nobody knows before it is too late."""
+    whose size nobody knows before it is too late.
+    """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app = app

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from wineserver.problems import json_response
-from wineserver.rows import InputError, Matrix, Schema
+from wineserver.rows import Matrix, Schema
 from wineserver.runtime import WineRuntime
 
 
@@ -64,6 +64,3 @@ def _matrix(schema: Schema, data: dict[str, Any]) -> Matrix:
     if not isinstance(tensor, dict):
         raise schema.refuse('"tensor" is not {"shape": [...], "values": [...]}')
     return schema.from_tensor(tensor.get("shape"), tensor.get("values"), data.get("names"))
-
-
-__all__ = ["InputError", "routes"]

@@ -4,6 +4,7 @@ It listens when the model is loaded and not before: Seldon's readiness probe on 
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -39,6 +40,8 @@ def main() -> int:
 
 async def _serve(environment: Environment) -> None:
     application = await create_application(environment)
+    gc.freeze()  # packages and model stay for good: what is collected from here on is what requests leave
+    gc.enable()
     config = uvicorn.Config(
         application,
         host=environment.host,

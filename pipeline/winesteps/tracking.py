@@ -54,6 +54,7 @@ def connect(record: Record) -> "MlflowClient":
     # A server that does not answer fails the step within half a minute: the operator tries again later.
     for name, value in {"RETRIES": "3", "BACKOFF_FACTOR": "1", "TIMEOUT": "30"}.items():
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{'MAX_' if name == 'RETRIES' else ''}{name}", value)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it asks a host outside, and a step waits for that at exit
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # the image has no git
     if record.s3_endpoint_url:
         os.environ["MLFLOW_S3_ENDPOINT_URL"] = record.s3_endpoint_url

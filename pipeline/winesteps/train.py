@@ -97,7 +97,7 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
 def _params(task: Task, parameters: Mapping[str, float], split: estimator.Split, target: str) -> dict[str, str]:
     values = {
         "algorithm": task.algorithm,
-        **parameters,
+        **dict(sorted(parameters.items())),
         "target": target,
         "features": len(split.x_train.columns),
         "test_fraction": task.test_fraction,

@@ -36,6 +36,7 @@ class Gate:
 
         Raises:
             ApiError: 401 where it is not known who calls, 403 where that one has no such right.
+
         """
         if self._reviewer is None:
             return

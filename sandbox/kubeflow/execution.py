@@ -33,9 +33,7 @@ def image_environment(variables: Mapping[str, str]) -> dict[str, str]:
     OpenBLAS starts its threads when numpy is imported, and threads do not survive a fork: it gets one.
     """
     kept = {
-        name: value
-        for name, value in variables.items()
-        if name.upper() in _IMAGE_VARIABLES or name.startswith(_IMAGE_PREFIXES)
+        name: value for name, value in variables.items() if name.upper() in _IMAGE_VARIABLES or name.startswith(_IMAGE_PREFIXES)
     }
     return {"OPENBLAS_NUM_THREADS": "1"} | kept
 
@@ -85,7 +83,7 @@ class Execution:
         with (self._state / "node.log").open("ab") as output, theirs:
             subprocess.Popen(
                 command,
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=output,
                 stderr=output,
                 env=image_environment(os.environ),

@@ -72,6 +72,7 @@ def find(store: Store, of: Listable, query: Mapping[str, str], column: str = "",
 
     Raises:
         ApiError: 400, saying which part of the query is wrong.
+
     """
     size = _page_size(query.get("page_size", ""))
     order = _order(of, query.get("sort_by", ""))
@@ -154,8 +155,8 @@ def _clause(of: Listable, predicate: object, encoded: str) -> tuple[str, list[An
         raise _unparsed(encoded, f'proto: (line 1:2): unknown field "{name}"')
     named = fields.get("operation", 0)
     operation = _OPERATIONS.get(named) if isinstance(named, int) else named
-    if operation not in _OPERATIONS.values():
-        if operation is not None and operation != "OPERATION_UNSPECIFIED":
+    if operation is None or operation not in _OPERATIONS.values():
+        if operation not in (None, "OPERATION_UNSPECIFIED"):
             raise _unparsed(encoded, f'proto: (line 1:2): invalid value for enum field operation: "{named}"')
         raise invalid("Error using Filter.Predicate.Operation with go_client.Predicate_Operation")
     given = [name for name in fields if name in _SCALARS or name in _ARRAYS]

@@ -16,10 +16,13 @@ from .store import Row
 
 #: field -> what its value has to be; `text` also stands for timestamps and enumerations, which clients do not send
 _RUN = dict.fromkeys(
-    ("experiment_id", "run_id", "display_name", "storage_state", "description", "pipeline_version_id")
-    + ("service_account", "created_at", "scheduled_at", "finished_at", "state", "recurring_run_id"),
-    "text",
+    ("experiment_id", "run_id", "display_name", "storage_state", "description", "service_account", "state"), "text"
 ) | {
+    "pipeline_version_id": "text",
+    "recurring_run_id": "text",
+    "created_at": "text",
+    "scheduled_at": "text",
+    "finished_at": "text",
     "pipeline_spec": "struct",
     "pipeline_version_reference": {"pipeline_id": "text", "pipeline_version_id": "text"},
     "runtime_config": {"parameters": "struct", "pipeline_root": "text"},
@@ -70,7 +73,7 @@ def _checked(value: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
     """A message's fields by their proto names. Both spellings are read, `displayName` and `display_name`."""
     if not isinstance(value, dict):
         raise undecodable(f"syntax error (line 1:1): unexpected token {json.dumps(value)}")
-    message = {}
+    message: dict[str, Any] = {}
     for given, item in value.items():
         name = re.sub(r"[A-Z]", lambda letter: "_" + letter[0].lower(), given)
         if name not in fields:

@@ -76,9 +76,7 @@ class Runs:
             with during("Failed to create a run due to authorization error"):
                 self._gate.check(caller, "create", "runs", experiment["namespace"])
             if "pipeline_version_reference" in request or "pipeline_version_id" in request:
-                raise internal(
-                    "Failed to create a run due to error fetching manifest", "this stand-in keeps no pipelines"
-                )
+                raise internal("Failed to create a run due to error fetching manifest", "this stand-in keeps no pipelines")
             spec = specs.read(request.get("pipeline_spec", {}))
             specs.check_parameters(spec, request.get("runtime_config", {}).get("parameters", {}))
             run = self._new_run(request, experiment, spec)
@@ -115,9 +113,7 @@ class Runs:
         except Exception as error:
             self._store.write("DELETE FROM runs WHERE run_id = ?", [run["run_id"]])
             raise internal(f"Failed to create a workflow for ({run['workflow']})", str(error)) from error
-        self._store.write(
-            "UPDATE experiments SET last_run_created_at = ? WHERE experiment_id = ?", [time, run["experiment_id"]]
-        )
+        self._store.write("UPDATE experiments SET last_run_created_at = ? WHERE experiment_id = ?", [time, run["experiment_id"]])
         return run
 
     def _create_workflow(self, run: Row) -> None:

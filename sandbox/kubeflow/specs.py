@@ -50,6 +50,7 @@ def read(document: Mapping[str, Any]) -> Specification:
 
     Raises:
         ApiError: 500 where it is not a pipeline, as on the real server.
+
     """
     from google.protobuf import json_format
     from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
@@ -80,6 +81,7 @@ def check_parameters(spec: Specification, given: Mapping[str, Any]) -> None:
 
     Raises:
         ApiError: 400 naming the parameter.
+
     """
     try:
         _check_parameters(spec, given)

@@ -114,11 +114,7 @@ class Store:
     def move(self, run_id: str, to: str, only_from: Sequence[str], attempt: int | None = None) -> bool:
         """Bring a run to another state and note it in its history; `finished_at` follows.
 
-        Args:
-            attempt: only if the run is still in this attempt.
-
-        Returns:
-            Whether the run was in one of the states `only_from`, and so was moved.
+        Only where it is in one of the states `only_from`, and in that attempt if one is given: whether it was.
         """
         with self._writing() as connection:
             row = connection.execute("SELECT * FROM runs WHERE run_id = ?", [run_id]).fetchone()
@@ -134,7 +130,8 @@ class Store:
         """Make a process the one worker of an attempt; False where there is one already, or the run is over."""
         claimed = self.write(
             "UPDATE runs SET worker_pid = ?, worker_started = ? "
-            "WHERE run_id = ? AND attempt = ? AND worker_pid IS NULL AND state IN ('PENDING', 'RUNNING')",
+            "WHERE run_id = ? AND attempt = ? AND worker_pid IS NULL AND NOT workflow_lost "
+            "AND state IN ('PENDING', 'RUNNING')",
             [pid, started, run_id, attempt],
         )
         return claimed == 1

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import Action, CreateRun
+from winepipelines.lifecycle.actions import Action
 from winepipelines.lifecycle.conditions import summarize
 from winepipelines.lifecycle.deploy import deploy, keep_serving
 from winepipelines.lifecycle.finalize import finalize
-from winepipelines.lifecycle.look import Answers, Held, Look, Outcome, Passed, Record, UnansweredError
+from winepipelines.lifecycle.look import Answers, Held, Look, Outcome, Passed, Record, UnansweredError, failed
 from winepipelines.lifecycle.prepare import prepare
 from winepipelines.lifecycle.questions import Question
 from winepipelines.lifecycle.serve import serve
 from winepipelines.lifecycle.train import train
 from winepipelines.lifecycle.verify import served_answers, verify
-from winepipelines.resource.errors import NotSent, PlatformError, Refused
+from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.policy import Policy
 from winepipelines.resource.status import ConditionType, Stage, Status
@@ -71,10 +71,10 @@ def decide(
 
     `answers` holds what has been asked so far, `failures` the actions of this look that failed.
     """
-    look = Look(pipeline, pipeline.status, answers, now, policy or Policy())
+    look = Look(pipeline, pipeline.status, answers, now, policy or Policy(), failures)
     try:
         if pipeline.deleted_at is not None:
-            return _leave(look, failures)
+            return _leave(look)
         said = _run_stages(look)
         watched = _watch_served(replace(look, status=said.status), said.stage)
     except UnansweredError as error:
@@ -84,7 +84,7 @@ def decide(
     status = said.status
     if isinstance(last, Held):
         status = last.status or status
-        last, status = _after_failures(last, status, failures, look.policy)
+        last = _after_failures(last, look)
     conditions = {**said.passed, **watched}
     current = next(kind for stage, kind, _ in STAGES if stage is said.stage)
     if current is not ConditionType.READY:
@@ -122,8 +122,7 @@ def _run_stage(look: Look, stage: Stage, function: StageFunction) -> Outcome:
             return replace(held, condition=ConditionType.DEPLOYED)
         return function(look)
     except PlatformError as error:
-        stalled = isinstance(error, Refused)
-        return Held(error.reason, error.message, stalled=stalled, wake_in=look.policy.retry_interval)
+        return failed(error, look.policy)
 
 
 def _watch_served(look: Look, stage: Stage) -> dict[ConditionType, Passed | Held]:
@@ -134,36 +133,23 @@ def _watch_served(look: Look, stage: Stage) -> dict[ConditionType, Passed | Held
     return {} if said is None else {ConditionType.ANSWERING: said}
 
 
-def _leave(look: Look, failures: Mapping[Action, PlatformError]) -> Decision:
+def _leave(look: Look) -> Decision:
     held = finalize(look)
     if held is None:
         return Decision(status=look.status)
-    held, status = _after_failures(held, look.status, failures, look.policy)
+    held = _after_failures(held, look)
     ready = Held(reasons.DELETING, held.message, waiting=True)
     return Decision(
-        status=summarize(status, {}, ready, look.pipeline.generation, look.now),
+        status=summarize(look.status, {}, ready, look.pipeline.generation, look.now),
         actions=held.actions,
         wake_at=look.now + held.wake_in if held.wake_in else None,
     )
 
 
-def _after_failures(held: Held, status: Status, failures: Mapping[Action, PlatformError], policy: Policy) -> tuple[Held, Status]:
+def _after_failures(held: Held, look: Look) -> Held:
     """Say of what was tried and failed that it failed, rather than try it again at once."""
-    failed = [(action, failures[action]) for action in held.actions if action in failures]
-    if not failed:
-        return held, status
-    action, error = failed[0]
-    if isinstance(action, CreateRun) and isinstance(error, NotSent | Refused) and status.run is not None:
-        status = status.with_(run=status.run.with_(submitted_at=None))  # certainly not carried out
-    held = replace(
-        held,
-        reason=error.reason,
-        message=error.message,
-        actions=(),
-        stalled=isinstance(error, Refused),
-        wake_in=policy.retry_interval,
-    )
-    return held, status
+    error = next((look.failures[action] for action in held.actions if action in look.failures), None)
+    return held if error is None else failed(error, look.policy)
 
 
 def _wake_at(last: Passed | Held, look: Look, *, served: bool) -> datetime | None:

@@ -7,7 +7,7 @@ from typing import TypeVar, cast
 
 from winepipelines.lifecycle.actions import Action
 from winepipelines.lifecycle.questions import Question
-from winepipelines.resource.errors import PlatformError
+from winepipelines.resource.errors import PlatformError, Refused
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.policy import Policy
 from winepipelines.resource.spec import Spec
@@ -70,6 +70,7 @@ class Look:
     answers: Answers
     now: datetime
     policy: Policy = field(default_factory=Policy)
+    failures: Mapping[Action, PlatformError] = field(default_factory=dict)  # actions of this look that failed
 
     @property
     def spec(self) -> Spec:
@@ -98,3 +99,8 @@ def first(checks: tuple[Check, ...], look: Look) -> Record | Held | None:
         if (said := check(look)) is not None:
             return said
     return None
+
+
+def failed(error: PlatformError, policy: Policy) -> Held:
+    """Say that a system of the platform did not do what was asked; it is asked again."""
+    return Held(error.reason, error.message, stalled=isinstance(error, Refused), wake_in=policy.retry_interval)

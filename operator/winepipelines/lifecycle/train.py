@@ -4,13 +4,15 @@ One run a revision: the revision is written before the run is asked for, the run
 and it is written that it was asked for. What fails for a passing reason is tried again in the same run.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import CreateRun, DeleteRun, RetryRun, TerminateRun
 from winepipelines.lifecycle.history import ended, entry_of
-from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record, first
+from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record, failed, first
 from winepipelines.lifecycle.questions import Records, Runs, Stored
+from winepipelines.resource.errors import NotSent, Refused
 from winepipelines.resource.naming import run_name
 from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.status import Candidate, ConditionType, Run, Stage, Status
@@ -76,9 +78,14 @@ def run_is_submitted(look: Look) -> Record | Held | None:
     if run.id:
         reason = run.end_reason or reasons.RUN_DELETED
         message = f"run {run.id} is no longer in Kubeflow Pipelines"
-        return _attempt_failed(look, reason, message, look.now) or Record(
+        return _attempt_failed(look, reason, message, run.started_at or look.now) or Record(
             look.status.with_(run=Run(name=run.name, attempt=run.attempt + 1))
         )
+    submission = CreateRun(run.name, look.status.revision)
+    if (error := look.failures.get(submission)) is not None:
+        certainly_not = isinstance(error, NotSent | Refused)
+        status = look.status.with_(run=run.with_(submitted_at=None)) if certainly_not else look.status
+        return replace(failed(error, look.policy), status=status)
     if (doubt := _submission_in_doubt(look, run)) is not None:
         return doubt
     if look.spec.suspend:
@@ -86,7 +93,7 @@ def run_is_submitted(look: Look) -> Record | Held | None:
     return Held(
         reasons.SUBMITTING,
         "submitting the run to Kubeflow Pipelines",
-        actions=(CreateRun(run.name, look.status.revision),),
+        actions=(submission,),
         status=look.status.with_(run=run.with_(submitted_at=look.now)),
         wake_in=look.policy.retry_interval,
     )
@@ -140,7 +147,7 @@ def run_succeeded(look: Look) -> Held | None:
     run, view = _run(look), _view(look)
     if view.state is RunState.SUCCEEDED:
         return None
-    finished = view.finished_at or look.now
+    finished = view.finished_at or run.started_at or look.now
     if _retry_is_due(run, view):  # asked for, and not yet carried out
         return Held(reasons.SUBMITTING, _retrying(look, run), actions=(RetryRun(view.id),))
     reason, message, permanent = _why(look, run, view)
@@ -296,9 +303,9 @@ def _attempt_failed(look: Look, reason: str, message: str, finished: datetime, *
 
 def _finish(look: Look, reason: str, message: str) -> Held:
     """End the revision: only another spec helps."""
-    failed = _failed(reason, message)
+    final = _failed(reason, message)
     status = ended(look.status, look.spec, Ending.FAILED, reason, look.now)
-    return Held(failed.reason, failed.message, status=status, stage=failed.stage, stalled=True)
+    return replace(final, status=status)
 
 
 def _failed(reason: str, message: str) -> Held:

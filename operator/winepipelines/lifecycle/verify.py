@@ -5,20 +5,23 @@ from winepipelines.lifecycle.deploy import reference, reject
 from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record
 from winepipelines.lifecycle.questions import Answer
 from winepipelines.lifecycle.train import current_candidate
-from winepipelines.resource.errors import Unavailable
+from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import PredictionCheck
-from winepipelines.resource.status import Condition, ConditionType, Stage
+from winepipelines.resource.status import Candidate, Condition, ConditionType, Stage
 
 
 def verify(look: Look) -> Outcome:
     """Ask for a prediction with the model's own example."""
     candidate = current_candidate(look)
     assert candidate is not None, "deploy comes first"
-    check = look.at(Answer(reference(candidate)))
+    check = last_check(look, candidate)
+    if check is None:
+        answering = look.status.condition(ConditionType.ANSWERING)
+        assert answering is not None, "last_check has looked"
+        return Passed(answering.reason, answering.message)
     if check.passed:
         return answers(candidate.revision, check)
-    served = look.status.served
-    if served is not None and served.revision == candidate.revision:
+    if serves(look, candidate):
         # It has answered before: it stays, and is asked again.
         return Held(check.reason, check.message, wake_in=look.policy.retry_interval, stage=Stage.VERIFYING)
     if candidate.verifying_since is None:
@@ -31,7 +34,8 @@ def verify(look: Look) -> Outcome:
 def served_answers(look: Look) -> Passed | Held | None:
     """Judge the earlier model, which serves as long as the present revision has none that may.
 
-    None where nothing can be said: nothing serves, or another model is being rolled out in its place.
+    None where nothing can be said: nothing serves, another model is being rolled out in its place, or MLflow does not say what
+    it should answer.
     """
     served = look.status.served
     candidate = current_candidate(look)
@@ -39,9 +43,27 @@ def served_answers(look: Look) -> Passed | Held | None:
         return None
     try:
         check = look.at(Answer(reference(served)))
-    except Unavailable as error:
-        return Held(error.reason, error.message)
+    except PlatformError:
+        return None
     return answers(served.revision, check) if check.passed else Held(check.reason, check.message)
+
+
+def last_check(look: Look, candidate: Candidate) -> PredictionCheck | None:
+    """Check the endpoint; None where the last check has to do, because MLflow does not say what the model should answer.
+
+    Raises PlatformError where there was no check before.
+    """
+    try:
+        return look.at(Answer(reference(candidate)))
+    except PlatformError:
+        if serves(look, candidate) and was_answering(look.status.condition(ConditionType.ANSWERING)):
+            return None
+        raise
+
+
+def serves(look: Look, candidate: Candidate) -> bool:
+    """Tell whether a model is the one that serves."""
+    return look.status.served is not None and look.status.served.revision == candidate.revision
 
 
 def answers(revision: int, check: PredictionCheck) -> Passed:
@@ -51,4 +73,4 @@ def answers(revision: int, check: PredictionCheck) -> Passed:
 
 def was_answering(condition: Condition | None) -> bool:
     """Whether the last word on the endpoint was that it answers."""
-    return condition is not None and condition.type == ConditionType.ANSWERING and condition.status == "True"
+    return condition is not None and condition.status == "True"

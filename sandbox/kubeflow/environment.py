@@ -1,0 +1,67 @@
+"""A step's variables: the image's, the ones compiled into the component, and those that its pod takes from secrets.
+
+Called by `worker`. The platform part of a compiled pipeline says, per executor, what Kubernetes is to add to the pod.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .cluster import Cluster
+
+#: What a step would notice the lack of, and no process here can be given.
+_OUT_OF_REACH = {"secretAsVolume", "configMapAsVolume", "configMapAsEnv", "fieldPathAsEnv", "pvcMount"}
+_OUT_OF_REACH |= {"emptyDirMounts", "genericEphemeralVolume"}
+
+Parameter = Callable[[Mapping[str, Any]], str]
+
+
+class NotSupportedError(Exception):
+    """The step asks of its pod what this stand-in cannot give."""
+
+
+def time_limit(kubernetes: Mapping[str, Any]) -> int | None:
+    """The seconds a pod may run, or None."""
+    return int(kubernetes.get("activeDeadlineSeconds", 0)) or None
+
+
+def from_secrets(kubernetes: Mapping[str, Any], parameter: Parameter, cluster: Cluster | None, namespace: str) -> dict[str, str]:
+    """The variables that come from secrets. Waits for ever where one is missing, as a pod does that cannot be made.
+
+    Args:
+        kubernetes: the executor's part of the platform specification.
+        parameter: what a parameter of it stands for in this run.
+        cluster: where the secrets are; without one there are none.
+        namespace: the run's.
+
+    Raises:
+        NotSupportedError: the step wants volumes, or anything else that only a pod has.
+
+    """
+    if beyond := _OUT_OF_REACH & {name for name, value in kubernetes.items() if value}:
+        raise NotSupportedError(f"only a real Kubeflow can do this: {', '.join(sorted(beyond))}")
+    variables: dict[str, str] = {}
+    for wanted in kubernetes.get("secretAsEnv", []):
+        named = wanted.get("secretNameParameter")
+        name = parameter(named) if named else wanted["secretName"]
+        keys = {entry["secretKey"]: entry["envVar"] for entry in wanted.get("keyToEnv", [])}
+        values = _values(cluster, namespace, name, keys, bool(wanted.get("optional")))
+        variables |= {variable: values[key] for key, variable in keys.items() if key in values}
+    return variables
+
+
+def _values(cluster: Cluster | None, namespace: str, name: str, keys: Mapping[str, str], optional: bool) -> dict[str, str]:
+    if cluster is None:
+        if optional:
+            return {}
+        while True:  # without Kubernetes there are no secrets, and none can come
+            signal.pause()
+    found = cluster.secret(namespace, name)
+    if optional:
+        return found or {}
+    changes = cluster.watch_secret(namespace, name)
+    while found is None or keys.keys() - found.keys():
+        found = next(changes)
+    return found

@@ -1,0 +1,208 @@
+"""One attempt of a run: `kfp.local` walks the pipeline, each of its steps is a fork. Called by `node` in a process of its own.
+
+`kfp.local` has no notion of an environment per task, nor of keeping what an earlier attempt did. Three of its functions are
+replaced in this process, and what they stand between stays as it is (order of tasks, conditions, loops, placeholders,
+inputs and outputs, retries of a task):
+
+- `task_executor.execute_single_task`: around it, the step's nodes, its secrets, and the outputs that are kept;
+- `subprocess_task_handler.run_local_subprocess`: starts `step` instead of a shell;
+- `executor_input_utils.executor_input_to_dict`: numbers without a fraction reach a step without one, as from Kubeflow.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import environment, specs, step, workflows
+from .cluster import Cluster
+from .execution import started_at
+from .progress import Progress
+from .store import ACTIVE, Row, Store
+
+log = logging.getLogger("sandbox.kubeflow.worker")
+
+
+def work(state: Path, run_id: str, attempt: int, kubeconfig: Path | None) -> None:
+    """Carry out an attempt of a run, unless another process is at it or it is over."""
+    store = Store(state)
+    pid = os.getpid()
+    if not store.claim(run_id, attempt, pid, started_at(pid) or 0):
+        return
+    store.move(run_id, "RUNNING", ["PENDING"], attempt)
+    run = store.run(run_id)
+    if run is not None:
+        Attempt(store, run, state / "runs" / run_id, Cluster(kubeconfig) if kubeconfig else None).carry_out()
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What `run_local_subprocess` is to know of the step that it starts."""
+
+    name: str
+    variables: Mapping[str, str]
+    limit: int | None
+
+
+class Attempt:
+    """One attempt, in its own process."""
+
+    def __init__(self, store: Store, run: Row, folder: Path, cluster: Cluster | None) -> None:
+        self._store = store
+        self._run = run
+        self._folder = folder
+        self._cluster = cluster
+        self._spec = specs.read(json.loads(run["pipeline_spec"]))
+        self._progress = Progress(store, run)
+        self._kept = _Outputs(folder / "outputs.pickle")
+        self._current = threading.local()  # loops run their tasks in threads
+        self._exit_codes: dict[str, int] = {}
+
+    def carry_out(self) -> None:
+        """Run the pipeline and say how it went: to the store, and then to whoever watches the Workflow."""
+        self._patch_workflow("RUNNING")
+        try:
+            succeeded = self._run_pipeline()
+        except Exception:
+            log.exception("the pipeline cannot be run")
+            succeeded = False
+        state = "SUCCEEDED" if succeeded else "FAILED"
+        self._progress.finish(state)
+        if self._store.move(self._run["run_id"], state, ACTIVE, self._run["attempt"]):
+            self._patch_workflow(state)
+
+    def _patch_workflow(self, state: str) -> None:
+        if self._cluster and self._run["has_workflow"]:
+            nodes = self._store.nodes(self._run["run_id"])
+            patch = workflows.progress(state, nodes)
+            try:
+                self._cluster.patch_workflow(self._run["k8s_namespace"], self._run["workflow"], patch)
+            except Exception as error:  # a hint to others only: the run is what counts
+                log.warning("the Workflow could not be patched: %s", error)
+
+    def _run_pipeline(self) -> bool:
+        from kfp import local
+        from kfp.local import executor_input_utils, status, subprocess_task_handler, utils
+        from kfp.local.orchestrator import enhanced_dag_orchestrator, task_executor
+
+        root = self._folder / "artifacts"
+        local.init(
+            runner=local.SubprocessRunner(use_venv=False),
+            pipeline_root=str(root),
+            workspace_root=str(self._folder / "workspace"),
+            raise_on_error=False,
+        )
+        self._execute = task_executor.execute_single_task
+        self._to_dict = executor_input_utils.executor_input_to_dict
+        task_executor.execute_single_task = self._task
+        subprocess_task_handler.run_local_subprocess = self._command
+        executor_input_utils.executor_input_to_dict = self._executor_input
+        pipeline = self._spec.pipeline
+        config = json.loads(self._run["runtime_config"])
+        _, ended = enhanced_dag_orchestrator.run_enhanced_dag(
+            pipeline_resource_name=self._run["workflow"],
+            dag_component_spec=pipeline.root,
+            executors={
+                name: utils.struct_to_executor_spec(executor) for name, executor in pipeline.deployment_spec["executors"].items()
+            },
+            components=dict(pipeline.components.items()),
+            dag_arguments=config.get("parameters", {}),
+            pipeline_root=str(root),
+            runner=local.SubprocessRunner(use_venv=False),
+            unique_pipeline_id=self._run["run_id"],
+            fail_stack=[],
+        )
+        return bool(ended == status.Status.SUCCESS)
+
+    def _task(self, **call: Any) -> tuple[dict[str, Any], Any]:
+        """In place of `execute_single_task`."""
+        from kfp.local import status
+
+        name = call["task_name"]
+        key = f"{call['pipeline_resource_name']}/{name}"
+        if key in self._kept:
+            return self._kept[key], status.Status.SUCCESS
+        node, pod = self._progress.begin(name)
+        try:
+            label = call["components"][call["task_spec"].component_ref.name].executor_label
+            kubernetes = self._spec.kubernetes.get(label, {})
+            variables = environment.from_secrets(
+                kubernetes,
+                lambda parameter: _parameter(parameter, call["io_store"]),
+                self._cluster,
+                self._run["k8s_namespace"],
+            )
+            self._current.step = _Step(name, variables, environment.time_limit(kubernetes))
+            self._progress.running(pod)
+            outputs, ended = self._execute(**call)
+        except Exception:
+            log.exception("task %s cannot be run", name)
+            outputs, ended = {}, status.Status.FAILURE
+        if ended == status.Status.SUCCESS:
+            self._kept[key] = outputs
+            self._progress.end(node, pod, "SUCCEEDED")
+        else:
+            self._progress.end(node, pod, "FAILED", f"Error (exit code {self._exit_codes.get(name, 1)})")
+        return outputs, ended
+
+    def _command(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        """In place of `run_local_subprocess`."""
+        current: _Step = self._current.step
+        variables = {**os.environ, **(env_vars or {}), **current.variables}
+        pods = self._folder / "pods"
+        code = step.run(full_command, variables, pods / current.name, pods / f"{current.name}.log", current.limit)
+        self._exit_codes[current.name] = code
+        return code
+
+    def _executor_input(self, executor_input: Any, component_spec: Any) -> dict[str, Any]:
+        """In place of `executor_input_to_dict`."""
+        converted: dict[str, Any] = self._to_dict(executor_input=executor_input, component_spec=component_spec)
+        values = converted.get("inputs", {}).get("parameterValues", {})
+        values.update({name: _without_empty_fractions(value) for name, value in values.items()})
+        return converted
+
+
+def _without_empty_fractions(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_empty_fractions(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_empty_fractions(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _parameter(parameter: Mapping[str, Any], io_store: Any) -> str:
+    """What a parameter in the platform specification stands for: a constant, an input of the pipeline, or an output."""
+    if name := parameter.get("componentInputParameter"):
+        return str(io_store.get_parent_input(name))
+    if output := parameter.get("taskOutputParameter"):
+        return str(io_store.get_task_output(output["producerTask"], output["outputParameterKey"]))
+    return str(parameter["runtimeValue"]["constant"])
+
+
+class _Outputs:
+    """The outputs of the tasks that succeeded, on disk for the next attempt."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._outputs: dict[str, dict[str, Any]] = pickle.loads(path.read_bytes()) if path.exists() else {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._outputs
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        return self._outputs[key]
+
+    def __setitem__(self, key: str, outputs: dict[str, Any]) -> None:
+        with self._lock:
+            self._outputs[key] = outputs
+            part = self._path.with_suffix(".part")
+            part.write_bytes(pickle.dumps(self._outputs))
+            part.rename(self._path)

@@ -1,0 +1,277 @@
+"""One sandbox: up, down, and single components stopped and started. Used by `__main__`, by tests and by benchmarks."""
+
+import contextlib
+import fcntl
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sandbox import certificates, manifests, mlflow_database, parallel, places, plan, processes, programs
+from sandbox.components import Component, base_environment, components, python_environment, store_environment
+from sandbox.plan import Info, Plan
+from sandbox.processes import Process
+
+BUCKETS = ("mlflow", "mlpipeline")
+LOOK_EVERY = 0.05  # seconds
+ATTEMPTS = 3  # of a start, when another program takes a port first
+TAKEN = "address already in use"
+STORES = ("etcd", "apiserver", "controller-manager", "minio", "data", "mlflow")  # stopped after those that use them
+
+
+class SandboxError(RuntimeError):
+    """The sandbox cannot do what was asked; the message says why and what to do."""
+
+
+class ComponentError(SandboxError):
+    """A component ended, or was not ready in time; the message holds the end of its log."""
+
+
+class PortTakenError(ComponentError):
+    """Another program took a component's port between the choice and the start."""
+
+
+class Sandbox:
+    """A sandbox by name, running or not. As a context manager it goes down at the end, even if this process is killed.
+
+    `without` names components to leave out, for instance `{"operator"}`; `report` gets a line for each step.
+    """
+
+    def __init__(
+        self,
+        name: str = "default",
+        folder: Path | None = None,
+        *,
+        without: Collection[str] = (),
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", name):
+            raise SandboxError(f"'{name}' is no name for a sandbox: lower-case letters, digits and dashes, at most 40")
+        self.name = name
+        self.folder = (folder or places.cache_folder() / "sandboxes" / name).absolute()
+        self.without = frozenset(without)
+        self.report = report
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    # -- the whole --
+
+    def up(self) -> Info:
+        """Start what is not running and wait until all of it answers.
+
+        Raises SandboxError, or programs.BuildError; nothing is left running then, and the logs stay.
+        """
+        with self._locked():
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    return self._up()
+                except PortTakenError as error:
+                    self._stop_all(gently=False)
+                    if attempt == ATTEMPTS:
+                        raise
+                    self.report(f"{error.args[0].splitlines()[0]}; again with other ports")
+                except BaseException:
+                    self._stop_all(gently=False)
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def down(self, *, keep_state: bool = False) -> None:
+        """Stop everything; forget everything too, unless told to keep it for the next `up`. Harmless when nothing runs."""
+        with self._locked():
+            self._stop_all(gently=keep_state)
+            if not keep_state:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def info(self) -> Info:
+        """Addresses, paths and credentials.
+
+        Raises SandboxError when there is no such sandbox.
+        """
+        return self._plan.info()
+
+    def running(self) -> dict[str, bool]:
+        """Whether each component's process is alive, by name; empty where there is no sandbox."""
+        current = plan.load(self.folder)
+        return {name: self._alive(name) for name in components(current)} if current else {}
+
+    # -- one component --
+
+    def start(self, name: str) -> None:
+        """Start a component on the port that it had, and wait until it answers. Harmless when it runs."""
+        self._start(self._component(name))
+
+    def stop(self, name: str, *, kill: bool = False) -> None:
+        """Stop a component and what it started; `kill` is `kill -9`, without notice. Harmless when it is stopped."""
+        component = self._component(name)
+        first = signal.SIGKILL if kill else signal.SIGTERM
+        processes.stop(self._known([name]), component.patience, first)
+
+    def restart(self, name: str, *, kill: bool = False) -> None:
+        """Stop a component, then start it."""
+        self.stop(name, kill=kill)
+        self.start(name)
+
+    def log(self, name: str) -> Path:
+        """The path of a component's log."""
+        self._component(name)
+        return self._plan.logs / f"{name}.log"
+
+    # -- the cluster --
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, as_operator: bool = False) -> str:
+        """Run kubectl as the administrator, or as the operator's service account; return what it printed.
+
+        Raises manifests.KubectlError.
+        """
+        return manifests.kubectl(self._plan, *arguments, stdin=stdin, as_operator=as_operator)
+
+    def add_namespace(self, *names: str) -> None:
+        """Make users' namespaces, with the label of a Kubeflow profile and the object store's credentials."""
+        manifests.add_namespaces(self._plan, names)
+
+    # -- as a context --
+
+    def __enter__(self) -> Self:
+        # Whatever becomes of this process, the pipe's end closes with it and the guard takes the sandbox down.
+        guard = [sys.executable, "-m", "sandbox", "guard", "--name", self.name, "--folder", str(self.folder)]
+        environment = {**base_environment(), **python_environment("")}
+        self._guard = subprocess.Popen(guard, env=environment, stdin=subprocess.PIPE, start_new_session=True)
+        try:
+            self.up()
+        except BaseException:
+            self._release_guard()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.down()
+        finally:
+            self._release_guard()
+
+    def _release_guard(self) -> None:
+        if self._guard:
+            self._guard.communicate(b"done")
+            self._guard = None
+
+    # -- how --
+
+    @property
+    def _plan(self) -> Plan:
+        current = plan.load(self.folder)
+        if current is None:
+            raise SandboxError(f"there is no sandbox '{self.name}'; start it with: python -m sandbox up --name {self.name}")
+        return current
+
+    def _component(self, name: str) -> Component:
+        known = components(self._plan)
+        if name not in known:
+            raise SandboxError(f"there is no component '{name}'; there are {', '.join(known)}")
+        return known[name]
+
+    def _up(self) -> Info:
+        started = time.monotonic()
+        current = plan.load(self.folder)
+        if current is None or not any(self._alive(name) for name in components(current)):
+            processes.stop_marked(self.folder)
+            current = self._make_plan(current)
+        wanted = {name: each for name, each in components(current).items() if name not in self.without}
+        if all(self._alive(name) for name in wanted):
+            self.report(f"sandbox '{self.name}' is up already")
+            return current.info()
+        steps = {name: parallel.Step(lambda each=each: self._start(each), each.needs) for name, each in wanted.items()}
+        steps["buckets"] = parallel.Step(lambda: self._make_buckets(current), ("minio",))
+        steps["manifests"] = parallel.Step(lambda: self._apply_manifests(current), ("apiserver",))
+        parallel.run(steps)
+        self.report(f"sandbox '{self.name}' is up after {time.monotonic() - started:.1f} s")
+        return current.info()
+
+    def _make_plan(self, previous: Plan | None) -> Plan:
+        with ThreadPoolExecutor() as pool:
+            pipeline, operator = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator"))
+            found = programs.find(self.report)
+            current = plan.make(self.name, self.folder, found, pipeline.result(), operator.result(), previous)
+        for folder in (self.folder, current.logs, current.data, self.folder / "run", self.folder / "kubeflow", self.folder / "seldon"):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.copy(places.ROOT / "data" / "winequality-red.csv", current.data)
+        mlflow_database.prepare(current)
+        pki, server = current.certificates, current.url("apiserver", "https")
+        certificates.make(pki)
+        certificates.write_kubeconfig(current.kubeconfig, pki, server, user="admin")
+        certificates.write_kubeconfig(pki / "controller-manager.kubeconfig", pki, server, user="controller-manager")
+        current.save()
+        return current
+
+    def _start(self, component: Component) -> None:
+        """Start a component and wait until it answers."""
+        started = time.monotonic()
+        log = self._plan.logs / f"{component.name}.log"
+        process = next(iter(self._known([component.name])), None)
+        if process is None or not process.alive():
+            log.write_bytes(b"")
+            process = processes.start(component.command, {**base_environment(), **component.environment}, log, self.folder)
+            process.write(self._pid_file(component.name))
+        while not component.ready():
+            lasted = time.monotonic() - started
+            if not process.alive():
+                raise self._failure(component.name, f"{component.name} ended after {lasted:.1f} s", log)
+            if lasted > component.timeout:
+                raise self._failure(component.name, f"{component.name} did not answer within {lasted:.0f} s", log)
+            time.sleep(LOOK_EVERY)
+        self.report(f"{component.name:<20}{time.monotonic() - started:5.1f} s")
+
+    def _failure(self, name: str, what: str, log: Path) -> ComponentError:
+        text = log.read_text(errors="replace")
+        end = "\n".join(text.strip().splitlines()[-15:]) or "(it said nothing)"
+        advice = f"All of its log: {log}. To begin afresh: python -m sandbox down --name {self.name}"
+        kind = PortTakenError if TAKEN in text.lower() else ComponentError
+        return kind(f"{what}. The end of its log:\n{end}\n{advice}")
+
+    def _make_buckets(self, current: Plan) -> None:
+        environment = {**base_environment(), **python_environment(""), **store_environment(current)}
+        command = [current.pipeline_python, "-m", "sandbox.buckets", *BUCKETS]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SandboxError(f"the buckets could not be made: {done.stderr.strip()}")
+
+    def _apply_manifests(self, current: Plan) -> None:
+        started = time.monotonic()
+        manifests.apply_platform(current)
+        manifests.write_operator_kubeconfig(current)
+        self.report(f"{'manifests':<20}{time.monotonic() - started:5.1f} s")
+
+    def _stop_all(self, *, gently: bool) -> None:
+        """Stop users before what they use. What is about to be forgotten need not be written out first."""
+        current = plan.load(self.folder)
+        if current is None:
+            return
+        known = components(current)
+        users = [name for name in known if name not in STORES]
+        processes.stop(self._known(users), max(known[name].patience for name in users))
+        processes.stop(self._known(STORES), known["etcd"].patience, signal.SIGTERM if gently else signal.SIGKILL)
+        processes.stop_marked(self.folder)
+
+    def _known(self, names: Collection[str]) -> list[Process]:
+        """The processes that were started last under these names, alive or not."""
+        return [process for name in names if (process := Process.read(self._pid_file(name)))]
+
+    def _alive(self, name: str) -> bool:
+        return any(process.alive() for process in self._known([name]))
+
+    def _pid_file(self, name: str) -> Path:
+        return self.folder / "run" / name
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One `up` or `down` of a sandbox at a time; the others wait."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self.folder.with_name(f".{self.folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield

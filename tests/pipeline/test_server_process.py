@@ -1,0 +1,301 @@
+"""The server as a process: it loads a model saved by MLflow, answers both protocols, refuses bad requests, and stops."""
+
+import concurrent.futures
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow.sklearn
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models import infer_signature
+from sklearn.linear_model import ElasticNet
+
+ROOT = Path(__file__).parents[2]
+COLUMNS = ["fixed acidity", "sulphates", "alcohol"]
+LIMIT = 200_000
+
+
+@pytest.fixture(scope="module")
+def table():
+    generator = np.random.default_rng(7)
+    frame = pd.DataFrame(generator.uniform(1, 10, (60, 3)), columns=COLUMNS)
+    return frame, frame["alcohol"] * 2 - frame["sulphates"]
+
+
+@pytest.fixture(scope="module")
+def estimator(table):
+    return ElasticNet(alpha=0.01).fit(*table)
+
+
+@pytest.fixture(scope="module", params=["cloudpickle", "skops"])
+def folder(request, tmp_path_factory, table, estimator):
+    frame, _ = table
+    path = tmp_path_factory.mktemp("models") / "with a space"
+    mlflow.sklearn.save_model(
+        estimator,
+        path,
+        signature=infer_signature(frame, estimator.predict(frame)),
+        input_example=frame.head(2),
+        serialization_format=request.param,
+        pip_requirements=["scikit-learn"],
+    )
+    for item in [*path.rglob("*"), path]:
+        item.chmod(0o555 if item.is_dir() else 0o444)
+    return path
+
+
+def start(folder, tmp, port, **more):
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT / "pipeline"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": str(tmp),
+        "HOME": "/nonexistent",
+        "PREDICTIVE_UNIT_ID": "wine",
+        "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(port),
+        "PREDICTIVE_UNIT_PARAMETERS": json.dumps([{"name": "model_uri", "value": str(folder), "type": "STRING"}]),
+        "WINE_MAX_BODY_BYTES": str(LIMIT),
+        **more,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "wineserver"], cwd="/", env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def call(port, path, body=None, headers=None, method=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with contextlib.closing(connection):
+        if isinstance(body, dict | list):
+            body = json.dumps(body)
+        method = method or ("GET" if body is None else "POST")
+        connection.request(method, path, body, headers or {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+def answer(port, path, body=None, **more):
+    status, content = call(port, path, body, **more)
+    return status, json.loads(content)
+
+
+def wait_until_ready(process, port):
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            if call(port, "/health/status")[0] == 200:
+                return
+        time.sleep(0.02)
+    raise AssertionError(process.stderr.read())
+
+
+@pytest.fixture(scope="module")
+def server(folder, tmp_path_factory):
+    port = free_port()
+    process = start(folder, tmp_path_factory.mktemp("tmp"), port)
+    wait_until_ready(process, port)
+    yield port
+    process.terminate()
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+
+
+def test_both_seldon_paths_predict(server, table, estimator):
+    rows = table[0].head(5)
+    for path in ("/predict", "/api/v1.0/predictions"):
+        status, body = answer(server, path, {"data": {"ndarray": rows.to_numpy().tolist()}})
+        assert (status, body["data"]["names"], body["meta"]) == (200, [], {})
+        np.testing.assert_allclose(body["data"]["ndarray"], estimator.predict(rows), rtol=1e-12)
+
+
+def test_names_reorder_columns(server, table, estimator):
+    rows = table[0].head(5)
+    names = COLUMNS[::-1]
+    status, body = answer(server, "/predict", {"data": {"names": names, "ndarray": rows[names].to_numpy().tolist()}})
+    assert status == 200
+    np.testing.assert_allclose(body["data"]["ndarray"], estimator.predict(rows), rtol=1e-12)
+
+
+def test_a_tensor_is_answered_with_a_tensor(server, table, estimator):
+    rows = table[0].head(2)
+    data = {"tensor": {"shape": [2, 3], "values": rows.to_numpy().ravel().tolist()}}
+    status, body = answer(server, "/predict", {"data": data})
+    assert (status, body["data"]["tensor"]["shape"]) == (200, [2])
+    np.testing.assert_allclose(body["data"]["tensor"]["values"], estimator.predict(rows), rtol=1e-12)
+
+
+def test_more_rows_than_the_event_loop_should_wait_for(server):
+    status, body = answer(server, "/predict", {"data": {"ndarray": [[1, 2, 3]] * 5000}})
+    assert (status, len(body["data"]["ndarray"])) == (200, 5000)
+
+
+def test_the_open_inference_protocol_predicts(server, table, estimator):
+    rows = table[0].head(4)
+    whole = [{"name": "x", "shape": [4, 3], "datatype": "FP64", "data": rows.to_numpy().ravel().tolist()}]
+    by_column = [{"name": c, "shape": [4], "datatype": "FP64", "data": rows[c].tolist()} for c in COLUMNS[::-1]]
+    for inputs in (whole, by_column):
+        status, body = answer(server, "/v2/models/wine/infer", {"id": "7", "inputs": inputs})
+        assert (status, body["id"], body["model_name"]) == (200, "7", "wine")
+        (output,) = body["outputs"]
+        assert (output["name"], output["datatype"], output["shape"]) == ("predict", "FP64", [4, 1])
+        np.testing.assert_allclose(output["data"], estimator.predict(rows), rtol=1e-12)
+
+
+def test_the_model_describes_itself(server):
+    status, body = answer(server, "/v2/models/wine")
+    assert (status, [tensor["name"] for tensor in body["inputs"]]) == (200, COLUMNS)
+    for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/wine/ready", "/health/ping", "/health/status"):
+        assert call(server, path)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("", "the body is empty"),
+        ("{nonsense", "the body is not JSON"),
+        ("[]", "the body is not"),
+        ({"data": {}}, "the body is not"),
+        ({"data": {"tensor": 5}}, '"tensor" is not'),
+        ({"jsonData": {}}, "the body is not"),
+        ({"data": {"ndarray": []}}, "there are no rows"),
+        ({"data": {"ndarray": [[1, 2]]}}, "row 1 has 2 values"),
+        ({"data": {"ndarray": [[1, 2, 3], [1]]}}, "row 2 has 1 values"),
+        ({"data": {"ndarray": [[1, 2, "a"]]}}, 'column "alcohol"'),
+        ('{"data": {"ndarray": [[1, 2, NaN]]}}', "the body is not JSON"),
+        ('{"data": {"ndarray": [[1, 2, 1e999]]}}', "expected rows of 3"),
+        ({"data": {"ndarray": [[1, None, 3]]}}, 'column "sulphates"'),
+        ({"data": {"names": ["x", "sulphates", "alcohol"], "ndarray": [[1, 2, 3]]}}, "unknown columns: x"),
+        ("[" * 100_000, "the body is not JSON"),
+    ],
+)
+def test_a_bad_seldon_message_is_refused_with_what_is_expected(server, body, problem):
+    status, refused = answer(server, "/predict", body, method="POST")
+    told = refused["status"]
+    assert (status, told["status"], told["code"], told["reason"]) == (400, "FAILURE", 400, "BAD_REQUEST")
+    assert problem in told["info"]
+    assert "expected rows of 3 numbers: fixed acidity, sulphates, alcohol; for example [" in told["info"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{nonsense",
+        {},
+        {"inputs": []},
+        {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}]},
+        {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [1, 2, None]}]},
+        {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "BYTES", "data": ["a", "b", "c"]}]},
+    ],
+)
+def test_a_bad_inference_request_is_refused_in_its_protocols_form(server, body):
+    status, refused = answer(server, "/v2/models/wine/infer", body)
+    assert (status, list(refused)) == (400, ["error"])
+    assert "expected rows of 3 numbers: fixed acidity, sulphates, alcohol" in refused["error"]
+
+
+def test_other_refusals_are_json_of_the_paths_protocol(server):
+    assert answer(server, "/v2/models/nope")[0] == 404
+    assert "error" in answer(server, "/v2/nope")[1]
+    assert answer(server, "/nope")[1]["status"]["code"] == 404
+    assert answer(server, "/predict")[1]["status"]["code"] == 405
+    infer = "/v2/models/wine/infer"
+    assert "Content-Type" in answer(server, infer, "{}", headers={"Content-Type": "text/plain"})[1]["error"]
+    status, refused = answer(server, "/predict", b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
+    assert (status, refused["status"]["code"]) == (415, 415)
+
+
+def test_nobody_can_unload_the_model(server):
+    assert answer(server, "/v2/repository/models/wine/unload", {})[0] == 404
+    assert call(server, "/health/status")[0] == 200
+
+
+def test_a_body_too_large_is_refused(server):
+    status, refused = answer(server, "/predict", "x" * (LIMIT + 1))
+    assert (status, refused["status"]["reason"]) == (413, "REQUEST_ENTITY_TOO_LARGE")
+    chunks = (b"x" * 1000 for _ in range(LIMIT // 1000 + 1))
+    status, refused = answer(server, "/v2/models/wine/infer", chunks)
+    assert (status, list(refused)) == (413, ["error"])
+
+
+def test_sigterm_finishes_what_is_in_flight(folder, tmp_path):
+    port = free_port()
+    process = start(folder, tmp_path, port)
+    wait_until_ready(process, port)
+    body = json.dumps({"data": {"ndarray": [[1, 2, 3]] * 20}})
+
+    def hammer():
+        answered = 0
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            while True:
+                connection.request("POST", "/predict", body)
+                response = connection.getresponse()
+                assert response.status == 200
+                response.read()
+                answered += 1
+        except ConnectionRefusedError:  # a new connection after the end
+            return answered
+        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+            connection.close()  # a request sent on a connection that was idle when the server closed it
+            return answered
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        hammers = [pool.submit(hammer) for _ in range(4)]
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+        assert all(future.result() > 5 for future in hammers)
+    assert process.returncode == 0, errors
+    assert "Cancel" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unfit_folder_ends_the_process_with_one_clear_line(tmp_path, table, estimator):
+    frame, _ = table
+    models = {name: tmp_path / name for name in ("empty", "other", "unsigned", "textual", "broken")}
+    models["empty"].mkdir()
+    models["other"].mkdir()
+    (models["other"] / "notes.txt").touch()
+    mlflow.sklearn.save_model(estimator, models["unsigned"], pip_requirements=[], serialization_format="cloudpickle")
+    signed = {"pip_requirements": [], "serialization_format": "cloudpickle"}
+    textual = infer_signature(frame.assign(colour="red"), frame["alcohol"])
+    mlflow.sklearn.save_model(estimator, models["textual"], signature=textual, **signed)
+    mlflow.sklearn.save_model(estimator, models["broken"], signature=infer_signature(frame, frame["alcohol"]), **signed)
+    (models["broken"] / "model.pkl").write_bytes(b"not a pickle")
+    said = {
+        "empty": "there is no MLmodel file in",
+        "other": "it holds notes.txt",
+        "unsigned": "has no signature with named columns",
+        "textual": "the column colour",
+        "broken": "cannot be loaded: UnpicklingError",
+    }
+    for name, problem in said.items():
+        process = start(models[name], tmp_path, free_port())
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1, name
+        last = errors.strip().splitlines()[-1]
+        assert last.startswith("wineserver: "), errors
+        assert problem in last
+        assert str(models[name]) in last
+        assert "Traceback" not in errors
+
+
+def test_a_nonsensical_environment_ends_the_process_likewise(tmp_path):
+    process = start(tmp_path, tmp_path, "nine thousand")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "PREDICTIVE_UNIT_HTTP_SERVICE_PORT" in errors.strip().splitlines()[-1]

@@ -1,0 +1,541 @@
+"""The story of a resource, told by the decisions: from apply to an answering model, and everything in the way."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from support.world import Crash, World
+from winepipelines.lifecycle import reasons
+from winepipelines.lifecycle.actions import CreateRun, RetryRun, TerminateRun
+from winepipelines.lifecycle.questions import Answer, Records, Runs
+from winepipelines.resource.errors import NotSent, Refused, Unavailable
+from winepipelines.resource.observed import LoggedModel, Presence, RunState, SecretState, StoredModel, TrainingRecords
+from winepipelines.resource.status import ConditionType, Outcome, Stage
+
+READY, TRAINED, ANSWERING = ConditionType.READY, ConditionType.TRAINED, ConditionType.ANSWERING
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+class TestTheWay:
+    def test_from_apply_to_ready(self, world: World) -> None:
+        world.reconcile()
+        assert world.status.stage is Stage.TRAINING
+        assert world.created == ["mlflow-01234567-1"]
+        assert world.condition(TRAINED).reason == reasons.PENDING
+
+        world.move_run(RunState.RUNNING)
+        world.reconcile()
+        assert world.condition(READY).reason == reasons.RUNNING
+
+        world.succeed()
+        world.reconcile()
+        assert world.status.stage is Stage.DEPLOYING
+        assert world.applied is not None
+        assert world.applied.uri == "s3://mlflow/1/model"
+
+        world.rolled_out = True
+        world.reconcile()
+        assert world.ready()
+        assert world.status.stage is Stage.SERVING
+        assert world.status.served is not None
+        assert world.status.served.metrics == {"r2": 0.14}
+        assert world.status.prediction is not None
+        assert world.status.prediction.value == 5.7
+        assert [entry.outcome for entry in world.status.history] == [Outcome.SERVED]
+        assert {condition.type for condition in world.status.conditions if condition.status == "True"} == {
+            "Ready",
+            "Prepared",
+            "Trained",
+            "Deployed",
+            "Answering",
+        }
+
+    def test_a_settled_resource_costs_no_write_and_no_kubeflow(self, world: World) -> None:
+        world.serve()
+        before = world.writes
+        world.calls.clear()
+        decision = world.reconcile()
+        assert world.writes == before
+        assert "Runs" not in world.calls
+        assert decision.wake_at == world.now + world.policy.check_interval
+        assert decision.follow == ""
+
+    def test_conditions_are_kstatus(self, world: World) -> None:
+        world.reconcile()
+        assert world.condition(ConditionType.RECONCILING).status == "True"
+        assert world.status.condition(ConditionType.STALLED) is None
+        world.fail(permanent=True)
+        world.reconcile()
+        assert world.condition(ConditionType.STALLED).reason == "DataUnreachable"
+        assert world.status.condition(ConditionType.RECONCILING) is None
+        world.change(data={"url": "http://data/better.csv"})
+        world.serve()
+        assert world.status.condition(ConditionType.RECONCILING) is None
+        assert world.status.condition(ConditionType.STALLED) is None
+        assert world.status.observed_generation == world.pipeline.generation
+
+    def test_each_transition_is_told_once(self, world: World) -> None:
+        world.serve()
+        told = [event.reason for event in world.told]
+        assert told.count("RevisionStarted") == 1
+        assert told.count(reasons.SERVING) == 1
+        assert len(told) == len(set(told))
+
+
+class TestPrepare:
+    def test_a_missing_source_secret_is_named_and_awaited(self, world: World) -> None:
+        world.source = SecretState("kubeflow", "source", exists=False)
+        world.reconcile()
+        assert world.condition(READY).reason == reasons.SOURCE_SECRET_MISSING
+        assert "source in namespace kubeflow" in world.condition(READY).message
+        assert world.created == []
+        world.source = SecretState("kubeflow", "source", exists=True)
+        world.reconcile()
+        assert world.created
+
+    def test_missing_keys_are_named(self, world: World) -> None:
+        world.artifacts = SecretState("admin", "artifacts", True, ("secretkey",))
+        world.reconcile()
+        assert world.condition(READY).reason == reasons.ARTIFACT_SECRET_INCOMPLETE
+        assert "secretkey" in world.condition(READY).message
+
+    def test_without_the_kind_poddefaults_are_left_out(self, world: World) -> None:
+        world.children = Presence.KIND_MISSING
+        world.reconcile()
+        assert world.condition(ConditionType.PREPARED).status == "True"
+        assert world.condition(ConditionType.PREPARED).reason == reasons.PODDEFAULTS_LEFT_OUT
+        assert world.created
+
+    def test_what_others_made_is_reported_and_left_alone(self, world: World) -> None:
+        world.children = Presence.FOREIGN
+        world.reconcile()
+        assert world.condition(READY).reason == reasons.FOREIGN_OBJECT
+        assert "kubectl -n admin delete secret" in world.condition(READY).message
+        assert world.children is Presence.FOREIGN
+
+
+class TestTrain:
+    def test_a_passing_failure_is_tried_again_in_the_same_run(self, world: World) -> None:
+        world.reconcile()
+        world.fail()
+        world.reconcile()
+        assert world.condition(TRAINED).reason == "DataUnreachable"
+        assert "attempt 1 of 3" in world.condition(TRAINED).message
+        assert world.run().state is RunState.FAILED
+        world.pass_time(seconds=31)
+        world.reconcile()
+        assert world.run().state is RunState.RUNNING
+        assert world.status.run is not None
+        assert world.status.run.attempt == 2
+        world.pass_time(seconds=5)
+        world.fail()
+        world.reconcile()
+        world.pass_time(seconds=61)
+        world.reconcile()
+        world.pass_time(seconds=5)
+        world.fail()
+        world.reconcile()
+        assert world.status.stage is Stage.FAILED
+        assert world.condition(TRAINED).message == "step download: no good (attempt 3 of 3)"
+        assert world.condition(ConditionType.STALLED).status == "True"
+        assert world.created == ["mlflow-01234567-1"]
+
+    def test_what_only_a_change_mends_is_not_tried_again(self, world: World) -> None:
+        world.reconcile()
+        world.fail("ColumnMissing", permanent=True)
+        world.reconcile()
+        assert world.status.stage is Stage.FAILED
+        assert world.condition(READY).reason == "ColumnMissing"
+        assert world.status.history[0].outcome is Outcome.FAILED
+
+    def test_a_failure_stays_told_when_kubeflow_has_forgotten_the_run(self, world: World) -> None:
+        world.reconcile()
+        world.fail("ColumnMissing", permanent=True)
+        world.reconcile()
+        before = world.status
+        world.runs.clear()
+        world.records.clear()
+        world.reconcile()
+        assert world.status == before
+        assert len(world.created) == 1
+
+    def test_a_run_whose_workflow_vanished_is_ended_at_its_timeout(self, world: World) -> None:
+        world.change(training={"timeout": "10m", "attempts": 1})
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.pass_time(minutes=11)
+        world.down[TerminateRun] = Unavailable("KubeflowUnavailable", "no Workflow")
+        world.reconcile()
+        assert world.condition(TRAINED).reason == "KubeflowUnavailable"
+        world.pass_time(minutes=3)
+        world.reconcile()
+        assert world.runs == []
+        assert world.status.stage is Stage.FAILED
+        assert world.condition(TRAINED).reason == reasons.RUN_TIMED_OUT
+
+    def test_a_run_that_someone_ends_is_not_started_again(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.CANCELING)
+        world.reconcile()
+        assert world.condition(TRAINED).reason == reasons.ENDING
+        world.move_run(RunState.FAILED)  # as Kubeflow Pipelines does in the end
+        world.reconcile()
+        assert world.status.stage is Stage.FAILED
+        assert world.condition(TRAINED).reason == reasons.RUN_TERMINATED
+
+    def test_a_run_that_someone_deletes_counts_as_an_attempt(self, world: World) -> None:
+        world.reconcile()
+        world.runs.clear()
+        world.pass_time(minutes=1)
+        world.reconcile()
+        assert len(world.created) == 2
+        assert world.status.run is not None
+        assert world.status.run.attempt == 2
+
+    def test_a_submission_without_an_answer_is_not_repeated_before_its_grace(self, world: World) -> None:
+        world.down[CreateRun] = Unavailable("KubeflowUnavailable", "no answer")
+        world.reconcile()
+        assert world.condition(TRAINED).reason == "KubeflowUnavailable"
+        del world.down[CreateRun]
+        world.pass_time(seconds=10)
+        world.reconcile()
+        assert world.created == []
+        world.add_run("mlflow-01234567-1")  # it was carried out, late
+        world.reconcile()
+        world.pass_time(minutes=1)
+        world.reconcile()
+        assert len(world.created) == 1
+
+    def test_a_submission_that_was_not_sent_is_repeated_at_once(self, world: World) -> None:
+        world.down[CreateRun] = NotSent("KubeflowUnavailable", "cannot be reached")
+        world.reconcile()
+        del world.down[CreateRun]
+        world.reconcile()
+        assert len(world.created) == 1
+
+    def test_a_refused_submission_says_what_was_refused(self, world: World) -> None:
+        world.down[CreateRun] = Refused("KubeflowRefused", "Kubeflow Pipelines answered 403: not allowed")
+        world.reconcile()
+        assert world.condition(ConditionType.STALLED).reason == "KubeflowRefused"
+        assert "403" in world.condition(READY).message
+
+    def test_a_submission_that_was_carried_out_twice_leaves_one_run(self, world: World) -> None:
+        world.reconcile()
+        kept = world.run().id
+        world.add_run("mlflow-01234567-1")
+        world.reconcile()
+        assert [run.id for run in world.runs] == [kept]
+
+    def test_kubeflow_down_changes_nothing_but_the_status(self, world: World) -> None:
+        world.reconcile()
+        world.down[Runs] = Unavailable("KubeflowUnavailable", "down")
+        world.reconcile()
+        assert world.condition(TRAINED).reason == "KubeflowUnavailable"
+        writes = world.writes
+        world.pass_time(seconds=10)
+        world.reconcile()
+        assert world.writes == writes
+        assert [event.reason for event in world.told].count("KubeflowUnavailable") == 1
+
+    def test_a_run_that_logged_nothing_is_told(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.SUCCEEDED)
+        world.reconcile()
+        assert world.condition(TRAINED).reason == reasons.MODEL_PENDING
+        world.pass_time(minutes=2)
+        world.reconcile()
+        assert world.condition(TRAINED).reason == reasons.MODEL_NOT_LOGGED
+
+    def test_a_model_that_seldon_cannot_read_is_not_deployed(self, world: World) -> None:
+        world.reconcile()
+        world.succeed()
+        world.stored = StoredModel("s3://mlflow/1/model", False, "ModelMissing", "there is no MLmodel")
+        world.reconcile()
+        assert world.condition(READY).reason == "ModelMissing"
+        assert world.applied is None
+        world.stored = None
+        world.reconcile()
+        assert world.applied is not None
+
+    def test_suspended_starts_nothing_and_ends_nothing(self, world: World) -> None:
+        world.change(suspend=True)
+        world.reconcile()
+        assert world.status.stage is Stage.SUSPENDED
+        assert world.created == []
+        world.change(suspend=False)
+        world.reconcile()
+        world.change(suspend=True)
+        world.succeed()
+        world.reconcile()
+        world.rolled_out = True
+        world.reconcile()
+        assert world.ready()
+        world.change(data={"url": "http://data/other.csv"})
+        world.reconcile()
+        assert world.status.stage is Stage.SUSPENDED
+        assert world.condition(ANSWERING).status == "True"
+        assert len(world.created) == 1
+
+
+class TestASpecChange:
+    def test_the_old_model_serves_until_the_new_one_answers(self, world: World) -> None:
+        world.serve()
+        world.change(data={"url": "http://data/new.csv"})
+        world.reconcile()
+        assert world.status.revision == 2
+        assert not world.ready()
+        assert world.condition(ANSWERING).status == "True"
+        assert world.applied is not None
+        assert world.applied.revision == 1
+        world.succeed()
+        world.reconcile()
+        assert world.applied.revision == 2
+        assert world.status.served is not None
+        assert world.status.served.revision == 1
+        world.rolled_out = True
+        world.reconcile()
+        assert world.ready()
+        assert world.status.served.revision == 2
+        assert [entry.revision for entry in world.status.history] == [2, 1]
+
+    def test_a_run_of_the_earlier_spec_is_ended_first(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.change(data={"url": "http://data/new.csv"})
+        world.reconcile()
+        assert world.run().state is RunState.CANCELING
+        assert len(world.created) == 1
+        world.move_run(RunState.FAILED)
+        world.reconcile()
+        assert world.created == ["mlflow-01234567-1", "mlflow-01234567-2"]
+        assert world.status.history[0].outcome is Outcome.SUPERSEDED
+
+    def test_serving_changes_need_no_run(self, world: World) -> None:
+        world.serve()
+        world.change(serving={"replicas": 3})
+        world.reconcile()
+        assert world.replicas == 3
+        assert len(world.created) == 1
+        assert world.ready()
+
+    def test_a_failure_leaves_the_old_model_serving(self, world: World) -> None:
+        world.serve()
+        world.change(data={"url": "http://data/html"})
+        world.reconcile()
+        world.fail("DataNotCsv", permanent=True)
+        world.reconcile()
+        assert world.status.stage is Stage.FAILED
+        assert world.condition(READY).reason == "DataNotCsv"
+        assert world.condition(ANSWERING).status == "True"
+        assert world.applied is not None
+        assert world.applied.revision == 1
+
+    def test_a_model_that_answers_wrongly_is_taken_back(self, world: World) -> None:
+        world.serve()
+        world.change(data={"url": "http://data/new.csv"})
+        world.reconcile()
+        world.succeed()
+        world.wrong_answers = {2}
+        world.reconcile()
+        world.rolled_out = True
+        world.reconcile()
+        assert world.status.stage is Stage.VERIFYING
+        world.pass_time(minutes=1)
+        world.reconcile()
+        assert world.applied is not None
+        assert world.applied.revision == 1
+        world.rolled_out = True
+        world.reconcile()
+        assert world.status.stage is Stage.FAILED
+        assert world.condition(READY).reason == "PredictionDiffers"
+        assert "revision 1 serves on" in world.condition(READY).message
+        assert world.condition(ANSWERING).status == "True"
+        assert world.status.history[0].outcome is Outcome.REJECTED
+
+    def test_a_model_that_never_rolls_out_is_taken_back(self, world: World) -> None:
+        world.serve()
+        world.change(data={"url": "http://data/new.csv"})
+        world.reconcile()
+        world.succeed()
+        world.reconcile()
+        world.pass_time(minutes=16)
+        world.reconcile()
+        assert world.applied is not None
+        assert world.applied.revision == 1
+        assert world.condition(READY).reason == reasons.PROGRESS_DEADLINE_EXCEEDED
+
+
+class TestServing:
+    def test_a_served_model_that_stops_answering_is_not_ready(self, world: World) -> None:
+        world.serve()
+        world.wrong_answers = {1}
+        world.reconcile()
+        assert not world.ready()
+        assert world.condition(ANSWERING).reason == "PredictionDiffers"
+        world.wrong_answers = set()
+        world.pass_time(seconds=30)
+        world.reconcile()
+        assert world.ready()
+        assert world.status.prediction is not None
+        assert world.status.prediction.at == world.now
+
+    def test_mlflow_down_does_not_speak_against_a_served_model(self, world: World) -> None:
+        world.serve()
+        world.down[Answer] = Unavailable("MlflowUnavailable", "down")
+        writes = world.writes
+        world.reconcile()
+        assert world.ready()
+        assert world.writes == writes
+
+    def test_a_deleted_deployment_is_made_again(self, world: World) -> None:
+        world.serve()
+        world.applied, world.rolled_out = None, False
+        world.reconcile()
+        assert world.applied is not None
+        assert not world.ready()
+
+    def test_a_foreign_deployment_is_left_alone(self, world: World) -> None:
+        world.foreign = True
+        world.reconcile()
+        world.succeed()
+        world.reconcile()
+        assert world.condition(READY).reason == reasons.FOREIGN_OBJECT
+        assert world.applied is None
+
+
+class TestDeletion:
+    def test_it_ends_the_run(self, world: World) -> None:
+        world.reconcile()
+        world.delete()
+        world.reconcile()
+        assert world.run().state is RunState.CANCELING
+        assert not world.exists
+
+    def test_it_ends_the_deployment(self, world: World) -> None:
+        world.serve()
+        world.delete()
+        world.reconcile()
+        assert world.applied is None
+        assert not world.exists
+
+    def test_it_retains_the_deployment_where_asked(self, world: World) -> None:
+        world.serve()
+        world.change(deletionPolicy="Retain")
+        world.delete()
+        world.reconcile()
+        assert world.applied is not None
+        assert not world.owned
+        assert not world.exists
+
+    def test_it_does_not_wait_for_ever(self, world: World) -> None:
+        world.reconcile()
+        world.down[Runs] = Unavailable("KubeflowUnavailable", "down")
+        world.delete()
+        world.reconcile()
+        assert world.exists
+        world.pass_time(minutes=3)
+        world.reconcile()
+        assert not world.exists
+        assert "its run" in world.left_behind[0]
+
+
+def _through(world: World) -> None:
+    """The whole way, twice, with a failure that passes and a deletion."""
+    stages: list[Callable[[], None]] = [
+        lambda: world.fail() if world.run().live else None,
+        lambda: world.pass_time(minutes=1),
+        lambda: world.succeed() if world.runs and world.run().live else None,
+        lambda: setattr(world, "rolled_out", True),
+        lambda: world.change(data={"url": "http://data/second.csv"}),
+        lambda: world.succeed() if world.run().live else None,
+        lambda: setattr(world, "rolled_out", True),
+    ]
+    _settle(world)
+    for stage in stages:
+        stage()
+        _settle(world)
+
+
+def _settle(world: World) -> None:
+    """Reconcile; a dead operator is started again, half a minute later."""
+    while True:
+        try:
+            world.reconcile()
+        except Crash:
+            world.pass_time(seconds=31)
+        else:
+            return
+
+
+def test_a_crash_between_any_two_calls_changes_nothing_in_the_end() -> None:
+    whole = World()
+    _through(whole)
+    assert whole.ready()
+    for moment in range(len(whole.calls) * 2):
+        world = World(crash_in=moment)
+        _through(world)
+        assert world.ready(), moment
+        assert world.created == whole.created, moment
+        assert max(world.most_live.values()) == 1, moment
+        assert world.status.served is not None
+        assert world.status.served.revision == 2
+        assert [entry.outcome for entry in world.status.history] == [Outcome.SERVED, Outcome.SERVED], moment
+
+
+def test_a_retry_that_was_decided_on_but_not_made_is_made(world: World) -> None:
+    world.reconcile()
+    world.fail()
+    world.reconcile()
+    world.pass_time(minutes=1)
+    world.down[RetryRun] = Unavailable("KubeflowUnavailable", "died")
+    world.reconcile()
+    assert world.run().state is RunState.FAILED
+    del world.down[RetryRun]
+    world.pass_time(seconds=10)
+    world.reconcile()
+    assert world.run().state is RunState.RUNNING
+    assert world.status.run is not None
+    assert world.status.run.attempt == 2
+
+
+def test_a_failure_of_an_earlier_attempt_is_not_told_of_a_later_one(world: World) -> None:
+    world.change(training={"attempts": 2})
+    world.reconcile()
+    world.fail("DataUnreachable")
+    world.reconcile()
+    world.pass_time(minutes=1)
+    world.reconcile()
+    world.pass_time(minutes=1)
+    world.move_run(RunState.FAILED, failed_step="train")  # it left no reason
+    world.reconcile()
+    assert world.condition(TRAINED).reason == reasons.RUN_FAILED
+    assert "step train" in world.condition(TRAINED).message
+
+
+def test_mlflow_down_after_the_run_is_waited_for(world: World) -> None:
+    world.reconcile()
+    world.succeed()
+    world.down[Records] = Unavailable("MlflowUnavailable", "down")
+    world.reconcile()
+    world.pass_time(hours=5)
+    world.reconcile()
+    assert world.condition(TRAINED).reason == "MlflowUnavailable"
+    assert world.status.condition(ConditionType.STALLED) is None
+    del world.down[Records]
+    world.reconcile()
+    assert world.applied is not None
+
+
+def test_two_models_of_one_revision_leave_the_newest(world: World) -> None:
+    world.reconcile()
+    world.succeed()
+    model = LoggedModel("s3://mlflow/retry/model", "mlflow-retry", "2", {"r2": 0.2})
+    world.records[1] = replace(world.records[1], model=model)
+    assert isinstance(world.records[1], TrainingRecords)
+    world.reconcile()
+    assert world.applied is not None
+    assert world.applied.uri == "s3://mlflow/retry/model"

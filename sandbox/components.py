@@ -26,14 +26,13 @@ CONTROLLERS = (
 
 @dataclass(frozen=True)
 class Component:
-    """One process. `ready` is asked often and answers within a second; `patience` is how long stopping may take, s."""
+    """One process. `ready` is asked often and answers within a second;"""
 
     name: str
     command: list[str]
     ready: Callable[[], bool]
     needs: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    patience: float = 10.0
     timeout: float = 90.0  # seconds until it must be ready
 
 
@@ -205,14 +204,14 @@ def _storage(plan: Plan) -> tuple[Component, ...]:
 
 
 def _stand_ins(plan: Plan) -> tuple[Component, ...]:
-    def stand_in(name: str, port_flag: str, path: str, status: int | None) -> Component:
+    def stand_in(name: str, port_flag: str, path: str, status: int | None, *options: str) -> Component:
         state: Path = plan.folder / name
         return Component(
             name,
             [
                 plan.pipeline_python,
                 *("-m", f"sandbox.{name}", port_flag, str(plan.ports[name])),
-                *("--state", str(state), "--kubeconfig", str(plan.kubeconfig)),
+                *("--state", str(state), "--kubeconfig", str(plan.kubeconfig), *options),
             ],
             ready=lambda: answers(plan.url(name) + path, status=status),
             needs=("manifests",),
@@ -221,7 +220,7 @@ def _stand_ins(plan: Plan) -> tuple[Component, ...]:
         )
 
     return (
-        stand_in("kubeflow", "--port", "/apis/v2beta1/healthz", 200),
+        stand_in("kubeflow", "--port", "/apis/v2beta1/healthz", 200, "--multi-user"),
         stand_in("seldon", "--gateway-port", "/", None),
     )
 
@@ -234,6 +233,7 @@ def _operator(plan: Plan) -> Component:
         needs=("manifests",),
         environment={
             **python_environment("operator"),
+            "MALLOC_ARENA_MAX": "2",  # as in the image: threads that wait for blocking clients need no memory of their own
             "KUBECONFIG": str(plan.operator_kubeconfig),
             "WINE_KFP_URL": plan.url("kubeflow"),
             "WINE_MLFLOW_URL": plan.url("mlflow"),

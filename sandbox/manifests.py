@@ -5,21 +5,19 @@ import subprocess
 from collections.abc import Iterable
 from typing import Any
 
-from sandbox.certificates import write_kubeconfig
+from sandbox.certificates import write_kubeconfig, write_secret
 from sandbox.components import base_environment
+from sandbox.errors import KubectlError
 from sandbox.places import ROOT
 from sandbox.plan import PLATFORM_NAMESPACE, USER_NAMESPACE, Plan
 
 SOURCE_SECRET = "mlflow-server-seldon-init-container-s3-credentials"
 ARTIFACT_SECRET = "mlpipeline-minio-artifact"
 SERVICE_ACCOUNT = "wine-operator"
+PIPELINES_AUDIENCE = "pipelines.kubeflow.org"
 TOKEN_LIFE = "720h"  # a sandbox may stay up for weeks
 
 Manifest = dict[str, Any]
-
-
-class KubectlError(RuntimeError):
-    """kubectl refused; the message is what it said."""
 
 
 def kubectl(plan: Plan, *arguments: str, stdin: str | None = None, as_operator: bool = False) -> str:
@@ -56,10 +54,16 @@ def add_namespaces(plan: Plan, names: Iterable[str]) -> None:
     _apply(plan, "-f", "-", stdin=_as_list(objects))
 
 
-def write_operator_kubeconfig(plan: Plan) -> None:
-    """Get a token of the operator's service account and write the kubeconfig that holds it."""
-    token = kubectl(plan, "create", "token", SERVICE_ACCOUNT, "--namespace", PLATFORM_NAMESPACE, "--duration", TOKEN_LIFE)
-    write_kubeconfig(plan.operator_kubeconfig, plan.certificates, plan.url("apiserver", "https"), token=token.strip())
+def write_operator_tokens(plan: Plan) -> None:
+    """Get tokens of the operator's service account: one in its kubeconfig, in multi-user mode one for Kubeflow Pipelines."""
+
+    def token(*arguments: str) -> str:
+        fixed = ("create", "token", SERVICE_ACCOUNT, "--namespace", PLATFORM_NAMESPACE, "--duration", TOKEN_LIFE)
+        return kubectl(plan, *fixed, *arguments).strip()
+
+    write_kubeconfig(plan.operator_kubeconfig, plan.certificates, plan.url("apiserver", "https"), token=token())
+    if plan.multi_user:
+        write_secret(plan.kfp_token, token("--audience", PIPELINES_AUDIENCE).encode())
 
 
 def namespace(name: str) -> Manifest:
@@ -95,4 +99,13 @@ def _as_list(objects: list[Manifest]) -> str:
 
 
 def _apply(plan: Plan, *arguments: str, stdin: str) -> None:
-    kubectl(plan, "apply", "--server-side", "--force-conflicts", "--field-manager=sandbox", "--request-timeout=30s", *arguments, stdin=stdin)
+    kubectl(
+        plan,
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--field-manager=sandbox",
+        "--request-timeout=30s",
+        *arguments,
+        stdin=stdin,
+    )

@@ -4,6 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from sandbox.errors import BuildError
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -17,10 +19,10 @@ def cache_folder() -> Path:
 def interpreter(environment: str) -> str:
     """The path of an environment's Python; installs the environment on first use, which it shows on stderr.
 
-    Raises RuntimeError when that failed; the reason stands on stderr.
+    Raises BuildError when that failed; the reason stands on stderr.
     """
     script = ROOT / "dev" / "environment"
     done = subprocess.run(["bash", str(script), environment], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"the Python environment '{environment}' could not be made, see above")
+        raise BuildError(f"the Python environment '{environment}' could not be made, see above")
     return done.stdout.strip()

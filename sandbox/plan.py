@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sandbox import ports
@@ -39,7 +39,11 @@ class Info:
 
 @dataclass(frozen=True)
 class Plan:
-    """One sandbox. Ports and programs by name; interpreters are paths; the credentials are the object store's."""
+    """One sandbox. Ports and programs by name; interpreters are paths; the credentials are the object store's.
+
+    `environment` has, by component, variables beyond those that it is given anyway. `multi_user`: Kubeflow Pipelines asks
+    for tokens and keeps users' namespaces apart.
+    """
 
     name: str
     folder: Path
@@ -49,6 +53,8 @@ class Plan:
     programs: Mapping[str, Path]
     pipeline_python: str
     operator_python: str
+    multi_user: bool = False
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def certificates(self) -> Path:
@@ -64,6 +70,11 @@ class Plan:
     def operator_kubeconfig(self) -> Path:
         """The operator's kubeconfig: its service account's token and nothing else."""
         return self.folder / "operator.kubeconfig"
+
+    @property
+    def kfp_token(self) -> Path:
+        """The operator's token for Kubeflow Pipelines, where that is in multi-user mode."""
+        return self.folder / "kfp.token"
 
     @property
     def logs(self) -> Path:
@@ -115,17 +126,11 @@ def load(folder: Path) -> Plan | None:
     return Plan(**{**stored, "folder": folder})
 
 
-def make(
-    name: str, folder: Path, programs: Mapping[str, Path], pipeline_python: str, operator_python: str, previous: Plan | None
-) -> Plan:
-    """A plan with free ports; the previous one's credentials, and its ports where they are still free."""
-    return Plan(
-        name=name,
-        folder=folder,
-        ports=ports.choose(PORTS, previous.ports if previous else {}),
-        access_key=previous.access_key if previous else secrets.token_hex(8),
-        secret_key=previous.secret_key if previous else secrets.token_hex(20),
-        programs=programs,
-        pipeline_python=pipeline_python,
-        operator_python=operator_python,
-    )
+def choose_ports(previous: Plan | None) -> dict[str, int]:
+    """Free ports, the previous plan's where they are still free."""
+    return ports.choose(PORTS, previous.ports if previous else {})
+
+
+def choose_credentials(previous: Plan | None) -> tuple[str, str]:
+    """An access key and a secret key, the previous plan's where there is one: the object store has its data under them."""
+    return (previous.access_key, previous.secret_key) if previous else (secrets.token_hex(8), secrets.token_hex(20))

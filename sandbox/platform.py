@@ -2,13 +2,14 @@
 
 import contextlib
 import fcntl
+import functools
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -16,32 +17,24 @@ from typing import Self
 
 from sandbox import certificates, manifests, mlflow_database, parallel, places, plan, processes, programs
 from sandbox.components import Component, base_environment, components, python_environment, store_environment
+from sandbox.errors import ComponentError, PortTakenError, SandboxError
 from sandbox.plan import Info, Plan
 from sandbox.processes import Process
 
 BUCKETS = ("mlflow", "mlpipeline")
 LOOK_EVERY = 0.05  # seconds
+PATIENCE = 10.0  # seconds that stopping may take before it is enforced
 ATTEMPTS = 3  # of a start, when another program takes a port first
 TAKEN = "address already in use"
 STORES = ("etcd", "apiserver", "controller-manager", "minio", "data", "mlflow")  # stopped after those that use them
 
 
-class SandboxError(RuntimeError):
-    """The sandbox cannot do what was asked; the message says why and what to do."""
-
-
-class ComponentError(SandboxError):
-    """A component ended, or was not ready in time; the message holds the end of its log."""
-
-
-class PortTakenError(ComponentError):
-    """Another program took a component's port between the choice and the start."""
-
-
 class Sandbox:
     """A sandbox by name, running or not. As a context manager it goes down at the end, even if this process is killed.
 
-    `without` names components to leave out, for instance `{"operator"}`; `report` gets a line for each step.
+    `without` names components to leave out, for instance `{"operator"}`; `multi_user` makes Kubeflow Pipelines ask for tokens;
+    `environment` has more variables by component, for instance `{"operator": {"WINE_POLL_SECONDS": "5"}}`. They count from the
+    next `up` of a sandbox of which nothing runs. `report` gets a line for each step.
     """
 
     def __init__(
@@ -50,6 +43,8 @@ class Sandbox:
         folder: Path | None = None,
         *,
         without: Collection[str] = (),
+        multi_user: bool = False,
+        environment: Mapping[str, Mapping[str, str]] | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", name):
@@ -57,6 +52,8 @@ class Sandbox:
         self.name = name
         self.folder = (folder or places.cache_folder() / "sandboxes" / name).absolute()
         self.without = frozenset(without)
+        self.multi_user = multi_user
+        self.environment = environment or {}
         self.report = report
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -65,20 +62,18 @@ class Sandbox:
     def up(self) -> Info:
         """Start what is not running and wait until all of it answers.
 
-        Raises SandboxError, or programs.BuildError; nothing is left running then, and the logs stay.
+        Raises SandboxError; what was started is stopped again then, and the logs stay.
         """
         with self._locked():
+            before = [name for name, alive in self.running().items() if alive]
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     return self._up()
-                except PortTakenError as error:
-                    self._stop_all(gently=False)
-                    if attempt == ATTEMPTS:
+                except BaseException as error:
+                    self._stop_all(gently=False, spare=before)
+                    if not isinstance(error, PortTakenError) or before or attempt == ATTEMPTS:
                         raise
-                    self.report(f"{error.args[0].splitlines()[0]}; again with other ports")
-                except BaseException:
-                    self._stop_all(gently=False)
-                    raise
+                    self.report(f"{error.args[0].splitlines()[0]} Its port was taken: again, with others")
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def down(self, *, keep_state: bool = False) -> None:
@@ -109,9 +104,8 @@ class Sandbox:
 
     def stop(self, name: str, *, kill: bool = False) -> None:
         """Stop a component and what it started; `kill` is `kill -9`, without notice. Harmless when it is stopped."""
-        component = self._component(name)
-        first = signal.SIGKILL if kill else signal.SIGTERM
-        processes.stop(self._known([name]), component.patience, first)
+        self._component(name)
+        processes.stop(self._known([name]), PATIENCE, signal.SIGKILL if kill else signal.SIGTERM)
 
     def restart(self, name: str, *, kill: bool = False) -> None:
         """Stop a component, then start it."""
@@ -186,9 +180,9 @@ class Sandbox:
         if all(self._alive(name) for name in wanted):
             self.report(f"sandbox '{self.name}' is up already")
             return current.info()
-        steps = {name: parallel.Step(lambda each=each: self._start(each), each.needs) for name, each in wanted.items()}
-        steps["buckets"] = parallel.Step(lambda: self._make_buckets(current), ("minio",))
-        steps["manifests"] = parallel.Step(lambda: self._apply_manifests(current), ("apiserver",))
+        steps = {name: parallel.Step(functools.partial(self._start, each), each.needs) for name, each in wanted.items()}
+        steps["buckets"] = parallel.Step(functools.partial(self._make_buckets, current), ("minio",))
+        steps["manifests"] = parallel.Step(functools.partial(self._apply_manifests, current), ("apiserver",))
         parallel.run(steps)
         self.report(f"sandbox '{self.name}' is up after {time.monotonic() - started:.1f} s")
         return current.info()
@@ -197,8 +191,25 @@ class Sandbox:
         with ThreadPoolExecutor() as pool:
             pipeline, operator = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator"))
             found = programs.find(self.report)
-            current = plan.make(self.name, self.folder, found, pipeline.result(), operator.result(), previous)
-        for folder in (self.folder, current.logs, current.data, self.folder / "run", self.folder / "kubeflow", self.folder / "seldon"):
+            current = Plan(
+                self.name,
+                self.folder,
+                plan.choose_ports(previous),
+                *plan.choose_credentials(previous),
+                programs=found,
+                pipeline_python=pipeline.result(),
+                operator_python=operator.result(),
+                multi_user=self.multi_user,
+                environment=self.environment,
+            )
+        for folder in (
+            self.folder,
+            current.logs,
+            current.data,
+            self.folder / "run",
+            self.folder / "kubeflow",
+            self.folder / "seldon",
+        ):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         shutil.copy(places.ROOT / "data" / "winequality-red.csv", current.data)
         mlflow_database.prepare(current)
@@ -216,18 +227,19 @@ class Sandbox:
         process = next(iter(self._known([component.name])), None)
         if process is None or not process.alive():
             log.write_bytes(b"")
-            process = processes.start(component.command, {**base_environment(), **component.environment}, log, self.folder)
+            environment = {**base_environment(), **component.environment, **self._plan.environment.get(component.name, {})}
+            process = processes.start(component.command, environment, log, self.folder)
             process.write(self._pid_file(component.name))
         while not component.ready():
             lasted = time.monotonic() - started
             if not process.alive():
-                raise self._failure(component.name, f"{component.name} ended after {lasted:.1f} s", log)
+                raise self._failure(f"{component.name} ended after {lasted:.1f} s", log)
             if lasted > component.timeout:
-                raise self._failure(component.name, f"{component.name} did not answer within {lasted:.0f} s", log)
+                raise self._failure(f"{component.name} did not answer within {lasted:.0f} s", log)
             time.sleep(LOOK_EVERY)
         self.report(f"{component.name:<20}{time.monotonic() - started:5.1f} s")
 
-    def _failure(self, name: str, what: str, log: Path) -> ComponentError:
+    def _failure(self, what: str, log: Path) -> ComponentError:
         text = log.read_text(errors="replace")
         end = "\n".join(text.strip().splitlines()[-15:]) or "(it said nothing)"
         advice = f"All of its log: {log}. To begin afresh: python -m sandbox down --name {self.name}"
@@ -244,19 +256,16 @@ class Sandbox:
     def _apply_manifests(self, current: Plan) -> None:
         started = time.monotonic()
         manifests.apply_platform(current)
-        manifests.write_operator_kubeconfig(current)
+        manifests.write_operator_tokens(current)
         self.report(f"{'manifests':<20}{time.monotonic() - started:5.1f} s")
 
-    def _stop_all(self, *, gently: bool) -> None:
+    def _stop_all(self, *, gently: bool, spare: Collection[str] = ()) -> None:
         """Stop users before what they use. What is about to be forgotten need not be written out first."""
-        current = plan.load(self.folder)
-        if current is None:
-            return
-        known = components(current)
-        users = [name for name in known if name not in STORES]
-        processes.stop(self._known(users), max(known[name].patience for name in users))
-        processes.stop(self._known(STORES), known["etcd"].patience, signal.SIGTERM if gently else signal.SIGKILL)
-        processes.stop_marked(self.folder)
+        started = {path.name for path in self._pid_file("").glob("*")} - set(spare)
+        processes.stop(self._known(started.difference(STORES)), PATIENCE)
+        processes.stop(self._known(started.intersection(STORES)), PATIENCE, signal.SIGTERM if gently else signal.SIGKILL)
+        if not spare:
+            processes.stop_marked(self.folder)
 
     def _known(self, names: Collection[str]) -> list[Process]:
         """The processes that were started last under these names, alive or not."""

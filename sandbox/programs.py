@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.errors import BuildError
 from sandbox.places import ROOT, cache_folder
 
 KUBERNETES = "v1.36.3"
@@ -22,10 +23,6 @@ AT_ONCE = 2  # a link of kube-apiserver takes 2 GB
 SHOW_EVERY = 15.0  # seconds between two signs of life of a build
 
 Report = Callable[[str], None]
-
-
-class BuildError(RuntimeError):
-    """A program could not be built; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

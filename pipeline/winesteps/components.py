@@ -4,6 +4,8 @@ Kubeflow embeds the source of each function here in the compiled pipeline: the b
 the image holds, so that a change of the code is a change of the image.
 """
 
+from typing import Any
+
 from kfp import dsl
 
 IMAGE = "winepipelines/steps:0.1.0"
@@ -18,7 +20,7 @@ def download(
     s3_endpoint_url: str,
     mlflow_tracking_uri: str,
     experiment: str,
-    owner: dict,
+    owner: dict[str, Any],
     kfp_run: str,
     data: dsl.Output[dsl.Dataset],
 ) -> str:
@@ -37,6 +39,7 @@ def download(
 
     Returns:
         SHA-256 of the file in hexadecimal.
+
     """
     from pathlib import Path
 
@@ -46,9 +49,7 @@ def download(
     with reporting("download", Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)):
         from winesteps.download import download
 
-        downloaded = download(
-            data_url, Path(data.path), sha256=data_sha256, max_bytes=max_bytes, s3_endpoint_url=s3_endpoint_url
-        )
+        downloaded = download(data_url, Path(data.path), sha256=data_sha256, max_bytes=max_bytes, s3_endpoint_url=s3_endpoint_url)
     data.metadata.update(source=redact_url(data_url), bytes=downloaded.size, sha256=downloaded.sha256)
     return downloaded.sha256
 
@@ -61,10 +62,10 @@ def preprocess(
     s3_endpoint_url: str,
     mlflow_tracking_uri: str,
     experiment: str,
-    owner: dict,
+    owner: dict[str, Any],
     kfp_run: str,
     table: dsl.Output[dsl.Dataset],
-):
+) -> None:
     """Checks the CSV file, names its columns in lower_snake form and writes it as parquet.
 
     Args:
@@ -77,6 +78,7 @@ def preprocess(
         owner: Resource that this run is for (namespace, name, uid, revision); empty when run by hand.
         kfp_run: Id of this Kubeflow run.
         table: The rows in parquet, float64 columns in the file's order.
+
     """
     from pathlib import Path
 
@@ -95,7 +97,7 @@ def train(
     table: dsl.Input[dsl.Dataset],
     target: str,
     algorithm: str,
-    parameters: dict,
+    parameters: dict[str, Any],
     test_fraction: float,
     seed: int,
     registered_model: str,
@@ -104,7 +106,7 @@ def train(
     s3_endpoint_url: str,
     mlflow_tracking_uri: str,
     experiment: str,
-    owner: dict,
+    owner: dict[str, Any],
     kfp_run: str,
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
@@ -131,6 +133,7 @@ def train(
 
     Returns:
         Address of the model's folder in the artifact store.
+
     """
     from pathlib import Path
 

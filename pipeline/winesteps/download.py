@@ -46,6 +46,7 @@ def download(
 
     Raises:
         StepFailure: see `winesteps.failures.Reason`; a passing one only after `ATTEMPTS` tries, 1 s and 2 s apart.
+
     """
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise StepFailure(Reason.PARAMETERS_INVALID, "data_sha256 must be 64 hexadecimal digits, or empty.")
@@ -123,9 +124,7 @@ def _check_beginning(chunk: bytes, shown: str) -> None:
 
 
 def _markup(shown: str) -> StepFailure:
-    return StepFailure(
-        Reason.DATA_NOT_CSV, f"{shown} is a web page, not a CSV file: give the address of the raw file itself."
-    )
+    return StepFailure(Reason.DATA_NOT_CSV, f"{shown} is a web page, not a CSV file: give the address of the raw file itself.")
 
 
 def _too_large(shown: str, what: str, max_bytes: int) -> StepFailure:

@@ -60,9 +60,7 @@ class Split:
 def check_parameters(algorithm: str, parameters: Mapping[str, Any], test_fraction: float, seed: int) -> dict[str, float]:
     """The parameters as numbers; raises `StepFailure` ParametersInvalid that names each one that is wrong."""
     if algorithm not in ALGORITHMS:
-        raise StepFailure(
-            Reason.PARAMETERS_INVALID, f"There is no algorithm {algorithm!r}; there is {', '.join(ALGORITHMS)}."
-        )
+        raise StepFailure(Reason.PARAMETERS_INVALID, f"There is no algorithm {algorithm!r}; there is {', '.join(ALGORITHMS)}.")
     known = ALGORITHMS[algorithm].parameters
     wrong = [f"{name} is unknown" for name in sorted(set(parameters) - set(known))]
     for name, value in parameters.items():
@@ -90,7 +88,7 @@ def split_rows(table: pd.DataFrame, target: str, test_fraction: float, seed: int
     """Hold a share of the rows out, stratified by the target where its values are few and each is frequent enough."""
     features, values = table.drop(columns=target), table[target]
     counts = values.value_counts()
-    stratified = len(counts) <= MAX_CLASSES and bool(counts.min() * min(test_fraction, 1 - test_fraction) >= 2)  # noqa: PLR2004
+    stratified = len(counts) <= MAX_CLASSES and bool(counts.min() * min(test_fraction, 1 - test_fraction) >= 2)
     held_out = math.ceil(len(table) * test_fraction)
     if held_out < MIN_HELD_OUT or len(table) - held_out < MIN_HELD_OUT:
         raise StepFailure(

@@ -44,7 +44,7 @@ class Reason(StrEnum):
         return self not in {Reason.DATA_UNREACHABLE, Reason.TRACKING_UNAVAILABLE, Reason.UNEXPECTED}
 
 
-class StepFailure(Exception):  # noqa: N818 - the name that the log shows a user: the step failed, the code did not err
+class StepFailure(Exception):
     """A step cannot do its work.
 
     The message is one or two sentences: what is wrong, where, and what to do. It is redacted and cut on the way in.
@@ -114,12 +114,10 @@ def reporting(step: str, record: "tracking.Record") -> Iterator[Attempt]:
     except StepFailure as error:
         failure = error
     except Exception as error:  # whatever it is: the step ends, and its owner is told
-        log.error("%s failed\n%s", step, redact("".join(traceback.format_exception(error))))  # noqa: TRY400 - redacted
+        log.error("%s failed\n%s", step, redact("".join(traceback.format_exception(error))))
         failure = StepFailure(Reason.UNEXPECTED, f"{step} failed unexpectedly, see its log: {describe(error)}")
     try:
-        tracking.record_failure(
-            record, step, failure.reason, failure.message, permanent=failure.permanent, run_id=attempt.run_id
-        )
+        tracking.record_failure(record, step, failure.reason, failure.message, permanent=failure.permanent, run_id=attempt.run_id)
     except Exception as error:
         log.warning("the failure could not be written to MLflow: %s", describe(error))
     raise failure from None

@@ -1,5 +1,7 @@
 """The pipeline `wine-training`: download, preprocess, train. Compiled by `compile`, submitted by the operator."""
 
+from typing import Any
+
 from kfp import dsl, kubernetes
 
 from winesteps import components
@@ -10,7 +12,7 @@ CREDENTIALS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS
 
 def _settle(task: dsl.PipelineTask, s3_secret: str) -> dsl.PipelineTask:
     """What holds for every step: never cached, since the bytes behind an address change; credentials; no root."""
-    task.set_caching_options(False)  # noqa: FBT003 - its only argument
+    task.set_caching_options(False)
     kubernetes.use_secret_as_env(task, secret_name=s3_secret, secret_key_to_env=CREDENTIALS)
     return kubernetes.set_security_context(task, run_as_non_root=True)
 
@@ -25,13 +27,13 @@ def wine_training(
     separator: str = ";",
     target: str = "quality",
     algorithm: str = "ElasticNet",
-    parameters: dict = {"alpha": 0.5, "l1_ratio": 0.5},  # noqa: B006 - Kubeflow reads the default, nothing writes it
+    parameters: dict[str, Any] = {"alpha": 0.5, "l1_ratio": 0.5},  # noqa: B006 - Kubeflow reads the default, nothing writes it
     test_fraction: float = 0.25,
     seed: int = 1337,
     experiment: str = "wine",
     registered_model: str = "wine-elasticnet",
-    s3_secret: str = "mlpipeline-minio-artifact",
-    owner: dict = {},  # noqa: B006
+    s3_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
+    owner: dict[str, Any] = {},  # noqa: B006
 ) -> str:
     """Trains a model on a CSV file and registers it in MLflow.
 
@@ -54,6 +56,7 @@ def wine_training(
 
     Returns:
         Address of the model's folder in the artifact store.
+
     """
     reported = {
         "s3_endpoint_url": s3_endpoint_url,
@@ -63,9 +66,7 @@ def wine_training(
         "kfp_run": dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     }
     downloaded = components.download(data_url=data_url, data_sha256=data_sha256, max_bytes=max_bytes, **reported)
-    preprocessed = components.preprocess(
-        data=downloaded.outputs["data"], separator=separator, target=target, **reported
-    )
+    preprocessed = components.preprocess(data=downloaded.outputs["data"], separator=separator, target=target, **reported)
     trained = components.train(
         table=preprocessed.outputs["table"],
         target=target,
@@ -80,4 +81,5 @@ def wine_training(
     )
     for task in (downloaded, preprocessed, trained):
         _settle(task, s3_secret)
-    return trained.outputs["Output"]
+    model_uri: str = trained.outputs["Output"]
+    return model_uri

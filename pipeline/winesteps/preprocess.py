@@ -41,6 +41,7 @@ def preprocess(csv_file: Path, table_file: Path, *, separator: str = ";", target
 
     Raises:
         StepFailure: ParametersInvalid, DataNotCsv, ColumnMissing, DataInvalid or TooFewRows.
+
     """
     if len(separator) != 1 or separator in '"\r\n':
         raise StepFailure(Reason.PARAMETERS_INVALID, f"separator must be one character, no quote, not {separator!r}.")
@@ -49,13 +50,11 @@ def preprocess(csv_file: Path, table_file: Path, *, separator: str = ";", target
     target_column = lower_snake(target)
     if target_column not in columns:
         raise _missing(csv_file, header, columns, separator, target)
-    if len(columns) < 2:  # noqa: PLR2004 - the target and something to predict it from
+    if len(columns) < 2:
         raise StepFailure(Reason.DATA_INVALID, f"The file has no column besides the target {target!r}.")
     table = read_numbers(csv_file, separator, header, columns)
     if table.num_rows < MIN_ROWS:
-        raise StepFailure(
-            Reason.TOO_FEW_ROWS, f"The file has {table.num_rows} rows of data; at least {MIN_ROWS} are needed."
-        )
+        raise StepFailure(Reason.TOO_FEW_ROWS, f"The file has {table.num_rows} rows of data; at least {MIN_ROWS} are needed.")
     _check_variation(table, target_column)
     pq.write_table(table, table_file)
     features = [name for name in columns if name != target_column]
@@ -84,7 +83,7 @@ def _column_names(header: Header) -> list[str]:
 
 
 def _missing(path: Path, header: Header, columns: list[str], separator: str, target: str) -> StepFailure:
-    message = f"There is no column {target!r}; the header has {', '.join(columns[:30])}{', …' * (len(columns) > 30)}."  # noqa: PLR2004
+    message = f"There is no column {target!r}; the header has {', '.join(columns[:30])}{', …' * (len(columns) > 30)}."
     if len(columns) == 1 and (others := other_separators(path, header.line, separator)):
         message = (
             f"There is no column {target!r}: with the separator {separator!r} the header is a single column. "

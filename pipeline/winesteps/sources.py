@@ -169,6 +169,4 @@ def _open_s3(parts: SplitResult, endpoint_url: str) -> Iterator[Opened]:
 def _check_s3_status(status: int, code: str, shown: str) -> None:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS or code == "SlowDown":
         raise StepFailure(Reason.DATA_UNREACHABLE, f"{shown}: the object store answered {code or status}.") from None
-    raise StepFailure(
-        Reason.DATA_NOT_FOUND, f"{shown}: the object store answered {code or status}: correct data.url."
-    ) from None
+    raise StepFailure(Reason.DATA_NOT_FOUND, f"{shown}: the object store answered {code or status}: correct data.url.") from None

@@ -52,6 +52,7 @@ def read_numbers(path: Path, separator: str, header: Header, columns: list[str])
 
     Raises:
         StepFailure: DataInvalid, naming the first line, and the column and value, that is not as it must be.
+
     """
     try:
         table = pyarrow.csv.read_csv(
@@ -110,9 +111,7 @@ def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
             except StopIteration:
                 return
             except csv.Error as error:
-                raise StepFailure(
-                    Reason.DATA_INVALID, f"Line {reader.line_num + 1:,} cannot be read as CSV: {error}."
-                ) from None
+                raise StepFailure(Reason.DATA_INVALID, f"Line {reader.line_num + 1:,} cannot be read as CSV: {error}.") from None
             except UnicodeDecodeError as error:
                 raise StepFailure(
                     Reason.DATA_INVALID,

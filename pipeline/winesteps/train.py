@@ -55,10 +55,13 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
 
     Args:
         table_file: parquet as `preprocess` writes it.
+        task: what shall be learned.
+        record: the MLflow server, and in whose name.
         attempt: gets the MLflow run's id as soon as there is one, so that a failure is written to that run.
 
     Raises:
         StepFailure: ParametersInvalid, TooFewRows, DataInvalid, TrainingFailed or TrackingUnavailable.
+
     """
     parameters = estimator.check_parameters(task.algorithm, task.parameters or {}, task.test_fraction, task.seed)
     target = lower_snake(task.target)
@@ -79,14 +82,15 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
         root = Path(folder)
         example = split.x_test.head(EXAMPLE_ROWS)
         model.save(fitted, root / model.FOLDER, split.x_train, example)
-        answers = [float(value) for value in model.load(root / model.FOLDER).predict(example)]
+        answers = model.load(root / model.FOLDER).predict(example)
+        example_tags = _example_tags(example, [float(value) for value in answers])
         (root / "evaluation").mkdir()
         (root / "evaluation" / "predicted-against-actual.png").write_bytes(png)
         with model.tracking_errors():
             stored = model.store(client, attempt.run_id, root, params, metrics)
             version = model.register(client, stored, attempt.run_id, task.registered_model, record.owner_tags)
             client.set_terminated(attempt.run_id, "FINISHED")
-            tags = {"model-uri": stored, "model-version": version} | _example_tags(example, answers)
+            tags = {"model-uri": stored, "model-version": version} | example_tags
             model.set_tags(client, attempt.run_id, {tracking.PREFIX + key: value for key, value in tags.items()})
     log.info("registered %s version %s, %s", task.registered_model, version, stored)
     facts = {"model": f"{task.registered_model} version {version}", "address": stored} | params

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import base64
 import functools
+import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 _WORKFLOWS = ("argoproj.io", "v1alpha1")
+_AGAIN_SECONDS = 2.0  # between two tries at an API server that does not answer
 Object = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
 class Cluster:
@@ -55,30 +59,27 @@ class Cluster:
         status = client.AuthorizationV1Api(self._api).create_subject_access_review(review).status
         return bool(status.allowed), status.reason or ""
 
-    def secret(self, namespace: str, name: str) -> dict[str, str] | None:
-        """A secret's values; None where there is no such secret."""
-        from kubernetes import client
-
-        try:
-            found = client.CoreV1Api(self._api).read_namespaced_secret(name, namespace)
-        except client.ApiException as error:
-            if error.status == 404:
-                return None
-            raise
-        return _values(found.data)
-
     def watch_secret(self, namespace: str, name: str) -> Iterator[dict[str, str] | None]:
-        """A secret's values now and whenever it changes."""
+        """A secret's values now and whenever it changes; None while there is no such secret. Never ends by itself."""
         from kubernetes import client, watch
+        from urllib3.exceptions import HTTPError
 
         core = client.CoreV1Api(self._api)
+        pause = threading.Event()
         while True:
-            yield self.secret(namespace, name)
-            # the list that a watch without a version starts with repeats what was just read, and loses nothing
-            for event in watch.Watch().stream(
-                core.list_namespaced_secret, namespace, field_selector=f"metadata.name={name}", timeout_seconds=600
-            ):
-                yield None if event["type"] == "DELETED" else _values(event["object"].data)
+            try:
+                found = core.list_namespaced_secret(namespace, field_selector=f"metadata.name={name}")
+                yield _values(found.items[0].data) if found.items else None
+                for event in watch.Watch().stream(
+                    core.list_namespaced_secret,
+                    namespace,
+                    field_selector=f"metadata.name={name}",
+                    resource_version=found.metadata.resource_version,
+                ):
+                    yield None if event["type"] == "DELETED" else _values(event["object"].data)
+            except (HTTPError, client.ApiException) as error:  # a kubelet tries again too
+                log.warning("reading the secret %s: %s", name, error)
+                pause.wait(_AGAIN_SECONDS)
 
     def create_workflow(self, namespace: str, workflow: Object) -> bool:
         """Create a Workflow; False where the cluster does not know the kind."""

@@ -58,10 +58,7 @@ def _values(cluster: Cluster | None, namespace: str, name: str, keys: Mapping[st
             return {}
         while True:  # without Kubernetes there are no secrets, and none can come
             signal.pause()
-    found = cluster.secret(namespace, name)
-    if optional:
-        return found or {}
-    changes = cluster.watch_secret(namespace, name)
-    while found is None or keys.keys() - found.keys():
-        found = next(changes)
-    return found
+    for found in cluster.watch_secret(namespace, name):
+        if optional or (found is not None and keys.keys() <= found.keys()):
+            return found or {}
+    raise AssertionError("a watch has no end")

@@ -20,11 +20,12 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-#: What of the server's environment a pod's image would have too. All else stays out: credentials above all.
-_IMAGE_VARIABLES = {"PATH", "HOME", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LANG", "LANGUAGE", "TZ", "TMPDIR"}
+#: What of the server's environment a pod's image would have too, and the mark by which the sandbox knows its processes.
+#: All else stays out: credentials above all.
+_IMAGE_VARIABLES = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "WINE_SANDBOX"}
 _IMAGE_VARIABLES |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"}
 _IMAGE_VARIABLES |= {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"}
-_IMAGE_PREFIXES = ("LC_", "OPENBLAS_", "OMP_", "MKL_", "PIP_", "UV_")
+_IMAGE_PREFIXES = ("PYTHON", "LC_", "OPENBLAS_", "OMP_", "MKL_", "PIP_", "UV_")
 
 
 def image_environment(variables: Mapping[str, str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from concurrent.futures import thread
 from pathlib import Path
 from typing import NoReturn
 
@@ -75,17 +76,32 @@ def _become_step(command: Sequence[str], environment: Mapping[str, str], folder:
         os.environ["HOME"] = str(folder)
         sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-        code = _run_program(command)
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        code = _exit_code(command)
+        _end_interpreter()
     except BaseException:
         traceback.print_exc()
     finally:
-        threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter does at its end, and os._exit does not
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        os._exit(code)  # whatever happens: past this line the fork would be a second worker
+
+
+def _exit_code(command: Sequence[str]) -> int:
+    """Run the program to its end; what the interpreter would exit with."""
+    try:
+        return _run_program(command)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+
+
+def _end_interpreter() -> None:
+    """What the interpreter does at its end, and `os._exit` does not."""
+    thread._threads_queues.clear()  # type: ignore[attr-defined]  # the worker's pools, whose threads are not here
+    threading._shutdown()  # type: ignore[attr-defined]  # no public name for: wait for the program's threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def _run_program(command: Sequence[str]) -> int:

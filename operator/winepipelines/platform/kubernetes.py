@@ -6,24 +6,25 @@ Called by the other adapters and by `reconciler`.
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
-from kubernetes.aio import client, config, watch
+from kubernetes.aio import client, config
 from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import ConflictError, DynamicApiError, NotFoundError
 
 from winepipelines.resource.errors import NotSent, Refused, Unavailable
-from winepipelines.resource.model import to_rfc3339
 from winepipelines.resource.naming import MANAGED_BY
 from winepipelines.resource.pipeline import API_VERSION, KIND, PLURAL, WinePipeline
 
 Body = dict[str, Any]
 SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 REQUEST_SECONDS = 30
+WATCH_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class Kubernetes:
         event = {
             "apiVersion": EVENTS.api_version,
             "kind": "Event",
-            "metadata": {"generateName": f"{pipeline.name}.", "namespace": pipeline.namespace},
+            "metadata": {"name": f"{pipeline.name}.{time.time_ns():x}", "namespace": pipeline.namespace},
             "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": MANAGED_BY,
             "reportingInstance": MANAGED_BY,
@@ -158,23 +159,22 @@ class Kubernetes:
                 "name": pipeline.name,
                 "uid": pipeline.uid,
             },
-            "deprecatedFirstTimestamp": to_rfc3339(now),
-            "deprecatedLastTimestamp": to_rfc3339(now),
-            "deprecatedCount": 1,
         }
         await self._request("post", EVENTS.path(pipeline.namespace), body=event)
 
     async def watch_secret(self, namespace: str, name: str) -> AsyncGenerator[None]:
         """Yield whenever a Secret is created, changed or deleted, and once at each (re)connection; for ever."""
-        core = client.CoreV1Api(self._api)
+        query = {"field_selector": f"metadata.name={name}", "watch": True, "timeout_seconds": WATCH_SECONDS}
         while True:
             try:
-                async with watch.Watch() as watcher:
-                    async for _ in watcher.stream(
-                        core.list_namespaced_secret, namespace, field_selector=f"metadata.name={name}", timeout_seconds=300
-                    ):
-                        yield
-            except (client.ApiException, aiohttp.ClientError, TimeoutError):
+                # Not the client's own watcher: it needs a typed API, whose models are 20 MB of memory.
+                response = await self._dynamic.request(
+                    "get", SECRETS.path(namespace), serialize=False, _request_timeout=WATCH_SECONDS + 10, **query
+                )
+                yield
+                async for _ in response.content:
+                    yield
+            except (client.ApiException, aiohttp.ClientError, TimeoutError, ValueError):
                 await asyncio.sleep(5)  # the API server is away: nothing tells when it is back
 
     async def _request(self, method: str, path: str, **parameters: Any) -> Body:

@@ -45,7 +45,7 @@ class Namespace:
         source = await self._source()
         artifacts = await self._kubernetes.get(SECRETS, pipeline.namespace, ARTIFACT_SECRET)
         children = []
-        for manifest in self._wanted(pipeline, source):
+        for manifest in self.wanted(pipeline, source):
             presence = await self._presence(manifest)
             children.append(Child(manifest["kind"], manifest["metadata"]["name"], presence))
         return ChildrenView(
@@ -56,7 +56,7 @@ class Namespace:
 
     async def apply(self, pipeline: WinePipeline) -> None:
         """Apply what is absent or differs; leave alone what others made."""
-        for manifest in self._wanted(pipeline, await self._source()):
+        for manifest in self.wanted(pipeline, await self._source()):
             if await self._presence(manifest) in (Presence.ABSENT, Presence.DIFFERS):
                 await self._kubernetes.apply(KINDS[manifest["kind"]], manifest, field_manager(pipeline))
 
@@ -82,7 +82,8 @@ class Namespace:
     async def _source(self) -> Body | None:
         return await self._kubernetes.get(SECRETS, self._settings.platform_namespace, self._settings.source_secret)
 
-    def _wanted(self, pipeline: WinePipeline, source: Body | None) -> list[Manifest]:
+    def wanted(self, pipeline: WinePipeline, source: Body | None) -> list[Manifest]:
+        """Build what shall be there; `source` is the platform's Secret."""
         values = {"namespace": pipeline.namespace, "owner": owner_reference(pipeline)}
         poddefaults = self._manifests.render(
             "poddefaults.yaml.j2",

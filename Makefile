@@ -1,0 +1,55 @@
+# The two commands are `make demo` and `make test`; `make help` lists the rest. Needs Python 3.11 and Go, nothing else.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Environments are made on first use and kept outside the checkout: see dev/environment.
+python = "$$(dev/environment $(1))"
+# Names of source roots, as paths relative to here: a checkout's own path may hold spaces.
+export MYPYPATH := operator:pipeline:tests:.
+export PYTHONPATH := operator:pipeline:tests:.
+PYTEST := -m pytest
+
+.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox test-integration lint format compile bench
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
+
+demo: ## from kubectl apply to an answering model, on this machine; KEEP=1 leaves it running
+	@$(call python,operator) -m sandbox.demo $(if $(KEEP),--keep)
+
+demo-stop: ## end what make demo KEEP=1 has left running
+	@$(call python,operator) -m sandbox down --name demo
+
+test: test-unit test-pipeline test-sandbox test-integration ## every test: units in seconds, then against real servers
+
+test-unit: ## decisions, schema, manifests: no server, seconds
+	@$(call python,dev) $(PYTEST) tests/unit
+
+test-pipeline: ## the steps and the model server: no cluster
+	@$(call python,pipeline-dev) $(PYTEST) tests/pipeline
+
+test-sandbox: ## the sandbox and its stand-ins
+	@$(call python,pipeline-dev) $(PYTEST) tests/sandbox
+
+test-integration: ## the operator on a real API server, MLflow and object store
+	@$(call python,dev) $(PYTEST) tests/integration
+
+lint: ## ruff, mypy --strict, import rules, manifests, stale compiled pipelines
+	@$(call python,dev) -m ruff check .
+	@$(call python,dev) -m ruff format --check .
+	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/integration tests/support
+	@$(call python,dev) -m mypy --python-executable $(call python,pipeline-dev) pipeline sandbox bench tests/pipeline tests/sandbox
+	@$(call python,dev) dev/lint_imports.py
+	@$(call python,dev) dev/lint_manifests.py
+	@$(call python,pipeline) -m winesteps.compile --check
+
+format: ## put every file into the project's form
+	@$(call python,dev) -m ruff check --fix --quiet .
+	@$(call python,dev) -m ruff format .
+
+compile: ## compile the pipeline and its components into templates/
+	@$(call python,pipeline) -m winesteps.compile
+
+bench: ## measure: from apply to Ready against one straight script, and the rest of bench/
+	@$(call python,operator) bench/apply_to_ready.py

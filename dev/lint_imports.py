@@ -1,0 +1,12 @@
+"""Check the import rules of pyproject.toml: `make lint`.
+
+The linter's own console script would need the environment on the PATH.
+"""
+
+import sys
+
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+sys.path.insert(0, "operator")  # the source root; a package of that name would hide the standard library's
+status = lint_imports(config_filename="pyproject.toml", no_cache=True)
+sys.exit(status != EXIT_STATUS_SUCCESS)

@@ -1,0 +1,102 @@
+"""Check every manifest against its schema: `make lint`.
+
+Built-in kinds against Kubernetes' own schemas, custom kinds against the CRDs in `crds/` and `sandbox/manifests/`, unknown fields
+refused in both. What the operator renders is checked as it is rendered.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+from winepipelines.platform.manifests import Manifests
+from winepipelines.platform.namespace import Namespace
+from winepipelines.platform.seldon import Seldon
+from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.settings import Settings
+
+KUBERNETES = "1.34"
+FILES = ("crds/*.yaml", "deploy/**/*.yaml", "sandbox/manifests/*.yaml")
+UNKNOWN = "x-kubernetes-preserve-unknown-fields"
+Manifest = dict[str, Any]
+
+
+def main() -> int:
+    """Check everything; print each finding; return the exit status."""
+    manifests = [*_files(), *_rendered()]
+    schemas = _schemas(manifest for _, manifest in manifests)
+    findings = [f"{where}: {finding}" for where, manifest in manifests for finding in _check(manifest, schemas)]
+    for finding in findings:
+        print(finding, file=sys.stderr)
+    print(f"{len(manifests)} manifests, {len(findings)} findings")
+    return bool(findings)
+
+
+def _files() -> Iterator[tuple[str, Manifest]]:
+    for pattern in FILES:
+        for path in sorted(Path().glob(pattern)):
+            for manifest in yaml.safe_load_all(path.read_text()):
+                if manifest:
+                    yield str(path), manifest
+
+
+def _rendered() -> Iterator[tuple[str, Manifest]]:
+    """Render what the operator applies for an example."""
+    settings = Settings(kfp_url="http://kfp", mlflow_url="http://mlflow", s3_endpoint_url="http://minio")
+    manifests = Manifests(settings.templates)
+    example = yaml.safe_load(Path("deploy/examples/wine.yaml").read_text())
+    example["metadata"] |= {"uid": "01234567-89ab-cdef", "resourceVersion": "1"}
+    pipeline = WinePipeline.from_body(example)
+    nobody: Any = None  # rendering asks no API server
+    children = Namespace(nobody, manifests, settings).wanted(pipeline, {"data": {"RCLONE_CONFIG_S3_TYPE": "czM="}})
+    serving = Seldon(nobody, manifests, settings, nobody).manifest(pipeline, 1, "s3://mlflow/1/model")
+    for manifest in (*children, serving):
+        yield f"rendered {manifest['kind']} {manifest['metadata']['name']}", manifest
+
+
+def _schemas(manifests: Iterator[Manifest]) -> dict[tuple[str, str], Manifest]:
+    """Collect the CRDs' schemas by API version and kind, made to refuse unknown fields."""
+    schemas = {}
+    for crd in manifests:
+        if crd["kind"] != "CustomResourceDefinition":
+            continue
+        group, kind = crd["spec"]["group"], crd["spec"]["names"]["kind"]
+        for version in crd["spec"]["versions"]:
+            schema = _closed(version["schema"]["openAPIV3Schema"])
+            for free in ("metadata", "apiVersion", "kind"):
+                schema.get("properties", {}).pop(free, None)
+            schema["additionalProperties"] = True
+            schemas[f"{group}/{version['name']}", kind] = schema
+    return schemas
+
+
+def _closed(schema: Any) -> Any:
+    """Refuse unknown fields wherever the schema does not say that it keeps them."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and not schema.get(UNKNOWN) and "additionalProperties" not in schema:
+        closed["additionalProperties"] = False
+    return closed
+
+
+def _check(manifest: Manifest, schemas: dict[tuple[str, str], Manifest]) -> Iterator[str]:
+    schema = schemas.get((manifest["apiVersion"], manifest["kind"]))
+    if schema is not None:
+        for error in jsonschema.Draft202012Validator(schema).iter_errors(manifest):
+            yield f"{error.json_path}: {error.message}"
+        return
+    try:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        yield f"{'.'.join(map(str, error.path))}: {error.message}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

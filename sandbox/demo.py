@@ -1,0 +1,126 @@
+"""The main job, shown: `make demo`. From `kubectl apply` of the example to an answering model.
+
+The example's data is on the internet; here the same file is served from this machine, so that nothing outside is needed.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from sandbox.errors import SandboxError
+from sandbox.places import ROOT
+from sandbox.plan import Info
+from sandbox.platform import Sandbox
+
+EXAMPLE = ROOT / "deploy" / "examples" / "wine.yaml"
+NAMESPACE, NAME = "admin", "mlflow"
+REQUEST = {"data": {"ndarray": [[5.6, 0.31, 0.37, 1.4, 0.074, 12.0, 96.0, 0.9954, 3.32, 0.58, 9.2]]}}
+PATIENCE = 300  # seconds from apply to Ready
+
+
+def main() -> int:
+    """Show it; return the exit status."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave everything running")
+    keep = parser.parse_args().keep
+    sandbox = Sandbox("demo", report=lambda line: print(f"  {line}", flush=True))
+    try:
+        print(
+            "Starting the platform: control plane, object store, MLflow, Kubeflow Pipelines, Seldon, and the operator", flush=True
+        )
+        info = sandbox.up()
+        worked = _show(sandbox, info)
+        if keep:
+            _how_to_go_on(info)
+    except SandboxError as error:
+        print(f"make demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        keep = False
+        return 130
+    finally:
+        if not keep:
+            print("\nStopping everything (make demo KEEP=1 leaves it running)", flush=True)
+            sandbox.down()
+    return 0 if worked else 1
+
+
+def _show(sandbox: Sandbox, info: Info) -> bool:
+    print(f"\n$ kubectl apply -f {EXAMPLE.relative_to(ROOT)}    # with data.url: {info.data_url}", flush=True)
+    started = time.monotonic()
+    manifest = "".join(f"    url: {info.data_url}\n" if line.strip().startswith("url:") else line for line in EXAMPLE.open())
+    print(sandbox.kubectl("apply", "-f", "-", stdin=manifest).strip())
+    ready = False
+    for ready, line in _stages(info):
+        print(f"  {time.monotonic() - started:5.1f} s  {line}", flush=True)
+        if ready:
+            break
+    if not ready:
+        print(f"\nNot Ready after {PATIENCE} s; the operator's log: {info.log_folder / 'operator.log'}", file=sys.stderr)
+    print("\n$ kubectl get winepipelines --all-namespaces")
+    print(sandbox.kubectl("get", "winepipelines", "--all-namespaces").rstrip())
+    return ready and _predict(sandbox)
+
+
+def _stages(info: Info) -> Iterator[tuple[bool, str]]:
+    """Watch the resource; yield whether it is Ready, and what it says, whenever that changes."""
+    command = [str(info.kubectl), f"--kubeconfig={info.kubeconfig}", "--namespace", NAMESPACE, "get", "winepipelines", NAME]
+    watch = [*command, "--watch", f"--request-timeout={PATIENCE}s", '--output=jsonpath={@}{"\\n"}']
+    said = ""
+    with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                body = json.loads(line)
+                status = body.get("status") or {}
+                ready = _condition(status, "Ready")
+                says = f"{status.get('stage', 'Accepted'):<10} {ready.get('message', '')}"
+                done = ready.get("status") == "True" and status.get("observedGeneration") == body["metadata"]["generation"]
+                if says != said or done:
+                    said = says
+                    yield done, says
+        finally:
+            process.terminate()
+
+
+def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next((condition for condition in status.get("conditions", []) if condition["type"] == kind), {})
+
+
+def _predict(sandbox: Sandbox) -> bool:
+    endpoint = sandbox.kubectl("--namespace", NAMESPACE, "get", "winepipelines", NAME, "--output=jsonpath={.status.endpoint.url}")
+    request = json.dumps(REQUEST)
+    print(f"\n$ curl -s {endpoint} -H 'Content-Type: application/json' -d '{request}'")
+    curl = shutil.which("curl")
+    if curl is None:
+        print("curl is not installed; the endpoint answers any HTTP client", file=sys.stderr)
+        return False
+    command = [curl, "-sS", "--fail-with-body", "--noproxy", "*", "-H", "Content-Type: application/json", "-d", request, endpoint]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    print((answer.stdout or answer.stderr).strip())
+    return answer.returncode == 0
+
+
+def _how_to_go_on(info: Info) -> None:
+    print(f"""
+Running, until make demo-stop:
+  MLflow           {info.mlflow_url}
+  predictions      {info.gateway_url}/seldon/{NAMESPACE}/{NAME}/api/v1.0/predictions
+  Kubeflow API     {info.kfp_url}/apis/v2beta1/runs?namespace={NAMESPACE}
+  object store     {info.s3_endpoint}
+  logs             {info.log_folder}
+
+Go on:
+  export KUBECONFIG='{info.kubeconfig}' PATH="{info.kubectl.parent}:$PATH"
+  kubectl -n {NAMESPACE} describe winepipeline {NAME}
+  kubectl -n {NAMESPACE} patch winepipeline {NAME} --type merge -p '{{"spec":{{"training":{{"parameters":{{"alpha":0.01}}}}}}}}'
+  kubectl -n {NAMESPACE} get winepipelines --watch""")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

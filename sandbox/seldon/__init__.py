@@ -1,0 +1,9 @@
+"""The stand-in for Seldon Core 1.18: its operator, its pods' node and the Istio gateway in front, on one machine.
+
+Started by the sandbox as `python -m sandbox.seldon`. It speaks with its clients through the Kubernetes API and HTTP
+alone, as the real one does; the model servers it runs are real (`python -m wineserver`).
+
+    controller  watches SeldonDeployments, reconciles each        objects, status, validation, names  pure
+    node        one pod each: copy the model, run the server      storage, servers                    what it uses
+    gateway     requests to the servers that are ready            api                                 the API server
+"""

@@ -1,0 +1,166 @@
+"""The Kubernetes API over aiohttp: requests and watches without a thread each. Used by `controller` and `node`.
+
+`kubernetes` 30, which this environment is bound to by kfp, is synchronous; only its reading of kubeconfigs is used.
+"""
+
+import asyncio
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from kubernetes import config
+
+Object = dict[str, Any]
+log = logging.getLogger("seldon.api")
+
+SDEP = "machinelearning.seldon.io/v1/seldondeployments"
+DEPLOYMENT = "apps/v1/deployments"
+POD = "v1/pods"
+SERVICE = "v1/services"
+AUTOSCALER = "autoscaling/v2/horizontalpodautoscalers"
+SECRET = "v1/secrets"
+KINDS = {"Deployment": DEPLOYMENT, "Service": SERVICE, "HorizontalPodAutoscaler": AUTOSCALER}
+JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
+LONGEST_WATCH = 300  # seconds; the API server ends the watch, and the next one begins where it stood
+RETRY = 0.5  # seconds between attempts to reach an API server that is away
+
+
+class ApiError(Exception):
+    """What the API server refused: the HTTP status and its message."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Api:
+    """One API server, with the rights of a kubeconfig. Resources are named `[group/]version/plural`."""
+
+    def __init__(self, session: aiohttp.ClientSession, server: str, headers: dict[str, str]) -> None:
+        self._session, self._server, self._headers = session, server, headers
+
+    @classmethod
+    def connect(cls, kubeconfig: Path) -> "Api":
+        """Read a kubeconfig; to be called on the event loop."""
+        read = config.new_client_from_config(str(kubeconfig)).configuration
+        context = ssl.create_default_context(cafile=read.ssl_ca_cert)
+        if read.cert_file:
+            context.load_cert_chain(read.cert_file, read.key_file)
+        token = read.api_key.get("authorization", "")
+        connector = aiohttp.TCPConnector(ssl=context if read.verify_ssl else False, limit=50)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+        session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        return cls(session, read.host, {"Authorization": token} if token else {})
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def get(self, resource: str, namespace: str, name: str) -> Object:
+        """Read one object. Raises ApiError."""
+        return await self._request("GET", self._url(resource, namespace, name))
+
+    async def create(self, resource: str, item: Object) -> Object:
+        """Create an object. Raises ApiError."""
+        return await self._request("POST", self._url(resource, item["metadata"]["namespace"]), item)
+
+    async def replace(self, resource: str, item: Object) -> Object:
+        """Replace an object. Raises ApiError, 409 where it is not of this resource version any more."""
+        meta = item["metadata"]
+        return await self._request("PUT", self._url(resource, meta["namespace"], meta["name"]), item)
+
+    async def set_status(self, resource: str, item: Object, status: Object) -> Object:
+        """Replace an object's status, whatever its resource version. Raises ApiError."""
+        meta = item["metadata"]
+        url = self._url(resource, meta["namespace"], meta["name"]) + "/status"
+        # "add" also replaces; the test keeps the status from an object of the same name that came later.
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": meta["uid"]},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        return await self._request("PATCH", url, patch, JSON_PATCH)
+
+    async def delete(self, resource: str, item: Object) -> None:
+        """Delete an object (that very one); it may be gone already. Raises ApiError."""
+        meta = item["metadata"]
+        options = {"preconditions": {"uid": meta["uid"]}, "propagationPolicy": "Background"}
+        try:
+            await self._request("DELETE", self._url(resource, meta["namespace"], meta["name"]), options)
+        except ApiError as error:
+            if error.code not in (404, 409):
+                raise
+
+    async def follow(self, resource: str, labels: str = "") -> AsyncIterator[tuple[str, Object]]:
+        """Yield SYNCED with {"items": …} once for every listing, then ADDED, MODIFIED and DELETED as they happen.
+
+        Without end: a watch that ends goes on where it stood, and begins with a new listing where it cannot (410).
+        """
+        selector = {"labelSelector": labels} if labels else {}
+        version = ""
+        while True:
+            try:
+                if not version:
+                    listing = await self._request("GET", self._url(resource), parameters=selector)
+                    version = listing["metadata"]["resourceVersion"]
+                    yield "SYNCED", listing
+                async for event in self._watch(resource, {**selector, "resourceVersion": version}):
+                    item = event["object"]
+                    if event["type"] == "ERROR":
+                        version = "" if item.get("code") == 410 else version
+                        break
+                    version = item["metadata"]["resourceVersion"]
+                    if event["type"] != "BOOKMARK":
+                        yield event["type"], item
+            except (ApiError, aiohttp.ClientError, OSError) as error:
+                log.warning("watching %s: %s", resource, error)
+                version = "" if isinstance(error, ApiError) else version
+                await asyncio.sleep(RETRY)
+
+    async def _watch(self, resource: str, parameters: dict[str, str]) -> AsyncIterator[Object]:
+        more = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(LONGEST_WATCH)}
+        request = self._session.get(self._url(resource), params={**parameters, **more}, headers=self._headers)
+        async with request as response:
+            await self._check(response)
+            rest = b""
+            async for chunk in response.content.iter_any():  # a line may be longer than aiohttp's readline allows
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield json.loads(line)
+
+    async def _request(
+        self,
+        method: str,
+        url: str,
+        body: object = None,
+        content_type: str = "application/json",
+        parameters: dict[str, str] | None = None,
+    ) -> Object:
+        data = None if body is None else json.dumps(body)
+        headers = {**self._headers, "Content-Type": content_type}
+        try:
+            async with self._session.request(method, url, data=data, params=parameters, headers=headers) as response:
+                await self._check(response)
+                answer: Object = await response.json()
+                return answer
+        except (aiohttp.ClientError, OSError) as error:
+            raise ApiError(0, f"the API server cannot be reached: {error}") from error
+
+    @staticmethod
+    async def _check(response: aiohttp.ClientResponse) -> None:
+        if response.status >= 400:
+            text = await response.text()
+            try:
+                message = json.loads(text)["message"]
+            except (ValueError, LookupError, TypeError):
+                message = text[:300]
+            raise ApiError(response.status, message)
+
+    def _url(self, resource: str, namespace: str = "", name: str = "") -> str:
+        version, _, plural = resource.rpartition("/")
+        parts = [self._server, "apis" if "/" in version else "api", version]
+        parts += ["namespaces", namespace] if namespace else []
+        return "/".join([*parts, plural, *([name] if name else [])])

@@ -1,0 +1,283 @@
+"""The Kubeflow stand-in with a real API server: secrets, Workflows, and who may do what."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubeflow_support import OVER, Server, compiled, error, eventually, serving, two_steps, with_secret
+
+from sandbox.platform import Sandbox
+
+VALUE = "a-value-that-nobody-may-see"
+NAMESPACE = "admin"
+AUDIENCE = "pipelines.kubeflow.org"
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    folder = tmp_path_factory.mktemp("a sandbox") / "kubeflow"
+    with Sandbox("kubeflow-test", folder, without={"mlflow", "data", "kubeflow", "seldon", "operator"}) as sandbox:
+        secret(sandbox, "credentials", accesskey=VALUE)
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def server(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    state = tmp_path_factory.mktemp("state")
+    with serving(state, "--multi-user", "--kubeconfig", str(sandbox.info.kubeconfig), "--orphan-seconds", "30") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def experiment(server: Server) -> str:
+    return str(server.post("/experiments", {"display_name": "wine", "namespace": NAMESPACE}).json()["experiment_id"])
+
+
+def secret(sandbox: Sandbox, name: str, **values: str) -> None:
+    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}}
+    sandbox.kubectl("apply", "-f", "-", stdin=json.dumps({**manifest, "stringData": values}))
+
+
+def workflow(sandbox: Sandbox, run_id: str) -> dict[str, Any] | None:
+    """The Workflow of a run, if it has one."""
+    listed = sandbox.kubectl("get", "workflows", "--namespace", NAMESPACE, "--selector", f"pipeline/runid={run_id}", "-o", "json")
+    items: list[dict[str, Any]] = json.loads(listed)["items"]
+    return items[0] if items else None
+
+
+def phase(sandbox: Sandbox, run_id: str) -> str:
+    found = workflow(sandbox, run_id)
+    assert found is not None
+    assert found["metadata"]["labels"]["workflows.argoproj.io/phase"] == found["status"]["phase"]
+    return str(found["status"]["phase"])
+
+
+def delete_workflow(sandbox: Sandbox, run_id: str) -> None:
+    sandbox.kubectl("delete", "workflows", "--namespace", NAMESPACE, "--selector", f"pipeline/runid={run_id}")
+
+
+def held(server: Server, folder: Path, experiment: str) -> tuple[str, int]:
+    """A run whose second step waits: its id, and its worker's process."""
+    (folder / "hold").touch()
+    run_id = server.submit(two_steps, {"folder": str(folder), "text": "t"}, experiment_id=experiment)
+    eventually(lambda: (folder / "pid").exists() and (folder / "pid").read_text(), "the second step waits")
+    return run_id, os.getpgid(int((folder / "pid").read_text()))
+
+
+def lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def executor(run: dict[str, Any]) -> str | None:
+    """The state of the run's only pod."""
+    nodes = run.get("run_details", {}).get("task_details", [])
+    return next((node["state"] for node in nodes if node["display_name"] == "executor"), None)
+
+
+# ---- secrets
+
+
+def test_a_secret_reaches_its_step_and_nothing_else(server: Server, experiment: str, tmp_path: Path) -> None:
+    run_id = server.submit(with_secret, {"folder": str(tmp_path)}, experiment_id=experiment)
+    assert server.until(run_id, *OVER)["state"] == "SUCCEEDED", server.logs(run_id)
+    seen = [json.loads(path.read_text()) for path in sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)]
+    first, second = (step["environment"] for step in seen)
+    assert first["AWS_ACCESS_KEY_ID"] == VALUE
+    assert "NOT_THERE" not in first, "an optional secret may be missing"
+    assert "AWS_ACCESS_KEY_ID" not in second
+    assert all(VALUE not in step["command"] for step in seen)
+    written = [path for path in server.state.rglob("*") if path.is_file() and VALUE.encode() in path.read_bytes()]
+    assert not written, "never on disk, nor in a log"
+    assert VALUE not in server.get(f"/runs/{run_id}").text
+
+
+def test_a_missing_secret_keeps_a_step_waiting(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+    parameters = {"folder": str(tmp_path), "secret": "late"}
+    run_id = server.submit(with_secret, parameters, experiment_id=experiment)
+    eventually(lambda: executor(server.run(run_id)), "there is a pod")
+    time.sleep(0.5)
+    assert (server.run(run_id)["state"], executor(server.run(run_id))) == ("RUNNING", "PENDING")
+    secret(sandbox, "late", other="x")
+    time.sleep(0.5)
+    assert executor(server.run(run_id)) == "PENDING", "nor is a secret enough that lacks the key"
+    secret(sandbox, "late", accesskey="now")
+    assert server.until(run_id, *OVER)["state"] == "SUCCEEDED", server.logs(run_id)
+
+
+def test_a_run_that_waits_for_a_secret_can_be_terminated(server: Server, experiment: str, tmp_path: Path) -> None:
+    parameters = {"folder": str(tmp_path), "secret": "never"}
+    run_id = server.submit(with_secret, parameters, experiment_id=experiment)
+    eventually(lambda: executor(server.run(run_id)), "there is a pod")
+    server.post(f"/runs/{run_id}:terminate")
+    assert server.until(run_id, *OVER)["state"] == "FAILED"
+
+
+# ---- Workflows
+
+
+def test_a_workflow_goes_with_its_run(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+    run_id, _ = held(server, tmp_path, experiment)
+    assert phase(sandbox, run_id) == "Running"
+    (tmp_path / "hold").unlink()
+    server.until(run_id, "SUCCEEDED")
+    eventually(lambda: phase(sandbox, run_id) == "Succeeded", "the Workflow says so")
+    found = workflow(sandbox, run_id)
+    assert found is not None
+    assert found["metadata"]["labels"]["workflows.argoproj.io/completed"] == "true"
+    assert found["metadata"]["name"].startswith("two-steps-")
+    server.delete(f"/runs/{run_id}")
+    assert workflow(sandbox, run_id) is None
+
+
+def test_a_workflow_says_where_its_run_failed(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    run_id = server.submit(two_steps, {"folder": str(tmp_path), "text": "t"}, experiment_id=experiment)
+    server.until(run_id, "FAILED")
+    eventually(lambda: phase(sandbox, run_id) == "Failed", "the Workflow says so")
+    found = workflow(sandbox, run_id)
+    assert found is not None
+    assert "Error (exit code 1)" in [node.get("message") for node in found["status"]["nodes"].values()]
+
+
+def test_a_workflow_of_a_terminated_run(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+    run_id, worker = held(server, tmp_path, experiment)
+    server.post(f"/runs/{run_id}:terminate")
+    found = workflow(sandbox, run_id)
+    assert found is not None
+    assert found["spec"]["activeDeadlineSeconds"] == 0
+    server.until(run_id, "FAILED")
+    eventually(lambda: phase(sandbox, run_id) == "Failed", "the Workflow says so")
+    assert not lives(worker)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_retry_and_the_workflow(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path, gone: bool) -> None:
+    (tmp_path / "broken").touch()
+    run_id = server.submit(two_steps, {"folder": str(tmp_path), "text": "t"}, experiment_id=experiment)
+    server.until(run_id, "FAILED")
+    eventually(lambda: phase(sandbox, run_id) == "Failed", "the Workflow says so")
+    if gone:
+        delete_workflow(sandbox, run_id)
+    (tmp_path / "broken").unlink()
+    server.post(f"/runs/{run_id}:retry")
+    assert server.until(run_id, *OVER)["state"] == "SUCCEEDED", server.logs(run_id)
+    eventually(lambda: phase(sandbox, run_id) == "Succeeded", "the Workflow says so")
+
+
+def test_a_workflow_deleted_behind_its_back(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+    run_id, worker = held(server, tmp_path, experiment)
+    delete_workflow(sandbox, run_id)
+    eventually(lambda: not lives(worker), "its pods are gone")
+    time.sleep(0.5)
+    assert server.run(run_id)["state"] == "RUNNING", "nobody reports its end"
+    error(server.post(f"/runs/{run_id}:retry"), 409, 10)
+    error(server.post(f"/runs/{run_id}:terminate"), 500, 13)
+    time.sleep(1.5)
+    assert server.run(run_id)["state"] == "CANCELING", "now and for ever"
+    assert server.delete(f"/runs/{run_id}").json() == {}
+
+
+def test_a_workflow_deleted_while_there_is_no_server(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+    run_id, worker = held(server, tmp_path, experiment)
+    server.stop()
+    delete_workflow(sandbox, run_id)
+    server.start()
+    eventually(lambda: not lives(worker), "its pods are gone")
+    assert server.run(run_id)["state"] == "RUNNING"
+
+
+def test_a_watch_survives_the_api_server(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+    run_id, worker = held(server, tmp_path, experiment)
+    sandbox.restart("apiserver")
+    delete_workflow(sandbox, run_id)
+    eventually(lambda: not lives(worker), "its pods are gone")
+    assert server.run(run_id)["state"] == "RUNNING"
+
+
+def test_a_namespace_that_is_not_there(server: Server) -> None:
+    made = server.post("/experiments", {"display_name": "wine", "namespace": "nowhere"}).json()
+    body = {"display_name": "x", "pipeline_spec": compiled(two_steps), "experiment_id": made["experiment_id"]}
+    answer = server.post("/runs", {**body, "runtime_config": {"parameters": {"folder": "f", "text": "t"}}})
+    error(answer, 500, 13)
+    assert server.get("/runs", params={"namespace": "nowhere"}).json() == {}
+
+
+# ---- who may do what
+
+
+@pytest.fixture(scope="module")
+def guarded(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    sandbox.add_namespace("ada", "bob")
+    manifests = """
+        {apiVersion: v1, kind: ServiceAccount, metadata: {name: caller, namespace: kubeflow}}
+        ---
+        apiVersion: rbac.authorization.k8s.io/v1
+        kind: ClusterRole
+        metadata: {name: pipelines-user}
+        rules:
+        - apiGroups: [pipelines.kubeflow.org]
+          resources: [runs, experiments]
+          verbs: [get, list, create, terminate, retry, delete, archive]
+        ---
+        apiVersion: rbac.authorization.k8s.io/v1
+        kind: RoleBinding
+        metadata: {name: pipelines-user, namespace: ada}
+        roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: pipelines-user}
+        subjects: [{kind: ServiceAccount, name: caller, namespace: kubeflow}]
+    """
+    sandbox.kubectl("apply", "-f", "-", stdin="\n".join(line[8:] for line in manifests.splitlines()))
+    flags = ("--authenticate", "--kubeconfig", str(sandbox.info.kubeconfig))
+    with serving(tmp_path_factory.mktemp("guarded"), *flags) as server:
+        server.session.headers["Authorization"] = f"Bearer {token(sandbox, AUDIENCE)}"
+        yield server
+
+
+def token(sandbox: Sandbox, audience: str) -> str:
+    return sandbox.kubectl("create", "token", "caller", "--namespace", "kubeflow", "--audience", audience).strip()
+
+
+def test_with_the_right_token_everything_works(guarded: Server, tmp_path: Path) -> None:
+    assert guarded.get("/healthz").json()["multi_user"]
+    made = guarded.post("/experiments", {"display_name": "wine", "namespace": "ada"}).json()["experiment_id"]
+    assert guarded.get("/experiments", params={"namespace": "ada"}).json()["total_size"] == 1
+    (tmp_path / "broken").touch()
+    run_id = guarded.submit(two_steps, {"folder": str(tmp_path), "text": "t"}, experiment_id=made)
+    assert guarded.get("/runs", params={"namespace": "ada"}).json()["total_size"] == 1
+    guarded.until(run_id, "FAILED")
+    for verb in ("retry", "archive"):
+        assert guarded.post(f"/runs/{run_id}:{verb}").json() == {}
+    error(guarded.post(f"/runs/{run_id}:unarchive"), 403, 7)  # the role has no such verb
+    guarded.until(run_id, "FAILED")
+    error(guarded.post(f"/runs/{run_id}:terminate"), 400, 3)
+    assert guarded.delete(f"/runs/{run_id}").json() == {}
+
+
+def test_without_a_token_that_is_for_it_nothing_does(guarded: Server, sandbox: Sandbox) -> None:
+    made = guarded.post("/experiments", {"display_name": "tokens", "namespace": "ada"}).json()["experiment_id"]
+    other = f"Bearer {token(sandbox, 'https://kubernetes.default.svc')}"
+    for header in (None, other, "Bearer x", "Basic x", f"Bearer {VALUE}"):
+        headers = {"Authorization": header}
+        error(guarded.get("/runs", params={"namespace": "ada"}, headers=headers), 401, 16)
+        error(guarded.get(f"/experiments/{made}", headers=headers), 401, 16)
+        error(guarded.get("/runs/none", headers=headers), 404, 5)  # looked for first, as on the real server
+        assert guarded.get("/healthz", headers=headers).ok
+
+
+def test_without_a_role_nothing_does(guarded: Server) -> None:
+    for answer in (
+        guarded.get("/runs", params={"namespace": "bob"}),
+        guarded.get("/experiments", params={"namespace": "bob"}),
+        guarded.post("/experiments", {"display_name": "x", "namespace": "bob"}),
+    ):
+        assert "system:serviceaccount:kubeflow:caller" in error(answer, 403, 7)
+
+
+def test_a_cluster_that_knows_no_workflows(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.kubectl("delete", "crd", "workflows.argoproj.io")
+    with serving(tmp_path / "state", "--namespace", NAMESPACE, "--kubeconfig", str(sandbox.info.kubeconfig)) as server:
+        run_id = server.submit(with_secret, {"folder": str(tmp_path)})
+        assert server.until(run_id, *OVER)["state"] == "SUCCEEDED", server.logs(run_id)

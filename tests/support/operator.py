@@ -1,0 +1,87 @@
+"""An operator process that tests start, kill and start again, with patience in seconds instead of minutes."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from support.cluster import eventually
+
+from sandbox.components import components
+from sandbox.plan import load
+from sandbox.platform import Sandbox
+
+QUICK = {
+    "WINE_POLL_SECONDS": "0.5",
+    "WINE_SUBMIT_GRACE_SECONDS": "3",
+    "WINE_ATTEMPT_BACKOFF_SECONDS": "1",
+    "WINE_TERMINATE_GRACE_SECONDS": "6",
+    "WINE_RECORDS_GRACE_SECONDS": "5",
+    "WINE_PROGRESS_DEADLINE_SECONDS": "40",
+    "WINE_VERIFY_WINDOW_SECONDS": "5",
+    "WINE_RETRY_INTERVAL_SECONDS": "1",
+    "WINE_CHECK_INTERVAL_SECONDS": "20",
+    "WINE_DELETE_BOUND_SECONDS": "8",
+    "WINE_REQUEST_SECONDS": "5",
+}
+
+
+class OperatorProcess:
+    """The operator, as the sandbox would start it, but for `changes` of its environment."""
+
+    def __init__(self, sandbox: Sandbox, changes: Mapping[str, str] | None = None) -> None:
+        plan = load(sandbox.folder)
+        assert plan is not None, "the sandbox is up"
+        component = components(plan)["operator"]
+        base = {name: value for name, value in os.environ.items() if not name.startswith(("WINE_", "PYTEST_"))}
+        self._command = component.command
+        self._environment = {**base, **component.environment, **QUICK, **(changes or {})}
+        self._ready = component.ready
+        self.log = plan.logs / "operator-under-test.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until its probe answers."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
+        eventually(lambda: self.alive() and self._ready())
+
+    def launch(self) -> None:
+        """Start it without waiting."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> int:
+        """Ask it to end; return its exit status."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        status = self._process.wait(30)
+        self._process = None
+        return status
+
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def resident_kilobytes(self) -> int:
+        """Its resident memory."""
+        assert self._process is not None
+        done = subprocess.run(["ps", "-o", "rss=", "-p", str(self._process.pid)], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.kill()

@@ -220,7 +220,7 @@ def _stand_ins(plan: Plan) -> tuple[Component, ...]:
         )
 
     return (
-        stand_in("kubeflow", "--port", "/apis/v2beta1/healthz", 200, "--multi-user"),
+        stand_in("kubeflow", "--port", "/apis/v2beta1/healthz", 200, "--multi-user", "--terminate-seconds", "3"),
         stand_in("seldon", "--gateway-port", "/", None),
     )
 

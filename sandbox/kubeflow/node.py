@@ -30,9 +30,10 @@ from . import worker
 #: what the steps of a wine pipeline import, heaviest first, and what a worker needs itself
 _PACKAGES = [
     *("kfp.local", "kfp.dsl.executor_main", "kubernetes.client", "kubernetes.watch", "kubernetes.config"),
-    *("pandas", "pyarrow.parquet", "pyarrow.csv", "sklearn.linear_model", "sklearn.ensemble"),
+    *("pandas", "pyarrow.parquet", "pyarrow.csv", "pyarrow.dataset", "sklearn.linear_model", "sklearn.ensemble"),
     *("sklearn.model_selection", "sklearn.metrics", "sklearn.pipeline", "sklearn.preprocessing"),
     *("mlflow", "mlflow.sklearn", "mlflow.tracking", "mlflow.models", "skops.io", "boto3", "requests"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg"),
 ]
 log = logging.getLogger("sandbox.kubeflow.node")
 

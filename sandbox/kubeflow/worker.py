@@ -164,9 +164,8 @@ class Attempt:
     def _executor_input(self, executor_input: Any, component_spec: Any) -> dict[str, Any]:
         """In place of `executor_input_to_dict`."""
         converted: dict[str, Any] = self._to_dict(executor_input=executor_input, component_spec=component_spec)
-        values = converted.get("inputs", {}).get("parameterValues", {})
-        values.update({name: _without_empty_fractions(value) for name, value in values.items()})
-        return converted
+        whole: dict[str, Any] = _without_empty_fractions(converted)
+        return whole
 
 
 def _without_empty_fractions(value: Any) -> Any:

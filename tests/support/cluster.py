@@ -49,7 +49,7 @@ class Cluster:
         text = self.sandbox.kubectl("-n", namespace, "get", kind, name, "--ignore-not-found", "-o", "json")
         return json.loads(text) if text.strip() else None
 
-    def list(self, kind: str, namespace: str) -> list[Body]:
+    def objects(self, kind: str, namespace: str) -> list[Body]:
         """List a namespace's objects."""
         items: list[Body] = json.loads(self.sandbox.kubectl("-n", namespace, "get", kind, "-o", "json"))["items"]
         return items
@@ -98,7 +98,7 @@ class Cluster:
 
     def events(self, namespace: str) -> list[tuple[str, str]]:
         """List reasons and messages of all Events of a namespace."""
-        return [(event["reason"], event.get("message", "")) for event in self.list("events", namespace)]
+        return [(event["reason"], event.get("message", "")) for event in self.objects("events", namespace)]
 
 
 def ready(pipeline: WinePipeline) -> bool:

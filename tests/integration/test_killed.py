@@ -1,0 +1,161 @@
+"""Killing the operator at any moment changes nothing in the end: one run, one model, one deployment, Ready.
+
+Every system that the operator calls is behind a proxy. At each kind of call that was not seen before, the operator is killed:
+once before the call reaches the system, once after it was carried out and before the answer arrives.
+"""
+
+import json
+import re
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+import yaml
+from support.cluster import Cluster, ready
+from support.operator import OperatorProcess
+from support.proxy import Call, Proxy
+
+from sandbox.plan import load
+from sandbox.platform import Sandbox
+from winepipelines.resource.naming import SELDON_SECRET
+from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.resource.status import Stage
+
+SOURCE = "mlflow-server-seldon-init-container-s3-credentials"
+
+
+class Executioner:
+    """Kills the operator at each new kind of call, and starts it again."""
+
+    def __init__(self, operator: OperatorProcess, namespace: str) -> None:
+        self._operator = operator
+        self._namespace = namespace
+        self._seen: set[str] = set()
+        self._lock = threading.Lock()
+        self.killed: list[str] = []
+
+    def before(self, system: str, call: Call) -> None:
+        self._judge(f"before {system} {self._kind(call)}", call)
+
+    def after(self, system: str, call: Call) -> None:
+        self._judge(f"after {system} {self._kind(call)}", call)
+
+    def _judge(self, moment: str, call: Call) -> None:
+        with self._lock:
+            if moment in self._seen or not self._concerns_the_resource(call):
+                return
+            self._seen.add(moment)
+            self.killed.append(moment)
+            self._operator.kill()
+            self._operator.launch()
+
+    def _concerns_the_resource(self, call: Call) -> bool:
+        """Leave out the start-up of kopf, which is the same whatever the resource."""
+        startup = "watch=" in call.path or "/namespaces/" not in call.path
+        return not (startup and call.path.startswith(("/api", "/version")) and "/apis/v2beta1" not in call.path)
+
+    def _kind(self, call: Call) -> str:
+        path = re.sub(r"\?.*", "", call.path)
+        path = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}|/artifacts/.*", "<id>", path).replace(self._namespace, "<ns>")
+        return f"{call.method} {path} {_stage_written(call)}".strip()
+
+
+def _stage_written(call: Call) -> str:
+    """Tell one status write from another by what it says."""
+    if not call.path.endswith("/status"):
+        return ""
+    status = json.loads(call.body).get("status") or {}
+    ready = [condition["reason"] for condition in status.get("conditions", []) if condition["type"] == "Ready"]
+    return f"{status.get('stage')} {ready}"
+
+
+@pytest.fixture
+def behind_proxies(
+    sandbox: Sandbox, cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> Iterator[tuple[Executioner, OperatorProcess]]:
+    """An operator that sees every system through a proxy; the other one rests meanwhile."""
+    plan = load(sandbox.folder)
+    assert plan is not None
+    operator.kill()
+    with ExitStack() as stack:
+        api = stack.enter_context(
+            Proxy(plan.url("apiserver", "https"), tls=ssl.create_default_context(cafile=plan.certificates / "ca.crt"))
+        )
+        kfp = stack.enter_context(Proxy(cluster.info.kfp_url))
+        mlflow = stack.enter_context(Proxy(cluster.info.mlflow_url))
+        store = stack.enter_context(Proxy(cluster.info.s3_endpoint, keep_host=True))
+        gateway = stack.enter_context(Proxy(cluster.info.gateway_url))
+        kubeconfig = yaml.safe_load(cluster.info.operator_kubeconfig.read_text())
+        for entry in kubeconfig["clusters"]:
+            entry["cluster"] = {"server": api.url}
+        through = cluster.info.folder / "operator-through-proxy.kubeconfig"
+        through.write_text(yaml.safe_dump(kubeconfig))
+        through.chmod(0o600)
+        changes = {
+            "KUBECONFIG": str(through),
+            "WINE_KFP_URL": kfp.url,
+            "WINE_MLFLOW_URL": mlflow.url,
+            "WINE_STEPS_MLFLOW_URL": cluster.info.mlflow_url,
+            "WINE_ENDPOINT_TEMPLATE": gateway.url + "/seldon/{namespace}/{name}/api/v1.0/predictions",
+        }
+        _point_store(sandbox, store.url)
+        killable = OperatorProcess(sandbox, changes)
+        executioner = Executioner(killable, namespace)
+        for system, proxy in {"api": api, "kfp": kfp, "mlflow": mlflow, "store": store, "gateway": gateway}.items():
+            proxy.before = lambda call, system=system: executioner.before(system, call)  # type: ignore[misc] # bound now
+            proxy.after = lambda call, system=system: executioner.after(system, call)  # type: ignore[misc] # bound now
+        killable.launch()
+        yield executioner, killable
+        killable.kill()
+        _point_store(sandbox, cluster.info.s3_endpoint)
+    operator.start()
+
+
+def _point_store(sandbox: Sandbox, url: str) -> None:
+    patch = json.dumps({"stringData": {"RCLONE_CONFIG_S3_ENDPOINT": url}})
+    sandbox.kubectl("-n", "kubeflow", "patch", "secret", SOURCE, "-p", patch)
+
+
+@pytest.mark.timeout(900)
+def test_killed_around_every_outside_call(
+    cluster: Cluster, behind_proxies: tuple[Executioner, OperatorProcess], namespace: str
+) -> None:
+    executioner, _ = behind_proxies
+    cluster.apply(cluster.resource(namespace))
+    pipeline = cluster.wait(namespace, ready, seconds=600)
+
+    calls = "\n".join(executioner.killed)
+    for expected in (
+        "before kfp POST /apis/v2beta1/runs",
+        "after kfp POST /apis/v2beta1/runs",
+        "after mlflow POST /api/2.0/mlflow/runs/search",
+        "after store GET /mlflow/",
+        "after gateway POST",
+        f"after api PATCH /api/v1/namespaces/<ns>/secrets/{SELDON_SECRET}",
+        "after api PATCH /apis/machinelearning.seldon.io/v1/namespaces/<ns>/seldondeployments/mlflow",
+        "PUT /apis/winepipelines.io/v1alpha1/namespaces/<ns>/winepipelines/mlflow/status Serving",
+    ):
+        assert expected in calls, calls
+    assert pipeline.status.revision == 1
+    assert [run["display_name"].rsplit("-", 1)[1] for run in cluster.runs(namespace)] == ["1"]
+    assert len(cluster.objects("sdep", namespace)) == 1
+    assert [entry.outcome for entry in pipeline.status.history] == ["Served"]
+
+
+@pytest.mark.parametrize("stage", [Stage.PREPARING, Stage.TRAINING, Stage.DEPLOYING, Stage.VERIFYING, Stage.SERVING])
+def test_killed_in_every_stage(cluster: Cluster, operator: OperatorProcess, namespace: str, stage: Stage) -> None:
+    order = list(Stage)
+
+    def reached(pipeline: WinePipeline) -> bool:
+        return pipeline.status.stage is not None and order.index(pipeline.status.stage) >= order.index(stage)
+
+    cluster.apply(cluster.resource(namespace))
+    cluster.wait(namespace, reached)
+    operator.kill()
+    operator.start()
+    pipeline = cluster.wait(namespace, ready)
+    assert pipeline.status.revision == 1
+    assert len(cluster.runs(namespace)) == 1
+    assert len(cluster.objects("sdep", namespace)) == 1

@@ -1,0 +1,139 @@
+"""A reverse proxy that tests put between the operator and a system: it counts, delays, refuses and cuts calls.
+
+It runs on a thread of its own. `before` and `after` are called around each request, on that thread: `before` may return a fault
+to play instead of, or on top of, the real answer.
+"""
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from types import TracebackType
+from typing import Self
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
+
+
+class Fault(Enum):
+    """What becomes of a request."""
+
+    CUT_BEFORE = auto()  # the connection ends, nothing was carried out
+    CUT_AFTER = auto()  # it was carried out, and the connection ends without an answer
+    TWICE = auto()  # it is carried out twice
+    UNAVAILABLE = auto()  # 503, nothing was carried out
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request on its way. `path` has its query."""
+
+    method: str
+    path: str
+    body: bytes
+
+
+Before = Callable[[Call], Fault | None]
+After = Callable[[Call], None]
+HOP = {"transfer-encoding", "content-length", "connection", "keep-alive", "content-encoding"}
+
+
+class Proxy:
+    """In front of one upstream. `tls` is how to talk to it where it speaks TLS; the proxy itself speaks plain HTTP."""
+
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        before: Before = lambda _: None,
+        after: After = lambda _: None,
+        tls: ssl.SSLContext | None = None,
+        keep_host: bool = False,
+    ) -> None:
+        self._upstream = upstream
+        self.before = before
+        self.after = after
+        self._tls = tls
+        self._keep_host = keep_host  # a signature of S3's covers the host that the client named
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._started = threading.Event()
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._started.wait(10)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve())
+
+    async def _serve(self) -> None:
+        self._stopping = asyncio.Event()
+        connector = TCPConnector(ssl=self._tls or True, limit=0)
+        async with ClientSession(connector=connector, timeout=ClientTimeout(total=None), auto_decompress=False) as session:
+            self._session = session
+            app = web.Application(client_max_size=1 << 26)
+            app.router.add_route("*", "/{path:.*}", self._handle)
+            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            server = site._server
+            assert isinstance(server, asyncio.Server)
+            self._port = server.sockets[0].getsockname()[1]
+            self._started.set()
+            await self._stopping.wait()
+            await runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        call = Call(request.method, request.raw_path, body)
+        fault = self.before(call)
+        if fault is Fault.UNAVAILABLE:
+            return web.json_response({"code": 14, "message": "unavailable"}, status=503)
+        if fault is Fault.CUT_BEFORE:
+            return self._cut(request)
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
+        if not self._keep_host:
+            headers.pop("Host", None)
+        try:
+            if fault is Fault.TWICE:
+                async with self._session.request(call.method, self._upstream + call.path, data=body, headers=headers) as first:
+                    await first.read()
+            async with self._session.request(call.method, self._upstream + call.path, data=body, headers=headers) as answer:
+                if fault is Fault.CUT_AFTER:
+                    await answer.read()
+                    return self._cut(request)
+                kept = {name: value for name, value in answer.headers.items() if name.lower() not in (HOP - {"content-encoding"})}
+                response = web.StreamResponse(status=answer.status, headers=kept)
+                if "watch=" not in call.path:
+                    content = await answer.read()
+                    self.after(call)
+                    response.content_length = len(content)
+                    await response.prepare(request)
+                    await response.write(content)
+                else:
+                    await response.prepare(request)
+                    async for chunk in answer.content.iter_any():
+                        await response.write(chunk)
+                await response.write_eof()
+                return response
+        except ClientError:
+            return self._cut(request)
+
+    def _cut(self, request: web.Request) -> web.Response:
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=502)

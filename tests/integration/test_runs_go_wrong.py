@@ -13,7 +13,6 @@ from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.status import ConditionType, Stage
 
 
-
 def _running(pipeline: WinePipeline) -> bool:
     return pipeline.status.run is not None and pipeline.status.run.state == "RUNNING"
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from support.world import Crash, World
+
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import CreateRun, RetryRun, TerminateRun
 from winepipelines.lifecycle.questions import Answer, Records, Runs

@@ -1,0 +1,90 @@
+"""From apply to Ready, against one straight script that does the same work: `make bench`.
+
+Both run in turn on the same sandbox, several times; the ratio of the medians is held against its floor. The script downloads,
+preprocesses, trains, measures and logs in one process; the operator has the same done by three steps of a Kubeflow Pipelines run,
+and then has the model served and checked. Also measured: idle memory of the operator, and time from a warm start to a prediction.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from support.cluster import Cluster, ready
+
+from sandbox.places import interpreter
+from sandbox.platform import Sandbox
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 1.5  # apply to Ready, as a multiple of the straight script
+MEMORY = 150_000  # kilobytes that the idle operator may hold
+
+
+def main() -> int:
+    """Measure, print, judge; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    with Sandbox(f"bench-{os.getpid()}", report=lambda line: print(f"  {line}", file=sys.stderr)) as sandbox:
+        cluster = Cluster(sandbox)
+        _settle(cluster)
+        pairs = [(_operator(cluster, number), _script(cluster)) for number in range(rounds)]
+        resident = _resident(sandbox)
+    applied, scripted = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratio = applied / scripted
+    print(f"apply to Ready   median {applied:6.2f} s   {_spread(pairs, 0)}")
+    print(f"straight script  median {scripted:6.2f} s   {_spread(pairs, 1)}")
+    print(f"ratio            {ratio:6.2f}      (at most {LIMIT})")
+    print(f"operator, idle   {resident / 1000:6.0f} MB     (at most {MEMORY / 1000:.0f})")
+    return 0 if ratio <= LIMIT and resident <= MEMORY else 1
+
+
+def _settle(cluster: Cluster) -> None:
+    """One resource beforehand: what is done once (imports of the warm processes, first connections) is not what is measured."""
+    cluster.namespace("bench")
+    cluster.apply(cluster.resource("bench", "first"))
+    cluster.wait("bench", ready, "first", seconds=180)
+    _script(cluster)
+
+
+def _operator(cluster: Cluster, number: int) -> float:
+    body = cluster.resource("bench", f"round-{number}")
+    began = time.perf_counter()
+    cluster.apply(body)
+    cluster.wait("bench", ready, body["metadata"]["name"])
+    return time.perf_counter() - began
+
+
+def _script(cluster: Cluster) -> float:
+    """Run the straight script; its own start is part of it, as it is when a person runs it."""
+    info = cluster.info
+    keys = {"AWS_ACCESS_KEY_ID": info.s3_access_key, "AWS_SECRET_ACCESS_KEY": info.s3_secret_key}
+    command = [interpreter("pipeline"), str(ROOT / "bench" / "straight.py"), "--url", info.data_url]
+    command += ["--tracking-uri", info.mlflow_url, "--s3-endpoint", info.s3_endpoint, "--experiment", "straight"]
+    began = time.perf_counter()
+    done = subprocess.run(command, env={**os.environ, **keys}, capture_output=True, text=True, check=False)
+    took = time.perf_counter() - began
+    if done.returncode != 0:
+        raise SystemExit(f"the straight script failed:\n{done.stderr}")
+    json.loads(done.stdout)
+    return took
+
+
+def _resident(sandbox: Sandbox) -> int:
+    """Kilobytes that the operator holds."""
+    [pid] = [int(path.read_text().split()[0]) for path in (sandbox.folder / "run").glob("operator*") if path.is_file()]
+    done = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def _spread(pairs: list[tuple[float, float]], column: int) -> str:
+    times = sorted(pair[column] for pair in pairs)
+    return f"({times[0]:.2f} to {times[-1]:.2f}, {len(times)} rounds)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""The CRD is the source of truth; the typed models and the ranges of other parts agree with it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from winepipelines.resource.naming import GRAPH, PREDICTOR
+from winepipelines.resource.spec import Spec, parse_duration
+from winepipelines.resource.status import ConditionType, Outcome, Stage, Status
+
+CRD = yaml.safe_load((Path(__file__).parents[2] / "crds" / "winepipelines.yaml").read_text())
+[VERSION] = CRD["spec"]["versions"]
+SCHEMA = VERSION["schema"]["openAPIV3Schema"]["properties"]
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Find the model in `Model`, `Model | None` or `tuple[Model, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if (found := _model_in(argument)) is not None:
+            return found
+    return None
+
+
+def _compare(model: type[BaseModel], schema: dict[str, Any], where: str) -> None:
+    assert set(_fields(model)) == set(schema["properties"]), where
+    for name, annotation in _fields(model).items():
+        part = schema["properties"][name]
+        part = part.get("items", part)
+        inner = _model_in(annotation)
+        if inner is not None:
+            _compare(inner, part, f"{where}.{name}")
+
+
+def test_models_and_schema_have_the_same_fields() -> None:
+    _compare(Spec, SCHEMA["spec"], "spec")
+    _compare(Status, SCHEMA["status"], "status")
+
+
+def _defaults(schema: dict[str, Any]) -> dict[str, Any]:
+    """Fill in defaults as the API server does."""
+    filled = {}
+    for name, part in schema["properties"].items():
+        if part.get("type") == "object" and "properties" in part and ("default" in part or name == "data"):
+            filled[name] = _defaults(part)
+        elif "default" in part:
+            filled[name] = part["default"]
+    return filled
+
+
+def test_models_and_schema_have_the_same_defaults() -> None:
+    filled = _defaults(SCHEMA["spec"])
+    filled["data"]["url"] = "http://data/wine.csv"
+    assert Spec.model_validate(filled) == Spec.model_validate({"data": {"url": "http://data/wine.csv"}})
+
+
+def test_every_field_is_bounded() -> None:
+    def walk(schema: dict[str, Any], where: str) -> None:
+        kind = schema.get("type")
+        if kind == "string" and "enum" not in schema and schema.get("format") != "date-time":
+            assert "maxLength" in schema, where
+        if kind == "array":
+            assert "maxItems" in schema, where
+            walk(schema["items"], where + "[]")
+        if kind in ("integer", "number") and where.startswith("spec"):
+            assert "minimum" in schema, where
+            assert "maximum" in schema, where
+        if "additionalProperties" in schema:
+            assert "maxProperties" in schema, where
+        for name, part in schema.get("properties", {}).items():
+            walk(part, f"{where}.{name}")
+
+    walk(SCHEMA["spec"], "spec")
+    walk(SCHEMA["status"], "status")
+
+
+def test_every_field_of_the_spec_is_described() -> None:
+    def walk(schema: dict[str, Any], where: str) -> None:
+        for name, part in schema.get("properties", {}).items():
+            if name not in ("requests", "limits"):
+                assert part.get("description"), f"{where}.{name}"
+            walk(part, f"{where}.{name}")
+
+    walk(SCHEMA["spec"], "spec")
+
+
+def test_enums_agree() -> None:
+    assert SCHEMA["status"]["properties"]["stage"]["enum"] == [stage.value for stage in Stage]
+    outcomes = SCHEMA["status"]["properties"]["history"]["items"]["properties"]["outcome"]["enum"]
+    assert outcomes == [outcome.value for outcome in Outcome]
+    assert len(ConditionType) <= SCHEMA["status"]["properties"]["conditions"]["maxItems"]
+
+
+def test_it_can_be_applied_client_side() -> None:
+    assert len(yaml.safe_dump(CRD)) < 262_144
+
+
+def test_the_longest_name_makes_a_service_of_63_characters() -> None:
+    [rule] = VERSION["schema"]["openAPIV3Schema"]["x-kubernetes-validations"]
+    longest = 2 + int(re.search(r"\{0,(\d+)\}", rule["rule"])[1])  # type: ignore[index] # it is there, or this fails
+    assert longest + len(f"-{PREDICTOR}") <= 63
+    assert GRAPH == "classifier"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h30m", 5400), ("1h1m1s", 3661)])
+def test_durations(text: str, seconds: int) -> None:
+    assert parse_duration(text).total_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "1d", "5", "m30", "-5m"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration(text)
+
+
+def test_only_what_makes_another_model_changes_the_inputs() -> None:
+    base = Spec.model_validate({"data": {"url": "http://data/wine.csv"}})
+    body = base.model_dump(by_alias=True)
+    for same in (
+        {"serving": {"replicas": 3}},
+        {"suspend": True},
+        {"historyLimit": 3},
+        {"training": {"timeout": "1h", "attempts": 9, "resources": {"limits": {"cpu": "1"}}}},
+    ):
+        assert Spec.model_validate({**body, **same}).inputs == base.inputs, same
+    for other in (
+        {"data": {"url": "http://data/white.csv"}},
+        {"data": {"url": "http://data/wine.csv", "target": "pH"}},
+        {"training": {"seed": 7}},
+        {"training": {"parameters": {"alpha": 0.1}}},
+        {"training": {"registeredModel": "other"}},
+    ):
+        assert Spec.model_validate({**body, **other}).inputs != base.inputs, other

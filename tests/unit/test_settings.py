@@ -1,0 +1,35 @@
+"""The administrator's settings come from the environment, and a wrong one is named."""
+
+from datetime import timedelta
+
+import pytest
+
+from winepipelines.settings import Settings, SettingsError
+
+ADDRESSES = {"WINE_KFP_URL": "http://kfp/", "WINE_MLFLOW_URL": "http://mlflow", "WINE_S3_ENDPOINT_URL": "http://minio"}
+
+
+def test_addresses_suffice() -> None:
+    settings = Settings.from_environment(ADDRESSES)
+    assert settings.kfp_url == "http://kfp"
+    assert settings.mlflow_url_in_steps == "http://mlflow"
+    assert settings.platform_namespace == "kubeflow"
+
+
+def test_missing_addresses_are_named() -> None:
+    with pytest.raises(SettingsError, match="WINE_KFP_URL, WINE_MLFLOW_URL, WINE_S3_ENDPOINT_URL"):
+        Settings.from_environment({})
+
+
+def test_patience_is_in_seconds() -> None:
+    settings = Settings.from_environment({**ADDRESSES, "WINE_CHECK_INTERVAL_SECONDS": "1.5", "WINE_WORKERS": "3"})
+    assert settings.policy.check_interval == timedelta(seconds=1.5)
+    assert settings.workers == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("WINE_POLL_SECONDS", "soon"), ("WINE_WORKERS", "1.5"), ("WINE_RETRY_INTERVAL_SECONDS", "-1")]
+)
+def test_a_malformed_number_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name.removeprefix("WINE_").lower() if "INTERVAL" not in name else name):
+        Settings.from_environment({**ADDRESSES, name: value})

@@ -54,10 +54,11 @@ class Settings:
         """
         values: dict[str, object] = {}
         for setting in fields(cls):
-            text = environment.get(PREFIX + setting.name.upper())
-            if setting.name == "policy" or text is None:
+            name = PREFIX + setting.name.upper()
+            if setting.name == "policy" or name not in environment:
                 continue
-            values[setting.name] = _number(setting.name, text, setting.type) if setting.type in (int, float) else text.rstrip("/")
+            text = environment[name]
+            values[setting.name] = _number(name, text, setting.type) if setting.type in (int, float) else text.rstrip("/")
         missing = [PREFIX + name.upper() for name in ("kfp_url", "mlflow_url", "s3_endpoint_url") if not values.get(name)]
         if missing:
             raise SettingsError(

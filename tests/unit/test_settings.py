@@ -31,5 +31,5 @@ def test_patience_is_in_seconds() -> None:
     ("name", "value"), [("WINE_POLL_SECONDS", "soon"), ("WINE_WORKERS", "1.5"), ("WINE_RETRY_INTERVAL_SECONDS", "-1")]
 )
 def test_a_malformed_number_is_named(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=name.removeprefix("WINE_").lower() if "INTERVAL" not in name else name):
+    with pytest.raises(SettingsError, match=name):
         Settings.from_environment({**ADDRESSES, name: value})

@@ -37,7 +37,6 @@ PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 
 # verify and serve
 ANSWERS = "Answers"
-VERIFICATION_FAILED = "VerificationFailed"
 SERVING = "Serving"
 
 # any

@@ -1,0 +1,35 @@
+"""A reason that a person may meet is in the document that says the way out."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from winepipelines.lifecycle import reasons
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "reasons.md").read_text()
+GOOD_NEWS = {"Prepared", "Applying", "Superseded", "ModelLogged", "RolledOut", "Answers", "Serving"}
+SPEAKERS = {"Unavailable", "NotSent", "Refused", "StoredModel", "PredictionCheck"}
+
+
+def _reasons() -> set[str]:
+    constants = {value for name, value in vars(reasons).items() if name.isupper()}
+    steps = (ROOT / "pipeline/winesteps/failures.py").read_text()
+    said_by_steps = set(re.findall(r'^    [A-Z_]+ = "(\w+)"', steps, re.MULTILINE))
+    assert said_by_steps
+    said_by_adapters = set()
+    for path in (ROOT / "operator/winepipelines/platform").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in SPEAKERS:
+                said = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "reason")]
+                words = [word.value for word in said if isinstance(word, ast.Constant) and isinstance(word.value, str)]
+                said_by_adapters |= {word for word in words if re.fullmatch(r"[A-Z][A-Za-z]+", word)}
+    assert said_by_adapters
+    return constants | said_by_steps | said_by_adapters
+
+
+@pytest.mark.parametrize("reason", sorted(_reasons() - GOOD_NEWS))
+def test_documented(reason: str) -> None:
+    assert f"`{reason}`" in DOCUMENT

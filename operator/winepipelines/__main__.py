@@ -9,6 +9,8 @@ import kopf
 from winepipelines.handlers import register
 from winepipelines.settings import Settings, SettingsError
 
+NOISY = ("kopf.objects", "kopf._core.engines.activities", "aiohttp.access", "urllib3", "kubernetes", "asyncio")
+
 
 def main() -> int:
     """Run a command; return the exit status."""
@@ -31,15 +33,7 @@ def _run(settings: Settings, *, verbose: bool) -> int:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         datefmt="%Y-%m-%dT%H:%M:%S%z",
     )
-    for noisy in (
-        "kopf.objects",
-        "kopf.activities",
-        "kopf._core.engines.activities",
-        "aiohttp.access",
-        "urllib3",
-        "kubernetes",
-        "asyncio",
-    ):
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     probe = f"http://0.0.0.0:{settings.probe_port}/healthz" if settings.probe_port else None
     kopf.run(registry=register(settings), clusterwide=True, standalone=True, liveness_endpoint=probe)

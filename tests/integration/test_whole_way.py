@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,25 @@ def test_a_foreign_deployment_is_reported_and_left_alone(cluster: Cluster, opera
     cluster.delete("winepipeline", namespace, "mlflow")
     assert cluster.get("sdep", namespace, "mlflow") is not None
     cluster.delete("sdep", namespace, "mlflow")
+
+
+@pytest.fixture
+def without_the_poddefault_kind(cluster: Cluster) -> Iterator[None]:
+    manifest = ROOT / "sandbox" / "manifests" / "20-poddefaults.yaml"
+    cluster.sandbox.kubectl("delete", "-f", str(manifest))
+    yield
+    cluster.sandbox.kubectl("apply", "--server-side", "-f", str(manifest))
+    cluster.sandbox.kubectl("wait", "--for=condition=Established", "crd/poddefaults.kubeflow.org", "--timeout=30s")
+
+
+@pytest.mark.usefixtures("without_the_poddefault_kind")
+def test_without_the_poddefault_kind_it_works_and_says_so(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+    cluster.apply(cluster.resource(namespace))
+    pipeline = cluster.wait(namespace, ready)
+    condition = pipeline.status.condition(ConditionType.PREPARED)
+    assert condition is not None
+    assert condition.status == "True"
+    assert condition.reason == "PodDefaultsLeftOut"
 
 
 def test_the_operators_environment_is_small() -> None:

@@ -10,7 +10,7 @@ from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record
 from winepipelines.lifecycle.questions import Deployment, ModelRef
 from winepipelines.lifecycle.train import current_candidate
 from winepipelines.resource.observed import DeploymentView, Presence
-from winepipelines.resource.status import Candidate, ServedModel, Stage
+from winepipelines.resource.status import Candidate, Stage, TrainedModel
 from winepipelines.resource.status import Outcome as Ending
 
 
@@ -50,7 +50,7 @@ def keep_serving(look: Look) -> Held | None:
     return Held(reasons.ROLLING_OUT, message, actions=(ApplyDeployment(reference(served)),))
 
 
-def reference(model: Candidate | ServedModel) -> ModelRef:
+def reference(model: TrainedModel) -> ModelRef:
     """Name a model for the serving platform."""
     return ModelRef(revision=model.revision, uri=model.uri, mlflow_run=model.mlflow_run)
 

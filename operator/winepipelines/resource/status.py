@@ -66,25 +66,25 @@ class Run(Model):
     end_reason: str = ""
 
 
-class ServedModel(Model):
-    """A model that answers."""
+class TrainedModel(Model):
+    """A model that a revision has logged. `uri` is the address that the serving platform copies."""
 
     revision: int
     uri: str
     mlflow_run: str = ""
     version: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class ServedModel(TrainedModel):
+    """A model that answers."""
+
     since: Time | None = None
 
 
-class Candidate(Model):
+class Candidate(TrainedModel):
     """The model of the present revision."""
 
-    revision: int
-    uri: str
-    mlflow_run: str = ""
-    version: str = ""
-    metrics: dict[str, float] = Field(default_factory=dict)
     deploying_since: Time | None = None
     verifying_since: Time | None = None
     rejected: str = ""

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,8 @@ class Operator:
     @classmethod
     async def start(cls, settings: Settings) -> "Operator":
         """Build the adapters and start what runs in the background."""
+        # Blocking clients wait on threads: a slow system must not take them from the others.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * settings.workers))
         kubernetes = await Kubernetes.connect()
         session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=settings.request_seconds))
         manifests = Manifests(settings.templates)

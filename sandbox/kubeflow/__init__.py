@@ -7,7 +7,7 @@ it. Three kinds of process, each one able to die without the others:
        |     (execution)
       node   node                                   the warm machine: has the packages imported, forks the workers
        |
-     worker  worker -> progress, environment, step  one for each attempt of a run; each step is a fork of it
+     worker  worker -> progress, environment, step  one for each attempt of a run; each step is a process of its own
 
 State is one sqlite database in the `--state` folder; beside it, `runs/<run id>/` has a run's artifacts and logs.
 

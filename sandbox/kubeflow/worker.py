@@ -1,11 +1,11 @@
-"""One attempt of a run: `kfp.local` walks the pipeline, each of its steps is a fork. Called by `node` in a process of its own.
+"""One attempt of a run: `kfp.local` walks the pipeline, each of its steps is a process. Called by `node` in a process of its own.
 
 `kfp.local` has no notion of an environment per task, nor of keeping what an earlier attempt did. Three of its functions are
 replaced in this process, and what they stand between stays as it is (order of tasks, conditions, loops, placeholders,
 inputs and outputs, retries of a task):
 
 - `task_executor.execute_single_task`: around it, the step's nodes, its secrets, and the outputs that are kept;
-- `subprocess_task_handler.run_local_subprocess`: starts `step` instead of a shell;
+- `subprocess_task_handler.run_local_subprocess`: runs a `step` instead of a shell;
 - `executor_input_utils.executor_input_to_dict`: numbers without a fraction reach a step without one, as from Kubeflow.
 """
 
@@ -32,6 +32,7 @@ log = logging.getLogger("sandbox.kubeflow.worker")
 
 def work(state: Path, run_id: str, attempt: int, kubeconfig: Path | None) -> None:
     """Carry out an attempt of a run, unless another process is at it or it is over."""
+    nursery = step.Nursery()  # before this process has anything that a step must not have
     store = Store(state)
     pid = os.getpid()
     if not store.claim(run_id, attempt, pid, started_at(pid) or 0):
@@ -39,7 +40,7 @@ def work(state: Path, run_id: str, attempt: int, kubeconfig: Path | None) -> Non
     store.move(run_id, "RUNNING", ["PENDING"], attempt)
     run = store.run(run_id)
     if run is not None:
-        Attempt(store, run, state / "runs" / run_id, Cluster(kubeconfig) if kubeconfig else None).carry_out()
+        Attempt(store, run, state / "runs" / run_id, nursery, Cluster(kubeconfig) if kubeconfig else None).carry_out()
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,11 @@ class _Step:
 class Attempt:
     """One attempt, in its own process."""
 
-    def __init__(self, store: Store, run: Row, folder: Path, cluster: Cluster | None) -> None:
+    def __init__(self, store: Store, run: Row, folder: Path, nursery: step.Nursery, cluster: Cluster | None) -> None:
         self._store = store
         self._run = run
         self._folder = folder
+        self._nursery = nursery
         self._cluster = cluster
         self._spec = specs.read(json.loads(run["pipeline_spec"]))
         self._progress = Progress(store, run)
@@ -157,7 +159,7 @@ class Attempt:
         current: _Step = self._current.step
         variables = {**os.environ, **(env_vars or {}), **current.variables}
         pods = self._folder / "pods"
-        code = step.run(full_command, variables, pods / current.name, pods / f"{current.name}.log", current.limit)
+        code = self._nursery.run(full_command, variables, pods / current.name, pods / f"{current.name}.log", current.limit)
         self._exit_codes[current.name] = code
         return code
 

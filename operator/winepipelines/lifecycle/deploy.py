@@ -30,7 +30,7 @@ def deploy(look: Look) -> Outcome:
             f"deploying revision {candidate.revision}",
             actions=(ApplyDeployment(reference(candidate)),),
             status=look.status.with_(candidate=since),
-            wake_in=look.policy.retry_interval,
+            wake_in=look.policy.rollout_interval,
         )
     if not view.rolled_out:
         return _wait(look, candidate, view)
@@ -90,5 +90,5 @@ def _wait(look: Look, candidate: Candidate, view: DeploymentView) -> Record | He
         minutes = look.policy.progress_deadline.total_seconds() / 60
         message = f"revision {candidate.revision} was not rolled out within {minutes:g} minutes: {what}"
         return reject(look, candidate, view.reason or reasons.PROGRESS_DEADLINE_EXCEEDED, message)
-    wake_in = min(look.policy.retry_interval, deadline - look.now)
+    wake_in = min(look.policy.rollout_interval, deadline - look.now)
     return Held(view.reason or reasons.ROLLING_OUT, what, wake_in=wake_in)

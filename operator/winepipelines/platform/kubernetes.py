@@ -53,7 +53,7 @@ class KindMissing(Exception):
 
 
 class Conflict(Exception):
-    """The object has changed since it was read."""
+    """The object has changed since it was read, or is gone."""
 
 
 class Kubernetes:
@@ -110,13 +110,13 @@ class Kubernetes:
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Body) -> Body:
         """Merge-patch an object.
 
-        Raises Conflict where the patch names a resource version that is not the object's.
+        Raises Conflict where it is gone, or the patch names a resource version that is not its own.
         """
         try:
             return await self._request(
                 "patch", kind.path(namespace, name), body=patch, content_type="application/merge-patch+json"
             )
-        except ConflictError:
+        except (ConflictError, NotFoundError):
             raise Conflict(name) from None
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
@@ -135,7 +135,7 @@ class Kubernetes:
         path = WINEPIPELINES.path(metadata["namespace"], metadata["name"]) + "/status"
         try:
             return await self._request("put", path, body={**body, "status": status})
-        except ConflictError:
+        except (ConflictError, NotFoundError):
             raise Conflict(metadata["name"]) from None
 
     async def tell(self, pipeline: WinePipeline, reason: str, message: str, *, warning: bool) -> None:

@@ -75,7 +75,7 @@ def _session() -> "requests.Session":
 @contextlib.contextmanager
 def _open_http(url: str) -> Iterator[Opened]:
     import requests
-    from urllib3.exceptions import HTTPError
+    from urllib3.exceptions import HTTPError, LocationValueError
 
     shown = redact_url(url)
     try:
@@ -88,10 +88,8 @@ def _open_http(url: str) -> Iterator[Opened]:
                 size=int(length) if length.isdigit() and not encoded else None,
                 content_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
             )
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
-        raise StepFailure(
-            Reason.URL_INVALID, f"{shown} is, or redirects to, an address that is neither http nor https."
-        ) from None
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, LocationValueError):
+        raise StepFailure(Reason.URL_INVALID, f"{shown} is, or redirects to, an address that http cannot be spoken to.") from None
     except requests.exceptions.TooManyRedirects:
         raise StepFailure(Reason.URL_INVALID, f"{shown} redirects more than {session.max_redirects} times.") from None
     except (requests.RequestException, HTTPError, UnicodeError) as error:
@@ -139,7 +137,7 @@ def _open_s3(parts: SplitResult, endpoint_url: str) -> Iterator[Opened]:
     bucket, key = parts.netloc, unquote(parts.path.lstrip("/"))
     shown = f"s3://{bucket}/{key}"
     try:
-        client = boto3.client(
+        client = boto3.session.Session().client(
             "s3",
             endpoint_url=endpoint_url or None,
             config=Config(

@@ -106,17 +106,28 @@ def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=separator, strict=True)
         while True:
+            line = reader.line_num + 1
             try:
                 fields = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                raise StepFailure(Reason.DATA_INVALID, f"Line {reader.line_num + 1:,} cannot be read as CSV: {error}.") from None
+                raise StepFailure(Reason.DATA_INVALID, f"Line {line:,} cannot be read as CSV: {error}.") from None
             except UnicodeDecodeError as error:
-                raise StepFailure(
-                    Reason.DATA_INVALID,
-                    f"The file is not UTF-8: after line {reader.line_num:,} stands the byte "
-                    f"0x{error.object[error.start]:02x}. Save it as UTF-8.",
-                ) from None
+                raise _not_utf8(path, error) from None
             if fields:
                 yield reader.line_num, fields
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> StepFailure:
+    """The error is about a buffer of many lines: find the one."""
+    byte = error.object[error.start]
+    with path.open("rb") as file:
+        for line, content in enumerate(file, 1):
+            try:
+                content.decode()
+            except UnicodeDecodeError:
+                return StepFailure(
+                    Reason.DATA_INVALID, f"Line {line:,} is not UTF-8: it has the byte 0x{byte:02x}. Save the file as UTF-8."
+                )
+    return StepFailure(Reason.DATA_INVALID, f"The file is not UTF-8: it has the byte 0x{byte:02x}. Save the file as UTF-8.")

@@ -41,7 +41,7 @@ def application(runs: Runs, experiments: Experiments, multi_user: bool) -> web.A
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response(health)
 
-    def for_run(method: Callable[..., Answer], *more: str) -> Handler:
+    def by_id(method: Callable[..., Answer], *more: str) -> Handler:
         return answering(lambda request, caller, _: method(caller, request.match_info["id"], *more))
 
     app = web.Application(client_max_size=_LARGEST_REQUEST, middlewares=[_errors, *([_mesh] if multi_user else [])])
@@ -50,15 +50,15 @@ def application(runs: Runs, experiments: Experiments, multi_user: bool) -> web.A
             web.get(f"{_BASE}/healthz", healthz),
             web.post(f"{_BASE}/runs", answering(lambda _, caller, body: runs.create(caller, body))),
             web.get(f"{_BASE}/runs", answering(lambda request, caller, _: runs.list(caller, request.query))),
-            web.get(_RUN, for_run(runs.get)),
-            web.delete(_RUN, for_run(runs.delete)),
-            web.post(f"{_RUN}:terminate", for_run(runs.terminate)),
-            web.post(f"{_RUN}:retry", for_run(runs.retry)),
-            web.post(f"{_RUN}:archive", for_run(runs.store_away, "archive")),
-            web.post(f"{_RUN}:unarchive", for_run(runs.store_away, "unarchive")),
+            web.get(_RUN, by_id(runs.get)),
+            web.delete(_RUN, by_id(runs.delete)),
+            web.post(f"{_RUN}:terminate", by_id(runs.terminate)),
+            web.post(f"{_RUN}:retry", by_id(runs.retry)),
+            web.post(f"{_RUN}:archive", by_id(runs.store_away, "archive")),
+            web.post(f"{_RUN}:unarchive", by_id(runs.store_away, "unarchive")),
             web.post(f"{_BASE}/experiments", answering(lambda _, caller, body: experiments.create(caller, body))),
             web.get(f"{_BASE}/experiments", answering(lambda request, caller, _: experiments.list(caller, request.query))),
-            web.get(_EXPERIMENT, for_run(experiments.get)),
+            web.get(_EXPERIMENT, by_id(experiments.get)),
         ]
     )
     return app

@@ -64,6 +64,12 @@ class Api:
         """Read one object. Raises ApiError."""
         return await self._request("GET", self._url(resource, namespace, name))
 
+    async def list(self, resource: str, namespace: str, labels: str) -> list[Object]:
+        """List a namespace's objects with these labels. Raises ApiError."""
+        parameters = {"labelSelector": labels}
+        listing = await self._request("GET", self._url(resource, namespace), parameters=parameters)
+        return list(listing.get("items") or [])
+
     async def create(self, resource: str, item: Object) -> Object:
         """Create an object. Raises ApiError."""
         return await self._request("POST", self._url(resource, item["metadata"]["namespace"]), item)

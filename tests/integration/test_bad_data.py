@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from minio import Minio
 from support.cluster import Cluster, ready, says
 from support.operator import OperatorProcess
 
@@ -129,3 +130,24 @@ def test_what_served_still_serves(cluster: Cluster, operator: OperatorProcess, n
 
 def _stalled(pipeline: WinePipeline) -> bool:
     return pipeline.status.condition(ConditionType.STALLED) is not None
+
+
+def test_a_half_written_model_never_takes_over(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+    """`MLmodel` is there, the rest is not: the new pod crashes, its own words are told, the old one serves."""
+    cluster.apply(cluster.resource(namespace))
+    pipeline = cluster.wait(namespace, ready)
+    before = cluster.predict(namespace)
+    assert pipeline.status.served is not None
+    bucket, _, folder = pipeline.status.served.uri.removeprefix("s3://").partition("/")
+    endpoint = cluster.info.s3_endpoint.removeprefix("http://")
+    store = Minio(endpoint, cluster.info.s3_access_key, cluster.info.s3_secret_key, secure=False)
+    for item in store.list_objects(bucket, f"{folder}/", recursive=True):
+        assert item.object_name is not None
+        if not item.object_name.endswith("/MLmodel"):
+            store.remove_object(bucket, item.object_name)
+    cluster.apply(cluster.resource(namespace, serving={"resources": {"requests": {"cpu": "10m"}}}))  # another pod
+    pipeline = cluster.wait(namespace, says(ConditionType.DEPLOYED, "CrashLoopBackOff"))
+    assert cluster.predict(namespace) == before
+    condition = pipeline.status.condition(ConditionType.DEPLOYED)
+    assert condition is not None
+    assert "classifier" in condition.message

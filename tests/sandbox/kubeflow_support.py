@@ -36,7 +36,7 @@ def write(folder: str, text: str, out: dsl.Output[dsl.Dataset]) -> str:
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
-def wait_and_check(folder: str, data: dsl.Input[dsl.Dataset], shout: str, run: str, about: dict) -> str:
+def wait_and_check(folder: str, data: dsl.Input[dsl.Dataset], shout: str, run: str, about: dict[str, int]) -> str:
     """Wait while there is a file `hold`, fail if there is a file `broken`, say what came in."""
     import json
     import os
@@ -70,7 +70,7 @@ def look_around(folder: str) -> None:
 
 
 @dsl.pipeline(name="two-steps")
-def two_steps(folder: str, text: str, about: dict = {"revision": 3}, number: int = 1, wanted: bool = True) -> str:  # noqa: B006
+def two_steps(folder: str, text: str, about: dict[str, int] = {"revision": 3}, number: int = 1, wanted: bool = True) -> str:  # noqa: B006
     """A pipeline of two steps that can be held and broken by files."""
     wrote = write(folder=folder, text=text).set_caching_options(False)
     checked = wait_and_check(

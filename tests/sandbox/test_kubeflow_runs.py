@@ -284,21 +284,11 @@ def test_a_node_that_dies_is_replaced(tmp_path: Path) -> None:
     with serving(tmp_path / "state") as server:
         first = server.submit(surroundings, {"folder": str(tmp_path)})
         server.until(first, *OVER)
-        (node,) = [
-            int(entry.name)
-            for entry in Path("/proc").glob("[0-9]*")
-            if (words := _command(entry))[2:3] == ["sandbox.kubeflow.node"] and words[4] == str(server.state)
-        ]
+        children = Path(f"/proc/{server.process.pid}/task").glob("*/children")
+        (node,) = (int(pid) for listed in children for pid in listed.read_text().split())
         os.kill(node, signal.SIGKILL)
         second = server.submit(surroundings, {"folder": str(tmp_path)})
         assert server.until(second, *OVER)["state"] == "SUCCEEDED", server.logs(second)
-
-
-def _command(entry: Path) -> list[str]:
-    try:
-        return (entry / "cmdline").read_text().split("\0")
-    except OSError:
-        return []
 
 
 def test_without_a_server_the_rest_ends_after_a_while(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""The command line: `python -m sandbox.seldon --gateway-port PORT --state DIR --kubeconfig FILE`. Started by the sandbox.
+
+SIGTERM and SIGINT end the model servers too. When it is killed they go on, and the next one finds them again.
+"""
+
+import argparse
+import asyncio
+import logging
+import signal
+from pathlib import Path
+
+from sandbox.seldon.api import Api
+from sandbox.seldon.controller import Controller
+from sandbox.seldon.gateway import Gateway
+from sandbox.seldon.servers import warm_up
+
+
+def main() -> None:
+    """Run until a signal comes."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox.seldon", description="Seldon Core 1, stood in for")
+    parser.add_argument("--gateway-port", type=int, required=True, help="port of the gateway, on the loopback interface")
+    parser.add_argument("--state", type=Path, required=True, help="folder for models, logs and what a restart needs")
+    parser.add_argument("--kubeconfig", type=Path, required=True, help="how to reach the API server")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    warm_up()
+    asyncio.run(run(arguments.gateway_port, arguments.state.absolute(), arguments.kubeconfig))
+
+
+async def run(port: int, state: Path, kubeconfig: Path) -> None:
+    """Control and serve until a signal comes."""
+    over = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, over.set)
+    api, gateway = Api.connect(kubeconfig), Gateway()
+    controller = Controller(api, gateway, state)
+    control = asyncio.create_task(controller.run())
+    stopped = asyncio.create_task(over.wait())
+    synced = asyncio.create_task(controller.synced.wait())
+    try:
+        # What was served before is served again from the first request on.
+        await asyncio.wait([control, synced, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if controller.synced.is_set():
+            await gateway.start(port)
+            await asyncio.wait([control, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if control.done():
+            control.result()
+    finally:
+        for task in (control, stopped, synced):
+            task.cancel()
+        await gateway.stop()
+        await controller.close(stop=over.is_set())
+        await api.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""Seldon's operator: watches SeldonDeployments and what it has made of them, and reconciles one at a time. Used by __main__.
+
+Events of SeldonDeployments, their Deployments and Pods, and of the pods on this machine wake the reconciliation of the
+one they belong to. Each looks at everything anew, so that nothing needs to be remembered but what was written last.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from sandbox.seldon import names, objects, status, validation
+from sandbox.seldon.api import AUTOSCALER, DEPLOYMENT, KINDS, POD, SDEP, SERVICE, Api, ApiError
+from sandbox.seldon.cache import Cache, Key, key_of, owner_of
+from sandbox.seldon.gateway import Gateway, Route
+from sandbox.seldon.node import now
+from sandbox.seldon.workloads import Statuses, Workloads
+
+Object = dict[str, Any]
+log = logging.getLogger("seldon.controller")
+
+OURS = ",".join(f"{name}={value}" for name, value in objects.MANAGED_BY.items())
+RETRY, AT_ONCE = 1.0, 0.05  # seconds after an error, and after somebody else's write
+
+
+class Controller:
+    """All SeldonDeployments of one API server. `state` is the folder of what outlives the process."""
+
+    def __init__(self, api: Api, gateway: Gateway, state: Path) -> None:
+        self._api, self._gateway = api, gateway
+        self._sdeps, self._deployments, self._items = Cache(), Cache(), Cache()
+        self._statuses = Statuses(api)
+        self._workloads = Workloads(api, gateway, state, self._deployments, self._items, self._statuses, self.wake)
+        self._made: dict[tuple[str, Key], Object] = {}  # Services and autoscalers as last written
+        self._cleaned: dict[Key, set[str]] = {}  # by SeldonDeployment: the names of all that shall be there
+        self._wanted: dict[Key, asyncio.Event] = {}
+        self._workers: dict[Key, asyncio.Task[None]] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self.synced = asyncio.Event()
+
+    async def run(self) -> None:
+        """Watch until cancelled. `synced` is set when what was served before is routed again."""
+        follows = [
+            (self._api.follow(SDEP), self._sdeps),
+            (self._api.follow(DEPLOYMENT, OURS), self._deployments),
+            (self._api.follow(POD, OURS), self._items),
+        ]
+        for stream, cache in follows:
+            _, listing = await anext(stream)
+            cache.relist(listing["items"])
+        await self._workloads.adopt()
+        for key, sdep in self._sdeps.items():
+            if not validation.problems(sdep["spec"]):
+                self._route(key, objects.predictors(sdep))
+        self._wake_all()
+        self.synced.set()
+        async with asyncio.TaskGroup() as group:
+            for stream, cache in follows:
+                group.create_task(self._watch(stream, cache))
+
+    async def close(self, stop: bool) -> None:
+        """End the work; with `stop` the servers too."""
+        for task in (*self._workers.values(), *self._timers.values()):
+            task.cancel()
+        await self._workloads.close(stop)
+
+    def wake(self, key: Key) -> None:
+        """Have a SeldonDeployment reconciled, now or when the reconciliation under way has ended."""
+        self._wanted.setdefault(key, asyncio.Event()).set()
+        if key not in self._workers:
+            self._workers[key] = asyncio.create_task(self._work(key))
+
+    def _wake_all(self) -> None:
+        for key in {*self._sdeps, *map(owner_of, self._deployments.values()), *self._workers}:
+            self.wake(key)
+
+    def _wake_in(self, seconds: float, key: Key) -> None:
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
+        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self.wake, key)
+
+    async def _watch(self, stream: AsyncIterator[tuple[str, Object]], cache: Cache) -> None:
+        async for kind, item in stream:
+            if kind == "SYNCED":
+                cache.relist(item["items"])
+                self._wake_all()
+            elif cache.drop(item) if kind == "DELETED" else cache.put(item):
+                self.wake(self._sdep_of(item, cache))
+
+    def _sdep_of(self, item: Object, cache: Cache) -> Key:
+        """The SeldonDeployment that an object belongs to; its name is "" where nobody knows any more."""
+        if cache is self._sdeps:
+            return key_of(item)
+        if cache is self._items:
+            return owner_of(self._deployments.get(owner_of(item), {"metadata": {"namespace": key_of(item)[0]}}))
+        return owner_of(item)
+
+    async def _work(self, key: Key) -> None:
+        """Reconcile one SeldonDeployment whenever it is wanted, until it is gone with all that was made of it."""
+        wanted = self._wanted[key]
+        while wanted.is_set() or key in self._sdeps or self._workloads.retire_orphans(key):
+            await wanted.wait()
+            wanted.clear()
+            try:
+                await self._reconcile(key)
+            except ApiError as error:
+                if error.code != 409:  # else somebody wrote first, and is right
+                    log.warning("%s/%s: %s", *key, error)
+                    await self._fail(key, str(error))
+                self._wake_in(AT_ONCE if error.code == 409 else RETRY, key)
+            except Exception:
+                log.exception("%s/%s", *key)
+                self._wake_in(RETRY, key)
+        del self._workers[key], self._wanted[key]
+
+    async def _reconcile(self, key: Key) -> None:
+        sdep = self._sdeps.get(key)
+        if sdep is None:
+            await self._remove(key)
+            return
+        if "deletionTimestamp" in sdep["metadata"]:  # in the foreground: the garbage collector takes what was made first
+            self._workloads.retire_orphans(key)
+            return
+        problems = validation.problems(sdep["spec"])
+        built = [] if problems else objects.predictors(sdep)
+        await asyncio.gather(*(self._apply(item) for predictor in built for item in _objects(predictor)))
+        refusals = [
+            await self._workloads.reconcile(deployment)
+            for deployment in list(self._deployments.values())
+            if owner_of(deployment) == key
+        ]
+        self._workloads.retire_orphans(key)
+        if any(refusals):
+            self._wake_in(RETRY, key)
+        if problems:  # Seldon's webhook would have refused the spec: what is served stays as it is
+            await self._fail(key, "; ".join(problems))
+            return
+        found = [self._deployments[key_of(predictor.deployment)] for predictor in built]
+        ready = all(map(status.is_ready, found))
+        if ready or not self._gateway.routed(key):
+            self._route(key, built)  # the VirtualService is written when all is ready, and keeps till then what it was
+        if ready:
+            await self._clean(key, {item["metadata"]["name"] for p in built for item in _objects(p)})
+        if (deadline := min(filter(None, map(status.deadline, found)), default=None)) is not None and not any(refusals):
+            self._wake_in(max(0.0, deadline - time.time()) + 1, key)
+        if current := self._sdeps.get(key):
+            made = status.seldon_status(current, built, found, now())
+            await self._statuses.write(SDEP, self._sdeps, key, made)
+
+    def _route(self, key: Key, built: list[objects.Predictor]) -> None:
+        routes = [Route(p.name, p.protocol, p.traffic, key_of(p.deployment)) for p in built]
+        self._gateway.set_routes(key, routes)
+
+    async def _fail(self, key: Key, description: str) -> None:
+        if sdep := self._sdeps.get(key):
+            with contextlib.suppress(ApiError):
+                await self._statuses.write(SDEP, self._sdeps, key, status.failed_status(sdep, description))
+
+    async def _apply(self, item: Object) -> None:
+        """Create an object, or replace it where it was made of another spec. Raises ApiError."""
+        resource, key = KINDS[item["kind"]], key_of(item)
+        if resource == DEPLOYMENT and _same(self._deployments.get(key), item):
+            return
+        if resource != DEPLOYMENT and self._made.get((resource, key)) == item:
+            return
+        try:
+            live = await self._api.create(resource, item)
+        except ApiError as error:
+            if error.code != 409:
+                raise
+            live = await self._api.get(resource, *key)
+            if not (resource == DEPLOYMENT and _same(live, item)):
+                live = await self._api.replace(resource, _over(live, item))
+        if resource == DEPLOYMENT:
+            self._deployments.put(live)
+        else:
+            self._made[resource, key] = item
+
+    async def _clean(self, key: Key, kept: set[str]) -> None:
+        """Delete what was made of predictors that are no more. Raises ApiError."""
+        if self._cleaned.get(key) == kept:
+            return
+        labels = f"{OURS},seldon-deployment-id={names.seldon_id(key[1])}"
+        for resource in (DEPLOYMENT, SERVICE, AUTOSCALER):
+            for item in await self._api.list(resource, key[0], labels):
+                if key_of(item)[1] not in kept and owner_of(item) == key:
+                    await self._api.delete(resource, item)
+                    self._deployments.drop(item) if resource == DEPLOYMENT else self._made.pop((resource, key_of(item)), None)
+        self._cleaned[key] = kept
+        self._workloads.retire_orphans(key)
+
+    async def _remove(self, key: Key) -> None:
+        """Stop serving. The objects go with their owner; deleted here too, so that it is over at once."""
+        self._gateway.set_routes(key, [])
+        if key[1]:
+            await self._clean(key, set())
+            self._cleaned.pop(key, None)
+
+
+def _objects(predictor: objects.Predictor) -> list[Object]:
+    scaler = [predictor.autoscaler] if predictor.autoscaler else []
+    return [predictor.deployment, *predictor.services, *scaler]
+
+
+def _same(live: Object | None, item: Object) -> bool:
+    """Whether a Deployment was made of the same spec, and of the same SeldonDeployment: its owner is in the hash."""
+    marks = [(o or {}).get("metadata", {}).get("annotations", {}).get(objects.APPLIED) for o in (live, item)]
+    return live is not None and marks[0] == marks[1]
+
+
+def _over(live: Object, item: Object) -> Object:
+    """`item` as the next version of `live`; replicas that it does not name are an autoscaler's."""
+    spec = {**item["spec"]}
+    if live["kind"] == "Deployment":
+        spec.setdefault("replicas", live["spec"].get("replicas", 1))
+    return {**item, "spec": spec, "metadata": {**item["metadata"], "resourceVersion": live["metadata"]["resourceVersion"]}}

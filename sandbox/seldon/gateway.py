@@ -1,0 +1,180 @@
+"""The Istio gateway and Seldon's executors: hands requests on to the model servers that are ready.
+
+    /seldon/<namespace>/<name>/<path>                           by the predictors' traffic weights
+    /seldon-predictor/<namespace>/<name>/<predictor>/<path>     one predictor, as its own cluster service would
+
+`controller` says who is there; the executor's paths are those of seldon-core 1.18, `executor/api/rest/server.go`.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections import Counter, deque
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import web
+
+log = logging.getLogger("seldon.gateway")
+Key = tuple[str, str]  # namespace, name
+
+# Headers that are about one connection; Host and the length are made anew.
+SINGLE_HOP = frozenset(
+    [
+        "connection",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+    ]
+)
+SELDON_PATHS = {
+    "api/v1.0/predictions": "predict",
+    "api/v0.1/predictions": "predict",
+    "api/v1.0/health/status": "health/status",
+    "ready": "health/status",
+    "live": "health/ping",
+}
+NO_SERVER = "no healthy upstream"
+TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=5)
+IDLE = 30  # seconds a connection to a server is kept; the servers keep theirs for longer
+
+
+@dataclass
+class Route:
+    """One predictor: its share of the traffic, and the Deployment whose servers answer."""
+
+    predictor: str
+    protocol: str
+    traffic: int
+    deployment: Key
+    credit: int = 0
+
+    def path(self, path: str) -> str | None:
+        """The server's path for an executor's; None where an executor of this protocol has none."""
+        if self.protocol == "v2":
+            return path if path.startswith("v2/") else None
+        return SELDON_PATHS.get(path)
+
+
+class Gateway:
+    """All routes, the servers that are ready, and the proxy between them."""
+
+    def __init__(self) -> None:
+        self._routes: dict[Key, list[Route]] = {}
+        self._addresses: dict[Key, deque[str]] = {}
+        self._in_flight: Counter[str] = Counter()
+        self._drained = asyncio.Condition()
+        self._session: aiohttp.ClientSession | None = None
+        self._runner: web.ServerRunner | None = None
+
+    async def start(self, port: int) -> None:
+        """Listen on the loopback interface."""
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT, auto_decompress=False)
+        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None, keepalive_timeout=75))
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True, shutdown_timeout=5).start()
+
+    async def stop(self) -> None:
+        """Finish what is in flight and stop listening."""
+        if self._runner:
+            await self._runner.cleanup()
+        if self._session:
+            await self._session.close()
+
+    def routed(self, key: Key) -> bool:
+        """Whether a SeldonDeployment has routes."""
+        return key in self._routes
+
+    def set_routes(self, key: Key, routes: list[Route]) -> None:
+        """Set a SeldonDeployment's predictors; [] forgets it."""
+        self._routes[key] = routes
+        if not routes:
+            del self._routes[key]
+
+    def set_addresses(self, deployment: Key, addresses: list[str]) -> None:
+        """Set which servers of a Deployment are ready; requests already on their way to others go on."""
+        if sorted(self._addresses.get(deployment, ())) != sorted(addresses):
+            self._addresses[deployment] = deque(addresses)
+        if not addresses:
+            self._addresses.pop(deployment, None)
+
+    def _next_address(self, deployment: Key) -> str | None:
+        """The next ready server in turn."""
+        addresses = self._addresses.get(deployment)
+        if not addresses:
+            return None
+        addresses.rotate(-1)
+        return addresses[-1]
+
+    async def drained(self, address: str, patience: float) -> None:
+        """Wait, at most `patience` seconds, until nothing is on its way to an address that has no route any more."""
+        try:
+            async with asyncio.timeout(patience), self._drained:
+                await self._drained.wait_for(lambda: not self._in_flight[address])
+        except TimeoutError:
+            log.warning("%d requests to %s did not end within %.0f s", self._in_flight[address], address, patience)
+
+    def _choose(self, routes: list[Route]) -> Route:
+        """Choose by weight, as evenly over time as can be (smooth weighted round robin, as nginx)."""
+        for route in routes:
+            route.credit += route.traffic
+        chosen = max(routes, key=lambda route: route.credit)
+        chosen.credit -= sum(route.traffic for route in routes)
+        return chosen
+
+    def _find(self, raw: str) -> tuple[Route, str] | None:
+        """The route and the executor's path for a request's path."""
+        match raw.split("/", 4):
+            case ["", "seldon", namespace, name, path] if routes := self._routes.get((namespace, name)):
+                return self._choose(routes), path
+            case ["", "seldon-predictor", namespace, name, rest] if routes := self._routes.get((namespace, name)):
+                predictor, _, path = rest.partition("/")
+                route = next((route for route in routes if route.predictor == predictor), None)
+                return (route, path) if route else None
+        return None
+
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
+        found = self._find(request.path)
+        if found is None:
+            return web.Response(status=404)  # Envoy's answer where no route matches has no body
+        route, path = found
+        address, wanted = self._next_address(route.deployment), route.path(path)
+        if address is None:
+            return web.Response(status=503, text=NO_SERVER)
+        if wanted is None:
+            return web.Response(status=404, text="404 page not found\n")
+        self._in_flight[address] += 1
+        try:
+            return await self._forward(request, f"{address}/{wanted}")
+        finally:
+            self._in_flight[address] -= 1
+            if not self._in_flight[address]:
+                del self._in_flight[address]
+                async with self._drained:
+                    self._drained.notify_all()
+
+    async def _forward(self, request: web.BaseRequest, url: str) -> web.Response:
+        assert self._session is not None
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in SINGLE_HOP}
+        puid = headers.setdefault("Seldon-Puid", str(uuid.uuid4()))
+        body = await request.content.read() if request.can_read_body else None
+        try:
+            async with self._session.request(
+                request.method, url, params=request.query, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                kept = {name: value for name, value in response.headers.items() if name.lower() not in SINGLE_HOP}
+                kept["Seldon-Puid"] = puid
+                return web.Response(status=response.status, body=await response.read(), headers=kept)
+        except (aiohttp.ClientError, OSError) as error:
+            log.warning("%s: %s", url, error)
+            told = "upstream connect error or disconnect/reset before headers"
+            return web.Response(status=503, text=f"{told}. reset reason: {type(error).__name__}")
+        except TimeoutError:
+            return web.Response(status=504, text="upstream request timeout")

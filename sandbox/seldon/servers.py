@@ -1,0 +1,137 @@
+"""The model servers' processes: start from a warm fork, find again after a restart, wait for, stop. Used by `node`.
+
+A real node has the server's image and file cache; importing MLServer, MLflow and scikit-learn anew for each pod would
+cost two and a half seconds instead. multiprocessing's forkserver imports them once and forks; it has no threads.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from sandbox import ports
+from sandbox.seldon import container
+
+log = logging.getLogger("seldon.servers")
+PRELOADED = ["wineserver.server", "sklearn.linear_model", "sklearn.ensemble", "skops.io", "sandbox.seldon.container"]
+GRACE = 20.0  # seconds between SIGTERM and SIGKILL, Seldon's terminationGracePeriodSeconds
+_context = multiprocessing.get_context("forkserver")
+
+
+def warm_up() -> None:
+    """Start the forkserver, which then imports what servers need; returns at once."""
+    _context.set_forkserver_preload(PRELOADED)
+    multiprocessing.forkserver.ensure_running()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server process. `child` is None where another stand-in, since ended, has started it."""
+
+    folder: Path
+    pid: int
+    port: int
+    child: ForkServerProcess | None = None
+
+    @classmethod
+    async def start(cls, folder: Path, environment: dict[str, str], log_file: Path) -> "Server":
+        """Start `python -m wineserver` in all but the imports. PORT in `environment` values becomes a free port."""
+        port = ports.choose(["server"], {})["server"]
+        made = {name: value.replace("{PORT}", str(port)) for name, value in environment.items()}
+        child = _context.Process(target=container.run, args=(folder, port, made, log_file))
+        await asyncio.to_thread(child.start)  # waits for the forkserver to have imported everything
+        return cls(folder, child.pid or 0, port, child)
+
+    @classmethod
+    def find(cls, folder: Path) -> "Server | None":
+        """The process that still serves a pod's folder, started by whomever; None where none lives."""
+        if not _locked(folder):
+            return None
+        pid, port = (folder / container.LOCK).read_text().split()
+        return cls(folder, int(pid), int(port))
+
+    async def wait(self) -> int | None:
+        """Wait for the process to end; return its exit code, negative for a signal, None where nobody knows it."""
+        if self.child:
+            await _readable(self.child.sentinel)
+            # When the forkserver itself has died the code is not known, and the process may go on.
+            if not _locked(self.folder):
+                self.child.join()
+                return self.child.exitcode
+        await _unlocked(self.folder)
+        return None
+
+    async def stop(self) -> None:
+        """Ask the process to end, kill it where it does not within `GRACE`, and wait for its end."""
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.wait(), GRACE)
+            return
+        log.warning("process %d did not end within %.0f s: killed", self.pid, GRACE)
+        self._signal(signal.SIGKILL)
+        await self.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not (self.child.is_alive() if self.child else _locked(self.folder)):
+            return  # the id may be another's by now
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int | None]:
+    try:
+        descriptor = os.open(folder / container.LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _locked(folder: Path) -> bool:
+    with _opened(folder) as descriptor:
+        if descriptor is None:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+async def _unlocked(folder: Path) -> None:
+    """Wait for the lock to be free: in a daemon thread, since nothing else reports another's child."""
+    loop, free = asyncio.get_running_loop(), asyncio.Event()
+
+    def wait() -> None:
+        with _opened(folder) as descriptor:
+            if descriptor is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(RuntimeError):  # the loop has ended before the process
+            loop.call_soon_threadsafe(free.set)
+
+    threading.Thread(target=wait, daemon=True).start()
+    await free.wait()
+
+
+async def _readable(descriptor: int) -> None:
+    """Wait for a descriptor to be readable; several may wait for the same one."""
+    loop, copy, ready = asyncio.get_running_loop(), os.dup(descriptor), asyncio.Event()
+    loop.add_reader(copy, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(copy)
+        os.close(copy)

@@ -120,14 +120,7 @@ def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _not_utf8(path: Path, error: UnicodeDecodeError) -> StepFailure:
-    """The error is about a buffer of many lines: find the one."""
+    with path.open("rb") as file:  # the error is about a buffer of many lines: find the one
+        line = next(line for line, content in enumerate(file, 1) if content != content.decode(errors="ignore").encode())
     byte = error.object[error.start]
-    with path.open("rb") as file:
-        for line, content in enumerate(file, 1):
-            try:
-                content.decode()
-            except UnicodeDecodeError:
-                return StepFailure(
-                    Reason.DATA_INVALID, f"Line {line:,} is not UTF-8: it has the byte 0x{byte:02x}. Save the file as UTF-8."
-                )
-    return StepFailure(Reason.DATA_INVALID, f"The file is not UTF-8: it has the byte 0x{byte:02x}. Save the file as UTF-8.")
+    return StepFailure(Reason.DATA_INVALID, f"Line {line:,} is not UTF-8: it has the byte 0x{byte:02x}. Save the file as UTF-8.")

@@ -11,11 +11,10 @@ class Cache(dict[Key, Object]):
 
     def put(self, item: Object) -> bool:
         """Keep an object unless this or a newer version is known; say whether it was kept."""
-        known = self.get(key_of(item))
-        if known and known["metadata"]["uid"] == item["metadata"]["uid"]:
-            # An event may come after the answer to a later write.
-            if int(item["metadata"]["resourceVersion"]) <= int(known["metadata"]["resourceVersion"]):
-                return False
+        known, new = (self.get(key_of(item)) or {}).get("metadata", {}), item["metadata"]
+        # An event may come after the answer to a later write.
+        if known.get("uid") == new["uid"] and int(new["resourceVersion"]) <= int(known["resourceVersion"]):
+            return False
         self[key_of(item)] = item
         return True
 

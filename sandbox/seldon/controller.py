@@ -63,8 +63,10 @@ class Controller:
 
     async def close(self, stop: bool) -> None:
         """End the work; with `stop` the servers too."""
-        for task in (*self._workers.values(), *self._timers.values()):
+        for task in self._workers.values():
             task.cancel()
+        for timer in self._timers.values():
+            timer.cancel()
         await self._workloads.close(stop)
 
     def wake(self, key: Key) -> None:
@@ -148,6 +150,8 @@ class Controller:
             self._wake_in(max(0.0, deadline - time.time()) + 1, key)
         if current := self._sdeps.get(key):
             made = status.seldon_status(current, built, found, now())
+            if made["state"] != current.get("status", {}).get("state"):
+                log.info("%s/%s: %s", *key, made["state"])
             await self._statuses.write(SDEP, self._sdeps, key, made)
 
     def _route(self, key: Key, built: list[objects.Predictor]) -> None:

@@ -19,20 +19,10 @@ log = logging.getLogger("seldon.gateway")
 Key = tuple[str, str]  # namespace, name
 
 # Headers that are about one connection; Host and the length are made anew.
-SINGLE_HOP = frozenset(
-    [
-        "connection",
-        "host",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "content-length",
-    ]
-)
+SINGLE_HOP = {
+    *("connection", "host", "keep-alive", "proxy-authenticate", "proxy-authorization"),
+    *("te", "trailer", "transfer-encoding", "upgrade", "content-length"),
+}
 SELDON_PATHS = {
     "api/v1.0/predictions": "predict",
     "api/v0.1/predictions": "predict",
@@ -69,7 +59,7 @@ class Gateway:
         self._routes: dict[Key, list[Route]] = {}
         self._addresses: dict[Key, deque[str]] = {}
         self._in_flight: Counter[str] = Counter()
-        self._drained = asyncio.Condition()
+        self._draining: dict[str, asyncio.Event] = {}
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.ServerRunner | None = None
 
@@ -115,11 +105,14 @@ class Gateway:
 
     async def drained(self, address: str, patience: float) -> None:
         """Wait, at most `patience` seconds, until nothing is on its way to an address that has no route any more."""
+        if not self._in_flight[address]:
+            return
+        drained = self._draining.setdefault(address, asyncio.Event())
         try:
-            async with asyncio.timeout(patience), self._drained:
-                await self._drained.wait_for(lambda: not self._in_flight[address])
+            await asyncio.wait_for(drained.wait(), patience)
         except TimeoutError:
             log.warning("%d requests to %s did not end within %.0f s", self._in_flight[address], address, patience)
+        self._draining.pop(address, None)
 
     def _choose(self, routes: list[Route]) -> Route:
         """Choose by weight, as evenly over time as can be (smooth weighted round robin, as nginx)."""
@@ -157,8 +150,8 @@ class Gateway:
             self._in_flight[address] -= 1
             if not self._in_flight[address]:
                 del self._in_flight[address]
-                async with self._drained:
-                    self._drained.notify_all()
+                if drained := self._draining.get(address):
+                    drained.set()
 
     async def _forward(self, request: web.BaseRequest, url: str) -> web.Response:
         assert self._session is not None

@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 
 from sandbox.processes import MARK
-from sandbox.seldon import objects, storage
+from sandbox.seldon import containers, storage
 from sandbox.seldon.api import SECRET, Api, ApiError
 from sandbox.seldon.pods import Ended, State, model_container
 from sandbox.seldon.servers import Server
@@ -173,6 +173,7 @@ class Pod:
         ended = asyncio.create_task(self.server.wait())
         try:
             if await self._until_ready(ended):
+                log.info("pod %s: ready on port %d", self.name, self.server.port)
                 state.ready = True
                 self.state.ready_at = self.state.ready_at or now()
                 self._tell()
@@ -187,6 +188,7 @@ class Pod:
         reason = "Completed" if code == 0 else "Error"
         state.last = Ended(code, reason, self._last_line(), state.started, now())
         state.waiting = ("CrashLoopBackOff", self._back_off(model_container(self.item)["name"]))
+        log.info("pod %s: its server has ended with %d: %s", self.name, code, state.last.message)
         state.started, state.restarts, state.ready = "", state.restarts + 1, False
         self.state.ready_at, self.server = "", None
         self._tell()
@@ -229,6 +231,7 @@ class Pod:
         return f"back-off restarting failed container={container} pod={self.name}_{namespace}({uid})"
 
     def _log(self, line: str) -> None:
+        log.info("pod %s: %s", self.name, line)
         with self.log_file.open("a") as output:
             output.write(f"{line}\n")
 
@@ -239,7 +242,7 @@ class Pod:
                 last = lines.read().decode(errors="replace").strip().rpartition("\n")[2]
         except FileNotFoundError:
             return ""
-        return last.replace(str(self.folder / "models"), objects.MODELS)[:1000]
+        return last.replace(str(self.folder / "models"), containers.MODELS)[:1000]
 
     def _tell(self) -> None:
         self.state.save(self.folder)

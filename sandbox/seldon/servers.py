@@ -19,10 +19,10 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from sandbox import ports
-from sandbox.seldon import container
+from sandbox.seldon import process
 
 log = logging.getLogger("seldon.servers")
-PRELOADED = ["wineserver.server", "sklearn.linear_model", "sklearn.ensemble", "skops.io", "sandbox.seldon.container"]
+PRELOADED = ["wineserver.server", "sklearn.linear_model", "sklearn.ensemble", "skops.io", "sandbox.seldon.process"]
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL, Seldon's terminationGracePeriodSeconds
 _context = multiprocessing.get_context("forkserver")
 
@@ -47,7 +47,7 @@ class Server:
         """Start `python -m wineserver` in all but the imports. PORT in `environment` values becomes a free port."""
         port = ports.choose(["server"], {})["server"]
         made = {name: value.replace("{PORT}", str(port)) for name, value in environment.items()}
-        child = _context.Process(target=container.run, args=(folder, port, made, log_file))
+        child = _context.Process(target=process.run, args=(folder, port, made, log_file))
         await asyncio.to_thread(child.start)  # waits for the forkserver to have imported everything
         return cls(folder, child.pid or 0, port, child)
 
@@ -56,7 +56,7 @@ class Server:
         """The process that still serves a pod's folder, started by whomever; None where none lives."""
         if not _locked(folder):
             return None
-        pid, port = (folder / container.LOCK).read_text().split()
+        pid, port = (folder / process.LOCK).read_text().split()
         return cls(folder, int(pid), int(port))
 
     async def wait(self) -> int | None:
@@ -90,7 +90,7 @@ class Server:
 @contextlib.contextmanager
 def _opened(folder: Path) -> Iterator[int | None]:
     try:
-        descriptor = os.open(folder / container.LOCK, os.O_RDWR)
+        descriptor = os.open(folder / process.LOCK, os.O_RDWR)
     except FileNotFoundError:
         yield None
         return

@@ -7,7 +7,8 @@ Like the real ones, a SeldonDeployment's status never has an observedGeneration.
 from datetime import datetime
 from typing import Any
 
-from sandbox.seldon.objects import ENGINE_GRPC, ENGINE_HTTP, Predictor, template_hash
+from sandbox.seldon.containers import ENGINE_GRPC, ENGINE_HTTP
+from sandbox.seldon.objects import Predictor, template_hash
 
 Object = dict[str, Any]
 DEADLINE = 600  # seconds, Kubernetes' default for progressDeadlineSeconds

@@ -145,8 +145,8 @@ def test_a_settled_resource_is_not_written_again(cluster: Cluster, operator: Ope
     operator.kill()
     mark = len(operator.log.read_text())
     operator.start()
-    cluster.apply(cluster.resource("served", "after"))  # one behind it in the queue: when it trains, the other was looked at
-    cluster.wait("served", says(ConditionType.READY, "RunPending"), name="after")
+    cluster.apply(cluster.resource("served", "after"))  # one behind it in the queue: when it is Ready, the other was looked at
+    cluster.wait("served", ready, "after")
     assert _version(cluster) == before
     assert "served/mlflow:" not in operator.log.read_text()[mark:]
     cluster.delete("winepipeline", "served", "after")

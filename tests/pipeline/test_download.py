@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Answer, Site
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from support.website import Answer, Site
+
 from winesteps.download import ATTEMPTS, Downloaded, download
 from winesteps.failures import Reason, StepFailure
 
@@ -68,9 +69,7 @@ def fetch_refused_after(fetch: Fetch, url: str, max_bytes: int) -> str:
     return fetch.refused(Reason.DATA_TOO_LARGE, url, max_bytes=max_bytes)
 
 
-def test_progress_is_logged(
-    site: Site, fetch: Fetch, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_is_logged(site: Site, fetch: Fetch, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("winesteps.download.PROGRESS_BYTES", 50)
     caplog.set_level("INFO")
     fetch(site.give("/wine.csv", Answer(CSV)) + "?token=hidden")
@@ -81,9 +80,7 @@ def test_progress_is_logged(
 
 @pytest.mark.parametrize("length", [-1, None], ids=["announced", "found while it comes"])
 def test_too_large(site: Site, fetch: Fetch, length: int | None) -> None:
-    message = fetch.refused(
-        Reason.DATA_TOO_LARGE, site.give("/wine.csv", Answer(CSV, length=length)), max_bytes=len(CSV) - 1
-    )
+    message = fetch.refused(Reason.DATA_TOO_LARGE, site.give("/wine.csv", Answer(CSV, length=length)), max_bytes=len(CSV) - 1)
     assert f"the limit on this platform is {len(CSV) - 1}" in message
 
 
@@ -297,9 +294,7 @@ class TestObjectStore:
     @pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (404, "NoSuchBucket"), (403, "AccessDenied")])
     def test_not_found(self, site: Site, fetch: Fetch, status: int, code: str) -> None:
         site.give("/bucket/wine.csv", Answer(f"<Error><Code>{code}</Code></Error>".encode(), status))
-        message = fetch.refused(
-            Reason.DATA_NOT_FOUND, "s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}"
-        )
+        message = fetch.refused(Reason.DATA_NOT_FOUND, "s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}")
         assert f"s3://bucket/wine.csv: the object store answered {code}" in message
 
     @pytest.mark.parametrize("answer", [Answer(status=503), Answer(CSV, length=len(CSV) + 1)], ids=["503", "broken off"])
@@ -319,7 +314,5 @@ class TestObjectStore:
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
         monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-        message = fetch.refused(
-            Reason.DATA_UNREACHABLE, "s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}"
-        )
+        message = fetch.refused(Reason.DATA_UNREACHABLE, "s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}")
         assert "no AWS credentials" in message

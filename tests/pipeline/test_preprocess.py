@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import RED_WINE
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
 from winesteps import table
 from winesteps.failures import Reason, StepFailure
 from winesteps.preprocess import MIN_ROWS, lower_snake, preprocess
@@ -80,15 +80,15 @@ def test_separators(run: Any, separator: str) -> None:
     assert run(GOOD.replace("b b", "b-b").replace(";", separator), separator=separator) == EXPECTED
 
 
-def test_the_wine_data(tmp_path: Path) -> None:
-    done = preprocess(RED_WINE, tmp_path / "table")
+def test_the_wine_data(tmp_path: Path, red_wine: Path) -> None:
+    done = preprocess(red_wine, tmp_path / "table")
     assert done.rows == 1599
     assert len(done.features) == 11
     assert done.features[:2] == ["fixed_acidity", "volatile_acidity"]
     assert done.target == "quality"
     read = pq.read_table(tmp_path / "table")
     assert {str(field.type) for field in read.schema} == {"double"}
-    with RED_WINE.open(encoding="utf-8") as file:
+    with red_wine.open(encoding="utf-8") as file:
         rows = list(csv.reader(file, delimiter=";"))
     assert [lower_snake(name) for name in rows[0]] == read.column_names
     assert [list(row.values()) for row in read.to_pylist()] == [[float(value) for value in row] for row in rows[1:]]

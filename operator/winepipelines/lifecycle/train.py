@@ -304,7 +304,10 @@ def _attempt_failed(look: Look, reason: str, message: str, finished: datetime, *
 def _finish(look: Look, reason: str, message: str) -> Held:
     """End the revision: only another spec helps."""
     final = _failed(reason, message)
-    status = ended(look.status, look.spec, Ending.FAILED, reason, look.now)
+    run = _run(look)
+    finished = next((view.finished_at for view in look.at(Runs(run.name)) if view.id == run.id), None)
+    status = look.status.with_(run=run.with_(finished_at=finished or look.now))
+    status = ended(status, look.spec, Ending.FAILED, reason, look.now)
     return replace(final, status=status)
 
 

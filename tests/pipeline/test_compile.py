@@ -1,0 +1,113 @@
+"""The compiled files: current, the same wherever they are made, and what the platform needs in them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from winesteps import components
+from winesteps.compile import TEMPLATES, compiled, main, stale
+
+ROOT = TEMPLATES.parent
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, str]:
+    return compiled()
+
+
+@pytest.fixture(scope="module")
+def documents(files: dict[str, str]) -> list[Any]:
+    return list(yaml.safe_load_all(files["pipelines/wine-training.yaml"]))
+
+
+def test_the_files_in_the_repository_are_current() -> None:
+    assert stale() == {}, "run python -m winesteps.compile"
+
+
+def test_a_stale_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    templates = tmp_path / "templates"
+    arguments = ["--templates", str(templates)]
+    assert main([*arguments, "--check"]) == 1
+    assert caplog.text.count("stale: ") == 4
+    assert not templates.exists()
+    assert main(arguments) == 0
+    assert main([*arguments, "--check"]) == 0
+    changed = templates / "components" / "train.yaml"
+    changed.write_text(changed.read_text() + "# by hand\n")
+    caplog.clear()
+    assert main([*arguments, "--check"]) == 1
+    assert "components/train.yaml" in caplog.text
+    assert caplog.text.count("stale: ") == 1
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "2"])
+def test_the_same_wherever_it_is_compiled(files: dict[str, str], tmp_path: Path, seed: str) -> None:
+    copy = tmp_path / "another place" / "pipeline"
+    shutil.copytree(ROOT / "pipeline" / "winesteps", copy / "winesteps")
+    environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(copy)}
+    subprocess.run([sys.executable, "-m", "winesteps.compile"], check=True, cwd=tmp_path, env=environment, capture_output=True)
+    for name, content in files.items():
+        assert (copy.parent / "templates" / name).read_text() == content
+
+
+def test_parameters(documents: list[Any]) -> None:
+    inputs = documents[0]["root"]["inputDefinitions"]["parameters"]
+    assert {name: (entry["parameterType"], entry.get("defaultValue")) for name, entry in inputs.items()} == {
+        "data_url": ("STRING", None),
+        "data_sha256": ("STRING", ""),
+        "max_bytes": ("NUMBER_INTEGER", 1073741824),
+        "separator": ("STRING", ";"),
+        "target": ("STRING", "quality"),
+        "algorithm": ("STRING", "ElasticNet"),
+        "parameters": ("STRUCT", {"alpha": 0.5, "l1_ratio": 0.5}),
+        "test_fraction": ("NUMBER_DOUBLE", 0.25),
+        "seed": ("NUMBER_INTEGER", 1337),
+        "experiment": ("STRING", "wine"),
+        "registered_model": ("STRING", "wine-elasticnet"),
+        "mlflow_tracking_uri": ("STRING", None),
+        "s3_endpoint_url": ("STRING", None),
+        "s3_secret": ("STRING", "mlpipeline-minio-artifact"),
+        "owner": ("STRUCT", {}),
+    }
+    assert all(entry["description"] for entry in inputs.values())
+
+
+def test_tasks(documents: list[Any]) -> None:
+    pipeline = documents[0]
+    assert pipeline["pipelineInfo"]["name"] == "wine-training"
+    tasks = pipeline["root"]["dag"]["tasks"]
+    assert set(tasks) == {"download", "preprocess", "train"}
+    for task in tasks.values():
+        assert not task["cachingOptions"].get("enableCache"), "the bytes behind an address change"
+        assert task["inputs"]["parameters"]["kfp_run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
+
+
+def test_containers(documents: list[Any], files: dict[str, str]) -> None:
+    for executor in documents[0]["deploymentSpec"]["executors"].values():
+        assert executor["container"]["image"] == components.IMAGE == "winepipelines/steps:0.1.0"
+        assert set(executor["container"]) == {"image", "command", "args"}, "resources are the platform's to set"
+    assert "pip install" not in "".join(files.values()), "the image has everything"
+
+
+def test_credentials_come_from_the_secret_that_a_parameter_names(documents: list[Any]) -> None:
+    executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(executors) == {"exec-download", "exec-preprocess", "exec-train"}
+    for executor in executors.values():
+        (secret,) = executor["secretAsEnv"]
+        assert secret["secretNameParameter"] == {"componentInputParameter": "s3_secret"}
+        assert secret["keyToEnv"] == [
+            {"envVar": "AWS_ACCESS_KEY_ID", "secretKey": "accesskey"},
+            {"envVar": "AWS_SECRET_ACCESS_KEY", "secretKey": "secretkey"},
+        ]
+        assert executor["securityContext"] == {"runAsNonRoot": True}
+        assert "podMetadata" not in executor, "a PodDefault that matched would set the variables twice"
+
+
+def test_no_path_of_the_machine_it_was_compiled_on(files: dict[str, str]) -> None:
+    assert str(ROOT) not in "".join(files.values())

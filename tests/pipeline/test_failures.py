@@ -1,0 +1,212 @@
+"""Failures as the operator reads them in MLflow, and what must never be read there or in the log."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from winesteps import tracking
+from winesteps.failures import MESSAGE_LENGTH, Reason, StepFailure, describe, redact, redact_url, reporting
+
+OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7.0}
+"""As Kubeflow hands it on: numbers in a struct are floats."""
+IDENTITY = {
+    "winepipelines.io/namespace": "admin",
+    "winepipelines.io/name": "mlflow",
+    "winepipelines.io/uid": "1f0c",
+    "winepipelines.io/revision": "7",
+    "winepipelines.io/kfp-run": "run-1",
+}
+SECRETS = {"AWS_ACCESS_KEY_ID": "the-access-key", "AWS_SECRET_ACCESS_KEY": "the-access-key-and-more"}
+
+
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    return SECRETS
+
+
+def record(store: str, owner: Mapping[str, Any] = OWNER) -> tracking.Record:
+    return tracking.Record(store, "wine", owner=owner, kfp_run="run-1")
+
+
+def runs(store: str) -> list[Run]:
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("wine")
+    return list(client.search_runs([experiment.experiment_id])) if experiment else []
+
+
+def contract_tags(run: Run) -> dict[str, str]:
+    return {name: value for name, value in run.data.tags.items() if name.startswith(tracking.PREFIX)}
+
+
+def test_what_is_permanent() -> None:
+    assert {reason for reason in Reason if not reason.permanent} == {"DataUnreachable", "TrackingUnavailable", "Unexpected"}
+    assert {str(reason) for reason in Reason if reason.permanent} == {
+        *("UrlInvalid", "DataNotFound", "DataTooLarge", "ChecksumMismatch", "DataNotCsv", "ColumnMissing", "DataInvalid"),
+        *("TooFewRows", "ParametersInvalid", "TrainingFailed"),
+    }
+
+
+@pytest.mark.parametrize("reason", [Reason.DATA_INVALID, Reason.DATA_UNREACHABLE])
+def test_a_failure_is_written_with_the_owner(store: str, reason: Reason) -> None:
+    with (
+        pytest.raises(StepFailure, match=f"^{reason}: Line 3 is bad.$"),
+        reporting("preprocess", record(store)),
+    ):
+        raise StepFailure(reason, "Line 3 is bad.")
+    (run,) = runs(store)
+    assert run.info.status == "FAILED"
+    assert run.info.run_name == "mlflow-7"
+    assert contract_tags(run) == IDENTITY | {
+        "winepipelines.io/failed-step": "preprocess",
+        "winepipelines.io/failure-reason": str(reason),
+        "winepipelines.io/failure-message": "Line 3 is bad.",
+        "winepipelines.io/failure-permanent": "true" if reason.permanent else "false",
+    }
+
+
+def test_success_writes_nothing(store: str) -> None:
+    with reporting("download", record(store)):
+        pass
+    assert runs(store) == []
+
+
+def test_a_failure_is_written_to_the_run_that_the_step_began(store: str) -> None:
+    own = record(store)
+    begun = tracking.start_run(tracking.connect(own), own)
+
+    def step() -> None:
+        with reporting("train", own) as attempt:
+            attempt.run_id = begun
+            raise StepFailure(Reason.TRAINING_FAILED, "No.")
+
+    with pytest.raises(StepFailure):
+        step()
+    (run,) = runs(store)
+    assert run.info.run_id == begun
+    assert run.info.status == "FAILED"
+    assert contract_tags(run).items() >= (IDENTITY | {"winepipelines.io/failure-reason": "TrainingFailed"}).items()
+
+
+def test_a_run_by_hand_has_no_owner(store: str) -> None:
+    with pytest.raises(StepFailure), reporting("train", record(store, owner={})):
+        raise StepFailure(Reason.TRAINING_FAILED, "No.")
+    (run,) = runs(store)
+    assert "winepipelines.io/uid" not in run.data.tags
+    assert run.data.tags["winepipelines.io/failed-step"] == "train"
+
+
+def test_the_unexpected_is_told_without_credentials(
+    store: str, secrets: Mapping[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(StepFailure) as caught, reporting("download", record(store)):
+        raise ZeroDivisionError(
+            f"tried {secrets['AWS_SECRET_ACCESS_KEY']} at https://someone:word9@host/x?token=abc9\nsecond line"
+        )
+    assert caught.value.reason is Reason.UNEXPECTED
+    assert caught.value.message.endswith("see its log: ZeroDivisionError: tried *** at https://host/x")
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__, "Python would print the original"
+    assert runs(store)[0].data.tags["winepipelines.io/failure-message"] == caught.value.message
+    assert "second line" in caplog.text
+    assert "test_failures.py" in caplog.text, "the traceback is logged"
+    logged = [line for line in caplog.text.splitlines() if "raise ZeroDivisionError" not in line]  # the source, not the value
+    for hidden in (*secrets.values(), "word9", "abc9"):
+        assert hidden not in "\n".join(logged)
+
+
+def test_mlflow_out_of_reach_leaves_the_failure_as_it_is(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(StepFailure, match="DataNotFound: gone"), reporting("download", record("http://127.0.0.1:9")):
+        raise StepFailure(Reason.DATA_NOT_FOUND, "gone")
+    assert "the failure could not be written to MLflow: MlflowException" in caplog.text
+
+
+def test_an_experiment_that_another_run_makes_at_the_same_time(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = tracking.connect(record(store))
+    expected = client.create_experiment("wine")
+    look_up, looks = client.get_experiment_by_name, []
+
+    def late(name: str) -> Any:
+        looks.append(name)
+        return look_up(name) if len(looks) > 1 else None
+
+    monkeypatch.setattr(client, "get_experiment_by_name", late)
+    run_id = tracking.start_run(client, record(store))
+    assert client.get_run(run_id).info.experiment_id == expected
+
+
+def test_an_experiment_that_cannot_be_made(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_name: str) -> str:
+        raise MlflowException("not you", error_code=7)  # PERMISSION_DENIED
+
+    client = tracking.connect(record(store))
+    monkeypatch.setattr(client, "create_experiment", refuse)
+    with pytest.raises(MlflowException, match="not you"):
+        tracking.start_run(client, record(store))
+
+
+def test_long_messages_are_cut() -> None:
+    failure = StepFailure(Reason.DATA_INVALID, "x" * 5000)
+    assert len(failure.message) == MESSAGE_LENGTH
+    assert failure.message.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://host/a/b.csv?X-Amz-Signature=1#top", "https://host/a/b.csv"),
+        ("https://user:word@host:8080/b.csv", "https://host:8080/b.csv"),
+        ("http://u@v@host/", "http://host/"),
+        ("s3://bucket/key", "s3://bucket/key"),
+        ("http://[::1/?secret", "http://[::1/"),
+        ("//user:word@[x/?y", "[x/"),
+        ("", ""),
+    ],
+)
+def test_addresses_are_shown_without_secrets(url: str, shown: str) -> None:
+    assert redact_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("see https://host/a?b=c, then", "see https://host/a then"),
+        ("Max retries exceeded with url: /a?b=c (Caused by x)", "Max retries exceeded with url: /a (Caused by x)"),
+        ("'http://u:p@host/a?b' and \"s3://b/c?d\"", "'http://host/a' and \"s3://b/c\""),
+        ("really? yes: a@b", "really? yes: a@b"),
+    ],
+)
+def test_addresses_in_a_text(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+@given(before=st.text(max_size=20), value=st.sampled_from(sorted(SECRETS.values())), after=st.text(max_size=20))
+def test_no_credential_gets_through(before: str, value: str, after: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, secret in SECRETS.items():
+            patch.setenv(name, secret)
+        assert SECRETS["AWS_ACCESS_KEY_ID"] not in redact(before + value + after)
+        assert SECRETS["AWS_ACCESS_KEY_ID"] not in str(StepFailure(Reason.UNEXPECTED, before + value + after))
+
+
+def test_an_exception_in_a_line() -> None:
+    assert describe(ValueError("one\ntwo")) == "ValueError: one"
+    assert describe(ValueError()) == "ValueError"
+
+
+def test_the_log_of_a_step_is_the_person_s_too(caplog: pytest.LogCaptureFixture, store: str) -> None:
+    """A failure that the step foresaw needs no traceback."""
+    with caplog.at_level(logging.DEBUG), pytest.raises(StepFailure), reporting("train", record(store)):
+        raise StepFailure(Reason.TOO_FEW_ROWS, "Two rows.")
+    assert "Traceback" not in caplog.text

@@ -1,0 +1,96 @@
+"""The compiled pipeline from end to end, through Kubeflow's own local runner, each step in its own process."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp import components, local
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from support.website import Answer, Site
+
+from winesteps.compile import TEMPLATES
+
+OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7}
+
+
+@pytest.fixture
+def submit(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs the pipeline as it stands in templates/."""
+    monkeypatch.setenv("PYTHONPATH", str(TEMPLATES.parent / "pipeline"))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-key")
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "kubeflow"))
+    pipeline = components.load_component_from_file(str(TEMPLATES / "pipelines" / "wine-training.yaml"))
+
+    def submit(**arguments: Any) -> Any:
+        return pipeline(mlflow_tracking_uri=store, s3_endpoint_url="", owner=OWNER, **arguments)
+
+    return submit
+
+
+def only_run(store: str) -> Run:
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("wine")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run
+
+
+def test_a_model_comes_out(submit: Callable[..., Any], store: str, wine: str, tmp_path: Path) -> None:
+    done = submit(data_url=wine + "?signature=not-for-mlflow")
+    run = only_run(store)
+    tags = run.data.tags
+    assert done.outputs["Output"] == tags["winepipelines.io/model-uri"]
+    assert Path(tags["winepipelines.io/model-uri"], "MLmodel").is_file()
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["r2"] == pytest.approx(0.135398, abs=1e-6)
+    assert run.data.params["data_url"] == wine
+    assert len(run.data.params["data_sha256"]) == 64
+    assert tags["winepipelines.io/uid"] == "1f0c"
+    assert tags["winepipelines.io/revision"] == "7"
+    assert tags["winepipelines.io/kfp-run"].isdigit(), "the local runner's run ids are numbers; the placeholder was filled"
+    (page,) = tmp_path.glob("kubeflow/*/train/report")
+    assert "data:image/png;base64," in page.read_text()
+    (outcome,) = tmp_path.glob("kubeflow/*/train/executor_output.json")
+    metrics = json.loads(outcome.read_text())["artifacts"]["metrics"]["artifacts"][0]["metadata"]
+    assert metrics == pytest.approx(run.data.metrics)
+
+
+def failed(store: str) -> dict[str, str]:
+    run = only_run(store)
+    assert run.info.status == "FAILED"
+    tags = run.data.tags
+    assert tags["winepipelines.io/uid"] == "1f0c"
+    assert tags["winepipelines.io/failure-permanent"] == "true"
+    return {name: tags[f"winepipelines.io/{name}"] for name in ("failed-step", "failure-reason", "failure-message")}
+
+
+def test_download_fails(submit: Callable[..., Any], store: str, site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    url = site.give("/page", Answer(b"<!doctype html><p>Sign in", headers={"Content-Type": "text/html"}))
+    with pytest.raises(RuntimeError):
+        submit(data_url=url)
+    said = failed(store)
+    assert said.pop("failure-message").startswith(f"{url} is a web page")
+    assert said == {"failed-step": "download", "failure-reason": "DataNotCsv"}
+    assert "a-secret-key" not in "".join(capfd.readouterr())
+
+
+def test_preprocess_fails(submit: Callable[..., Any], store: str, site: Site, red_wine: Path) -> None:
+    url = site.give("/wine.csv", Answer(red_wine.read_bytes().replace(b"7.8;0.88;", b"7.8;?;", 1)))
+    with pytest.raises(RuntimeError):
+        submit(data_url=url)
+    assert failed(store) == {
+        "failed-step": "preprocess",
+        "failure-reason": "DataInvalid",
+        "failure-message": "Line 3, column 'volatile_acidity' is '?', not a finite number. Correct or remove the row.",
+    }
+
+
+def test_train_fails(submit: Callable[..., Any], store: str, wine: str) -> None:
+    with pytest.raises(RuntimeError):
+        submit(data_url=wine, parameters={"alpha": -1, "beta": 2})
+    said = failed(store)
+    assert "beta is unknown" in said.pop("failure-message")
+    assert said == {"failed-step": "train", "failure-reason": "ParametersInvalid"}

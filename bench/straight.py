@@ -4,7 +4,8 @@
 
 Run by a person or by a benchmark in the pipeline's environment; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY come from the
 environment. Prints one line of JSON: the metrics of the held-out quarter, the seconds of each part, the model's address.
-It is written to be fast where that costs nothing: requirements are given instead of guessed, telemetry is off.
+It is written to be fast where that costs nothing: requirements are given instead of guessed, telemetry is off. Its seconds leave
+out the interpreter's start and end, which take another.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,11 +14,8 @@ from sandbox.platform import Sandbox
 def main() -> int:
     """Run a command; return the exit status."""
     options = _parser().parse_args()
-    without = {*options.without, *({"operator"} if options.no_operator else ())} if options.command == "up" else set()
-    quiet = options.command != "up" or options.quiet
-    report = (lambda _: None) if quiet else (lambda line: print(f"sandbox: {line}", file=sys.stderr, flush=True))
     try:
-        _run(options, Sandbox(options.name, options.folder, without=without, report=report))
+        _run(options, _sandbox(options))
     except SandboxError as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 1
@@ -27,10 +25,23 @@ def main() -> int:
     return 0
 
 
+def _sandbox(options: argparse.Namespace) -> Sandbox:
+    if options.command != "up":
+        return Sandbox(options.name, options.folder)
+    without = {*options.without, *(["operator"] if options.no_operator else [])}
+
+    def report(line: str) -> None:
+        if not options.quiet:
+            print(f"sandbox: {line}", file=sys.stderr, flush=True)
+
+    return Sandbox(options.name, options.folder, without=without, authenticate=options.authenticate, report=report)
+
+
 def _run(options: argparse.Namespace, sandbox: Sandbox) -> None:
     match options.command:
         case "up":
-            print(f"export KUBECONFIG={sandbox.up().kubeconfig}")
+            info = sandbox.up()
+            print(f"export KUBECONFIG={shlex.quote(str(info.kubeconfig))} PATH={shlex.quote(str(info.kubectl.parent))}:$PATH")
         case "down":
             sandbox.down(keep_state=options.keep_state)
         case "info":
@@ -70,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     up = command("up", "start what is not running; print how to point kubectl at it")
     up.add_argument("--no-operator", action="store_true", help="leave the operator out")
     up.add_argument("--without", action="append", default=[], metavar="COMPONENT", help="leave a component out")
+    up.add_argument("--authenticate", action="store_true", help="Kubeflow Pipelines asks for tokens, as behind a mesh")
     up.add_argument("--quiet", action="store_true", help="no progress")
     down = command("down", "stop everything and forget it")
     down.add_argument("--keep-state", action="store_true", help="keep objects and data for the next up")

@@ -26,7 +26,7 @@ CONTROLLERS = (
 
 @dataclass(frozen=True)
 class Component:
-    """One process. `ready` is asked often and answers within a second;"""
+    """One process. `ready` is asked often and answers within a second."""
 
     name: str
     command: list[str]
@@ -219,8 +219,9 @@ def _stand_ins(plan: Plan) -> tuple[Component, ...]:
             environment={**python_environment("", "pipeline"), "MLFLOW_S3_ENDPOINT_URL": plan.url("minio")},
         )
 
+    tokens = ["--authenticate"] if plan.authenticate else []
     return (
-        stand_in("kubeflow", "--port", "/apis/v2beta1/healthz", 200, "--multi-user", "--terminate-seconds", "3"),
+        stand_in("kubeflow", "--port", "/apis/v2beta1/healthz", 200, "--multi-user", "--terminate-seconds", "3", *tokens),
         stand_in("seldon", "--gateway-port", "/", None),
     )
 
@@ -242,5 +243,6 @@ def _operator(plan: Plan) -> Component:
             "WINE_ENDPOINT_TEMPLATE": plan.url("seldon") + "/seldon/{namespace}/{name}/api/v1.0/predictions",
             "WINE_POLL_SECONDS": "1",
             "WINE_PROBE_PORT": str(plan.ports["operator"]),
+            **({"WINE_KFP_TOKEN_FILE": str(plan.kfp_token)} if plan.authenticate else {}),
         },
     )

@@ -55,14 +55,14 @@ def add_namespaces(plan: Plan, names: Iterable[str]) -> None:
 
 
 def write_operator_tokens(plan: Plan) -> None:
-    """Get tokens of the operator's service account: one in its kubeconfig, in multi-user mode one for Kubeflow Pipelines."""
+    """Get tokens of the operator's service account: one in its kubeconfig, one for Kubeflow Pipelines if that asks for it."""
 
     def token(*arguments: str) -> str:
         fixed = ("create", "token", SERVICE_ACCOUNT, "--namespace", PLATFORM_NAMESPACE, "--duration", TOKEN_LIFE)
         return kubectl(plan, *fixed, *arguments).strip()
 
     write_kubeconfig(plan.operator_kubeconfig, plan.certificates, plan.url("apiserver", "https"), token=token())
-    if plan.multi_user:
+    if plan.authenticate:
         write_secret(plan.kfp_token, token("--audience", PIPELINES_AUDIENCE).encode())
 
 

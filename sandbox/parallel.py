@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from threading import Event
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,8 @@ class Step:
     needs: tuple[str, ...] = ()
 
 
-def run(steps: Mapping[str, Step]) -> None:
-    """Do all steps; after the first failure nothing new is begun.
+def run(steps: Mapping[str, Step], given_up: Event) -> None:
+    """Do all steps. After the first failure nothing new is begun, and `given_up` tells steps that wait to wait no longer.
 
     Raises what the first step that failed raised, when those begun have ended.
     """
@@ -24,14 +25,18 @@ def run(steps: Mapping[str, Step]) -> None:
     failures: list[BaseException] = []
     with ThreadPoolExecutor(max_workers=len(steps) or 1) as pool:
         running = {pool.submit(steps[name].do): name for name in order.get_ready()}
-        while running:
-            ended, _ = wait(running, return_when="FIRST_COMPLETED")
-            for future in ended:
-                order.done(name := running.pop(future))
-                if error := future.exception():
-                    error.add_note(f"in the step '{name}'")
-                    failures.append(error)
-            if not failures:
-                running.update({pool.submit(steps[name].do): name for name in order.get_ready()})
+        try:
+            while running:
+                ended, _ = wait(running, return_when="FIRST_COMPLETED")
+                for future in ended:
+                    order.done(running.pop(future))
+                    if error := future.exception():
+                        failures.append(error)
+                        given_up.set()
+                if not failures:
+                    running.update({pool.submit(steps[name].do): name for name in order.get_ready()})
+        except BaseException:  # interrupted
+            given_up.set()
+            raise
     if failures:
         raise failures[0]

@@ -41,8 +41,8 @@ class Info:
 class Plan:
     """One sandbox. Ports and programs by name; interpreters are paths; the credentials are the object store's.
 
-    `environment` has, by component, variables beyond those that it is given anyway. `multi_user`: Kubeflow Pipelines asks
-    for tokens and keeps users' namespaces apart.
+    `environment` has, by component, variables beyond those that it is given anyway. `authenticate`: Kubeflow Pipelines asks
+    for tokens, and the API server for the rights behind them.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Plan:
     programs: Mapping[str, Path]
     pipeline_python: str
     operator_python: str
-    multi_user: bool = False
+    authenticate: bool = False
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def kfp_token(self) -> Path:
-        """The operator's token for Kubeflow Pipelines, where that is in multi-user mode."""
+        """The operator's token for Kubeflow Pipelines, where that asks for one."""
         return self.folder / "kfp.token"
 
     @property

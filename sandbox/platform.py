@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,14 +26,15 @@ BUCKETS = ("mlflow", "mlpipeline")
 LOOK_EVERY = 0.05  # seconds
 PATIENCE = 10.0  # seconds that stopping may take before it is enforced
 ATTEMPTS = 3  # of a start, when another program takes a port first
-TAKEN = "address already in use"
-STORES = ("etcd", "apiserver", "controller-manager", "minio", "data", "mlflow")  # stopped after those that use them
+TAKEN = ("address already in use", "port is already in use")
+STATELESS = frozenset({"apiserver", "controller-manager", "data"})  # nothing is lost when these are killed
+STORES = frozenset({"etcd", "minio", "mlflow"})
 
 
 class Sandbox:
     """A sandbox by name, running or not. As a context manager it goes down at the end, even if this process is killed.
 
-    `without` names components to leave out, for instance `{"operator"}`; `multi_user` makes Kubeflow Pipelines ask for tokens;
+    `without` names components to leave out, for instance `{"operator"}`; `authenticate` makes Kubeflow Pipelines ask for tokens;
     `environment` has more variables by component, for instance `{"operator": {"WINE_POLL_SECONDS": "5"}}`. They count from the
     next `up` of a sandbox of which nothing runs. `report` gets a line for each step.
     """
@@ -43,7 +45,7 @@ class Sandbox:
         folder: Path | None = None,
         *,
         without: Collection[str] = (),
-        multi_user: bool = False,
+        authenticate: bool = False,
         environment: Mapping[str, Mapping[str, str]] | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -52,7 +54,7 @@ class Sandbox:
         self.name = name
         self.folder = (folder or places.cache_folder() / "sandboxes" / name).absolute()
         self.without = frozenset(without)
-        self.multi_user = multi_user
+        self.authenticate = authenticate
         self.environment = environment or {}
         self.report = report
         self._guard: subprocess.Popen[bytes] | None = None
@@ -100,10 +102,13 @@ class Sandbox:
 
     def start(self, name: str) -> None:
         """Start a component on the port that it had, and wait until it answers. Harmless when it runs."""
-        self._start(self._component(name))
+        self._start(self._component(name), threading.Event())
 
     def stop(self, name: str, *, kill: bool = False) -> None:
-        """Stop a component and what it started; `kill` is `kill -9`, without notice. Harmless when it is stopped."""
+        """Stop a component; `kill` is `kill -9`, without notice. Harmless when it is stopped.
+
+        What stands for a pod goes on when its stand-in stops, as a pod does.
+        """
         self._component(name)
         processes.stop(self._known([name]), PATIENCE, signal.SIGKILL if kill else signal.SIGTERM)
 
@@ -176,14 +181,19 @@ class Sandbox:
         if current is None or not any(self._alive(name) for name in components(current)):
             processes.stop_marked(self.folder)
             current = self._make_plan(current)
-        wanted = {name: each for name, each in components(current).items() if name not in self.without}
+        known = components(current)
+        if unknown := self.without - known.keys():
+            raise SandboxError(f"there is no component {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        wanted = {name: each for name, each in known.items() if name not in self.without}
         if all(self._alive(name) for name in wanted):
             self.report(f"sandbox '{self.name}' is up already")
             return current.info()
-        steps = {name: parallel.Step(functools.partial(self._start, each), each.needs) for name, each in wanted.items()}
-        steps["buckets"] = parallel.Step(functools.partial(self._make_buckets, current), ("minio",))
-        steps["manifests"] = parallel.Step(functools.partial(self._apply_manifests, current), ("apiserver",))
-        parallel.run(steps)
+        given_up = threading.Event()
+        steps = {name: parallel.Step(functools.partial(self._start, each, given_up), each.needs) for name, each in wanted.items()}
+        for name, do, needed in (("buckets", self._make_buckets, "minio"), ("manifests", self._apply_manifests, "apiserver")):
+            if needed in wanted:
+                steps[name] = parallel.Step(functools.partial(do, current), (needed,))
+        parallel.run(steps, given_up)
         self.report(f"sandbox '{self.name}' is up after {time.monotonic() - started:.1f} s")
         return current.info()
 
@@ -199,18 +209,11 @@ class Sandbox:
                 programs=found,
                 pipeline_python=pipeline.result(),
                 operator_python=operator.result(),
-                multi_user=self.multi_user,
+                authenticate=self.authenticate,
                 environment=self.environment,
             )
-        for folder in (
-            self.folder,
-            current.logs,
-            current.data,
-            self.folder / "run",
-            self.folder / "kubeflow",
-            self.folder / "seldon",
-        ):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in ("", "logs", "data", "run", "kubeflow", "seldon"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         shutil.copy(places.ROOT / "data" / "winequality-red.csv", current.data)
         mlflow_database.prepare(current)
         pki, server = current.certificates, current.url("apiserver", "https")
@@ -220,30 +223,32 @@ class Sandbox:
         current.save()
         return current
 
-    def _start(self, component: Component) -> None:
-        """Start a component and wait until it answers."""
+    def _start(self, component: Component, given_up: threading.Event) -> None:
+        """Start a component and wait until it answers, or until it is told to give up."""
         started = time.monotonic()
         log = self._plan.logs / f"{component.name}.log"
         process = next(iter(self._known([component.name])), None)
         if process is None or not process.alive():
-            log.write_bytes(b"")
+            if log.exists():
+                log.replace(log.with_name(f"{component.name}.previous.log"))
             environment = {**base_environment(), **component.environment, **self._plan.environment.get(component.name, {})}
             process = processes.start(component.command, environment, log, self.folder)
             process.write(self._pid_file(component.name))
-        while not component.ready():
+        while not (component.ready() and process.alive()):  # another program may answer on a port that was taken
             lasted = time.monotonic() - started
             if not process.alive():
                 raise self._failure(f"{component.name} ended after {lasted:.1f} s", log)
             if lasted > component.timeout:
                 raise self._failure(f"{component.name} did not answer within {lasted:.0f} s", log)
-            time.sleep(LOOK_EVERY)
+            if given_up.wait(LOOK_EVERY):
+                raise SandboxError(f"{component.name} was given up because another component failed")
         self.report(f"{component.name:<20}{time.monotonic() - started:5.1f} s")
 
     def _failure(self, what: str, log: Path) -> ComponentError:
         text = log.read_text(errors="replace")
         end = "\n".join(text.strip().splitlines()[-15:]) or "(it said nothing)"
         advice = f"All of its log: {log}. To begin afresh: python -m sandbox down --name {self.name}"
-        kind = PortTakenError if TAKEN in text.lower() else ComponentError
+        kind = PortTakenError if any(words in text.lower() for words in TAKEN) else ComponentError
         return kind(f"{what}. The end of its log:\n{end}\n{advice}")
 
     def _make_buckets(self, current: Plan) -> None:
@@ -262,8 +267,9 @@ class Sandbox:
     def _stop_all(self, *, gently: bool, spare: Collection[str] = ()) -> None:
         """Stop users before what they use. What is about to be forgotten need not be written out first."""
         started = {path.name for path in self._pid_file("").glob("*")} - set(spare)
-        processes.stop(self._known(started.difference(STORES)), PATIENCE)
-        processes.stop(self._known(started.intersection(STORES)), PATIENCE, signal.SIGTERM if gently else signal.SIGKILL)
+        processes.stop(self._known(started - STATELESS - STORES), PATIENCE)
+        processes.stop(self._known(started & STATELESS), PATIENCE, signal.SIGKILL)
+        processes.stop(self._known(started & STORES), PATIENCE, signal.SIGTERM if gently else signal.SIGKILL)
         if not spare:
             processes.stop_marked(self.folder)
 

@@ -148,7 +148,7 @@ def _build(go: str, program: Program, report: Report) -> None:
 
 def _advice(said: str) -> str:
     """What to do about a failed build, from what Go said."""
-    if re.search(r"dial tcp|proxyconnect|i/o timeout|no such host|TLS handshake|connection refused", said):
+    if re.search(r"dial tcp|proxyconnect|i/o timeout|no such host|TLS handshake|connection refused|x509:|GOPROXY", said):
         return "The Go module proxy cannot be reached: check the network, or name another one with GOPROXY."
     if re.search(r"requires go >=|toolchain not available|invalid go version", said):
         return f"This Go is too old: install {GO} or newer, or name another one: GO=/path/to/bin/go."

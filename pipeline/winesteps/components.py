@@ -44,9 +44,11 @@ def download(
     from pathlib import Path
 
     from winesteps.failures import redact_url, reporting
+    from winesteps.shortlived import uncollected
     from winesteps.tracking import Record
 
-    with reporting("download", Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)):
+    record = Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)
+    with uncollected(), reporting("download", record):
         from winesteps.download import download
 
         downloaded = download(data_url, Path(data.path), sha256=data_sha256, max_bytes=max_bytes, s3_endpoint_url=s3_endpoint_url)
@@ -83,9 +85,11 @@ def preprocess(
     from pathlib import Path
 
     from winesteps.failures import reporting
+    from winesteps.shortlived import uncollected
     from winesteps.tracking import Record
 
-    with reporting("preprocess", Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)):
+    record = Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)
+    with uncollected(), reporting("preprocess", record):
         from winesteps.preprocess import preprocess
 
         done = preprocess(Path(data.path), Path(table.path), separator=separator, target=target)
@@ -138,10 +142,11 @@ def train(
     from pathlib import Path
 
     from winesteps.failures import redact_url, reporting
+    from winesteps.shortlived import uncollected
     from winesteps.tracking import Record
 
     record = Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)
-    with reporting("train", record) as attempt:
+    with uncollected(), reporting("train", record) as attempt:
         from winesteps.train import Task, train
 
         task = Task(

@@ -67,9 +67,9 @@ class Gateway:
         """Listen on the loopback interface."""
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE)
         self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT, auto_decompress=False)
-        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None, keepalive_timeout=75))
+        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None, keepalive_timeout=75), shutdown_timeout=5)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True, shutdown_timeout=5).start()
+        await web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True).start()
 
     async def stop(self) -> None:
         """Finish what is in flight and stop listening."""

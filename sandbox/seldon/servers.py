@@ -81,7 +81,7 @@ class Server:
         await self.wait()
 
     def _signal(self, number: signal.Signals) -> None:
-        if not (self.child.is_alive() if self.child else _locked(self.folder)):
+        if not (_locked(self.folder) or (self.child and self.child.is_alive())):
             return  # the id may be another's by now
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)

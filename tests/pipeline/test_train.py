@@ -1,5 +1,6 @@
 """Training: the guide's numbers, what is written to MLflow, and what is refused."""
 
+import gc
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from mlflow import MlflowClient
 from winesteps import estimator, model, report, tracking
 from winesteps.failures import Attempt, Reason, StepFailure
 from winesteps.preprocess import preprocess
+from winesteps.shortlived import uncollected
 from winesteps.train import TAG_LENGTH, Task, Trained, train
 
 OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7.0}
@@ -333,3 +335,19 @@ def test_nothing_is_imported_that_a_step_does_not_need() -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(model.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == []
+
+
+def test_the_collector_is_off_for_a_step_and_on_again_after_it() -> None:
+    def step() -> None:
+        with uncollected():
+            assert not gc.isenabled()
+            raise ZeroDivisionError
+
+    before = gc.get_freeze_count()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            step()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > before, "nor is anything searched at exit"
+    finally:
+        gc.unfreeze()

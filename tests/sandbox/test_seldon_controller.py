@@ -1,0 +1,401 @@
+"""The Seldon stand-in as a whole, in front of a real API server and a real object store."""
+
+import itertools
+import os
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from seldon_support import PREDICTOR, SECRET, Cluster, predictor, save_model, store, until, upload, variables
+
+from sandbox.platform import Sandbox
+from sandbox.seldon import storage
+
+NAME = "mlflow"
+MODELS = {slope: f"s3://mlflow/{slope}/model" for slope in (1, 2, 3)}
+counter = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory):
+    without = {"operator", "kubeflow", "mlflow", "data"}
+    with Sandbox("seldon-test", tmp_path_factory.mktemp("sandbox") / "a sandbox", without=without) as running:
+        for slope in MODELS:
+            folder = tmp_path_factory.mktemp("models") / "model"
+            save_model(folder, slope)
+            upload(running.info, folder, f"{slope}/model")
+        yield running
+
+
+@pytest.fixture
+def cluster(sandbox):
+    """A namespace of the test's own."""
+    namespace = f"user-{next(counter)}"
+    sandbox.add_namespace(namespace)
+    made = Cluster(sandbox.info, namespace)
+    made.set_secret()
+    yield made
+    made.core.delete_namespace(namespace)
+
+
+def initializer(pod):
+    return pod["status"]["initContainerStatuses"][0]
+
+
+def server(pod):
+    return next(each for each in pod["status"]["containerStatuses"] if each["name"] == "classifier")
+
+
+def processes(sandbox, cluster):
+    """The ids of the namespace's model servers."""
+    folder = sandbox.folder / "seldon" / "pods" / cluster.namespace
+    return {int((path / "process").read_text().split()[0]) for path in folder.glob("*") if (path / "process").exists()}
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+class Load:
+    """Asks for predictions all the time; `answers` counts what came."""
+
+    def __init__(self, cluster, name=NAME):
+        self.answers, self._over = Counter(), threading.Event()
+
+        def ask():
+            while not self._over.is_set():
+                self.answers[cluster.predict(name)] += 1
+
+        self._pool = ThreadPoolExecutor(3)
+        self._asking = [self._pool.submit(ask) for _ in range(3)]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._pool.shutdown()
+        for each in self._asking:
+            each.result()
+
+
+def test_a_deployment_is_served_and_described(cluster):
+    seen = []
+    cluster.apply(NAME, predictor(MODELS[1]))
+    until(lambda: seen.append(cluster.status(NAME).get("state")) or seen[-1] == "Available")
+    assert set(seen) <= {None, "Creating", "Available"}
+    cluster.wait(NAME, 2.0)
+    status = cluster.status(NAME)
+    assert status["address"]["url"] == (
+        f"http://mlflow-wine-super-model.{cluster.namespace}.svc.cluster.local:8000/api/v1.0/predictions"
+    )
+    assert status["replicas"] == 1
+    assert "observedGeneration" not in status
+    (deployment,) = cluster.deployments(NAME)
+    assert deployment["metadata"]["name"] == "mlflow-wine-super-model-0-classifier"
+    assert deployment["metadata"]["ownerReferences"][0]["kind"] == "SeldonDeployment"
+    assert deployment["spec"]["template"]["spec"]["initContainers"][0]["args"] == [MODELS[1], "/mnt/models"]
+    assert cluster.services(NAME) == {"mlflow-wine-super-model", "mlflow-wine-super-model-classifier"}
+    (pod,) = cluster.pods(NAME)
+    assert (pod["status"]["phase"], server(pod)["restartCount"], "nodeName" in pod["spec"]) == ("Running", 0, False)
+    assert initializer(pod)["state"]["terminated"]["reason"] == "Completed"
+    assert cluster.predict(NAME, PREDICTOR) == (200, 2.0)
+    assert cluster.predict(NAME, "other")[0] == 404
+
+
+def test_a_settled_deployment_is_left_alone(cluster, sandbox):
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+
+    def versions():
+        things = [
+            cluster.custom.get_namespaced_custom_object(*cluster.kind, NAME),
+            *cluster.deployments(NAME),
+            *cluster.pods(NAME),
+        ]
+        return [thing["metadata"]["resourceVersion"] for thing in things]
+
+    before = versions()
+    sandbox.restart("seldon", kill=True)  # even a new stand-in has nothing to write
+    assert cluster.predict(NAME) == (200, 2.0)
+    cluster.apply("another", predictor(MODELS[2]))
+    cluster.wait("another", 4.0)
+    assert versions() == before
+
+
+def test_a_new_model_takes_over_without_a_lost_request(cluster, sandbox):
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+    (first,) = processes(sandbox, cluster)
+    with Load(cluster) as load:
+        for slope in (2, 3, 1):
+            cluster.apply(NAME, predictor(MODELS[slope]))
+            cluster.wait(NAME, 2.0 * slope)
+    assert set(load.answers) == {(200, 2.0), (200, 4.0), (200, 6.0)}
+    until(lambda: not alive(first))
+    assert len(cluster.pods(NAME)) == 1
+
+
+def test_what_does_not_change_the_pod_does_not_restart_it(cluster, sandbox):
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+    before, pods = processes(sandbox, cluster), [pod["metadata"]["uid"] for pod in cluster.pods(NAME)]
+    cluster.apply(NAME, predictor(MODELS[1], traffic=100), annotations={})
+    until(lambda: cluster.status(NAME)["state"] == "Available")
+    assert processes(sandbox, cluster) == before
+    cluster.apply(NAME, predictor(MODELS[1], traffic=100, replicas=2))
+    cluster.wait(NAME, 2.0, replicas=2)
+    assert before < processes(sandbox, cluster)
+    assert set(pods) < {pod["metadata"]["uid"] for pod in cluster.pods(NAME)}
+    cluster.apply(NAME, predictor(MODELS[1], replicas=1))
+    cluster.wait(NAME, 2.0)
+    until(lambda: len(processes(sandbox, cluster)) == 1)
+
+
+def test_scaling_the_deployment_scales_the_pods(cluster):
+    scaled = predictor(MODELS[1])
+    scaled["componentSpecs"][0]["hpaSpec"] = {
+        "minReplicas": 1,
+        "maxReplicas": 3,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "targetAverageUtilization": 70}}],
+    }
+    cluster.apply(NAME, scaled)
+    cluster.wait(NAME, 2.0)
+    (deployment,) = cluster.deployments(NAME)
+    cluster.apps.patch_namespaced_deployment_scale(deployment["metadata"]["name"], cluster.namespace, {"spec": {"replicas": 2}})
+    cluster.wait(NAME, 2.0, replicas=2)
+    scaled["graph"]["modelUri"] = MODELS[2]
+    cluster.apply(NAME, scaled)
+    cluster.wait(NAME, 4.0, replicas=2)  # the autoscaler's number stays
+
+
+def test_an_empty_prefix_is_copied_and_the_server_crashes(cluster):
+    cluster.apply(NAME, predictor("s3://mlflow/nothing/here"))
+    (pod,) = until(lambda: [pod for pod in cluster.pods(NAME) if "status" in pod and server_restarts(pod) >= 2])
+    assert initializer(pod)["state"]["terminated"]["exitCode"] == 0
+    assert server(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+    last = server(pod)["lastState"]["terminated"]
+    assert (last["exitCode"], last["reason"]) == (1, "Error")
+    assert last["message"].startswith("wineserver: there is no MLmodel file in /mnt/models (it is empty)")
+    assert cluster.status(NAME)["state"] == "Creating"
+    assert cluster.predict(NAME) == (503, "no healthy upstream")
+
+
+def server_restarts(pod):
+    return server(pod)["restartCount"] if pod["status"].get("containerStatuses") else 0
+
+
+def failed_copy(cluster):
+    """The message with which the newest pod's copy has failed."""
+    for pod in cluster.pods(NAME):
+        for each in pod.get("status", {}).get("initContainerStatuses", []):
+            if (
+                each["lastState"].get("terminated")
+                or each["state"].get("waiting", {}).get("reason") == "CreateContainerConfigError"
+            ):
+                return each["lastState"].get("terminated", each["state"].get("waiting"))["message"]
+    return None
+
+
+def test_a_missing_bucket_leaves_the_previous_model_serving(cluster):
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+    with Load(cluster) as load:
+        cluster.apply(NAME, predictor("s3://nosuchbucket/model"))
+        assert "NoSuchBucket" in until(lambda: failed_copy(cluster))
+        assert cluster.status(NAME)["state"] == "Creating"
+        assert len(cluster.pods(NAME)) == 2
+        cluster.apply(NAME, predictor(MODELS[2]))
+        cluster.wait(NAME, 4.0)
+    assert set(load.answers) == {(200, 2.0), (200, 4.0)}
+
+
+def test_a_wrong_key_and_a_missing_secret_are_retried(cluster):
+    cluster.set_secret(RCLONE_CONFIG_S3_SECRET_ACCESS_KEY="wrong")
+    cluster.apply(NAME, predictor(MODELS[1]))
+    assert "SignatureDoesNotMatch" in until(lambda: failed_copy(cluster))
+    cluster.core.delete_namespaced_secret(SECRET, cluster.namespace)
+    until(lambda: failed_copy(cluster) and "waiting" in initializer(cluster.pods(NAME)[0])["state"])
+    cluster.set_secret()
+    cluster.wait(NAME, 2.0)
+    assert initializer(cluster.pods(NAME)[0])["restartCount"] >= 1
+
+
+def test_no_secret_at_all_is_said(cluster):
+    cluster.core.delete_namespaced_secret(SECRET, cluster.namespace)
+    cluster.apply(NAME, predictor(MODELS[1]))
+    assert until(lambda: failed_copy(cluster)) == f'secret "{SECRET}" not found'
+
+
+def test_a_rollout_without_progress_is_given_up(cluster):
+    cluster.apply(NAME, predictor("s3://nosuchbucket/model", progressDeadlineSeconds=2))
+    until(lambda: cluster.status(NAME).get("state") == "Failed")
+    assert cluster.status(NAME)["description"] == "Deployment is no longer progressing and not available."
+    (deployment,) = cluster.deployments(NAME)
+    reasons = {each["type"]: each["reason"] for each in deployment["status"]["conditions"]}
+    assert reasons == {"Available": "MinimumReplicasUnavailable", "Progressing": "ProgressDeadlineExceeded"}
+    cluster.apply(NAME, predictor(MODELS[1], progressDeadlineSeconds=2))
+    cluster.wait(NAME, 2.0)
+    assert "description" not in cluster.status(NAME)
+
+
+def test_a_crashed_server_is_started_again(cluster, sandbox):
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+    (pid,) = processes(sandbox, cluster)
+    os.kill(pid, 9)
+    (pod,) = until(lambda: [pod for pod in cluster.pods(NAME) if server_restarts(pod)])
+    assert server(pod)["lastState"]["terminated"]["exitCode"] == 137
+    cluster.wait(NAME, 2.0)
+    assert server(cluster.pods(NAME)[0])["restartCount"] == 1
+
+
+def test_a_deleted_pod_and_a_deleted_deployment_come_again(cluster):
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+    (pod,) = cluster.pods(NAME)
+    cluster.core.delete_namespaced_pod(pod["metadata"]["name"], cluster.namespace)
+    until(lambda: [p for p in cluster.pods(NAME) if p["metadata"]["uid"] != pod["metadata"]["uid"]])
+    cluster.wait(NAME, 2.0)
+    (deployment,) = cluster.deployments(NAME)
+    cluster.apps.delete_namespaced_deployment(deployment["metadata"]["name"], cluster.namespace)
+    until(lambda: [d for d in cluster.deployments(NAME) if d["metadata"]["uid"] != deployment["metadata"]["uid"]])
+    cluster.wait(NAME, 2.0)
+
+
+def test_deletion_takes_everything_along(cluster, sandbox):
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+    (pid,) = processes(sandbox, cluster)
+    cluster.delete(NAME)
+    until(lambda: not alive(pid) and not (cluster.pods(NAME) or cluster.deployments(NAME) or cluster.services(NAME)))
+    assert cluster.predict(NAME)[0] == 404
+    until(lambda: not list((sandbox.folder / "seldon" / "pods" / cluster.namespace).glob("*")))
+    cluster.apply(NAME, predictor(MODELS[2]))
+    cluster.wait(NAME, 4.0)
+
+
+def test_a_canary_gets_its_share_and_then_all(cluster):
+    cluster.apply(NAME, predictor(MODELS[1], "main", traffic=100))
+    cluster.wait(NAME, 2.0)
+    with Load(cluster) as load:
+        cluster.apply(NAME, predictor(MODELS[1], "main", traffic=90), predictor(MODELS[2], "canary", traffic=10))
+        until(lambda: (200, 4.0) in load.answers)
+        until(lambda: cluster.status(NAME)["state"] == "Available")
+        assert Counter(cluster.predict(NAME, "canary") for _ in range(5)) == {(200, 4.0): 5}
+        cluster.apply(NAME, predictor(MODELS[2], "canary", traffic=100))
+        cluster.wait(NAME, 4.0)
+        until(lambda: cluster.services(NAME) == {"mlflow-canary", "mlflow-canary-classifier"})
+    assert set(load.answers) == {(200, 2.0), (200, 4.0)}
+
+
+def test_what_the_webhook_refuses_fails_and_leaves_what_is_served(cluster):
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+    cluster.apply(NAME, predictor(MODELS[2], traffic=50), predictor(MODELS[2], traffic=50))
+    until(lambda: cluster.status(NAME)["state"] == "Failed")
+    assert "Duplicate predictor name" in cluster.status(NAME)["description"]
+    assert cluster.predict(NAME) == (200, 2.0)
+    cluster.apply(NAME, predictor(MODELS[2]))
+    cluster.wait(NAME, 4.0)
+
+
+def test_killed_and_started_again_it_finds_its_servers(cluster, sandbox):
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+    before = processes(sandbox, cluster)
+    pods = [pod["metadata"]["uid"] for pod in cluster.pods(NAME)]
+    sandbox.stop("seldon", kill=True)
+    assert all(map(alive, before))
+    sandbox.start("seldon")
+    assert cluster.predict(NAME) == (200, 2.0)
+    cluster.wait(NAME, 2.0)
+    assert (processes(sandbox, cluster), [pod["metadata"]["uid"] for pod in cluster.pods(NAME)]) == (before, pods)
+    os.kill(*before, 9)  # a server of an earlier life is watched like one of its own
+    until(lambda: [pod for pod in cluster.pods(NAME) if server_restarts(pod)])
+    cluster.wait(NAME, 2.0)
+
+
+def test_what_changed_while_it_was_away_is_done_when_it_is_back(cluster, sandbox):
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.apply("gone", predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+    cluster.wait("gone", 2.0)
+    sandbox.stop("seldon", kill=True)
+    cluster.apply(NAME, predictor(MODELS[2]))
+    cluster.delete("gone")
+    until(lambda: not cluster.pods("gone"))
+    assert cluster.status(NAME)["state"] == "Available"
+    sandbox.start("seldon")
+    cluster.wait(NAME, 4.0)
+    until(lambda: len(processes(sandbox, cluster)) == 1)
+
+
+def test_asked_to_stop_it_stops_its_servers(cluster, sandbox):
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+    before = processes(sandbox, cluster)
+    sandbox.stop("seldon")
+    assert not any(map(alive, before))
+    sandbox.start("seldon")
+    cluster.wait(NAME, 2.0)
+
+
+def test_it_outlives_the_api_server(cluster, sandbox):
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+    with Load(cluster) as load:
+        sandbox.restart("apiserver")
+        cluster.apply(NAME, predictor(MODELS[2]))
+        cluster.wait(NAME, 4.0)
+    assert set(load.answers) == {(200, 2.0), (200, 4.0)}
+
+
+class TestStorage:
+    """The copy, against the real object store."""
+
+    def copy(self, sandbox, tmp_path, uri, **more):
+        count = storage.copy(uri, variables(sandbox.info, **more), tmp_path / "models")
+        found = {str(p.relative_to(tmp_path / "models")) for p in (tmp_path / "models").rglob("*") if p.is_file()}
+        assert count == len(found)
+        return found
+
+    def test_a_folder_is_copied_with_what_is_below(self, sandbox, tmp_path):
+        for key in ("copy/a", "copy/below/b c", "copy-not/d"):
+            store(sandbox.info).put_object(Bucket="mlpipeline", Key=key, Body=b"x")
+        assert self.copy(sandbox, tmp_path, "s3://mlpipeline/copy") == {"a", "below/b c"}
+        assert self.copy(sandbox, tmp_path, "s3://mlpipeline/copy/") == {"a", "below/b c"}
+        assert self.copy(sandbox, tmp_path, "s3:mlpipeline/copy/a") == {"a"}
+
+    def test_a_model_is_there_whole(self, sandbox, tmp_path):
+        assert {"MLmodel", "model.pkl"} <= self.copy(sandbox, tmp_path, MODELS[1])
+
+    def test_what_is_not_there_is_copied_with_success(self, sandbox, tmp_path):
+        assert self.copy(sandbox, tmp_path, "s3://mlflow/nothing") == set()
+
+    @pytest.mark.parametrize(
+        ("uri", "more", "problem"),
+        [
+            ("s3://nosuchbucket/x", {}, "NoSuchBucket"),
+            ("gs://mlflow/x", {}, "didn't find section"),
+            ("models:/m-1", {}, "didn't find section"),
+            ("/mnt/x", {}, "not an address"),
+            ("s3://", {}, "not an address"),
+            ("s3://mlflow/1", {"RCLONE_CONFIG_S3_ACCESS_KEY_ID": "nobody"}, "InvalidAccessKeyId"),
+            ("s3://mlflow/1", {"RCLONE_CONFIG_S3_SECRET_ACCESS_KEY": "wrong"}, "SignatureDoesNotMatch"),
+            ("s3://mlflow/1", {"RCLONE_CONFIG_S3_ACCESS_KEY_ID": ""}, "AccessDenied"),
+            ("s3://mlflow/1", {"RCLONE_CONFIG_S3_ENDPOINT": "http://127.0.0.1:9"}, "127.0.0.1:9"),
+            ("s3://mlflow/1", {"RCLONE_CONFIG_S3_ENDPOINT": "no address"}, "no address"),
+            ("s3://mlflow/1", {"RCLONE_CONFIG_S3_ENV_AUTH": "true"}, "NoCredentialProviders"),
+        ],
+    )
+    def test_what_rclone_fails_at(self, sandbox, tmp_path, uri, more, problem):
+        with pytest.raises(storage.CopyError) as failed:
+            self.copy(sandbox, tmp_path, uri, **more)
+        assert problem in str(failed.value)
+        assert sandbox.info.s3_secret_key not in str(failed.value)

@@ -1,0 +1,141 @@
+"""The gateway: paths, weights, what it says when nobody is there, and that nothing on its way is lost."""
+
+import asyncio
+from collections import Counter
+
+import aiohttp
+import pytest_asyncio
+from aiohttp import web
+
+from sandbox.ports import choose
+from sandbox.seldon.gateway import Gateway, Route
+
+KEY, WINE, CANARY = ("admin", "mlflow"), ("admin", "mlflow-wine-0-classifier"), ("admin", "mlflow-canary-0-classifier")
+PREDICT = "/seldon/admin/mlflow/api/v1.0/predictions"
+
+
+class Upstream:
+    """A server that says what it was asked; `gate` holds its answers back."""
+
+    def __init__(self, name):
+        self.name, self.gate, self.asked = name, asyncio.Event(), asyncio.Event()
+        self.gate.set()
+
+    async def start(self):
+        port = choose(["it"], {})["it"]
+        self.runner = web.ServerRunner(web.Server(self.answer, access_log=None))
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", port).start()
+        self.address = f"http://127.0.0.1:{port}"
+        return self
+
+    async def answer(self, request):
+        body = await request.content.read()
+        self.asked.set()
+        await self.gate.wait()
+        status = 418 if body == b"teapot" else 200
+        return web.json_response(
+            {"server": self.name, "path": request.path, "query": request.query_string, "size": len(body), "is": request.method},
+            status=status,
+        )
+
+
+@pytest_asyncio.fixture
+async def upstreams():
+    made = [await Upstream(name).start() for name in ("one", "two")]
+    yield made
+    for upstream in made:
+        upstream.gate.set()
+        await upstream.runner.cleanup()
+
+
+@pytest_asyncio.fixture
+async def gateway():
+    made = Gateway()
+    port = choose(["it"], {})["it"]
+    await made.start(port)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as made.client:
+        yield made
+    await made.stop()
+
+
+async def post(gateway, path=PREDICT, body=b"{}", method="POST"):
+    async with gateway.client.request(method, path, data=body) as response:
+        kind = response.headers.get("Content-Type", "")
+        return response.status, await (response.json() if "json" in kind else response.text())
+
+
+async def test_a_request_reaches_the_server_as_the_executor_hands_it_on(gateway, upstreams):
+    gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
+    gateway.set_addresses(WINE, [upstreams[0].address])
+    status, body = await post(gateway, PREDICT + "?a=1", b"x" * 3_000_000)
+    assert (status, body) == (200, {"server": "one", "path": "/predict", "query": "a=1", "size": 3_000_000, "is": "POST"})
+    status, body = await post(gateway, "/seldon-predictor/admin/mlflow/wine/api/v1.0/predictions")
+    assert (status, body["path"]) == (200, "/predict")
+    assert (await post(gateway, body=b"teapot"))[0] == 418
+    assert (await post(gateway, "/seldon/admin/mlflow/api/v1.0/health/status", method="GET"))[1]["path"] == "/health/status"
+
+
+async def test_protocols_have_their_own_paths(gateway, upstreams):
+    gateway.set_addresses(WINE, [upstreams[0].address])
+    infer = "/seldon/admin/mlflow/v2/models/classifier/infer"
+    gateway.set_routes(KEY, [Route("wine", "v2", 100, WINE)])
+    assert (await post(gateway, infer))[1]["path"] == "/v2/models/classifier/infer"
+    assert (await post(gateway))[0] == 404
+    gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
+    assert (await post(gateway, infer))[0] == 404
+
+
+async def test_nobody_there(gateway, upstreams):
+    for path in (PREDICT, "/", "/seldon/admin", "/seldon-predictor/admin/mlflow/wine/x"):
+        assert (await post(gateway, path))[0] == 404
+    gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
+    assert await post(gateway) == (503, "no healthy upstream")
+    assert (await post(gateway, "/seldon-predictor/admin/mlflow/other/x"))[0] == 404
+    await upstreams[0].runner.cleanup()
+    gateway.set_addresses(WINE, [upstreams[0].address])
+    status, text = await post(gateway)
+    assert (status, text.startswith("upstream connect error")) == (503, True)
+    gateway.set_routes(KEY, [])
+    assert (await post(gateway))[0] == 404
+
+
+async def test_weights_and_replicas_share_the_requests(gateway, upstreams):
+    gateway.set_routes(KEY, [Route("wine", "seldon", 90, WINE), Route("canary", "seldon", 10, CANARY)])
+    gateway.set_addresses(WINE, [upstreams[0].address])
+    gateway.set_addresses(CANARY, [upstreams[1].address])
+    served = Counter([(await post(gateway))[1]["server"] for _ in range(50)])
+    assert served == {"one": 45, "two": 5}
+    assert (await post(gateway, "/seldon-predictor/admin/mlflow/canary/api/v1.0/predictions"))[1]["server"] == "two"
+    gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
+    gateway.set_addresses(WINE, [upstream.address for upstream in upstreams])
+    assert Counter([(await post(gateway))[1]["server"] for _ in range(10)]) == {"one": 5, "two": 5}
+
+
+async def test_a_server_is_drained_before_it_may_go(gateway, upstreams):
+    old, new = upstreams
+    gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
+    gateway.set_addresses(WINE, [old.address])
+    old.gate.clear()
+    slow = asyncio.create_task(post(gateway))
+    await old.asked.wait()
+    gateway.set_addresses(WINE, [new.address])
+    drained = asyncio.create_task(gateway.drained(old.address, 10))
+    assert (await post(gateway))[1]["server"] == "two"
+    assert not drained.done()
+    old.gate.set()
+    assert (await slow)[1]["server"] == "one"
+    await asyncio.wait_for(drained, 5)
+    await asyncio.wait_for(gateway.drained(old.address, 10), 1)
+
+
+async def test_draining_has_an_end(gateway, upstreams):
+    gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
+    gateway.set_addresses(WINE, [upstreams[0].address])
+    upstreams[0].gate.clear()
+    slow = asyncio.create_task(post(gateway))
+    await upstreams[0].asked.wait()
+    await asyncio.wait_for(gateway.drained(upstreams[0].address, 0.05), 5)
+    assert not slow.done()
+    upstreams[0].gate.set()
+    await slow

@@ -1,0 +1,218 @@
+"""The objects that the Seldon stand-in makes, and what it refuses."""
+
+import base64
+import copy
+import json
+
+import pytest
+
+from sandbox.seldon import names, objects, validation
+
+
+def sdep(*predictors, name="mlflow", **spec):
+    meta = {"name": name, "namespace": "admin", "uid": "1-2-3"}
+    return {"metadata": meta, "spec": {"predictors": list(predictors) or [predictor()], **spec}}
+
+
+def predictor(name="wine-super-model", **more):
+    graph = {
+        "name": "classifier",
+        "implementation": "MLFLOW_SERVER",
+        "modelUri": "s3://mlflow/1/model",
+        "envSecretRefName": "seldon-init-container-secret",
+    }
+    containers = [{"name": "classifier", "image": "winepipelines/server:0.1.0", "env": [{"name": "A", "value": "b"}]}]
+    return {"name": name, "graph": graph, "componentSpecs": [{"spec": {"containers": containers}}], **more}
+
+
+def built(*arguments, **spec):
+    (found,) = objects.predictors(sdep(*arguments, **spec))
+    return found
+
+
+def template(found):
+    return found.deployment["spec"]["template"]["spec"]
+
+
+def variables(container):
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+def test_names_are_seldons():
+    found = built()
+    assert found.deployment["metadata"]["name"] == "mlflow-wine-super-model-0-classifier"
+    assert [service["metadata"]["name"] for service in found.services] == [
+        "mlflow-wine-super-model",
+        "mlflow-wine-super-model-classifier",
+    ]
+    assert [c["name"] for c in template(found)["containers"]] == ["classifier", "seldon-container-engine"]
+    assert [c["name"] for c in template(found)["initContainers"]] == ["classifier-model-initializer"]
+
+
+def test_long_names_are_hashed_as_seldon_does():
+    longest = "a" * 46  # with "-wine-super-model" 63 characters
+    assert names.service(longest, "wine-super-model") == f"{longest}-wine-super-model"
+    seldons_own = "C12345678912345678901234567890123456789012345678901234567890"  # seldondeployment_types_test.go
+    assert names.workload("s", seldons_own, 0, ["m"]) == "seldon-10eb0f02cdc303e74043e57c1d8147ab"
+    assert names.service(longest + "a", "wine-super-model").startswith("seldon-")
+    assert names.seldon_id("b" * 64).startswith("seldon-")
+    assert names.suffixed("classifier", "model-initializer") == "classifier-model-initializer"
+    assert names.suffixed("c" * 57, "model-initializer") == "c" * 57 + "-model"  # cut to 63, no dash at the end
+
+
+def test_the_initializer_copies_the_model_with_the_secret():
+    (initializer,) = template(built())["initContainers"]
+    assert initializer["args"] == ["s3://mlflow/1/model", "/mnt/models"]
+    assert initializer["envFrom"] == [{"secretRef": {"name": "seldon-init-container-secret"}}]
+    mounts = {c["name"]: c["volumeMounts"] for c in template(built())["containers"]}
+    shared = {"name": "classifier-provision-location", "mountPath": "/mnt/models", "readOnly": True}
+    assert shared in mounts["classifier"]
+    assert shared not in mounts["seldon-container-engine"]
+
+
+def test_the_container_is_told_what_seldon_tells():
+    container = template(built())["containers"][0]
+    told = variables(container)
+    assert container["image"] == "winepipelines/server:0.1.0"
+    assert {"name": "http", "containerPort": 9000, "protocol": "TCP"} in container["ports"]
+    assert json.loads(told["PREDICTIVE_UNIT_PARAMETERS"]) == [{"name": "model_uri", "type": "STRING", "value": "/mnt/models"}]
+    assert (told["PREDICTIVE_UNIT_ID"], told["PREDICTIVE_UNIT_HTTP_SERVICE_PORT"], told["A"]) == ("classifier", "9000", "b")
+    assert (told["MLSERVER_MODEL_NAME"], told["SELDON_DEPLOYMENT_ID"]) == ("classifier", "mlflow")
+
+
+def test_protocol_v2_is_told_in_mlservers_way():
+    found = built(protocol="v2")
+    told = variables(template(found)["containers"][0])
+    assert "PREDICTIVE_UNIT_PARAMETERS" not in told
+    assert told["MLSERVER_MODEL_URI"] == "/mnt/models"
+    assert told["MLSERVER_MODEL_IMPLEMENTATION"] == "mlserver_mlflow.MLflowRuntime"
+    assert found.protocol == "v2"
+
+
+def test_a_prepackaged_server_gets_its_image():
+    bare = predictor()
+    del bare["componentSpecs"]
+    found = built(bare)
+    assert template(found)["containers"][0]["image"] == "docker.io/seldonio/mlflowserver:1.18.2"
+    assert found.deployment["metadata"]["name"] == "mlflow-wine-super-model-0-classifier"
+
+
+@pytest.mark.parametrize("change", [{"traffic": 100}, {"replicas": 3}])
+def test_traffic_and_replicas_do_not_change_the_pods(change):
+    before, after = built(), built(predictor(**change))
+    assert template(before) == template(after)
+
+
+def test_another_model_changes_the_pods():
+    other = predictor()
+    other["graph"]["modelUri"] += "2"
+    assert objects.template_hash(built().deployment) != objects.template_hash(built(other).deployment)
+    engine = variables(template(built(other))["containers"][1])["ENGINE_PREDICTOR"]
+    assert json.loads(base64.b64decode(engine))["graph"]["modelUri"] == "s3://mlflow/1/model2"
+
+
+def test_replicas_come_from_the_nearest_place():
+    assert built().deployment["spec"]["replicas"] == 1
+    assert built(replicas=4).deployment["spec"]["replicas"] == 4
+    assert built(predictor(replicas=3), replicas=4).deployment["spec"]["replicas"] == 3
+    near = predictor(replicas=3)
+    near["componentSpecs"][0]["replicas"] = 0
+    assert built(near).deployment["spec"]["replicas"] == 0
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"metrics": [{"type": "Resource", "resource": {"name": "cpu", "targetAverageUtilization": 70}}]},
+        {
+            "metricsv2": [
+                {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}}
+            ]
+        },
+    ],
+)
+def test_an_autoscaler_owns_the_replicas(metrics):
+    scaled = predictor()
+    scaled["componentSpecs"][0]["hpaSpec"] = {"minReplicas": 1, "maxReplicas": 5, **metrics}
+    found = built(scaled)
+    assert "replicas" not in found.deployment["spec"]
+    (metric,) = found.autoscaler["spec"]["metrics"]
+    assert metric["resource"]["target"] == {"type": "Utilization", "averageUtilization": 70}
+    assert found.autoscaler["metadata"]["name"] == found.deployment["metadata"]["name"]
+
+
+def test_everything_belongs_to_the_seldon_deployment():
+    found = built()
+    for item in (found.deployment, *found.services):
+        (owner,) = item["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == ("SeldonDeployment", "mlflow", "1-2-3", True)
+        assert item["metadata"]["labels"]["seldon-deployment-id"] == "mlflow"
+
+
+def test_services_select_the_pods():
+    found = built()
+    labels = found.deployment["spec"]["template"]["metadata"]["labels"]
+    for selector in (found.deployment["spec"]["selector"]["matchLabels"], *(s["spec"]["selector"] for s in found.services)):
+        assert selector.items() <= labels.items()
+
+
+def test_building_leaves_the_resource_as_it_was():
+    given = sdep(predictor())
+    before = copy.deepcopy(given)
+    objects.predictors(given)
+    assert given == before
+
+
+def test_a_pod_is_its_deployments():
+    deployment = built().deployment
+    deployment["metadata"]["uid"] = "7"
+    pod = objects.pod(deployment, "p")
+    assert pod["metadata"]["ownerReferences"][0]["kind"] == "Deployment"
+    assert pod["metadata"]["labels"]["pod-template-hash"] == objects.template_hash(deployment)
+    assert "pod-template-hash" not in deployment["spec"]["template"]["metadata"]["labels"]
+
+
+def test_traffic_of_the_only_predictor_is_all():
+    assert built().traffic == 100
+    two = objects.predictors(sdep(predictor("main", traffic=90), predictor("canary", traffic=10)))
+    assert [found.traffic for found in two] == [90, 10]
+
+
+def without_image(**graph):
+    bare = predictor()
+    del bare["componentSpecs"]
+    bare["graph"] |= graph
+    return bare
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ({"predictors": []}, "Graph contains no predictors"),
+        ({"predictors": [predictor(traffic=50), predictor(traffic=50)]}, "Duplicate predictor name"),
+        ({"predictors": [predictor("a", traffic=50), predictor("b", traffic=40)]}, "Traffic must sum to 100"),
+        ({"predictors": [predictor(traffic=50)]}, "for a single predictor when set"),
+        ({"predictors": [predictor(shadow=True)]}, "Shadow can not exist as only predictor"),
+        ({"predictors": [predictor("a"), predictor("b", shadow=True), predictor("c", shadow=True)]}, "Multiple shadows"),
+        ({"predictors": [without_image(modelUri="")]}, "modelUri required"),
+        ({"predictors": [without_image(implementation="NOPE")]}, "No entry in predictors map for NOPE"),
+        ({"predictors": [without_image(implementation="UNKNOWN_IMPLEMENTATION")]}, "Can't find container"),
+        ({"predictors": [predictor()], "protocol": "smoke-signals"}, "Invalid protocol"),
+        ({"predictors": [without_image(children=[{"name": "b"}])]}, "the sandbox serves graphs of one node"),
+    ],
+)
+def test_what_seldons_webhook_refuses(spec, problem):
+    assert any(problem in found for found in validation.problems(spec))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"predictors": [predictor()]},
+        {"predictors": [predictor(traffic=100)]},
+        {"predictors": [predictor("a", traffic=90), predictor("b", traffic=10)]},
+        {"predictors": [predictor("a", traffic=100), predictor("b", shadow=True)]},
+    ],
+)
+def test_what_it_lets_pass(spec):
+    assert validation.problems(spec) == []

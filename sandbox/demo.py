@@ -30,9 +30,7 @@ def main() -> int:
     keep = parser.parse_args().keep
     sandbox = Sandbox("demo", report=lambda line: print(f"  {line}", flush=True))
     try:
-        print(
-            "Starting the platform: control plane, object store, MLflow, Kubeflow Pipelines, Seldon, and the operator", flush=True
-        )
+        print("Starting control plane, object store, MLflow, Kubeflow Pipelines, Seldon and the operator", flush=True)
         info = sandbox.up()
         worked = _show(sandbox, info)
         if keep:

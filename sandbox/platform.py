@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import functools
+import os
 import re
 import shutil
 import signal
@@ -287,6 +288,15 @@ class Sandbox:
     def _locked(self) -> Iterator[None]:
         """One `up` or `down` of a sandbox at a time; the others wait."""
         self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self.folder.with_name(f".{self.folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        path = self.folder.with_name(f".{self.folder.name}.lock")
+        while True:
+            with path.open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists() or path.stat().st_ino != os.fstat(lock.fileno()).st_ino:
+                    continue  # the one before us has removed it
+                try:
+                    yield
+                finally:
+                    if not self.folder.exists():
+                        path.unlink()
+                return

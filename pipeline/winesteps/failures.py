@@ -80,7 +80,8 @@ def redact(text: str) -> str:
 
 
 def _names_credential(name: str) -> bool:
-    return name.startswith("AWS_") or name in {"MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"}
+    """Settings such as AWS_MAX_ATTEMPTS=1 are none: without their values no message could be read."""
+    return re.fullmatch(r"(AWS|MLFLOW)_.*(KEY|SECRET|TOKEN|PASSWORD).*", name) is not None
 
 
 def shorten(text: str) -> str:

@@ -45,7 +45,7 @@ def preprocess(csv_file: Path, table_file: Path, *, separator: str = ";", target
     """
     if len(separator) != 1 or separator in '"\r\n':
         raise StepFailure(Reason.PARAMETERS_INVALID, f"separator must be one character, no quote, not {separator!r}.")
-    header = read_header(csv_file, separator)
+    header = _header(csv_file, separator, target)
     columns = _column_names(header)
     target_column = lower_snake(target)
     if target_column not in columns:
@@ -67,6 +67,16 @@ def lower_snake(name: str) -> str:
     return re.sub(r"[\W_]+", "_", name).strip("_").lower()
 
 
+def _header(path: Path, separator: str, target: str) -> Header:
+    """Names in quotes make a header that the wrong separator cannot read, rather than a single column."""
+    try:
+        return read_header(path, separator)
+    except StepFailure:
+        if others := other_separators(path, separator):
+            raise _wrong_separator(f"the header cannot be read with the separator {separator!r}", others, target) from None
+        raise
+
+
 def _column_names(header: Header) -> list[str]:
     names: dict[str, str] = {}
     for position, original in enumerate(header.names, 1):
@@ -83,13 +93,17 @@ def _column_names(header: Header) -> list[str]:
 
 
 def _missing(path: Path, header: Header, columns: list[str], separator: str, target: str) -> StepFailure:
-    message = f"There is no column {target!r}; the header has {', '.join(columns[:30])}{', …' * (len(columns) > 30)}."
-    if len(columns) == 1 and (others := other_separators(path, header.line, separator)):
-        message = (
-            f"There is no column {target!r}: with the separator {separator!r} the header is a single column. "
-            f"It looks separated by {' or '.join(others)}: set data.separator."
-        )
-    return StepFailure(Reason.COLUMN_MISSING, message)
+    if len(header.names) == 1 and (others := other_separators(path, separator)):
+        return _wrong_separator(f"with the separator {separator!r} the header is a single column", others, target)
+    known = f"{', '.join(columns[:30])}{', …' * (len(columns) > 30)}"
+    return StepFailure(Reason.COLUMN_MISSING, f"There is no column {target!r}; the header has {known}.")
+
+
+def _wrong_separator(what: str, others: list[str], target: str) -> StepFailure:
+    return StepFailure(
+        Reason.COLUMN_MISSING,
+        f"There is no column {target!r}: {what}. It looks separated by {' or '.join(others)}: set data.separator.",
+    )
 
 
 def _check_variation(table: pa.Table, target: str) -> None:

@@ -40,11 +40,16 @@ def read_header(path: Path, separator: str) -> Header:
     raise StepFailure(Reason.DATA_NOT_CSV, "The file has no line with something in it.")
 
 
-def other_separators(path: Path, line: int, separator: str) -> list[str]:
-    """Names of the separators that split the header, which `separator` does not, in several columns."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = next((text for number, text in enumerate(file, 1) if number == line), "")
-    return [f"{name} ({key!r})" for key, name in _SEPARATORS.items() if key != separator and key in header]
+def other_separators(path: Path, separator: str) -> list[str]:
+    """Names of the separators, other than this one, that split the header in several columns."""
+    return [f"{name} ({key!r})" for key, name in _SEPARATORS.items() if key != separator and _splits_header(path, key)]
+
+
+def _splits_header(path: Path, separator: str) -> bool:
+    try:
+        return len(read_header(path, separator).names) > 1
+    except StepFailure:  # names in quotes, say, which this separator does not part
+        return False
 
 
 def read_numbers(path: Path, separator: str, header: Header, columns: list[str]) -> pa.Table:

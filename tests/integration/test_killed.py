@@ -15,7 +15,7 @@ import pytest
 import yaml
 from support.cluster import Cluster, ready
 from support.operator import OperatorProcess
-from support.proxy import Call, Proxy
+from support.proxy import Call, Fault, Proxy
 
 from sandbox.plan import load
 from sandbox.platform import Sandbox
@@ -36,30 +36,33 @@ class Executioner:
         self._lock = threading.Lock()
         self.killed: list[str] = []
 
-    def before(self, system: str, call: Call) -> None:
-        self._judge(f"before {system} {self._kind(call)}", call)
+    def before(self, system: str, call: Call) -> Fault | None:
+        """Kill it, and keep the call from the system."""
+        return Fault.CUT_BEFORE if self._kill(f"before {system} {self._kind(call)}", system, call) else None
 
     def after(self, system: str, call: Call) -> None:
-        self._judge(f"after {system} {self._kind(call)}", call)
+        """Kill it when the call was carried out."""
+        self._kill(f"after {system} {self._kind(call)}", system, call)
 
-    def _judge(self, moment: str, call: Call) -> None:
+    def _kill(self, moment: str, system: str, call: Call) -> bool:
         with self._lock:
-            if moment in self._seen or not self._concerns_the_resource(call):
-                return
+            if moment in self._seen or (system == "api" and not _concerns_the_resource(call)):
+                return False
             self._seen.add(moment)
             self.killed.append(moment)
             self._operator.kill()
             self._operator.launch()
-
-    def _concerns_the_resource(self, call: Call) -> bool:
-        """Leave out the start-up of kopf, which is the same whatever the resource."""
-        startup = "watch=" in call.path or "/namespaces/" not in call.path
-        return not (startup and call.path.startswith(("/api", "/version")) and "/apis/v2beta1" not in call.path)
+            return True
 
     def _kind(self, call: Call) -> str:
         path = re.sub(r"\?.*", "", call.path)
         path = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}|/artifacts/.*", "<id>", path).replace(self._namespace, "<ns>")
         return f"{call.method} {path} {_stage_written(call)}".strip()
+
+
+def _concerns_the_resource(call: Call) -> bool:
+    """Leave out the start-up of kopf, which is the same whatever the resource."""
+    return "/namespaces/" in call.path and "watch=" not in call.path
 
 
 def _stage_written(call: Call) -> str:

@@ -164,12 +164,13 @@ def test_silence(site: Site, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> N
         assert "sent nothing" in fetch.refused(Reason.DATA_UNREACHABLE, f"http://127.0.0.1:{silent.getsockname()[1]}/")
 
 
-def test_host_unknown(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("host", ["no.such.host", "no.such.host."])
+def test_host_unknown(fetch: Fetch, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     def unknown(*_: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    assert "unknown to the DNS" in fetch.refused(Reason.DATA_UNREACHABLE, "http://no.such.host/wine.csv")
+    assert "unknown to the DNS" in fetch.refused(Reason.DATA_UNREACHABLE, f"http://{host}/wine.csv")
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,13 @@ def test_no_credential_gets_through(before: str, value: str, after: str) -> None
         assert SECRETS["AWS_ACCESS_KEY_ID"] not in str(StepFailure(Reason.UNEXPECTED, before + value + after))
 
 
+def test_settings_that_are_no_credentials_stay_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = {"AWS_SESSION_TOKEN": "hidden", "MLFLOW_TRACKING_PASSWORD": "x9"}
+    for name, value in ({"AWS_MAX_ATTEMPTS": "1", "AWS_REGION": "a"} | secret).items():
+        monkeypatch.setenv(name, value)
+    assert redact("Line 11 has hidden and x9") == "Line 11 has *** and ***"
+
+
 def test_an_exception_in_a_line() -> None:
     assert describe(ValueError("one\ntwo")) == "ValueError: one"
     assert describe(ValueError()) == "ValueError"

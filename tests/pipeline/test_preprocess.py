@@ -121,6 +121,26 @@ def test_wrong_separator_is_hinted(run: Any, used: str, named: str) -> None:
     assert "data.separator" in message
 
 
+@pytest.mark.parametrize("header", ['"A",b-b,"quality"', '"A","b, ""b""","quality"', '"A\nB","b","quality"'])
+def test_wrong_separator_is_hinted_for_quoted_names_too(run: Any, header: str) -> None:
+    rows = "\n".join(ROWS).replace(";", ",")
+    message = refused(run, Reason.COLUMN_MISSING, f"\n{header}\n{rows}\n")
+    assert message == (
+        "There is no column 'quality': the header cannot be read with the separator ';'. "
+        "It looks separated by a comma (','): set data.separator."
+    )
+
+
+def test_wrong_separator_for_the_wine_data(run: Any, red_wine: Path) -> None:
+    assert "a comma (',')" in refused(run, Reason.COLUMN_MISSING, red_wine.read_bytes().replace(b";", b","))
+    assert "a semicolon (';')" in refused(run, Reason.COLUMN_MISSING, red_wine.read_bytes(), separator=",")
+
+
+@pytest.mark.parametrize("header", ['"A";"b"x;quality', '"A;b;quality'])
+def test_a_header_that_no_separator_splits(run: Any, header: str) -> None:
+    assert "Line 1 cannot be read as CSV" in refused(run, Reason.DATA_INVALID, GOOD.replace("A;b b;quality", header))
+
+
 @pytest.mark.parametrize("separator", ["", ";;", '"', "\n"])
 def test_separator_that_is_none(run: Any, separator: str) -> None:
     refused(run, Reason.PARAMETERS_INVALID, GOOD, separator=separator)

@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow.sklearn
 import numpy as np
@@ -21,22 +23,23 @@ from sklearn.linear_model import ElasticNet
 ROOT = Path(__file__).parents[2]
 COLUMNS = ["fixed acidity", "sulphates", "alcohol"]
 LIMIT = 200_000
+Table = tuple[pd.DataFrame, "pd.Series[float]"]
 
 
 @pytest.fixture(scope="module")
-def table():
+def table() -> Table:
     generator = np.random.default_rng(7)
     frame = pd.DataFrame(generator.uniform(1, 10, (60, 3)), columns=COLUMNS)
     return frame, frame["alcohol"] * 2 - frame["sulphates"]
 
 
 @pytest.fixture(scope="module")
-def estimator(table):
+def estimator(table: Table) -> Any:
     return ElasticNet(alpha=0.01).fit(*table)
 
 
 @pytest.fixture(scope="module", params=["cloudpickle", "skops"])
-def folder(request, tmp_path_factory, table, estimator):
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, table: Table, estimator: Any) -> Path:
     frame, _ = table
     path = tmp_path_factory.mktemp("models") / "with a space"
     mlflow.sklearn.save_model(
@@ -52,7 +55,7 @@ def folder(request, tmp_path_factory, table, estimator):
     return path
 
 
-def start(folder, tmp, port, **more):
+def start(folder: Path, tmp: Path, port: int | str) -> "subprocess.Popen[str]":
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT / "pipeline"),
@@ -63,18 +66,19 @@ def start(folder, tmp, port, **more):
         "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(port),
         "PREDICTIVE_UNIT_PARAMETERS": json.dumps([{"name": "model_uri", "value": str(folder), "type": "STRING"}]),
         "WINE_MAX_BODY_BYTES": str(LIMIT),
-        **more,
     }
     return subprocess.Popen([sys.executable, "-m", "wineserver"], cwd="/", env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def free_port():
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
-def call(port, path, body=None, headers=None, method=None):
+def call(
+    port: int, path: str, body: Any = None, headers: dict[str, str] | None = None, method: str | None = None
+) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     with contextlib.closing(connection):
         if isinstance(body, dict | list):
@@ -85,21 +89,21 @@ def call(port, path, body=None, headers=None, method=None):
         return response.status, response.read()
 
 
-def answer(port, path, body=None, **more):
+def answer(port: int, path: str, body: Any = None, **more: Any) -> tuple[int, Any]:
     status, content = call(port, path, body, **more)
     return status, json.loads(content)
 
 
-def wait_until_ready(process, port):
+def wait_until_ready(process: "subprocess.Popen[str]", port: int) -> None:
     while process.poll() is None:
         with contextlib.suppress(OSError):
             if call(port, "/health/status")[0] == 200:
                 return
         time.sleep(0.02)
-    raise AssertionError(process.stderr.read())
+    raise AssertionError(process.communicate()[1])
 
 
-def wait_until_refused(port):
+def wait_until_refused(port: int) -> None:
     while True:
         try:
             call(port, "/health/ping")
@@ -109,7 +113,7 @@ def wait_until_refused(port):
 
 
 @pytest.fixture(scope="module")
-def server(folder, tmp_path_factory):
+def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     port = free_port()
     process = start(folder, tmp_path_factory.mktemp("tmp"), port)
     wait_until_ready(process, port)
@@ -120,7 +124,7 @@ def server(folder, tmp_path_factory):
     assert "Traceback" not in errors
 
 
-def test_both_seldon_paths_predict(server, table, estimator):
+def test_both_seldon_paths_predict(server: int, table: Table, estimator: Any) -> None:
     rows = table[0].head(5)
     for path in ("/predict", "/api/v1.0/predictions"):
         status, body = answer(server, path, {"data": {"ndarray": rows.to_numpy().tolist()}})
@@ -128,7 +132,7 @@ def test_both_seldon_paths_predict(server, table, estimator):
         np.testing.assert_allclose(body["data"]["ndarray"], estimator.predict(rows), rtol=1e-12)
 
 
-def test_names_reorder_columns(server, table, estimator):
+def test_names_reorder_columns(server: int, table: Table, estimator: Any) -> None:
     rows = table[0].head(5)
     names = COLUMNS[::-1]
     status, body = answer(server, "/predict", {"data": {"names": names, "ndarray": rows[names].to_numpy().tolist()}})
@@ -136,7 +140,7 @@ def test_names_reorder_columns(server, table, estimator):
     np.testing.assert_allclose(body["data"]["ndarray"], estimator.predict(rows), rtol=1e-12)
 
 
-def test_a_tensor_is_answered_with_a_tensor(server, table, estimator):
+def test_a_tensor_is_answered_with_a_tensor(server: int, table: Table, estimator: Any) -> None:
     rows = table[0].head(2)
     data = {"tensor": {"shape": [2, 3], "values": rows.to_numpy().ravel().tolist()}}
     status, body = answer(server, "/predict", {"data": data})
@@ -144,12 +148,12 @@ def test_a_tensor_is_answered_with_a_tensor(server, table, estimator):
     np.testing.assert_allclose(body["data"]["tensor"]["values"], estimator.predict(rows), rtol=1e-12)
 
 
-def test_more_rows_than_the_event_loop_should_wait_for(server):
+def test_more_rows_than_the_event_loop_should_wait_for(server: int) -> None:
     status, body = answer(server, "/predict", {"data": {"ndarray": [[1, 2, 3]] * 5000}})
     assert (status, len(body["data"]["ndarray"])) == (200, 5000)
 
 
-def test_the_open_inference_protocol_predicts(server, table, estimator):
+def test_the_open_inference_protocol_predicts(server: int, table: Table, estimator: Any) -> None:
     rows = table[0].head(4)
     whole = [{"name": "x", "shape": [4, 3], "datatype": "FP64", "data": rows.to_numpy().ravel().tolist()}]
     by_column = [{"name": c, "shape": [4], "datatype": "FP64", "data": rows[c].tolist()} for c in COLUMNS[::-1]]
@@ -161,7 +165,7 @@ def test_the_open_inference_protocol_predicts(server, table, estimator):
         np.testing.assert_allclose(output["data"], estimator.predict(rows), rtol=1e-12)
 
 
-def test_the_model_describes_itself(server):
+def test_the_model_describes_itself(server: int) -> None:
     status, body = answer(server, "/v2/models/wine")
     assert (status, [tensor["name"] for tensor in body["inputs"]]) == (200, COLUMNS)
     for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/wine/ready", "/health/ping", "/health/status"):
@@ -188,7 +192,7 @@ def test_the_model_describes_itself(server):
         ("[" * 100_000, "the body is not JSON"),
     ],
 )
-def test_a_bad_seldon_message_is_refused_with_what_is_expected(server, body, problem):
+def test_a_bad_seldon_message_is_refused_with_what_is_expected(server: int, body: Any, problem: str) -> None:
     status, refused = answer(server, "/predict", body, method="POST")
     told = refused["status"]
     assert (status, told["status"], told["code"], told["reason"]) == (400, "FAILURE", 400, "BAD_REQUEST")
@@ -207,13 +211,13 @@ def test_a_bad_seldon_message_is_refused_with_what_is_expected(server, body, pro
         {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "BYTES", "data": ["a", "b", "c"]}]},
     ],
 )
-def test_a_bad_inference_request_is_refused_in_its_protocols_form(server, body):
+def test_a_bad_inference_request_is_refused_in_its_protocols_form(server: int, body: Any) -> None:
     status, refused = answer(server, "/v2/models/wine/infer", body)
     assert (status, list(refused)) == (400, ["error"])
     assert "expected rows of 3 numbers: fixed acidity, sulphates, alcohol" in refused["error"]
 
 
-def test_other_refusals_are_json_of_the_paths_protocol(server):
+def test_other_refusals_are_json_of_the_paths_protocol(server: int) -> None:
     assert answer(server, "/v2/models/nope")[0] == 404
     assert "error" in answer(server, "/v2/nope")[1]
     assert answer(server, "/nope")[1]["status"]["code"] == 404
@@ -224,12 +228,12 @@ def test_other_refusals_are_json_of_the_paths_protocol(server):
     assert (status, refused["status"]["code"]) == (415, 415)
 
 
-def test_nobody_can_unload_the_model(server):
+def test_nobody_can_unload_the_model(server: int) -> None:
     assert answer(server, "/v2/repository/models/wine/unload", {})[0] == 404
     assert call(server, "/health/status")[0] == 200
 
 
-def test_a_body_too_large_is_refused(server):
+def test_a_body_too_large_is_refused(server: int) -> None:
     status, refused = answer(server, "/predict", "x" * (LIMIT + 1))
     assert (status, refused["status"]["reason"]) == (413, "REQUEST_ENTITY_TOO_LARGE")
     chunks = (b"x" * 1000 for _ in range(LIMIT // 1000 + 1))
@@ -237,7 +241,7 @@ def test_a_body_too_large_is_refused(server):
     assert (status, list(refused)) == (413, ["error"])
 
 
-def test_sigterm_finishes_what_is_in_flight(folder, tmp_path):
+def test_sigterm_finishes_what_is_in_flight(folder: Path, tmp_path: Path) -> None:
     port = free_port()
     process = start(folder, tmp_path, port)
     wait_until_ready(process, port)
@@ -256,7 +260,7 @@ def test_sigterm_finishes_what_is_in_flight(folder, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unfit_folder_ends_the_process_with_one_clear_line(tmp_path, table, estimator):
+def test_an_unfit_folder_ends_the_process_with_one_clear_line(tmp_path: Path, table: Table, estimator: Any) -> None:
     frame, _ = table
     models = {name: tmp_path / name for name in ("empty", "other", "unsigned", "textual", "broken")}
     models["empty"].mkdir()
@@ -286,7 +290,7 @@ def test_an_unfit_folder_ends_the_process_with_one_clear_line(tmp_path, table, e
         assert "Traceback" not in errors
 
 
-def test_a_nonsensical_environment_ends_the_process_likewise(tmp_path):
+def test_a_nonsensical_environment_ends_the_process_likewise(tmp_path: Path) -> None:
     process = start(tmp_path, tmp_path, "nine thousand")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -1,6 +1,7 @@
 """Requests to numbers, and every way a request can be wrong."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,26 +12,26 @@ from wineserver.rows import InputError, Schema
 
 COLUMNS = ("acidity", "sugar", "alcohol")
 SCHEMA = Schema(COLUMNS, (7.4, 1.9, 9.4))
-ROWS = [[7.4, 1.9, 9.4], [7, 2, 10]]
+ROWS: list[Any] = [[7.4, 1.9, 9.4], [7, 2, 10]]
 
 
-def tensor(data, shape, name="x", datatype="FP64"):
+def tensor(data: Any, shape: list[int], name: str = "x", datatype: str = "FP64") -> Any:
     return SimpleNamespace(name=name, shape=shape, datatype=datatype, data=SimpleNamespace(root=data))
 
 
-def test_rows_are_read_as_they_stand():
+def test_rows_are_read_as_they_stand() -> None:
     assert SCHEMA.from_rows(ROWS).tolist() == [[7.4, 1.9, 9.4], [7.0, 2.0, 10.0]]
     assert SCHEMA.from_rows(ROWS, []).tolist() == SCHEMA.from_rows(ROWS, list(COLUMNS)).tolist()
 
 
 @given(st.permutations(range(3)))
-def test_names_in_any_order_give_the_same_rows(order):
+def test_names_in_any_order_give_the_same_rows(order: list[int]) -> None:
     shuffled = [[row[i] for i in order] for row in ROWS]
     assert SCHEMA.from_rows(shuffled, [COLUMNS[i] for i in order]).tolist() == SCHEMA.from_rows(ROWS).tolist()
 
 
 @given(st.lists(st.lists(st.floats(-1e30, 1e30), min_size=3, max_size=3), min_size=1, max_size=20))
-def test_every_form_of_a_request_means_the_same_rows(rows):
+def test_every_form_of_a_request_means_the_same_rows(rows: Any) -> None:
     expected = np.array(rows)
     flat = [value for row in rows for value in row]
     shape = [len(rows), 3]
@@ -70,7 +71,7 @@ def test_every_form_of_a_request_means_the_same_rows(rows):
         ([[9.4, "x", 1.9]], ["alcohol", "acidity", "sugar"], 'column "acidity": "x"'),
     ],
 )
-def test_what_is_wrong_is_said_with_what_is_expected(rows, names, problem):
+def test_what_is_wrong_is_said_with_what_is_expected(rows: Any, names: Any, problem: str) -> None:
     with pytest.raises(InputError) as refused:
         SCHEMA.from_rows(rows, names)
     assert problem in str(refused.value)
@@ -92,25 +93,25 @@ def test_what_is_wrong_is_said_with_what_is_expected(rows, names, problem):
         ([tensor([1], [7], name) for name in COLUMNS], '"acidity" is not a column of 1'),
     ],
 )
-def test_inference_requests_are_refused_with_their_reason(inputs, problem):
+def test_inference_requests_are_refused_with_their_reason(inputs: Any, problem: str) -> None:
     with pytest.raises(InputError, match="expected rows of 3 numbers") as refused:
         SCHEMA.from_inputs(inputs)
     assert problem in str(refused.value)
 
 
 @pytest.mark.parametrize("shape", [None, [3], [0, 3], [-1, -3], [True, 3], [1, 3, 1], "13"])
-def test_a_tensor_needs_two_sizes(shape):
+def test_a_tensor_needs_two_sizes(shape: Any) -> None:
     with pytest.raises(InputError, match="is not \\[rows, columns\\]"):
         SCHEMA.from_tensor(shape, [1, 2, 3])
 
 
-def test_a_model_of_one_column_takes_both_forms():
+def test_a_model_of_one_column_takes_both_forms() -> None:
     schema = Schema(("x",))
     assert schema.from_inputs([tensor([1, 2], [2, 1])]).tolist() == [[1.0], [2.0]]
     assert schema.from_inputs([tensor([1, 2], [2])]).tolist() == [[1.0], [2.0]]
 
 
-def test_long_messages_stay_short():
+def test_long_messages_stay_short() -> None:
     schema = Schema(tuple(f"column number {i}" for i in range(1000)), (0.0,) * 1000)
     with pytest.raises(InputError) as refused:
         schema.from_rows([["x" * 10_000] * 1000])

@@ -35,6 +35,7 @@ def only_run(store: str) -> Run:
     experiment = client.get_experiment_by_name("wine")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
+    assert "a-secret-key" not in str(run.to_dictionary())
     return run
 
 

@@ -6,7 +6,9 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import boto3
 import mlflow.sklearn
@@ -16,13 +18,16 @@ from kubernetes import client, config
 from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression
 
+from sandbox.plan import Info
+
+Json = dict[str, Any]
 SECRET = "seldon-init-container-secret"
 PREDICTOR = "wine-super-model"
 COLUMNS = ["sulphates", "alcohol"]
 ROW = [[1.0, 2.0]]
 
 
-def save_model(folder, slope):
+def save_model(folder: Path, slope: int) -> None:
     """Save a model that answers `slope` * alcohol."""
     frame = pd.DataFrame(np.random.default_rng(1).uniform(1, 9, (20, 2)), columns=COLUMNS)
     model = LinearRegression().fit(frame, frame["alcohol"] * slope)
@@ -30,12 +35,17 @@ def save_model(folder, slope):
     mlflow.sklearn.save_model(model, folder, signature=signature, pip_requirements=[], serialization_format="cloudpickle")
 
 
-def store(info, **more):
-    keys = {"aws_access_key_id": info.s3_access_key, "aws_secret_access_key": info.s3_secret_key}
-    return boto3.client("s3", endpoint_url=info.s3_endpoint, region_name="us-east-1", **{**keys, **more})
+def store(info: Info) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=info.s3_endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=info.s3_access_key,
+        aws_secret_access_key=info.s3_secret_key,
+    )
 
 
-def variables(info, **more):
+def variables(info: Info, **more: str) -> dict[str, str]:
     return {
         "RCLONE_CONFIG_S3_TYPE": "s3",
         "RCLONE_CONFIG_S3_PROVIDER": "minio",
@@ -47,14 +57,14 @@ def variables(info, **more):
     }
 
 
-def upload(info, folder, prefix):
+def upload(info: Info, folder: Path, prefix: str) -> None:
     s3 = store(info)
-    for path in Path(folder).rglob("*"):
+    for path in folder.rglob("*"):
         if path.is_file():
             s3.upload_file(str(path), "mlflow", f"{prefix}/{path.relative_to(folder)}")
 
 
-def predictor(uri, name=PREDICTOR, **more):
+def predictor(uri: str, name: str = PREDICTOR, **more: Any) -> Json:
     graph = {"name": "classifier", "implementation": "MLFLOW_SERVER", "modelUri": uri, "envSecretRefName": SECRET}
     containers = [{"name": "classifier", "image": "winepipelines/server:0.1.0"}]
     return {"name": name, "graph": graph, "componentSpecs": [{"spec": {"containers": containers}}], **more}
@@ -63,7 +73,7 @@ def predictor(uri, name=PREDICTOR, **more):
 class Cluster:
     """One namespace of a sandbox."""
 
-    def __init__(self, info, namespace):
+    def __init__(self, info: Info, namespace: str) -> None:
         self.info, self.namespace = info, namespace
         self.api = config.new_client_from_config(str(info.kubeconfig))
         self.core, self.apps, self.custom = (
@@ -73,17 +83,17 @@ class Cluster:
         )
         self.kind = ("machinelearning.seldon.io", "v1", namespace, "seldondeployments")
 
-    def plain(self, made):
+    def plain(self, made: Any) -> Any:
         return self.api.sanitize_for_serialization(made)
 
-    def set_secret(self, **more):
+    def set_secret(self, **more: str) -> None:
         data = {key: base64.b64encode(value.encode()).decode() for key, value in variables(self.info, **more).items()}
         body = {"metadata": {"name": SECRET}, "data": data}
         with contextlib.suppress(client.ApiException):
             self.core.delete_namespaced_secret(SECRET, self.namespace)
         self.core.create_namespaced_secret(self.namespace, body)
 
-    def apply(self, name, *predictors, **spec):
+    def apply(self, name: str, *predictors: Json, **spec: Any) -> None:
         body = {
             "apiVersion": "machinelearning.seldon.io/v1",
             "kind": "SeldonDeployment",
@@ -91,40 +101,42 @@ class Cluster:
             "spec": {"predictors": list(predictors), **spec},
         }
         try:
-            return self.custom.create_namespaced_custom_object(*self.kind, body)
+            self.custom.create_namespaced_custom_object(*self.kind, body)
+            return
         except client.ApiException as error:
             if error.status != 409:
                 raise
         live = self.custom.get_namespaced_custom_object(*self.kind, name)
         try:
-            return self.custom.replace_namespaced_custom_object(*self.kind, name, {**live, "spec": body["spec"]})
+            self.custom.replace_namespaced_custom_object(*self.kind, name, {**live, "spec": body["spec"]})
         except client.ApiException as error:
             if error.status != 409:  # else its status has just been written
                 raise
-            return self.apply(name, *predictors, **spec)
+            self.apply(name, *predictors, **spec)
 
-    def status(self, name):
-        return self.custom.get_namespaced_custom_object(*self.kind, name).get("status", {})
+    def status(self, name: str) -> Json:
+        live: Json = self.custom.get_namespaced_custom_object(*self.kind, name)
+        return dict(live.get("status", {}))
 
-    def delete(self, name):
+    def delete(self, name: str) -> None:
         self.custom.delete_namespaced_custom_object(*self.kind, name)
 
-    def deployments(self, name):
+    def deployments(self, name: str) -> list[Json]:
         label = f"seldon-deployment-id={name}"
-        return self.plain(self.apps.list_namespaced_deployment(self.namespace, label_selector=label).items)
+        return list(self.plain(self.apps.list_namespaced_deployment(self.namespace, label_selector=label).items))
 
-    def pods(self, name):
+    def pods(self, name: str) -> list[Json]:
         label = f"seldon-deployment-id={name}"
-        return self.plain(self.core.list_namespaced_pod(self.namespace, label_selector=label).items)
+        return list(self.plain(self.core.list_namespaced_pod(self.namespace, label_selector=label).items))
 
-    def services(self, name):
+    def services(self, name: str) -> set[str]:
         label = f"seldon-deployment-id={name}"
         return {
             s["metadata"]["name"]
             for s in self.plain(self.core.list_namespaced_service(self.namespace, label_selector=label).items)
         }
 
-    def predict(self, name, predictor=""):
+    def predict(self, name: str, predictor: str = "") -> tuple[int, float | str]:
         """Return the HTTP status and the prediction (or the answer's text)."""
         start = f"/seldon-predictor/{self.namespace}/{name}/{predictor}" if predictor else f"/seldon/{self.namespace}/{name}"
         url = f"{self.info.gateway_url}{start}/api/v1.0/predictions"
@@ -138,10 +150,10 @@ class Cluster:
             with error:
                 return error.code, error.read().decode()
 
-    def wait(self, name, model, replicas=1, deployments=1):
+    def wait(self, name: str, model: float, replicas: int = 1, deployments: int = 1) -> None:
         """Wait until a model serves as a careful client would look: every Deployment rolled out, Seldon content, answered."""
 
-        def look():
+        def look() -> bool:
             found = self.deployments(name)
             rolled = [
                 live["status"].get("updatedReplicas") == live["status"].get("replicas") == replicas
@@ -159,7 +171,7 @@ class Cluster:
         until(look)
 
 
-def until(look, seconds=30.0):
+def until(look: Callable[[], Any], seconds: float = 30.0) -> Any:
     """Wait until `look` returns something true; return it."""
     deadline = time.monotonic() + seconds
     while not (found := look()):

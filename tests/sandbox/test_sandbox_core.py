@@ -1,30 +1,18 @@
-"""A sandbox without its stand-ins: real servers, who may do what, outages, and that nothing is left behind."""
+"""A sandbox without its stand-ins: real servers, who may do what, and outages."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-import boto3
 import pytest
+from core_support import STAND_INS, buckets, get, marked, mlflow, pids, within
 
-from sandbox import parallel, places, ports, programs
-from sandbox.components import components
-from sandbox.errors import BuildError, ComponentError, KubectlError, SandboxError
-from sandbox.plan import PORTS, Info, load
+from sandbox import places
+from sandbox.errors import KubectlError, SandboxError
 from sandbox.platform import Sandbox
-from sandbox.processes import MARK, Process, start, stop
-
-STAND_INS = {"kubeflow", "seldon", "operator"}
-ALL_BUT_STORE = {"kubeflow", "seldon", "operator", "mlflow", "data", "etcd", "apiserver", "controller-manager"}
 
 
 @pytest.fixture(scope="module")
@@ -32,53 +20,6 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     folder = tmp_path_factory.mktemp("a folder") / "core"
     with Sandbox("core", folder, without=STAND_INS) as sandbox:
         yield sandbox
-
-
-def within(seconds: float, true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (reached := true()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return reached
-
-
-def get(url: str, **headers: str) -> bytes:
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
-        content: bytes = answer.read()
-        return content
-
-
-def mlflow(info: Info, call: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(
-        f"{info.mlflow_url}/api/2.0/mlflow/{call}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        answered: dict[str, Any] = json.loads(answer.read())
-        return answered
-
-
-def buckets(info: Info) -> set[str]:
-    session = boto3.Session(info.s3_access_key, info.s3_secret_key, region_name="us-east-1")
-    store = session.client("s3", endpoint_url=info.s3_endpoint)
-    return {bucket["Name"] for bucket in store.list_buckets()["Buckets"]}
-
-
-def marked(folder: Path) -> list[str]:
-    """Command lines of the processes that belong to a sandbox; those of which only the exit code is left have none."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{MARK}={folder}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                found.append((entry / "cmdline").read_text())
-        except OSError:
-            continue
-    return found
-
-
-def pids(sandbox: Sandbox) -> dict[str, str]:
-    return {path.name: path.read_text() for path in (sandbox.folder / "run").iterdir()}
-
-
-# -- what is there --
 
 
 def test_the_api_server_serves_the_kinds_of_the_platform(sandbox: Sandbox) -> None:
@@ -185,9 +126,6 @@ def test_a_namespace_can_be_deleted(sandbox: Sandbox) -> None:
     sandbox.kubectl("delete", "namespace", "passing", "--timeout=20s")
 
 
-# -- outages --
-
-
 def test_a_stopped_component_comes_back_on_its_port_with_its_data(sandbox: Sandbox) -> None:
     created = mlflow(sandbox.info, "experiments/create", {"name": "before"})
     sandbox.stop("mlflow")
@@ -215,225 +153,6 @@ def test_up_starts_what_has_died_and_nothing_else(sandbox: Sandbox) -> None:
 def test_an_unknown_component_is_named_with_those_there_are(sandbox: Sandbox) -> None:
     with pytest.raises(SandboxError, match=r"no component 'mlfow'; there are etcd, .*mlflow"):
         sandbox.stop("mlfow")
-
-
-# -- up and down --
-
-
-def test_two_side_by_side_and_down_leaves_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
-    folder = tmp_path / "second"
-    with Sandbox("second", folder, without=STAND_INS | {"mlflow"}) as second:
-        plans = [load(each.folder) for each in (sandbox, second)]
-        taken = [set(plan.ports.values()) for plan in plans if plan]
-        assert len(taken[0] | taken[1]) == 2 * len(PORTS)
-        second.kubectl("create", "namespace", "only-here")
-        assert "only-here" not in sandbox.kubectl("get", "namespaces", "-o", "name")
-        assert second.info.s3_secret_key != sandbox.info.s3_secret_key
-        assert len(marked(folder)) == 5
-    assert within(2, lambda: marked(folder) == [])
-    assert all(ports.is_free(port) for port in taken[1])
-    assert not folder.exists()
-    assert all(alive for name, alive in sandbox.running().items() if name not in STAND_INS)
-
-
-def test_kubeflow_can_be_made_to_ask_for_tokens_and_the_operator_has_one(tmp_path: Path) -> None:
-    without = {"seldon", "operator", "mlflow", "data"}
-    with Sandbox("tokens", tmp_path / "tokens", without=without, authenticate=True) as sandbox:
-        runs = f"{sandbox.info.kfp_url}/apis/v2beta1/runs?namespace=admin"
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            get(runs)
-        plan = load(sandbox.folder)
-        assert plan is not None
-        assert components(plan)["operator"].environment["WINE_KFP_TOKEN_FILE"] == str(plan.kfp_token)
-        assert json.loads(get(runs, Authorization=f"Bearer {plan.kfp_token.read_text()}")) == {}
-
-
-def test_state_that_is_kept_comes_back(tmp_path: Path) -> None:
-    without = STAND_INS | {"mlflow", "data"}
-    sandbox = Sandbox("kept", tmp_path / "kept", without=without)
-    try:
-        first = sandbox.up()
-        sandbox.kubectl("create", "namespace", "kept")
-        sandbox.down(keep_state=True)
-        assert marked(sandbox.folder) == []
-        second = sandbox.up()
-        assert "namespace/kept" in sandbox.kubectl("get", "namespaces", "-o", "name")
-        assert second.s3_secret_key == first.s3_secret_key
-        assert buckets(second) == {"mlflow", "mlpipeline"}
-    finally:
-        sandbox.down()
-
-
-def test_a_sandbox_goes_down_with_the_test_that_was_killed(tmp_path: Path) -> None:
-    folder = tmp_path / "orphan"
-    program = (
-        "import sys, time; from pathlib import Path; from sandbox.platform import Sandbox\n"
-        f"with Sandbox('orphan', Path({str(folder)!r}), without={ALL_BUT_STORE!r}): print('up', flush=True); time.sleep(60)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(places.ROOT)}
-    with subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True) as test:
-        assert test.stdout is not None
-        assert test.stdout.readline() == "up\n"
-        assert len(marked(folder)) == 1
-        test.kill()
-    assert within(20, lambda: not folder.exists())
-    assert marked(folder) == []
-
-
-def test_a_port_that_someone_took_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines: list[str] = []
-    choose, asked = ports.choose, []
-
-    def unlucky(names: tuple[str, ...], previous: dict[str, int]) -> dict[str, int]:
-        asked.append(choose(names, previous))
-        return {**asked[0], "minio": taken.getsockname()[1]} if len(asked) == 1 else asked[-1]
-
-    monkeypatch.setattr(ports, "choose", unlucky)
-    with (
-        socket.create_server(("127.0.0.1", 0)) as taken,
-        Sandbox("unlucky", tmp_path / "unlucky", without=ALL_BUT_STORE, report=lines.append) as sandbox,
-    ):
-        assert buckets(sandbox.info) == {"mlflow", "mlpipeline"}
-    assert len(asked) == 2
-    assert any("Its port was taken" in line for line in lines)
-
-
-def test_a_component_that_fails_shows_the_end_of_its_log(tmp_path: Path) -> None:
-    environment = {"minio": {"MINIO_ROOT_PASSWORD": "short"}}
-    sandbox = Sandbox("failing", tmp_path / "failing", without=ALL_BUT_STORE, environment=environment)
-    with pytest.raises(ComponentError, match=r"(?s)minio ended after .*credentials.*All of its log: .*minio\.log.*sandbox down"):
-        sandbox.up()
-    assert marked(sandbox.folder) == []
-    sandbox.down()
-    assert not sandbox.folder.exists()
-
-
-# -- the parts --
-
-
-def test_a_process_id_of_a_stale_file_is_left_alone(tmp_path: Path) -> None:
-    bystander = start(["sleep", "60"], dict(os.environ), tmp_path / "log", tmp_path / "other")
-    stale = Process(bystander.pid, "another boot 1")
-    file = tmp_path / "pid"
-    bystander.write(file)
-    try:
-        assert Process.read(file) == bystander
-        assert bystander.alive()
-        code = (
-            "import sys; from pathlib import Path; from sandbox.processes import Process, stop\n"
-            "stale = Process(int(sys.argv[1]), 'another boot 1'); stop([stale], 1); print(stale.alive())"
-        )
-        environment = {**os.environ, "PYTHONPATH": str(places.ROOT)}
-        done = subprocess.run([sys.executable, "-c", code, str(stale.pid)], env=environment, capture_output=True, check=True)
-        assert done.stdout == b"False\n"
-        assert bystander.alive()
-    finally:
-        stop([bystander], 5)
-    assert not bystander.alive()
-
-
-def test_a_process_that_does_not_listen_is_killed_with_its_children(tmp_path: Path) -> None:
-    mark = tmp_path / "stubborn"
-    process = start(["bash", "-c", "trap '' TERM; sleep 60 & sleep 60"], dict(os.environ), tmp_path / "log", mark)
-    assert within(5, lambda: len(marked(mark)) == 3)
-    stop([process], 0.2)
-    assert within(2, lambda: marked(mark) == [])
-
-
-def test_steps_begin_when_what_they_need_is_done() -> None:
-    done: list[str] = []
-    both = threading.Barrier(2, timeout=10)
-
-    def side() -> None:
-        both.wait()
-        done.append("side")
-
-    steps = {
-        "last": parallel.Step(lambda: done.append("last"), ("left", "right", "not a step")),
-        "left": parallel.Step(side),
-        "right": parallel.Step(side),
-    }
-    parallel.run(steps, threading.Event())
-    assert done == ["side", "side", "last"]
-
-
-def test_after_a_failed_step_those_that_wait_give_up_and_none_begins() -> None:
-    given_up, late = threading.Event(), []
-
-    def fail() -> None:
-        raise SandboxError("no")
-
-    steps = {
-        "failing": parallel.Step(fail),
-        "waiting": parallel.Step(lambda: None if given_up.wait(10) else late.append("never told")),
-        "after": parallel.Step(lambda: late.append("begun"), ("waiting",)),
-    }
-    with pytest.raises(SandboxError, match="no"):
-        parallel.run(steps, given_up)
-    assert late == []
-
-
-@pytest.mark.parametrize(
-    ("said", "advice"),
-    [
-        ("dial tcp: lookup elsewhere: no such host", "GOPROXY"),
-        ("module lookup disabled by GOPROXY=off", "name another one with GOPROXY"),
-        ("go: go.mod requires go >= 1.26.0 (running go 1.19)", "install 1.26 or newer.*GO="),
-        ("link: signal: killed", "memory.*GOFLAGS"),
-        ("write /x: no space left on device", "disk is full"),
-        ("syntax error", "Go said:\nsyntax error"),
-    ],
-)
-def test_a_failed_build_says_what_to_do(said: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go = tmp_path / "go"
-    go.write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
-    go.chmod(0o755)
-    monkeypatch.setenv("GO", str(go))
-    monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(BuildError, match=f"(?s)could not be built.*{advice}"):
-        programs.find(lambda _: None)
-    assert not [path for path in (tmp_path / "cache" / "programs").rglob("*") if path.is_file() and path.name != ".lock"]
-
-
-def test_programs_are_built_once_and_those_that_are_given_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go, given, built = tmp_path / "go", tmp_path / "given", tmp_path / "built"
-    go.write_text(f'#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done; echo program >"$2"; echo "$3" >>"{built}"\n')
-    go.chmod(0o755)
-    given.mkdir()
-    for name in ("etcd", "kube-apiserver", "kubectl"):
-        (given / name).touch()
-    monkeypatch.setenv("GO", str(go))
-    monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(given))
-    lines: list[str] = []
-    first, second = programs.find(lines.append), programs.find(lines.append)
-    assert first == second
-    assert first["etcd"] == given / "etcd"
-    assert first["minio"].read_text() == "program\n"
-    assert sorted(built.read_text().split()) == ["github.com/minio/minio", "k8s.io/kubernetes/cmd/kube-controller-manager"]
-    assert any(line.startswith("built minio in") for line in lines)
-
-
-def test_without_go_it_says_which_and_where_to_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GO", str(tmp_path / "none"))
-    monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(BuildError, match=r"Go 1\.26 or newer.*GO=/path"):
-        programs.find(lambda _: None)
-
-
-def test_ports_stay_the_same_while_they_are_free() -> None:
-    first = ports.choose(PORTS, {})
-    assert ports.choose(PORTS, first) == first
-    with socket.create_server(("127.0.0.1", first["minio"])):
-        second = ports.choose(PORTS, first)
-    assert {name for name in PORTS if first[name] != second[name]} == {"minio"}
-
-
-def test_the_command_line_names_the_sandbox_that_is_not_there(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sandbox", "info", "--name", "none", "--folder", str(tmp_path / "none")]
-    done = subprocess.run(command, cwd=places.ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "sandbox: there is no sandbox 'none'; start it with: python -m sandbox up --name none\n"
 
 
 def test_the_guard_does_nothing_when_it_is_told_that_all_is_well(sandbox: Sandbox) -> None:

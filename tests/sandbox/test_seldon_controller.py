@@ -4,11 +4,13 @@ import itertools
 import os
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import pytest
-from seldon_support import PREDICTOR, SECRET, Cluster, predictor, save_model, store, until, upload, variables
+from seldon_support import PREDICTOR, SECRET, Cluster, Json, predictor, save_model, store, until, upload, variables
 
 from sandbox.platform import Sandbox
 from sandbox.seldon import storage
@@ -19,7 +21,7 @@ counter = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     without = {"operator", "kubeflow", "mlflow", "data"}
     with Sandbox("seldon-test", tmp_path_factory.mktemp("sandbox") / "a sandbox", without=without) as running:
         for slope in MODELS:
@@ -30,7 +32,7 @@ def sandbox(tmp_path_factory):
 
 
 @pytest.fixture
-def cluster(sandbox):
+def cluster(sandbox: Sandbox) -> Iterator[Cluster]:
     """A namespace of the test's own."""
     namespace = f"user-{next(counter)}"
     sandbox.add_namespace(namespace)
@@ -40,21 +42,21 @@ def cluster(sandbox):
     made.core.delete_namespace(namespace)
 
 
-def initializer(pod):
-    return pod["status"]["initContainerStatuses"][0]
+def initializer(pod: Json) -> Json:
+    return dict(pod["status"]["initContainerStatuses"][0])
 
 
-def server(pod):
+def server(pod: Json) -> Json:
     return next(each for each in pod["status"]["containerStatuses"] if each["name"] == "classifier")
 
 
-def processes(sandbox, cluster):
+def processes(sandbox: Sandbox, cluster: Cluster) -> set[int]:
     """The ids of the namespace's model servers."""
     folder = sandbox.folder / "seldon" / "pods" / cluster.namespace
     return {int((path / "process").read_text().split()[0]) for path in folder.glob("*") if (path / "process").exists()}
 
 
-def alive(pid):
+def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
@@ -64,30 +66,36 @@ def alive(pid):
 class Load:
     """Asks for predictions all the time; `answers` counts what came."""
 
-    def __init__(self, cluster, name=NAME):
-        self.answers, self._over = Counter(), threading.Event()
+    def __init__(self, cluster: Cluster, name: str = NAME) -> None:
+        self.answers: Counter[tuple[int, float | str]] = Counter()
+        self._over = threading.Event()
 
-        def ask():
+        def ask() -> None:
             while not self._over.is_set():
                 self.answers[cluster.predict(name)] += 1
 
         self._pool = ThreadPoolExecutor(3)
         self._asking = [self._pool.submit(ask) for _ in range(3)]
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._pool.shutdown()
         for each in self._asking:
             each.result()
 
 
-def test_a_deployment_is_served_and_described(cluster):
-    seen = []
+def test_a_deployment_is_served_and_described(cluster: Cluster) -> None:
+    seen: list[str | None] = []
+
+    def available() -> bool:
+        seen.append(cluster.status(NAME).get("state"))
+        return seen[-1] == "Available"
+
     cluster.apply(NAME, predictor(MODELS[1]))
-    until(lambda: seen.append(cluster.status(NAME).get("state")) or seen[-1] == "Available")
+    until(available)
     assert set(seen) <= {None, "Creating", "Available"}
     cluster.wait(NAME, 2.0)
     status = cluster.status(NAME)
@@ -108,11 +116,11 @@ def test_a_deployment_is_served_and_described(cluster):
     assert cluster.predict(NAME, "other")[0] == 404
 
 
-def test_a_settled_deployment_is_left_alone(cluster, sandbox):
+def test_a_settled_deployment_is_left_alone(cluster: Cluster, sandbox: Sandbox) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)
 
-    def versions():
+    def versions() -> list[str]:
         things = [
             cluster.custom.get_namespaced_custom_object(*cluster.kind, NAME),
             *cluster.deployments(NAME),
@@ -128,7 +136,7 @@ def test_a_settled_deployment_is_left_alone(cluster, sandbox):
     assert versions() == before
 
 
-def test_a_new_model_takes_over_without_a_lost_request(cluster, sandbox):
+def test_a_new_model_takes_over_without_a_lost_request(cluster: Cluster, sandbox: Sandbox) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)
     (first,) = processes(sandbox, cluster)
@@ -141,7 +149,7 @@ def test_a_new_model_takes_over_without_a_lost_request(cluster, sandbox):
     assert len(cluster.pods(NAME)) == 1
 
 
-def test_what_does_not_change_the_pod_does_not_restart_it(cluster, sandbox):
+def test_what_does_not_change_the_pod_does_not_restart_it(cluster: Cluster, sandbox: Sandbox) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)
     before, pods = processes(sandbox, cluster), [pod["metadata"]["uid"] for pod in cluster.pods(NAME)]
@@ -157,7 +165,7 @@ def test_what_does_not_change_the_pod_does_not_restart_it(cluster, sandbox):
     until(lambda: len(processes(sandbox, cluster)) == 1)
 
 
-def test_scaling_the_deployment_scales_the_pods(cluster):
+def test_scaling_the_deployment_scales_the_pods(cluster: Cluster) -> None:
     scaled = predictor(MODELS[1])
     scaled["componentSpecs"][0]["hpaSpec"] = {
         "minReplicas": 1,
@@ -174,7 +182,7 @@ def test_scaling_the_deployment_scales_the_pods(cluster):
     cluster.wait(NAME, 4.0, replicas=2)  # the autoscaler's number stays
 
 
-def test_an_empty_prefix_is_copied_and_the_server_crashes(cluster):
+def test_an_empty_prefix_is_copied_and_the_server_crashes(cluster: Cluster) -> None:
     cluster.apply(NAME, predictor("s3://mlflow/nothing/here"))
     (pod,) = until(lambda: [pod for pod in cluster.pods(NAME) if "status" in pod and server_restarts(pod) >= 2])
     assert initializer(pod)["state"]["terminated"]["exitCode"] == 0
@@ -186,11 +194,11 @@ def test_an_empty_prefix_is_copied_and_the_server_crashes(cluster):
     assert cluster.predict(NAME) == (503, "no healthy upstream")
 
 
-def server_restarts(pod):
-    return server(pod)["restartCount"] if pod["status"].get("containerStatuses") else 0
+def server_restarts(pod: Json) -> int:
+    return int(server(pod)["restartCount"]) if pod["status"].get("containerStatuses") else 0
 
 
-def failed_copy(cluster):
+def failed_copy(cluster: Cluster) -> str | None:
     """The message with which the newest pod's copy has failed."""
     for pod in cluster.pods(NAME):
         for each in pod.get("status", {}).get("initContainerStatuses", []):
@@ -198,11 +206,11 @@ def failed_copy(cluster):
                 each["lastState"].get("terminated")
                 or each["state"].get("waiting", {}).get("reason") == "CreateContainerConfigError"
             ):
-                return each["lastState"].get("terminated", each["state"].get("waiting"))["message"]
+                return str(each["lastState"].get("terminated", each["state"].get("waiting"))["message"])
     return None
 
 
-def test_a_missing_bucket_leaves_the_previous_model_serving(cluster):
+def test_a_missing_bucket_leaves_the_previous_model_serving(cluster: Cluster) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)
     with Load(cluster) as load:
@@ -215,7 +223,7 @@ def test_a_missing_bucket_leaves_the_previous_model_serving(cluster):
     assert set(load.answers) == {(200, 2.0), (200, 4.0)}
 
 
-def test_a_wrong_key_and_a_missing_secret_are_retried(cluster):
+def test_a_wrong_key_and_a_missing_secret_are_retried(cluster: Cluster) -> None:
     cluster.set_secret(RCLONE_CONFIG_S3_SECRET_ACCESS_KEY="wrong")
     cluster.apply(NAME, predictor(MODELS[1]))
     assert "SignatureDoesNotMatch" in until(lambda: failed_copy(cluster))
@@ -226,13 +234,13 @@ def test_a_wrong_key_and_a_missing_secret_are_retried(cluster):
     assert initializer(cluster.pods(NAME)[0])["restartCount"] >= 1
 
 
-def test_no_secret_at_all_is_said(cluster):
+def test_no_secret_at_all_is_said(cluster: Cluster) -> None:
     cluster.core.delete_namespaced_secret(SECRET, cluster.namespace)
     cluster.apply(NAME, predictor(MODELS[1]))
     assert until(lambda: failed_copy(cluster)) == f'secret "{SECRET}" not found'
 
 
-def test_a_rollout_without_progress_is_given_up(cluster):
+def test_a_rollout_without_progress_is_given_up(cluster: Cluster) -> None:
     cluster.apply(NAME, predictor("s3://nosuchbucket/model", progressDeadlineSeconds=2))
     until(lambda: cluster.status(NAME).get("state") == "Failed")
     assert cluster.status(NAME)["description"] == "Deployment is no longer progressing and not available."
@@ -244,7 +252,7 @@ def test_a_rollout_without_progress_is_given_up(cluster):
     assert "description" not in cluster.status(NAME)
 
 
-def test_a_crashed_server_is_started_again(cluster, sandbox):
+def test_a_crashed_server_is_started_again(cluster: Cluster, sandbox: Sandbox) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)
     (pid,) = processes(sandbox, cluster)
@@ -255,7 +263,7 @@ def test_a_crashed_server_is_started_again(cluster, sandbox):
     assert server(cluster.pods(NAME)[0])["restartCount"] == 1
 
 
-def test_a_deleted_pod_and_a_deleted_deployment_come_again(cluster):
+def test_a_deleted_pod_and_a_deleted_deployment_come_again(cluster: Cluster) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)
     (pod,) = cluster.pods(NAME)
@@ -268,7 +276,7 @@ def test_a_deleted_pod_and_a_deleted_deployment_come_again(cluster):
     cluster.wait(NAME, 2.0)
 
 
-def test_deletion_takes_everything_along(cluster, sandbox):
+def test_deletion_takes_everything_along(cluster: Cluster, sandbox: Sandbox) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)
     (pid,) = processes(sandbox, cluster)
@@ -280,7 +288,7 @@ def test_deletion_takes_everything_along(cluster, sandbox):
     cluster.wait(NAME, 4.0)
 
 
-def test_a_canary_gets_its_share_and_then_all(cluster):
+def test_a_canary_gets_its_share_and_then_all(cluster: Cluster) -> None:
     cluster.apply(NAME, predictor(MODELS[1], "main", traffic=100))
     cluster.wait(NAME, 2.0)
     with Load(cluster) as load:
@@ -294,7 +302,7 @@ def test_a_canary_gets_its_share_and_then_all(cluster):
     assert set(load.answers) == {(200, 2.0), (200, 4.0)}
 
 
-def test_what_the_webhook_refuses_fails_and_leaves_what_is_served(cluster):
+def test_what_the_webhook_refuses_fails_and_leaves_what_is_served(cluster: Cluster) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)
     cluster.apply(NAME, predictor(MODELS[2], traffic=50), predictor(MODELS[2], traffic=50))
@@ -305,7 +313,7 @@ def test_what_the_webhook_refuses_fails_and_leaves_what_is_served(cluster):
     cluster.wait(NAME, 4.0)
 
 
-def test_killed_and_started_again_it_finds_its_servers(cluster, sandbox):
+def test_killed_and_started_again_it_finds_its_servers(cluster: Cluster, sandbox: Sandbox) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)
     before = processes(sandbox, cluster)
@@ -316,12 +324,13 @@ def test_killed_and_started_again_it_finds_its_servers(cluster, sandbox):
     assert cluster.predict(NAME) == (200, 2.0)
     cluster.wait(NAME, 2.0)
     assert (processes(sandbox, cluster), [pod["metadata"]["uid"] for pod in cluster.pods(NAME)]) == (before, pods)
-    os.kill(*before, 9)  # a server of an earlier life is watched like one of its own
+    (pid,) = before
+    os.kill(pid, 9)  # a server of an earlier life is watched like one of its own
     until(lambda: [pod for pod in cluster.pods(NAME) if server_restarts(pod)])
     cluster.wait(NAME, 2.0)
 
 
-def test_what_changed_while_it_was_away_is_done_when_it_is_back(cluster, sandbox):
+def test_what_changed_while_it_was_away_is_done_when_it_is_back(cluster: Cluster, sandbox: Sandbox) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.apply("gone", predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)
@@ -336,7 +345,7 @@ def test_what_changed_while_it_was_away_is_done_when_it_is_back(cluster, sandbox
     until(lambda: len(processes(sandbox, cluster)) == 1)
 
 
-def test_asked_to_stop_it_stops_its_servers(cluster, sandbox):
+def test_asked_to_stop_it_stops_its_servers(cluster: Cluster, sandbox: Sandbox) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)
     before = processes(sandbox, cluster)
@@ -346,7 +355,7 @@ def test_asked_to_stop_it_stops_its_servers(cluster, sandbox):
     cluster.wait(NAME, 2.0)
 
 
-def test_it_outlives_the_api_server(cluster, sandbox):
+def test_it_outlives_the_api_server(cluster: Cluster, sandbox: Sandbox) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)
     with Load(cluster) as load:
@@ -359,23 +368,23 @@ def test_it_outlives_the_api_server(cluster, sandbox):
 class TestStorage:
     """The copy, against the real object store."""
 
-    def copy(self, sandbox, tmp_path, uri, **more):
+    def copy(self, sandbox: Sandbox, tmp_path: Path, uri: str, **more: str) -> set[str]:
         count = storage.copy(uri, variables(sandbox.info, **more), tmp_path / "models")
         found = {str(p.relative_to(tmp_path / "models")) for p in (tmp_path / "models").rglob("*") if p.is_file()}
         assert count == len(found)
         return found
 
-    def test_a_folder_is_copied_with_what_is_below(self, sandbox, tmp_path):
+    def test_a_folder_is_copied_with_what_is_below(self, sandbox: Sandbox, tmp_path: Path) -> None:
         for key in ("copy/a", "copy/below/b c", "copy-not/d"):
             store(sandbox.info).put_object(Bucket="mlpipeline", Key=key, Body=b"x")
         assert self.copy(sandbox, tmp_path, "s3://mlpipeline/copy") == {"a", "below/b c"}
         assert self.copy(sandbox, tmp_path, "s3://mlpipeline/copy/") == {"a", "below/b c"}
         assert self.copy(sandbox, tmp_path, "s3:mlpipeline/copy/a") == {"a"}
 
-    def test_a_model_is_there_whole(self, sandbox, tmp_path):
+    def test_a_model_is_there_whole(self, sandbox: Sandbox, tmp_path: Path) -> None:
         assert {"MLmodel", "model.pkl"} <= self.copy(sandbox, tmp_path, MODELS[1])
 
-    def test_what_is_not_there_is_copied_with_success(self, sandbox, tmp_path):
+    def test_what_is_not_there_is_copied_with_success(self, sandbox: Sandbox, tmp_path: Path) -> None:
         assert self.copy(sandbox, tmp_path, "s3://mlflow/nothing") == set()
 
     @pytest.mark.parametrize(
@@ -394,7 +403,7 @@ class TestStorage:
             ("s3://mlflow/1", {"RCLONE_CONFIG_S3_ENV_AUTH": "true"}, "NoCredentialProviders"),
         ],
     )
-    def test_what_rclone_fails_at(self, sandbox, tmp_path, uri, more, problem):
+    def test_what_rclone_fails_at(self, sandbox: Sandbox, tmp_path: Path, uri: str, more: dict[str, str], problem: str) -> None:
         with pytest.raises(storage.CopyError) as failed:
             self.copy(sandbox, tmp_path, uri, **more)
         assert problem in str(failed.value)

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest_asyncio
@@ -17,11 +19,11 @@ PREDICT = "/seldon/admin/mlflow/api/v1.0/predictions"
 class Upstream:
     """A server that says what it was asked; `gate` holds its answers back."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name, self.gate, self.asked = name, asyncio.Event(), asyncio.Event()
         self.gate.set()
 
-    async def start(self):
+    async def start(self) -> "Upstream":
         port = choose(["it"], {})["it"]
         self.runner = web.ServerRunner(web.Server(self.answer, access_log=None))
         await self.runner.setup()
@@ -29,7 +31,7 @@ class Upstream:
         self.address = f"http://127.0.0.1:{port}"
         return self
 
-    async def answer(self, request):
+    async def answer(self, request: web.BaseRequest) -> web.Response:
         body = await request.content.read()
         self.asked.set()
         await self.gate.wait()
@@ -40,8 +42,14 @@ class Upstream:
         )
 
 
+class Client(Gateway):
+    """A gateway and a way to ask it."""
+
+    session: aiohttp.ClientSession
+
+
 @pytest_asyncio.fixture
-async def upstreams():
+async def upstreams() -> AsyncIterator[list[Upstream]]:
     made = [await Upstream(name).start() for name in ("one", "two")]
     yield made
     for upstream in made:
@@ -50,22 +58,22 @@ async def upstreams():
 
 
 @pytest_asyncio.fixture
-async def gateway():
-    made = Gateway()
+async def gateway() -> AsyncIterator["Client"]:
+    made = Client()
     port = choose(["it"], {})["it"]
     await made.start(port)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as made.client:
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as made.session:
         yield made
     await made.stop()
 
 
-async def post(gateway, path=PREDICT, body=b"{}", method="POST"):
-    async with gateway.client.request(method, path, data=body) as response:
+async def post(gateway: "Client", path: str = PREDICT, body: bytes = b"{}", method: str = "POST") -> tuple[int, Any]:
+    async with gateway.session.request(method, path, data=body) as response:
         kind = response.headers.get("Content-Type", "")
         return response.status, await (response.json() if "json" in kind else response.text())
 
 
-async def test_a_request_reaches_the_server_as_the_executor_hands_it_on(gateway, upstreams):
+async def test_a_request_reaches_the_server_as_the_executor_hands_it_on(gateway: Client, upstreams: list[Upstream]) -> None:
     gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
     gateway.set_addresses(WINE, [upstreams[0].address])
     status, body = await post(gateway, PREDICT + "?a=1", b"x" * 3_000_000)
@@ -76,7 +84,7 @@ async def test_a_request_reaches_the_server_as_the_executor_hands_it_on(gateway,
     assert (await post(gateway, "/seldon/admin/mlflow/api/v1.0/health/status", method="GET"))[1]["path"] == "/health/status"
 
 
-async def test_protocols_have_their_own_paths(gateway, upstreams):
+async def test_protocols_have_their_own_paths(gateway: Client, upstreams: list[Upstream]) -> None:
     gateway.set_addresses(WINE, [upstreams[0].address])
     infer = "/seldon/admin/mlflow/v2/models/classifier/infer"
     gateway.set_routes(KEY, [Route("wine", "v2", 100, WINE)])
@@ -86,7 +94,7 @@ async def test_protocols_have_their_own_paths(gateway, upstreams):
     assert (await post(gateway, infer))[0] == 404
 
 
-async def test_nobody_there(gateway, upstreams):
+async def test_nobody_there(gateway: Client, upstreams: list[Upstream]) -> None:
     for path in (PREDICT, "/", "/seldon/admin", "/seldon-predictor/admin/mlflow/wine/x"):
         assert (await post(gateway, path))[0] == 404
     gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
@@ -100,7 +108,7 @@ async def test_nobody_there(gateway, upstreams):
     assert (await post(gateway))[0] == 404
 
 
-async def test_weights_and_replicas_share_the_requests(gateway, upstreams):
+async def test_weights_and_replicas_share_the_requests(gateway: Client, upstreams: list[Upstream]) -> None:
     gateway.set_routes(KEY, [Route("wine", "seldon", 90, WINE), Route("canary", "seldon", 10, CANARY)])
     gateway.set_addresses(WINE, [upstreams[0].address])
     gateway.set_addresses(CANARY, [upstreams[1].address])
@@ -112,7 +120,7 @@ async def test_weights_and_replicas_share_the_requests(gateway, upstreams):
     assert Counter([(await post(gateway))[1]["server"] for _ in range(10)]) == {"one": 5, "two": 5}
 
 
-async def test_a_server_is_drained_before_it_may_go(gateway, upstreams):
+async def test_a_server_is_drained_before_it_may_go(gateway: Client, upstreams: list[Upstream]) -> None:
     old, new = upstreams
     gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
     gateway.set_addresses(WINE, [old.address])
@@ -129,7 +137,7 @@ async def test_a_server_is_drained_before_it_may_go(gateway, upstreams):
     await asyncio.wait_for(gateway.drained(old.address, 10), 1)
 
 
-async def test_draining_has_an_end(gateway, upstreams):
+async def test_draining_has_an_end(gateway: Client, upstreams: list[Upstream]) -> None:
     gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
     gateway.set_addresses(WINE, [upstreams[0].address])
     upstreams[0].gate.clear()

@@ -3,19 +3,22 @@
 import base64
 import copy
 import json
+from typing import Any
 
 import pytest
 
 from sandbox.seldon import names, objects, validation
 
+Json = dict[str, Any]
 
-def sdep(*predictors, name="mlflow", **spec):
+
+def sdep(*predictors: Json, name: str = "mlflow", **spec: Any) -> Json:
     meta = {"name": name, "namespace": "admin", "uid": "1-2-3"}
     return {"metadata": meta, "spec": {"predictors": list(predictors) or [predictor()], **spec}}
 
 
-def predictor(name="wine-super-model", **more):
-    graph = {
+def predictor(name: str = "wine-super-model", **more: Any) -> Json:
+    graph: Json = {
         "name": "classifier",
         "implementation": "MLFLOW_SERVER",
         "modelUri": "s3://mlflow/1/model",
@@ -25,20 +28,21 @@ def predictor(name="wine-super-model", **more):
     return {"name": name, "graph": graph, "componentSpecs": [{"spec": {"containers": containers}}], **more}
 
 
-def built(*arguments, **spec):
+def built(*arguments: Json, **spec: Any) -> objects.Predictor:
     (found,) = objects.predictors(sdep(*arguments, **spec))
     return found
 
 
-def template(found):
-    return found.deployment["spec"]["template"]["spec"]
+def template(found: objects.Predictor) -> Json:
+    inside: Json = found.deployment["spec"]["template"]["spec"]
+    return inside
 
 
-def variables(container):
+def variables(container: Json) -> dict[str, str]:
     return {variable["name"]: variable["value"] for variable in container["env"]}
 
 
-def test_names_are_seldons():
+def test_names_are_seldons() -> None:
     found = built()
     assert found.deployment["metadata"]["name"] == "mlflow-wine-super-model-0-classifier"
     assert [service["metadata"]["name"] for service in found.services] == [
@@ -49,7 +53,7 @@ def test_names_are_seldons():
     assert [c["name"] for c in template(found)["initContainers"]] == ["classifier-model-initializer"]
 
 
-def test_long_names_are_hashed_as_seldon_does():
+def test_long_names_are_hashed_as_seldon_does() -> None:
     longest = "a" * 46  # with "-wine-super-model" 63 characters
     assert names.service(longest, "wine-super-model") == f"{longest}-wine-super-model"
     seldons_own = "C12345678912345678901234567890123456789012345678901234567890"  # seldondeployment_types_test.go
@@ -60,7 +64,7 @@ def test_long_names_are_hashed_as_seldon_does():
     assert names.suffixed("c" * 57, "model-initializer") == "c" * 57 + "-model"  # cut to 63, no dash at the end
 
 
-def test_the_initializer_copies_the_model_with_the_secret():
+def test_the_initializer_copies_the_model_with_the_secret() -> None:
     (initializer,) = template(built())["initContainers"]
     assert initializer["args"] == ["s3://mlflow/1/model", "/mnt/models"]
     assert initializer["envFrom"] == [{"secretRef": {"name": "seldon-init-container-secret"}}]
@@ -70,7 +74,7 @@ def test_the_initializer_copies_the_model_with_the_secret():
     assert shared not in mounts["seldon-container-engine"]
 
 
-def test_the_container_is_told_what_seldon_tells():
+def test_the_container_is_told_what_seldon_tells() -> None:
     container = template(built())["containers"][0]
     told = variables(container)
     assert container["image"] == "winepipelines/server:0.1.0"
@@ -80,7 +84,7 @@ def test_the_container_is_told_what_seldon_tells():
     assert (told["MLSERVER_MODEL_NAME"], told["SELDON_DEPLOYMENT_ID"]) == ("classifier", "mlflow")
 
 
-def test_protocol_v2_is_told_in_mlservers_way():
+def test_protocol_v2_is_told_in_mlservers_way() -> None:
     found = built(protocol="v2")
     told = variables(template(found)["containers"][0])
     assert "PREDICTIVE_UNIT_PARAMETERS" not in told
@@ -89,7 +93,7 @@ def test_protocol_v2_is_told_in_mlservers_way():
     assert found.protocol == "v2"
 
 
-def test_a_prepackaged_server_gets_its_image():
+def test_a_prepackaged_server_gets_its_image() -> None:
     bare = predictor()
     del bare["componentSpecs"]
     found = built(bare)
@@ -98,12 +102,12 @@ def test_a_prepackaged_server_gets_its_image():
 
 
 @pytest.mark.parametrize("change", [{"traffic": 100}, {"replicas": 3}])
-def test_traffic_and_replicas_do_not_change_the_pods(change):
+def test_traffic_and_replicas_do_not_change_the_pods(change: Json) -> None:
     before, after = built(), built(predictor(**change))
     assert template(before) == template(after)
 
 
-def test_another_model_changes_the_pods():
+def test_another_model_changes_the_pods() -> None:
     other = predictor()
     other["graph"]["modelUri"] += "2"
     assert objects.template_hash(built().deployment) != objects.template_hash(built(other).deployment)
@@ -111,7 +115,7 @@ def test_another_model_changes_the_pods():
     assert json.loads(base64.b64decode(engine))["graph"]["modelUri"] == "s3://mlflow/1/model2"
 
 
-def test_replicas_come_from_the_nearest_place():
+def test_replicas_come_from_the_nearest_place() -> None:
     assert built().deployment["spec"]["replicas"] == 1
     assert built(replicas=4).deployment["spec"]["replicas"] == 4
     assert built(predictor(replicas=3), replicas=4).deployment["spec"]["replicas"] == 3
@@ -131,17 +135,18 @@ def test_replicas_come_from_the_nearest_place():
         },
     ],
 )
-def test_an_autoscaler_owns_the_replicas(metrics):
+def test_an_autoscaler_owns_the_replicas(metrics: Json) -> None:
     scaled = predictor()
     scaled["componentSpecs"][0]["hpaSpec"] = {"minReplicas": 1, "maxReplicas": 5, **metrics}
     found = built(scaled)
     assert "replicas" not in found.deployment["spec"]
+    assert found.autoscaler
     (metric,) = found.autoscaler["spec"]["metrics"]
     assert metric["resource"]["target"] == {"type": "Utilization", "averageUtilization": 70}
     assert found.autoscaler["metadata"]["name"] == found.deployment["metadata"]["name"]
 
 
-def test_everything_belongs_to_the_seldon_deployment():
+def test_everything_belongs_to_the_seldon_deployment() -> None:
     found = built()
     for item in (found.deployment, *found.services):
         (owner,) = item["metadata"]["ownerReferences"]
@@ -149,21 +154,21 @@ def test_everything_belongs_to_the_seldon_deployment():
         assert item["metadata"]["labels"]["seldon-deployment-id"] == "mlflow"
 
 
-def test_services_select_the_pods():
+def test_services_select_the_pods() -> None:
     found = built()
     labels = found.deployment["spec"]["template"]["metadata"]["labels"]
     for selector in (found.deployment["spec"]["selector"]["matchLabels"], *(s["spec"]["selector"] for s in found.services)):
         assert selector.items() <= labels.items()
 
 
-def test_building_leaves_the_resource_as_it_was():
+def test_building_leaves_the_resource_as_it_was() -> None:
     given = sdep(predictor())
     before = copy.deepcopy(given)
     objects.predictors(given)
     assert given == before
 
 
-def test_a_pod_is_its_deployments():
+def test_a_pod_is_its_deployments() -> None:
     deployment = built().deployment
     deployment["metadata"]["uid"] = "7"
     pod = objects.pod(deployment, "p")
@@ -172,13 +177,13 @@ def test_a_pod_is_its_deployments():
     assert "pod-template-hash" not in deployment["spec"]["template"]["metadata"]["labels"]
 
 
-def test_traffic_of_the_only_predictor_is_all():
+def test_traffic_of_the_only_predictor_is_all() -> None:
     assert built().traffic == 100
     two = objects.predictors(sdep(predictor("main", traffic=90), predictor("canary", traffic=10)))
     assert [found.traffic for found in two] == [90, 10]
 
 
-def without_image(**graph):
+def without_image(**graph: Any) -> Json:
     bare = predictor()
     del bare["componentSpecs"]
     bare["graph"] |= graph
@@ -201,7 +206,7 @@ def without_image(**graph):
         ({"predictors": [without_image(children=[{"name": "b"}])]}, "the sandbox serves graphs of one node"),
     ],
 )
-def test_what_seldons_webhook_refuses(spec, problem):
+def test_what_seldons_webhook_refuses(spec: Any, problem: str) -> None:
     assert any(problem in found for found in validation.problems(spec))
 
 
@@ -214,5 +219,5 @@ def test_what_seldons_webhook_refuses(spec, problem):
         {"predictors": [predictor("a", traffic=100), predictor("b", shadow=True)]},
     ],
 )
-def test_what_it_lets_pass(spec):
+def test_what_it_lets_pass(spec: Any) -> None:
     assert validation.problems(spec) == []

@@ -1,32 +1,35 @@
 """Statuses as Kubernetes' Deployment controller, the kubelet and Seldon write them."""
 
 import copy
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
-from test_seldon_objects import predictor, sdep
+from test_seldon_objects import Json, predictor, sdep
 
 from sandbox.seldon import objects, pods, status
 
 T0, T1, LATE = "2026-01-01T00:00:00Z", "2026-01-01T00:00:30Z", "2026-01-01T00:20:00Z"
 
 
-def deployment(replicas=1, **spec):
+def deployment(replicas: int = 1, **spec: int) -> Json:
     made = copy.deepcopy(objects.predictors(sdep(predictor(replicas=replicas)))[0].deployment)
     made["metadata"]["generation"] = 3
     made["spec"] |= spec
     return made
 
 
-def after(live, new, old=(), refusal="", time=T0):
+def after(live: Json, new: Iterable[bool], old: Iterable[bool] = (), refusal: str = "", time: str = T0) -> Json:
     live["status"] = status.deployment_status(live, list(new), list(old), refusal, time)
-    return live["status"]
+    told: Json = live["status"]
+    return told
 
 
-def condition(told, kind):
+def condition(told: Json, kind: str) -> Json:
     return next(each for each in told["conditions"] if each["type"] == kind)
 
 
-def test_a_deployment_comes_up():
+def test_a_deployment_comes_up() -> None:
     live = deployment()
     told = after(live, [False])
     assert (told["observedGeneration"], told["replicas"], told["unavailableReplicas"]) == (3, 1, 1)
@@ -41,7 +44,7 @@ def test_a_deployment_comes_up():
     assert status.is_ready(live)
 
 
-def test_a_rollout_surges_and_stays_available():
+def test_a_rollout_surges_and_stays_available() -> None:
     live = deployment()
     after(live, [True])
     told = after(live, [False], [True], time=T1)
@@ -50,7 +53,7 @@ def test_a_rollout_surges_and_stays_available():
     assert not status.is_ready(live)
 
 
-def test_a_settled_status_does_not_change_with_time():
+def test_a_settled_status_does_not_change_with_time() -> None:
     live = deployment()
     settled = copy.deepcopy(after(live, [True]))
     assert after(live, [True], time=LATE) == settled
@@ -61,7 +64,7 @@ def test_a_settled_status_does_not_change_with_time():
 
 
 @pytest.mark.parametrize(("old", "available"), [([], "False"), ([True], "True")])
-def test_a_rollout_that_makes_no_progress_is_given_up(old, available):
+def test_a_rollout_that_makes_no_progress_is_given_up(old: list[bool], available: str) -> None:
     live = deployment()
     after(live, [False], old)
     assert status.deadline(live) == pytest.approx(1767225600 + 600)
@@ -77,13 +80,13 @@ def test_a_rollout_that_makes_no_progress_is_given_up(old, available):
     assert condition(after(live, [True], time="2026-01-01T06:00:00Z"), "Progressing")["status"] == "True"
 
 
-def test_a_deadline_of_its_own():
+def test_a_deadline_of_its_own() -> None:
     live = deployment(progressDeadlineSeconds=10)
     after(live, [False])
     assert condition(after(live, [False], time=T1), "Progressing")["reason"] == "ProgressDeadlineExceeded"
 
 
-def test_a_pod_that_is_refused_is_said():
+def test_a_pod_that_is_refused_is_said() -> None:
     told = after(deployment(), [], refusal="exceeded quota")
     assert condition(told, "ReplicaFailure") == {
         "type": "ReplicaFailure",
@@ -95,13 +98,13 @@ def test_a_pod_that_is_refused_is_said():
     }
 
 
-def seldon(resource, *lives, time=T0):
+def seldon(resource: Json, *lives: Json, time: str = T0) -> Json:
     told = status.seldon_status(resource, objects.predictors(resource), list(lives), time)
     resource["status"] = told
     return told
 
 
-def test_seldon_says_creating_then_available():
+def test_seldon_says_creating_then_available() -> None:
     resource, live = sdep(), deployment()
     after(live, [False])
     told = seldon(resource, live)
@@ -117,7 +120,7 @@ def test_seldon_says_creating_then_available():
     assert seldon(resource, live, time=LATE) == told
 
 
-def test_seldon_says_available_of_a_previous_model():
+def test_seldon_says_available_of_a_previous_model() -> None:
     """It looks at counts alone: right after a change they are still the previous generation's."""
     resource, live = sdep(), deployment()
     after(live, [True])
@@ -125,7 +128,7 @@ def test_seldon_says_available_of_a_previous_model():
     assert seldon(resource, live)["state"] == "Available"
 
 
-def test_seldon_fails_where_nothing_serves_and_nothing_moves():
+def test_seldon_fails_where_nothing_serves_and_nothing_moves() -> None:
     resource, live = sdep(), deployment()
     after(live, [False])
     after(live, [False], time=LATE)
@@ -133,44 +136,44 @@ def test_seldon_fails_where_nothing_serves_and_nothing_moves():
     assert (told["state"], told["description"]) == ("Failed", "Deployment is no longer progressing and not available.")
 
 
-def test_seldon_goes_on_creating_where_the_previous_model_serves():
+def test_seldon_goes_on_creating_where_the_previous_model_serves() -> None:
     resource, live = sdep(), deployment()
     after(live, [False], [True])
     after(live, [False], [True], time=LATE)
     assert seldon(resource, live)["state"] == "Creating"
 
 
-def test_the_address_of_protocol_v2():
+def test_the_address_of_protocol_v2() -> None:
     resource, live = sdep(protocol="v2"), deployment()
     after(live, [True])
     assert seldon(resource, live)["address"]["url"].endswith(":8000/v2/models/classifier/infer")
 
 
-def test_a_failure_keeps_the_rest():
+def test_a_failure_keeps_the_rest() -> None:
     resource = sdep()
     resource["status"] = {"state": "Available", "replicas": 1}
     assert status.failed_status(resource, "why") == {"state": "Failed", "replicas": 1, "description": "why"}
 
 
-def pod():
+def pod() -> Json:
     made = deployment()
     made["metadata"]["uid"] = "7"
     return objects.pod(made, "p")
 
 
-def statuses(state):
+def statuses(state: pods.State) -> tuple[Json, Json, dict[str, Json]]:
     told = pods.status(pod(), state)
     return told, told["initContainerStatuses"][0], {each["name"]: each for each in told["containerStatuses"]}
 
 
-def test_a_pod_whose_model_is_being_copied():
+def test_a_pod_whose_model_is_being_copied() -> None:
     told, initializer, containers = statuses(pods.State(T0, initializer=pods.Container(started=T0)))
     assert (told["phase"], initializer["state"]) == ("Pending", {"running": {"startedAt": T0}})
     assert containers["classifier"]["state"] == {"waiting": {"reason": "PodInitializing"}}
     assert condition(told, "Initialized")["status"] == "False"
 
 
-def test_a_pod_whose_copy_fails():
+def test_a_pod_whose_copy_fails() -> None:
     failed = pods.Container(
         waiting=("CrashLoopBackOff", "back-off"), last=pods.Ended(1, "Error", "NoSuchBucket", T0, T0), restarts=2
     )
@@ -180,7 +183,7 @@ def test_a_pod_whose_copy_fails():
     assert initializer["lastState"]["terminated"]["message"] == "NoSuchBucket"
 
 
-def test_a_pod_that_serves_and_one_that_crashes():
+def test_a_pod_that_serves_and_one_that_crashes() -> None:
     done = pods.Container(ended=pods.Ended(0, "Completed", "", T0, T0), ready=True)
     serving = pods.State(T0, done, pods.Container(started=T1, ready=True), initialized_at=T0, ready_at=T1)
     told, initializer, containers = statuses(serving)
@@ -194,7 +197,7 @@ def test_a_pod_that_serves_and_one_that_crashes():
     assert containers["classifier"]["lastState"]["terminated"]["message"].startswith("wineserver:")
 
 
-def test_a_state_survives_on_disk(tmp_path):
+def test_a_state_survives_on_disk(tmp_path: Path) -> None:
     state = pods.State(T0, pods.Container(ended=pods.Ended(0, "Completed", "", T0, T1)), pods.Container(started=T1, ready=True))
     state.save(tmp_path)
     assert pods.State.load(tmp_path) == state

@@ -86,7 +86,7 @@ class Proxy:
             self._session = session
             app = web.Application(client_max_size=1 << 26)
             app.router.add_route("*", "/{path:.*}", self._handle)
-            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
+            runner = web.AppRunner(app, shutdown_timeout=1)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
@@ -110,9 +110,17 @@ class Proxy:
             headers.pop("Host", None)
         try:
             if fault is Fault.TWICE:
-                async with self._session.request(call.method, self._upstream + call.path, data=body, headers=headers) as first:
+                async with self._session.request(
+                    call.method,
+                    self._upstream + call.path,
+                    data=body or None,
+                    headers=headers,
+                    skip_auto_headers=("Content-Type",),
+                ) as first:
                     await first.read()
-            async with self._session.request(call.method, self._upstream + call.path, data=body, headers=headers) as answer:
+            async with self._session.request(
+                call.method, self._upstream + call.path, data=body or None, headers=headers, skip_auto_headers=("Content-Type",)
+            ) as answer:
                 if fault is Fault.CUT_AFTER:
                     await answer.read()
                     return self._cut(request)

@@ -1,0 +1,141 @@
+"""The sandbox's parts without a server: processes, steps, ports, and how programs are built."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from core_support import marked, within
+
+from sandbox import parallel, places, ports, programs
+from sandbox.errors import BuildError, SandboxError
+from sandbox.plan import PORTS
+from sandbox.processes import Process, start, stop
+
+
+def test_a_process_id_of_a_stale_file_is_left_alone(tmp_path: Path) -> None:
+    bystander = start(["sleep", "60"], dict(os.environ), tmp_path / "log", tmp_path / "other")
+    stale = Process(bystander.pid, "another boot 1")
+    file = tmp_path / "pid"
+    bystander.write(file)
+    try:
+        assert Process.read(file) == bystander
+        assert bystander.alive()
+        code = (
+            "import sys; from pathlib import Path; from sandbox.processes import Process, stop\n"
+            "stale = Process(int(sys.argv[1]), 'another boot 1'); stop([stale], 1); print(stale.alive())"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(places.ROOT)}
+        done = subprocess.run([sys.executable, "-c", code, str(stale.pid)], env=environment, capture_output=True, check=True)
+        assert done.stdout == b"False\n"
+        assert bystander.alive()
+    finally:
+        stop([bystander], 5)
+    assert not bystander.alive()
+
+
+def test_a_process_that_does_not_listen_is_killed_with_its_children(tmp_path: Path) -> None:
+    mark = tmp_path / "stubborn"
+    process = start(["bash", "-c", "trap '' TERM; sleep 60 & sleep 60"], dict(os.environ), tmp_path / "log", mark)
+    assert within(5, lambda: len(marked(mark)) == 3)
+    stop([process], 0.2)
+    assert within(2, lambda: marked(mark) == [])
+
+
+def test_steps_begin_when_what_they_need_is_done() -> None:
+    done: list[str] = []
+    both = threading.Barrier(2, timeout=10)
+
+    def side() -> None:
+        both.wait()
+        done.append("side")
+
+    steps = {
+        "last": parallel.Step(lambda: done.append("last"), ("left", "right", "not a step")),
+        "left": parallel.Step(side),
+        "right": parallel.Step(side),
+    }
+    parallel.run(steps, threading.Event())
+    assert done == ["side", "side", "last"]
+
+
+def test_after_a_failed_step_those_that_wait_give_up_and_none_begins() -> None:
+    given_up, late = threading.Event(), []
+
+    def fail() -> None:
+        raise SandboxError("no")
+
+    steps = {
+        "failing": parallel.Step(fail),
+        "waiting": parallel.Step(lambda: None if given_up.wait(10) else late.append("never told")),
+        "after": parallel.Step(lambda: late.append("begun"), ("waiting",)),
+    }
+    with pytest.raises(SandboxError, match="no"):
+        parallel.run(steps, given_up)
+    assert late == []
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("dial tcp: lookup elsewhere: no such host", "GOPROXY"),
+        ("module lookup disabled by GOPROXY=off", "name another one with GOPROXY"),
+        ("go: go.mod requires go >= 1.26.0 (running go 1.19)", "install 1.26 or newer.*GO="),
+        ("link: signal: killed", "memory.*GOFLAGS"),
+        ("write /x: no space left on device", "disk is full"),
+        ("syntax error", "Go said:\nsyntax error"),
+    ],
+)
+def test_a_failed_build_says_what_to_do(said: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = tmp_path / "go"
+    go.write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
+    go.chmod(0o755)
+    monkeypatch.setenv("GO", str(go))
+    monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(BuildError, match=f"(?s)could not be built.*{advice}"):
+        programs.find(lambda _: None)
+    assert not [path for path in (tmp_path / "cache" / "programs").rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+def test_programs_are_built_once_and_those_that_are_given_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, given, built = tmp_path / "go", tmp_path / "given", tmp_path / "built"
+    go.write_text(f'#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done; echo program >"$2"; echo "$3" >>"{built}"\n')
+    go.chmod(0o755)
+    given.mkdir()
+    for name in ("etcd", "kube-apiserver", "kubectl"):
+        (given / name).touch()
+    monkeypatch.setenv("GO", str(go))
+    monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(given))
+    lines: list[str] = []
+    first, second = programs.find(lines.append), programs.find(lines.append)
+    assert first == second
+    assert first["etcd"] == given / "etcd"
+    assert first["minio"].read_text() == "program\n"
+    assert sorted(built.read_text().split()) == ["github.com/minio/minio", "k8s.io/kubernetes/cmd/kube-controller-manager"]
+    assert any(line.startswith("built minio in") for line in lines)
+
+
+def test_without_go_it_says_which_and_where_to_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GO", str(tmp_path / "none"))
+    monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(BuildError, match=r"Go 1\.26 or newer.*GO=/path"):
+        programs.find(lambda _: None)
+
+
+def test_ports_stay_the_same_while_they_are_free() -> None:
+    first = ports.choose(PORTS, {})
+    assert ports.choose(PORTS, first) == first
+    with socket.create_server(("127.0.0.1", first["minio"])):
+        second = ports.choose(PORTS, first)
+    assert {name for name in PORTS if first[name] != second[name]} == {"minio"}
+
+
+def test_the_command_line_names_the_sandbox_that_is_not_there(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sandbox", "info", "--name", "none", "--folder", str(tmp_path / "none")]
+    done = subprocess.run(command, cwd=places.ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "sandbox: there is no sandbox 'none'; start it with: python -m sandbox up --name none\n"

@@ -1,9 +1,6 @@
 """One sandbox: up, down, and single components stopped and started. Used by `__main__`, by tests and by benchmarks."""
 
-import contextlib
-import fcntl
 import functools
-import os
 import re
 import shutil
 import signal
@@ -11,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +17,7 @@ from typing import Self
 from sandbox import certificates, manifests, mlflow_database, parallel, places, plan, processes, programs
 from sandbox.components import Component, base_environment, components, python_environment, store_environment
 from sandbox.errors import ComponentError, PortTakenError, SandboxError
+from sandbox.locks import alone
 from sandbox.plan import Info, Plan
 from sandbox.processes import Process
 
@@ -67,7 +65,7 @@ class Sandbox:
 
         Raises SandboxError; what was started is stopped again then, and the logs stay.
         """
-        with self._locked():
+        with alone(self.folder):
             before = [name for name, alive in self.running().items() if alive]
             for attempt in range(1, ATTEMPTS + 1):
                 try:
@@ -81,7 +79,7 @@ class Sandbox:
 
     def down(self, *, keep_state: bool = False) -> None:
         """Stop everything; forget everything too, unless told to keep it for the next `up`. Harmless when nothing runs."""
-        with self._locked():
+        with alone(self.folder):
             self._stop_all(gently=keep_state)
             if not keep_state:
                 shutil.rmtree(self.folder, ignore_errors=True)
@@ -283,20 +281,3 @@ class Sandbox:
 
     def _pid_file(self, name: str) -> Path:
         return self.folder / "run" / name
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One `up` or `down` of a sandbox at a time; the others wait."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self.folder.with_name(f".{self.folder.name}.lock")
-        while True:
-            with path.open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not path.exists() or path.stat().st_ino != os.fstat(lock.fileno()).st_ino:
-                    continue  # the one before us has removed it
-                try:
-                    yield
-                finally:
-                    if not self.folder.exists():
-                        path.unlink()
-                return

@@ -36,6 +36,7 @@ def _options() -> argparse.Namespace:
         "--terminate-seconds", type=float, default=1.0, help="from :terminate to FAILED (default 1; a real one took 17)"
     )
     parser.add_argument("--orphan-seconds", type=float, default=20.0, help="how long runs go on without a server (default 20)")
+    parser.add_argument("--cold", action="store_true", help="steps import their packages themselves: for tests of small steps")
     options = parser.parse_args()
     if options.authenticate and not options.kubeconfig:
         parser.error("--authenticate needs --kubeconfig: tokens are checked by the API server")
@@ -51,7 +52,7 @@ async def _serve(options: argparse.Namespace) -> None:
     gate = Gate(multi_user, cluster if options.authenticate else None)
     with contextlib.closing(store.create()):
         experiments = Experiments(store, gate)
-        execution = Execution(state, kubeconfig, options.orphan_seconds)
+        execution = Execution(state, kubeconfig, options.orphan_seconds, cold=options.cold)
         settings = Settings(options.namespace, options.terminate_seconds)
         runs = Runs(state, store, gate, experiments, execution, cluster, settings)
         runner = web.AppRunner(application(runs, experiments, multi_user), access_log=None, shutdown_timeout=1)

@@ -61,8 +61,9 @@ def kill(pid: int | None, started: int | None, sent: signal.Signals) -> None:
 class Execution:
     """The node and the workers of one server. To be made and started in a running event loop."""
 
-    def __init__(self, state: Path, kubeconfig: Path | None, orphan_seconds: float) -> None:
+    def __init__(self, state: Path, kubeconfig: Path | None, orphan_seconds: float, *, cold: bool) -> None:
         self._state = state
+        self._cold = cold
         self._kubeconfig = kubeconfig
         self._orphan_seconds = orphan_seconds
         self._loop = asyncio.get_running_loop()
@@ -79,6 +80,8 @@ class Execution:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", "sandbox.kubeflow.node", "--state", str(self._state)]
         command += ["--orphan-seconds", str(self._orphan_seconds)]
+        if self._cold:
+            command.append("--cold")
         if self._kubeconfig:
             command += ["--kubeconfig", str(self._kubeconfig)]
         with (self._state / "node.log").open("ab") as output, theirs:

@@ -27,9 +27,10 @@ from pathlib import Path
 
 from . import worker
 
-#: what the steps of a wine pipeline import, heaviest first, and what a worker needs itself
-_PACKAGES = [
-    *("kfp.local", "kfp.dsl.executor_main", "kubernetes.client", "kubernetes.watch", "kubernetes.config"),
+#: what a worker needs itself
+_WORKER_PACKAGES = ["kfp.local", "kfp.dsl.executor_main", "kubernetes.client", "kubernetes.watch", "kubernetes.config"]
+#: what the steps of a wine pipeline import
+_STEP_PACKAGES = [
     *("pandas", "pyarrow.parquet", "pyarrow.csv", "pyarrow.dataset", "sklearn.linear_model", "sklearn.ensemble"),
     *("sklearn.model_selection", "sklearn.metrics", "sklearn.pipeline", "sklearn.preprocessing"),
     *("mlflow", "mlflow.sklearn", "mlflow.tracking", "mlflow.models", "skops.io", "boto3", "requests"),
@@ -44,10 +45,11 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--kubeconfig", type=Path)
     parser.add_argument("--orphan-seconds", type=float, default=20)
+    parser.add_argument("--cold", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     began = time.monotonic()
-    for package in _PACKAGES:
+    for package in [*_WORKER_PACKAGES, *([] if options.cold else _STEP_PACKAGES)]:
         try:
             importlib.import_module(package)
         except ImportError as error:

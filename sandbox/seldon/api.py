@@ -26,6 +26,7 @@ SECRET = "v1/secrets"
 KINDS = {"Deployment": DEPLOYMENT, "Service": SERVICE, "HorizontalPodAutoscaler": AUTOSCALER}
 JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
 LONGEST_WATCH = 300  # seconds; the API server ends the watch, and the next one begins where it stood
+PATIENCE = 30  # seconds without a byte; an API server that answers at all is faster
 RETRY = 0.5  # seconds between attempts to reach an API server that is away
 
 
@@ -52,7 +53,7 @@ class Api:
             context.load_cert_chain(read.cert_file, read.key_file)
         token = read.api_key.get("authorization", "")
         connector = aiohttp.TCPConnector(ssl=context if read.verify_ssl else False, limit=50)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=PATIENCE)
         session = aiohttp.ClientSession(connector=connector, timeout=timeout)
         return cls(session, read.host, {"Authorization": token} if token else {})
 
@@ -128,8 +129,10 @@ class Api:
 
     async def _watch(self, resource: str, parameters: dict[str, str]) -> AsyncIterator[Object]:
         more = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(LONGEST_WATCH)}
-        request = self._session.get(self._url(resource), params={**parameters, **more}, headers=self._headers)
-        async with request as response:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=LONGEST_WATCH + PATIENCE)
+        async with self._session.get(
+            self._url(resource), params={**parameters, **more}, headers=self._headers, timeout=timeout
+        ) as response:
             await self._check(response)
             rest = b""
             async for chunk in response.content.iter_any():  # a line may be longer than aiohttp's readline allows

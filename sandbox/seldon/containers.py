@@ -76,6 +76,8 @@ def complete(container: Object, sdep: Object, spec: Object, protocol: str, label
     if graph.get("modelUri"):
         wanted["MLSERVER_MODEL_URI"] = MODELS
     own = container.setdefault("env", [])
+    if implementation in RUNTIMES and protocol != "v2":  # where its own server shall load from is Seldon's to say
+        own[:] = [variable for variable in own if variable["name"] != "PREDICTIVE_UNIT_PARAMETERS"]
     set_already = {variable["name"] for variable in own}
     own += [{"name": name, "value": value} for name, value in wanted.items() if name not in set_already]
 

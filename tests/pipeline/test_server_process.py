@@ -66,6 +66,13 @@ def start(folder: Path, tmp: Path, port: int | str) -> "subprocess.Popen[str]":
         "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(port),
         "PREDICTIVE_UNIT_PARAMETERS": json.dumps([{"name": "model_uri", "value": str(folder), "type": "STRING"}]),
         "WINE_MAX_BODY_BYTES": str(LIMIT),
+        # What Seldon says to MLServer's own images and must not make ours another server.
+        "MLSERVER_MODEL_NAME": "wine",
+        "MLSERVER_MODEL_IMPLEMENTATION": "mlserver_mlflow.MLflowRuntime",
+        "MLSERVER_MODEL_URI": "/mnt/models",
+        "MLSERVER_METRICS_PORT": "6000",
+        "MLSERVER_METRICS_ENDPOINT": "/prometheus",
+        "MLSERVER_GRPC_PORT": "9500",
     }
     return subprocess.Popen([sys.executable, "-m", "wineserver"], cwd="/", env=environment, stderr=subprocess.PIPE, text=True)
 

@@ -208,9 +208,9 @@ def eventually(holds: Callable[[], object], what: str) -> None:
 
 
 @contextlib.contextmanager
-def serving(state: Path, *flags: str, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    """A server that is ended after use, with its runs."""
-    server = Server(state, "--orphan-seconds", "0.5", *flags, environment=environment)
+def serving(state: Path, *flags: str, warm: bool = False, environment: dict[str, str] | None = None) -> Iterator[Server]:
+    """A server that is ended after use, with its runs. A warm one has seconds to import what these small steps do not use."""
+    server = Server(state, "--orphan-seconds", "0.5", *([] if warm else ["--cold"]), *flags, environment=environment)
     try:
         yield server
     finally:

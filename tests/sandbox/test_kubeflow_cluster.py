@@ -192,7 +192,7 @@ def test_a_workflow_deleted_while_there_is_no_server(server: Server, sandbox: Sa
 
 def test_a_watch_survives_the_api_server(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
     run_id, worker = held(server, tmp_path, experiment)
-    sandbox.restart("apiserver")
+    sandbox.restart("apiserver", kill=True)
     delete_workflow(sandbox, run_id)
     eventually(lambda: not lives(worker), "its pods are gone")
     assert server.run(run_id)["state"] == "RUNNING"

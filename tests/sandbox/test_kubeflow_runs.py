@@ -30,7 +30,7 @@ from kubeflow_support import (
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     stray = {"AWS_ACCESS_KEY_ID": "stray", "MLFLOW_S3_ENDPOINT_URL": "stray", "WINE_KFP_URL": "stray"}
-    with serving(tmp_path_factory.mktemp("runs of many"), environment=stray) as server:
+    with serving(tmp_path_factory.mktemp("runs of many"), warm=True, environment=stray) as server:
         yield server
 
 

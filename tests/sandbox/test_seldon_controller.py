@@ -1,8 +1,10 @@
 """The Seldon stand-in as a whole, in front of a real API server and a real object store."""
 
 import itertools
+import json
 import os
 import threading
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from seldon_support import PREDICTOR, SECRET, Cluster, Json, predictor, save_model, store, until, upload, variables
+from seldon_support import PREDICTOR, ROW, SECRET, Cluster, Json, predictor, save_model, store, until, upload, variables
 
 from sandbox.platform import Sandbox
 from sandbox.seldon import storage
@@ -114,6 +116,18 @@ def test_a_deployment_is_served_and_described(cluster: Cluster) -> None:
     assert initializer(pod)["state"]["terminated"]["reason"] == "Completed"
     assert cluster.predict(NAME, PREDICTOR) == (200, 2.0)
     assert cluster.predict(NAME, "other")[0] == 404
+
+
+def test_protocol_v2_is_served(cluster: Cluster) -> None:
+    cluster.apply(NAME, predictor(MODELS[1]), protocol="v2")
+    until(lambda: cluster.status(NAME).get("state") == "Available")
+    assert cluster.status(NAME)["address"]["url"].endswith(":8000/v2/models/classifier/infer")
+    inputs = [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": ROW[0]}]
+    url = f"{cluster.info.gateway_url}/seldon/{cluster.namespace}/{NAME}/v2/models/classifier/infer"
+    request = urllib.request.Request(url, json.dumps({"inputs": inputs}).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert json.load(answer)["outputs"][0]["data"] == [pytest.approx(2.0)]
+    assert cluster.predict(NAME)[0] == 404  # the executor of a v2 deployment has no Seldon path
 
 
 def test_a_settled_deployment_is_left_alone(cluster: Cluster, sandbox: Sandbox) -> None:

@@ -2,7 +2,10 @@
 
 Both run in turn on the same sandbox, several times; the ratio of the medians is held against its floor. The script downloads,
 preprocesses, trains, measures and logs in one process; the operator has the same done by three steps of a Kubeflow Pipelines run,
-and then has the model served and checked. Also measured: idle memory of the operator, and time from a warm start to a prediction.
+and then has the model served and checked. Also measured: what the idle operator holds in memory.
+
+The sandbox forks its steps from a process that has imported their packages, as a node has its images cached. The script imports
+them itself. So the ratio that is judged has the script's import time added to the operator's side.
 """
 
 import argparse
@@ -32,14 +35,16 @@ def main() -> int:
     with Sandbox(f"bench-{os.getpid()}", report=lambda line: print(f"  {line}", file=sys.stderr)) as sandbox:
         cluster = Cluster(sandbox)
         _settle(cluster)
-        pairs = [(_operator(cluster, number), _script(cluster)) for number in range(rounds)]
+        rows = [(_operator(cluster, number), *_script(cluster)) for number in range(rounds)]
         resident = _resident(sandbox)
-    applied, scripted = (statistics.median(times) for times in zip(*pairs, strict=True))
-    ratio = applied / scripted
-    print(f"apply to Ready   median {applied:6.2f} s   {_spread(pairs, 0)}")
-    print(f"straight script  median {scripted:6.2f} s   {_spread(pairs, 1)}")
-    print(f"ratio            {ratio:6.2f}      (at most {LIMIT})")
-    print(f"operator, idle   {resident / 1000:6.0f} MB     (at most {MEMORY / 1000:.0f})")
+    applied, scripted, imports = (statistics.median(times) for times in zip(*rows, strict=True))
+    ratio = (applied + imports) / scripted
+    print(f"apply to Ready    median {applied:6.2f} s   {_spread(rows, 0)}")
+    print(f"straight script   median {scripted:6.2f} s   {_spread(rows, 1)}")
+    print(f"  of it, imports  median {imports:6.2f} s   {_spread(rows, 2)}")
+    print(f"ratio as measured        {applied / scripted:6.2f}")
+    print(f"ratio with the imports   {ratio:6.2f}     (at most {LIMIT})")
+    print(f"operator, idle           {resident / 1000:6.0f} MB  (at most {MEMORY / 1000:.0f})")
     return 0 if ratio <= LIMIT and resident <= MEMORY else 1
 
 
@@ -59,8 +64,8 @@ def _operator(cluster: Cluster, number: int) -> float:
     return time.perf_counter() - began
 
 
-def _script(cluster: Cluster) -> float:
-    """Run the straight script; its own start is part of it, as it is when a person runs it."""
+def _script(cluster: Cluster) -> tuple[float, float]:
+    """Run the straight script; its own start is part of it, as it is when a person runs it. All of it, and its imports."""
     info = cluster.info
     keys = {"AWS_ACCESS_KEY_ID": info.s3_access_key, "AWS_SECRET_ACCESS_KEY": info.s3_secret_key}
     command = [interpreter("pipeline"), str(ROOT / "bench" / "straight.py"), "--url", info.data_url]
@@ -70,8 +75,7 @@ def _script(cluster: Cluster) -> float:
     took = time.perf_counter() - began
     if done.returncode != 0:
         raise SystemExit(f"the straight script failed:\n{done.stderr}")
-    json.loads(done.stdout)
-    return took
+    return took, float(json.loads(done.stdout)["seconds"]["import"])
 
 
 def _resident(sandbox: Sandbox) -> int:
@@ -81,8 +85,8 @@ def _resident(sandbox: Sandbox) -> int:
     return int(done.stdout)
 
 
-def _spread(pairs: list[tuple[float, float]], column: int) -> str:
-    times = sorted(pair[column] for pair in pairs)
+def _spread(rows: list[tuple[float, float, float]], column: int) -> str:
+    times = sorted(row[column] for row in rows)
     return f"({times[0]:.2f} to {times[-1]:.2f}, {len(times)} rounds)"
 
 

@@ -69,10 +69,10 @@ class Execution:
         self._loop = asyncio.get_running_loop()
         self._node: socket.socket | None = None
         self._unanswered: dict[tuple[str, int], bytes] = {}
-        self._ended: Callable[[str, int], None] | None = None
+        self._ended: Callable[[str, int, int], None] | None = None
 
-    def start(self, ended: Callable[[str, int], None]) -> None:
-        """Start the node; `ended(run id, pid)` is called in a thread whenever a worker has ended."""
+    def start(self, ended: Callable[[str, int, int], None]) -> None:
+        """Start the node; `ended(run id, attempt, pid)` is called in a thread whenever a worker has ended."""
         self._ended = ended
         self._start_node()
 
@@ -103,7 +103,7 @@ class Execution:
         if answer:
             worker = json.loads(answer)
             self._unanswered.pop((worker["run_id"], worker["attempt"]), None)
-            self._watch(worker["run_id"], worker["pid"])
+            self._watch(worker["run_id"], worker["attempt"], worker["pid"])
         else:
             log.error("the node is gone: starting another one; see node.log")
             self._loop.remove_reader(node)
@@ -120,25 +120,22 @@ class Execution:
         if self._node is not None:
             self._node.send(order)
 
-    def watch(self, run_id: str, pid: int) -> None:
+    def watch(self, run_id: str, attempt: int, pid: int) -> None:
         """Hear of the end of a worker that is there already. Callable from any thread."""
-        self._loop.call_soon_threadsafe(self._watch, run_id, pid)
+        self._loop.call_soon_threadsafe(self._watch, run_id, attempt, pid)
 
-    def _watch(self, run_id: str, pid: int) -> None:
+    def _watch(self, run_id: str, attempt: int, pid: int) -> None:
         try:
             worker = os.pidfd_open(pid)
         except ProcessLookupError:
-            self._report(run_id, pid)
+            self.in_thread(self._ended, run_id, attempt, pid)
             return
-        self._loop.add_reader(worker, self._worker_ended, worker, run_id, pid)
+        self._loop.add_reader(worker, self._worker_ended, worker, run_id, attempt, pid)
 
-    def _worker_ended(self, worker: int, run_id: str, pid: int) -> None:
+    def _worker_ended(self, worker: int, run_id: str, attempt: int, pid: int) -> None:
         self._loop.remove_reader(worker)
         os.close(worker)
-        self._report(run_id, pid)
-
-    def _report(self, run_id: str, pid: int) -> None:
-        self.in_thread(self._ended, run_id, pid)
+        self.in_thread(self._ended, run_id, attempt, pid)
 
     def in_thread(self, work: Callable[..., None] | None, *arguments: Any) -> None:
         """Do something beside the event loop, and log what goes wrong with it."""

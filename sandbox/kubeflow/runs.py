@@ -211,18 +211,18 @@ class Runs:
             elif run["worker_pid"] is None:
                 self._execution.order(run["run_id"], run["attempt"])
             elif started_at(run["worker_pid"]) == run["worker_started"]:
-                self._execution.watch(run["run_id"], run["worker_pid"])
+                self._execution.watch(run["run_id"], run["attempt"], run["worker_pid"])
             else:
-                self.worker_ended(run["run_id"], run["worker_pid"])
+                self.worker_ended(run["run_id"], run["attempt"], run["worker_pid"])
 
-    def worker_ended(self, run_id: str, pid: int) -> None:
+    def worker_ended(self, run_id: str, attempt: int, pid: int) -> None:
         """A worker has ended. It says itself how its run went; where it could not, the run has failed."""
         run = self._store.run(run_id)
-        if run is None or run["state"] not in ACTIVE or run["workflow_lost"]:
+        if run is None or run["state"] not in ACTIVE or run["workflow_lost"] or run["attempt"] != attempt:
             return
         if run["worker_pid"] not in (None, pid):  # that one came second; this is the run's
-            self._execution.watch(run_id, run["worker_pid"])
-        elif self._store.move(run_id, "FAILED", ACTIVE, run["attempt"]):
+            self._execution.watch(run_id, attempt, run["worker_pid"])
+        elif self._store.move(run_id, "FAILED", ACTIVE, attempt):
             self._close(run, "pod deleted")
 
     def workflow_lost(self, run_id: str) -> None:

@@ -1,7 +1,7 @@
 """The model servers' processes: start from a warm fork, find again after a restart, wait for, stop. Used by `node`.
 
 A real node has the server's image and file cache; importing MLServer, MLflow and scikit-learn anew for each pod would
-cost two and a half seconds instead. multiprocessing's forkserver imports them once and forks; it has no threads.
+cost two and a half seconds instead. multiprocessing's forkserver imports them once and then only forks.
 """
 
 import asyncio

@@ -78,9 +78,12 @@ def test_progress_is_logged(site: Site, fetch: Fetch, caplog: pytest.LogCaptureF
     assert "hidden" not in caplog.text
 
 
-@pytest.mark.parametrize("length", [-1, None], ids=["announced", "found while it comes"])
-def test_too_large(site: Site, fetch: Fetch, length: int | None) -> None:
+@pytest.mark.parametrize(
+    ("length", "said"), [(-1, f"has {len(CSV)} bytes;"), (None, "has more than")], ids=["announced", "found while it comes"]
+)
+def test_too_large(site: Site, fetch: Fetch, length: int | None, said: str) -> None:
     message = fetch.refused(Reason.DATA_TOO_LARGE, site.give("/wine.csv", Answer(CSV, length=length)), max_bytes=len(CSV) - 1)
+    assert said in message
     assert f"the limit on this platform is {len(CSV) - 1}" in message
 
 

@@ -39,10 +39,13 @@ def mlflow(info: Info, call: str, body: dict[str, Any]) -> dict[str, Any]:
         return answered
 
 
-def buckets(info: Info) -> set[str]:
+def store(info: Info) -> Any:
     session = boto3.Session(info.s3_access_key, info.s3_secret_key, region_name="us-east-1")
-    store = session.client("s3", endpoint_url=info.s3_endpoint)
-    return {bucket["Name"] for bucket in store.list_buckets()["Buckets"]}
+    return session.client("s3", endpoint_url=info.s3_endpoint)
+
+
+def buckets(info: Info) -> set[str]:
+    return {bucket["Name"] for bucket in store(info).list_buckets()["Buckets"]}
 
 
 def marked(folder: Path) -> list[str]:

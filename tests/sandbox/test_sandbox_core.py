@@ -8,7 +8,8 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from core_support import STAND_INS, buckets, get, marked, mlflow, pids, within
+from core_support import STAND_INS, buckets, get, marked, mlflow, pids, store, within
+from mlflow import MlflowClient
 
 from sandbox import places
 from sandbox.errors import KubectlError, SandboxError
@@ -51,8 +52,29 @@ def test_the_operator_may_read_its_resources_but_no_ones_secrets(sandbox: Sandbo
     for namespace in ("admin", "kubeflow", "kube-system"):
         with pytest.raises(KubectlError, match="Forbidden"):
             sandbox.kubectl("get", "secrets", "-n", namespace, as_operator=True)
-    with pytest.raises(KubectlError, match="Forbidden"):
-        sandbox.kubectl("create", "namespace", "theirs", as_operator=True)
+    for refused in (
+        ("create", "namespace", "theirs"),
+        ("delete", "namespace", "admin"),
+        ("run", "pod", "--image=any", "-n", "admin"),
+    ):
+        with pytest.raises(KubectlError, match="Forbidden"):
+            sandbox.kubectl(*refused, as_operator=True)
+
+
+def test_the_operator_may_make_what_a_resource_needs(sandbox: Sandbox) -> None:
+    sandbox.kubectl("-n", "admin", "get", "secret", "mlpipeline-minio-artifact", as_operator=True)
+    sandbox.kubectl("-n", "kubeflow", "get", "secret", "mlflow-server-seldon-init-container-s3-credentials", as_operator=True)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "seldon-init-container-secret", "namespace": "admin"}}
+    sandbox.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(secret), as_operator=True)
+    graph = {"name": "classifier", "implementation": "MLFLOW_SERVER", "modelUri": "s3://mlflow/0"}
+    deployment = {
+        "apiVersion": "machinelearning.seldon.io/v1",
+        "kind": "SeldonDeployment",
+        "metadata": {"name": "made", "namespace": "admin"},
+        "spec": {"predictors": [{"name": "p", "graph": graph}]},
+    }
+    sandbox.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(deployment), as_operator=True)
+    sandbox.kubectl("-n", "admin", "delete", "sdep", "made", as_operator=True)
 
 
 def test_the_object_store_has_both_buckets_and_refuses_strangers(sandbox: Sandbox) -> None:
@@ -67,6 +89,18 @@ def test_mlflow_keeps_artifacts_in_the_object_store_and_knows_its_names(sandbox:
     assert found["experiment"]["artifact_location"] == f"s3://mlflow/{created['experiment_id']}"
     with pytest.raises(urllib.error.HTTPError, match="403"):
         get(f"{sandbox.info.mlflow_url}/api/2.0/mlflow/experiments/get?experiment_id=0", Host="elsewhere.example")
+
+
+def test_an_artifact_logged_to_mlflow_is_in_the_object_store(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = sandbox.info
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", info.s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", info.s3_access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", info.s3_secret_key)
+    client = MlflowClient(info.mlflow_url)
+    run = client.create_run(client.create_experiment("artifacts")).info
+    client.log_text(run.run_id, "a note", "notes/note.txt")
+    key = f"{run.artifact_uri}/notes/note.txt".removeprefix("s3://mlflow/")
+    assert store(info).get_object(Bucket="mlflow", Key=key)["Body"].read() == b"a note"
 
 
 def test_the_data_server_serves_the_wine_table_and_what_a_test_adds(sandbox: Sandbox) -> None:

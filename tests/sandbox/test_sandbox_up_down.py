@@ -10,13 +10,14 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from core_support import ALL_BUT_STORE, STAND_INS, buckets, get, marked, within
+from core_support import ALL_BUT_STORE, STAND_INS, buckets, get, marked, store, within
 
 from sandbox import places, ports
 from sandbox.components import components
 from sandbox.errors import ComponentError
 from sandbox.plan import PORTS, load
 from sandbox.platform import Sandbox
+from sandbox.processes import Process, start
 
 
 def test_two_side_by_side_and_down_leaves_nothing(tmp_path: Path) -> None:
@@ -61,6 +62,26 @@ def test_state_that_is_kept_comes_back(tmp_path: Path) -> None:
         assert buckets(second) == {"mlflow", "mlpipeline"}
     finally:
         sandbox.down()
+
+
+def test_after_a_crash_up_clears_away_what_is_left_and_keeps_the_data(tmp_path: Path) -> None:
+    sandbox = Sandbox("crashed", tmp_path / "crashed", without=ALL_BUT_STORE)
+    try:
+        first = sandbox.up()
+        store(first).put_object(Bucket="mlflow", Key="kept", Body=b"kept")
+        stray = start(["sleep", "60"], dict(os.environ), tmp_path / "log", sandbox.folder)  # as a step, in a group of its own
+        sandbox.stop("minio", kill=True)
+        crashed = Process.read(sandbox.folder / "run" / "minio")
+        assert crashed is not None
+        Process(os.getpid(), crashed.birth).write(sandbox.folder / "run" / "minio")  # its id has gone to someone else
+        assert not sandbox.running()["minio"]
+        second = Sandbox("crashed", sandbox.folder, without=ALL_BUT_STORE).up()
+        assert not stray.alive()
+        assert store(second).get_object(Bucket="mlflow", Key="kept")["Body"].read() == b"kept"
+    finally:
+        sandbox.down()
+    assert marked(sandbox.folder) == []
+    assert not sandbox.folder.exists()
 
 
 def test_a_sandbox_goes_down_with_the_test_that_was_killed(tmp_path: Path) -> None:

@@ -150,6 +150,17 @@ def test_retry_keeps_what_succeeded(server: Server, tmp_path: Path) -> None:
     assert "Failed/Error" in error(server.post(f"/runs/{run_id}:retry"), 409, 10), "what succeeded is not repeated"
 
 
+def test_the_end_of_an_earlier_attempt_is_not_the_end_of_the_run(server: Server, tmp_path: Path) -> None:
+    """A worker says FAILED and ends a moment later; a retry in that moment is another worker's. Many of them: one is hit."""
+    (tmp_path / "broken").touch()
+    run_id = server.submit(two_steps, parameters(tmp_path))
+    for attempt in range(1, 11):
+        server.until(run_id, "FAILED")
+        assert server.logs(run_id).count("told to break") == 2 * attempt, "each attempt came as far as the step that breaks"
+        assert server.post(f"/runs/{run_id}:retry").json() == {}
+    server.until(run_id, "FAILED")
+
+
 def test_delete_ends_a_run(server: Server, tmp_path: Path) -> None:
     run_id, step = held(server, tmp_path)
     assert server.delete(f"/runs/{run_id}").json() == {}

@@ -1,6 +1,8 @@
 """The compiled pipeline from end to end, through Kubeflow's own local runner, each step in its own process."""
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ def submit(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     """Runs the pipeline as it stands in templates/."""
     monkeypatch.setenv("PYTHONPATH", str(TEMPLATES.parent / "pipeline"))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-key")
+    # The local runner puts the interpreter's path into a shell command as it is: by its name, the path may hold spaces.
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "executable", Path(sys.executable).name)
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "kubeflow"))
     pipeline = components.load_component_from_file(str(TEMPLATES / "pipelines" / "wine-training.yaml"))
 

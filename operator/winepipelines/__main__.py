@@ -35,7 +35,7 @@ def _run(settings: Settings, *, verbose: bool) -> int:
     )
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    probe = f"http://0.0.0.0:{settings.probe_port}/healthz" if settings.probe_port else None
+    probe = f"http://{settings.probe_host}:{settings.probe_port}/healthz" if settings.probe_port else None
     kopf.run(registry=register(settings), clusterwide=True, standalone=True, liveness_endpoint=probe)
     return 0
 

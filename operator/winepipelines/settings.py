@@ -43,6 +43,7 @@ class Settings:
     poll_seconds: float = 10.0
     request_seconds: float = 20.0
     workers: int = 10
+    probe_host: str = "0.0.0.0"  # noqa: S104 - a kubelet probes a pod from outside
     probe_port: int = 0
     policy: Policy = field(default_factory=Policy)
 

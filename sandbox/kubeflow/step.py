@@ -163,7 +163,7 @@ def _run_program(command: Sequence[str]) -> None:
     if _PROGRAM not in script or "kfp.dsl.executor_main" not in script:
         shell = [part.replace("python3", sys.executable) if _PROGRAM in part else part for part in command]
         os.execvp(shell[0], shell)
-    program = Path(tempfile.mkdtemp(prefix="component-")) / "ephemeral_component.py"
+    program = Path(tempfile.mkdtemp(prefix="component-", dir=os.environ.get("HOME"))) / "ephemeral_component.py"
     program.write_text(command[3])
     os.environ["_KFP_RUNTIME"] = "true"
     sys.argv = ["executor_main", "--component_module_path", str(program), *command[4:]]

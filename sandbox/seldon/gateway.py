@@ -31,6 +31,7 @@ SELDON_PATHS = {
     "live": "health/ping",
 }
 NO_SERVER = "no healthy upstream"
+NO_ANSWER = "upstream connect error or disconnect/reset before headers"
 TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=5)
 IDLE = 30  # seconds a connection to a server is kept; the servers keep theirs for longer
 
@@ -95,13 +96,11 @@ class Gateway:
         if not addresses:
             self._addresses.pop(deployment, None)
 
-    def _next_address(self, deployment: Key) -> str | None:
-        """The next ready server in turn."""
-        addresses = self._addresses.get(deployment)
-        if not addresses:
-            return None
+    def _in_turn(self, deployment: Key) -> list[str]:
+        """The ready servers, the one whose turn it is first."""
+        addresses = self._addresses.get(deployment, deque())
         addresses.rotate(-1)
-        return addresses[-1]
+        return list(addresses)
 
     async def drained(self, address: str, patience: float) -> None:
         """Wait, at most `patience` seconds, until nothing is on its way to an address that has no route any more."""
@@ -138,36 +137,45 @@ class Gateway:
         if found is None:
             return web.Response(status=404)  # Envoy's answer where no route matches has no body
         route, path = found
-        address, wanted = self._next_address(route.deployment), route.path(path)
-        if address is None:
+        body = await request.content.read() if request.can_read_body else None  # before a server is chosen: it may take long
+        addresses, wanted = self._in_turn(route.deployment), route.path(path)
+        if not addresses:
             return web.Response(status=503, text=NO_SERVER)
         if wanted is None:
             return web.Response(status=404, text="404 page not found\n")
-        self._in_flight[address] += 1
-        try:
-            return await self._forward(request, f"{address}/{wanted}")
-        finally:
-            self._in_flight[address] -= 1
-            if not self._in_flight[address]:
-                del self._in_flight[address]
-                if drained := self._draining.get(address):
-                    drained.set()
+        for address in addresses:
+            try:
+                return await self._forward(request, body, address, wanted)
+            except aiohttp.ClientConnectorError as error:  # it has just ended; nothing was sent, another one can have it
+                log.warning("%s", error)
+        return web.Response(status=503, text=f"{NO_ANSWER}. reset reason: connection failure")
 
-    async def _forward(self, request: web.BaseRequest, url: str) -> web.Response:
+    async def _forward(self, request: web.BaseRequest, body: bytes | None, address: str, path: str) -> web.Response:
+        """Hand a request on to one server. Raises aiohttp.ClientConnectorError where it cannot be reached."""
         assert self._session is not None
         headers = {name: value for name, value in request.headers.items() if name.lower() not in SINGLE_HOP}
         puid = headers.setdefault("Seldon-Puid", str(uuid.uuid4()))
-        body = await request.content.read() if request.can_read_body else None
+        self._in_flight[address] += 1
         try:
             async with self._session.request(
-                request.method, url, params=request.query, data=body, headers=headers, allow_redirects=False
+                request.method, f"{address}/{path}", params=request.query, data=body, headers=headers, allow_redirects=False
             ) as response:
                 kept = {name: value for name, value in response.headers.items() if name.lower() not in SINGLE_HOP}
                 kept["Seldon-Puid"] = puid
                 return web.Response(status=response.status, body=await response.read(), headers=kept)
-        except (aiohttp.ClientError, OSError) as error:
-            log.warning("%s: %s", url, error)
-            told = "upstream connect error or disconnect/reset before headers"
-            return web.Response(status=503, text=f"{told}. reset reason: {type(error).__name__}")
+        except aiohttp.ClientConnectorError:
+            raise
         except TimeoutError:
             return web.Response(status=504, text="upstream request timeout")
+        except (aiohttp.ClientError, OSError) as error:
+            log.warning("%s: %s", address, error)
+            return web.Response(status=503, text=f"{NO_ANSWER}. reset reason: {type(error).__name__}")
+        finally:
+            self._arrived(address)
+
+    def _arrived(self, address: str) -> None:
+        self._in_flight[address] -= 1
+        if not self._in_flight[address]:
+            del self._in_flight[address]
+            if drained := self._draining.get(address):
+                drained.set()

@@ -155,7 +155,7 @@ class Pod:
                 if error.code != 404:
                     raise SecretMissingError(f"failed to get secret {namespace}/{name}: {error}") from error
                 raise SecretMissingError(f'secret "{name}" not found') from error
-            variables |= {key: b64decode(value).decode() for key, value in (secret.get("data") or {}).items()}
+            variables |= {key: b64decode(value).decode(errors="replace") for key, value in (secret.get("data") or {}).items()}
         return variables
 
     async def _serve(self) -> bool:

@@ -1,7 +1,7 @@
 """The model servers' processes: start from a warm fork, find again after a restart, wait for, stop. Used by `node`.
 
 A real node has the server's image and file cache; importing MLServer, MLflow and scikit-learn anew for each pod would
-cost two and a half seconds instead. multiprocessing's forkserver imports them once and then only forks.
+cost two and a half seconds instead. multiprocessing's forkserver imports them once (`warm`) and then only forks.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from sandbox import ports
 from sandbox.seldon import process
 
 log = logging.getLogger("seldon.servers")
-PRELOADED = ["wineserver.server", "sklearn.linear_model", "sklearn.ensemble", "skops.io", "sandbox.seldon.process"]
+PRELOADED = ["sandbox.seldon.warm"]
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL, Seldon's terminationGracePeriodSeconds
 _context = multiprocessing.get_context("forkserver")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -42,7 +43,7 @@ def copy(uri: str, variables: Variables, folder: Path) -> int:
         keys = _keys(client, bucket, prefix)
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             list(pool.map(lambda key: _download(client, bucket, key, folder / _name(key, prefix)), keys))
-    except (ClientError, BotoCoreError, ValueError) as error:
+    except (ClientError, BotoCoreError, Boto3Error, ValueError) as error:
         raise CopyError(f'Failed to copy: error reading source root directory "{path}": {_told(error)}') from error
     except OSError as error:
         raise CopyError(f"Failed to copy: {error}") from error

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import pytest
 import pytest_asyncio
 from aiohttp import web
 
 from sandbox.ports import choose
+from sandbox.seldon import gateway as module
 from sandbox.seldon.gateway import Gateway, Route
 
 KEY, WINE, CANARY = ("admin", "mlflow"), ("admin", "mlflow-wine-0-classifier"), ("admin", "mlflow-canary-0-classifier")
@@ -147,3 +149,40 @@ async def test_draining_has_an_end(gateway: Client, upstreams: list[Upstream]) -
     assert not slow.done()
     upstreams[0].gate.set()
     await slow
+
+
+async def test_another_server_has_what_one_that_is_gone_cannot_take(gateway: Client, upstreams: list[Upstream]) -> None:
+    gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
+    gateway.set_addresses(WINE, [upstream.address for upstream in upstreams])
+    await upstreams[0].runner.cleanup()
+    answers = [await post(gateway, body=b"x" * 100) for _ in range(6)]
+    assert {(status, body["server"], body["size"]) for status, body in answers} == {(200, "two", 100)}
+
+
+async def test_a_request_that_a_server_has_got_is_not_sent_to_another(gateway: Client, upstreams: list[Upstream]) -> None:
+    gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
+    gateway.set_addresses(WINE, [upstream.address for upstream in upstreams])
+    for upstream in upstreams:
+        upstream.gate.clear()
+    asked = asyncio.create_task(post(gateway))
+    waiting = [asyncio.create_task(upstream.asked.wait()) for upstream in upstreams]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    first, other = sorted(upstreams, key=lambda upstream: not upstream.asked.is_set())
+    for protocol in list(first.runner.server.connections if first.runner.server else []):
+        protocol.force_close()  # the server breaks down over it
+    status, text = await asked
+    assert (status, "ServerDisconnectedError" in text, other.asked.is_set()) == (503, True, False)
+    for task in waiting:
+        task.cancel()
+
+
+async def test_a_server_that_does_not_answer(upstreams: list[Upstream], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TIMEOUT", aiohttp.ClientTimeout(total=0.1))
+    made, port = Client(), choose(["it"], {})["it"]
+    await made.start(port)
+    made.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
+    made.set_addresses(WINE, [upstreams[0].address])
+    upstreams[0].gate.clear()
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as made.session:
+        assert await post(made) == (504, "upstream request timeout")
+    await made.stop()

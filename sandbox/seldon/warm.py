@@ -1,0 +1,12 @@
+"""What the forkserver imports, once, before it forks model servers. Named by `servers`.
+
+Importing starts no Python thread. Those of OpenBLAS and of Arrow's allocator see to themselves at a fork.
+"""
+
+import gc
+import importlib
+
+gc.disable()  # as `python -m wineserver` does; the server turns it on again when its model is loaded
+for name in ("wineserver.server", "sklearn.linear_model", "sklearn.ensemble", "skops.io", "sandbox.seldon.process"):
+    importlib.import_module(name)
+gc.freeze()  # what is imported stays on pages that all forks share

@@ -28,7 +28,7 @@ from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import PredictionCheck
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.policy import Policy
-from winepipelines.resource.status import Stage, Status
+from winepipelines.resource.status import Run, Stage, Status
 
 Key = tuple[str, str]  # namespace and name of a resource
 ROUNDS = 100  # questions and actions of one reconcile; far more than any way through the stages has
@@ -57,7 +57,7 @@ class Reconciler:
         kubernetes: Kubernetes,
         observer: Observer,
         actor: Actor,
-        follow: Callable[[Key, str], None],
+        follow: Callable[[Key, Run | None], None],
         policy: Policy,
         workers: int,
     ) -> None:
@@ -90,7 +90,7 @@ class Reconciler:
         entry = self._entries.pop(key, None)
         if entry is not None and entry.timer is not None:
             entry.timer.cancel()
-        self._follow(key, "")
+        self._follow(key, None)
 
     def wake(self, key: Key) -> None:
         """Look at a resource now."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import RunView
+from winepipelines.resource.status import Run
 
 Key = tuple[str, str]  # namespace and name of a resource
 ListActive = Callable[[str], Awaitable[tuple[RunView, ...]]]
@@ -24,20 +25,22 @@ class RunWatch:
         self._list_active = list_active
         self._wake = wake
         self._interval = interval
-        self._followed: dict[Key, str] = {}
+        self._followed: dict[Key, Run] = {}
         self._seen: dict[Key, frozenset[tuple[str, str]] | None] = {}
         self._any = asyncio.Event()
 
-    def follow(self, key: Key, name: str) -> None:
-        """Follow the run of a resource; an empty name ends it."""
-        if self._followed.get(key, "") == name:
+    def follow(self, key: Key, run: Run | None) -> None:
+        """Follow a resource's run from the state that its status tells; None ends it."""
+        if run is None:
+            self._followed.pop(key, None)
+            self._seen.pop(key, None)
             return
-        self._seen.pop(key, None)
-        if name:
-            self._followed[key] = name
-            self._any.set()
-        else:
-            del self._followed[key]
+        known = self._followed.get(key)
+        if known is None or (known.name, known.id, known.state) != (run.name, run.id, run.state):
+            # What the status tells is what was seen last: a move before the first look must not be missed.
+            self._seen[key] = frozenset({(run.id, run.state)})
+        self._followed[key] = run
+        self._any.set()
 
     async def watch(self) -> None:
         """Look again and again, for ever."""
@@ -55,12 +58,10 @@ class RunWatch:
         except PlatformError as error:
             logger.debug("runs of namespace %s: %s", namespace, error)
             runs = None
-        for key, name in list(self._followed.items()):
+        for key, followed in list(self._followed.items()):
             if key[0] != namespace:
                 continue
-            now = None if runs is None else frozenset((run.id, run.state.value) for run in runs if run.name == name)
-            if key not in self._seen or self._seen[key] != now:
-                known = key in self._seen
+            now = None if runs is None else frozenset((run.id, run.state.value) for run in runs if run.name == followed.name)
+            if self._seen[key] != now:
                 self._seen[key] = now
-                if known or not now:  # the first sight of a live run tells nothing new; that it is gone does
-                    self._wake(key)
+                self._wake(key)

@@ -63,7 +63,7 @@ class TestTheWay:
         assert world.writes == before
         assert "Runs" not in world.calls
         assert decision.wake_at == world.now + world.policy.check_interval
-        assert decision.follow == ""
+        assert decision.follow is None
 
     def test_conditions_are_kstatus(self, world: World) -> None:
         world.reconcile()

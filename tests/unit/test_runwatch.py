@@ -9,9 +9,11 @@ from support.world import START
 
 from winepipelines.resource.errors import Unavailable
 from winepipelines.resource.observed import RunState, RunView
+from winepipelines.resource.status import Run
 from winepipelines.runwatch import Key, RunWatch
 
 RUN = RunView("1", "mlflow-1", RunState.RUNNING, START)
+KNOWN = Run(name="mlflow-1", id="1", state="RUNNING")
 
 
 class Kubeflow:
@@ -51,9 +53,9 @@ async def test_nothing_is_listed_while_nothing_runs() -> None:
         for _ in range(100):
             await asyncio.sleep(0)
         assert kubeflow.lists == []
-        watch.follow(("admin", "mlflow"), "mlflow-1")
+        watch.follow(("admin", "mlflow"), KNOWN)
         await kubeflow.look()
-        watch.follow(("admin", "mlflow"), "")
+        watch.follow(("admin", "mlflow"), None)
         await asyncio.sleep(0.01)
         count = len(kubeflow.lists)
         await asyncio.sleep(0.02)
@@ -63,15 +65,15 @@ async def test_nothing_is_listed_while_nothing_runs() -> None:
 async def test_one_list_serves_every_resource_of_a_namespace() -> None:
     async with watching() as (kubeflow, watch):
         for number in range(200):
-            watch.follow(("admin", f"wine-{number}"), f"wine-{number}-1")
-        watch.follow(("other", "wine"), "wine-1")
+            watch.follow(("admin", f"wine-{number}"), Run(name=f"wine-{number}-1", id="1"))
+        watch.follow(("other", "wine"), Run(name="wine-1", id="2"))
         await kubeflow.look()
         assert sorted(kubeflow.lists[:2]) == ["admin", "other"]
 
 
 async def test_only_a_run_that_moved_wakes() -> None:
     async with watching() as (kubeflow, watch):
-        watch.follow(("admin", "mlflow"), "mlflow-1")
+        watch.follow(("admin", "mlflow"), KNOWN)
         await kubeflow.look(3)
         assert kubeflow.woken == []
         kubeflow.runs = (replace(RUN, state=RunState.CANCELING),)
@@ -85,14 +87,32 @@ async def test_only_a_run_that_moved_wakes() -> None:
 async def test_a_run_that_has_ended_before_the_first_look_wakes() -> None:
     async with watching() as (kubeflow, watch):
         kubeflow.runs = ()
-        watch.follow(("admin", "mlflow"), "mlflow-1")
+        watch.follow(("admin", "mlflow"), KNOWN)
         await kubeflow.look(2)
         assert kubeflow.woken == [("admin", "mlflow")]
 
 
+async def test_a_run_that_moved_before_the_first_look_wakes() -> None:
+    async with watching() as (kubeflow, watch):
+        watch.follow(("admin", "mlflow"), KNOWN.with_(state="PENDING"))
+        await kubeflow.look(3)
+        assert kubeflow.woken == [("admin", "mlflow")]
+
+
+async def test_a_reconcile_that_saw_nothing_new_wakes_nothing() -> None:
+    """Not even while Kubeflow Pipelines is away: the resource is looked at again by itself."""
+    async with watching() as (kubeflow, watch):
+        kubeflow.runs = None
+        watch.follow(("admin", "mlflow"), KNOWN)
+        await kubeflow.look(2)
+        watch.follow(("admin", "mlflow"), KNOWN)
+        await kubeflow.look(3)
+        assert len(kubeflow.woken) == 1
+
+
 async def test_a_second_run_of_the_name_wakes() -> None:
     async with watching() as (kubeflow, watch):
-        watch.follow(("admin", "mlflow"), "mlflow-1")
+        watch.follow(("admin", "mlflow"), KNOWN)
         await kubeflow.look(2)
         kubeflow.runs = (RUN, replace(RUN, id="2"))
         await kubeflow.look(3)
@@ -101,7 +121,7 @@ async def test_a_second_run_of_the_name_wakes() -> None:
 
 async def test_an_outage_wakes_once_and_so_does_its_end() -> None:
     async with watching() as (kubeflow, watch):
-        watch.follow(("admin", "mlflow"), "mlflow-1")
+        watch.follow(("admin", "mlflow"), KNOWN)
         await kubeflow.look(2)
         kubeflow.runs = None
         await kubeflow.look(5)

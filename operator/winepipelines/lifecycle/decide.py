@@ -22,7 +22,7 @@ from winepipelines.lifecycle.verify import served_answers, verify
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.policy import Policy
-from winepipelines.resource.status import ConditionType, Stage, Status
+from winepipelines.resource.status import ConditionType, Run, Stage, Status
 
 StageFunction = Callable[[Look], Outcome]
 
@@ -47,7 +47,7 @@ class Decision:
     question: Question[object] | None = None
     actions: tuple[Action, ...] = ()
     wake_at: datetime | None = None
-    follow: str = ""
+    follow: Run | None = None
 
 
 @dataclass(frozen=True)
@@ -159,11 +159,11 @@ def _wake_at(last: Passed | Held, look: Look, *, served: bool) -> datetime | Non
     return look.now + min(waits) if waits else None
 
 
-def _follow(status: Status) -> str:
+def _follow(status: Status) -> Run | None:
     """Name the run to follow: that of a revision without a model and without an end."""
     run = status.run
     if run is None or not run.id or status.candidate is not None:
-        return ""
+        return None
     if any(entry.revision == status.revision for entry in status.history):
-        return ""
-    return run.name
+        return None
+    return run

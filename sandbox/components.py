@@ -241,7 +241,7 @@ def _operator(plan: Plan) -> Component:
             "WINE_S3_ENDPOINT_URL": plan.url("minio"),
             "WINE_PLATFORM_NAMESPACE": PLATFORM_NAMESPACE,
             "WINE_ENDPOINT_TEMPLATE": plan.url("seldon") + "/seldon/{namespace}/{name}/api/v1.0/predictions",
-            "WINE_POLL_SECONDS": "1",
+            "WINE_POLL_SECONDS": "0.5",
             "WINE_PROBE_HOST": "127.0.0.1",
             "WINE_PROBE_PORT": str(plan.ports["operator"]),
             **({"WINE_KFP_TOKEN_FILE": str(plan.kfp_token)} if plan.authenticate else {}),

@@ -13,6 +13,7 @@ from winepipelines.lifecycle.actions import Action
 from winepipelines.lifecycle.conditions import summarize
 from winepipelines.lifecycle.deploy import deploy, keep_serving
 from winepipelines.lifecycle.finalize import finalize
+from winepipelines.lifecycle.history import run_is_over
 from winepipelines.lifecycle.look import Answers, Held, Look, Outcome, Passed, Record, UnansweredError, failed
 from winepipelines.lifecycle.prepare import prepare
 from winepipelines.lifecycle.questions import Question
@@ -162,8 +163,4 @@ def _wake_at(last: Passed | Held, look: Look, *, served: bool) -> datetime | Non
 def _follow(status: Status) -> Run | None:
     """Name the run to follow: that of a revision without a model and without an end."""
     run = status.run
-    if run is None or not run.id or status.candidate is not None:
-        return None
-    if any(entry.revision == status.revision for entry in status.history):
-        return None
-    return run
+    return None if run is None or not run.id or run_is_over(status) else run

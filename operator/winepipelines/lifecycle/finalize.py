@@ -6,7 +6,7 @@ platform keeps is named in an Event.
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import DeleteDeployment, ReleaseDeployment, RemoveFinalizer, TerminateRun
-from winepipelines.lifecycle.history import entry_of
+from winepipelines.lifecycle.history import run_is_over
 from winepipelines.lifecycle.look import Held, Look
 from winepipelines.lifecycle.questions import Deployment, Runs
 from winepipelines.resource.errors import PlatformError
@@ -37,7 +37,7 @@ def finalize(look: Look) -> Held | None:
 def run_has_ended(look: Look) -> Held | None:
     """Kubeflow Pipelines has been told to end the run."""
     run, status = look.status.run, look.status
-    if run is None or status.candidate is not None or entry_of(status, status.revision) is not None:
+    if run is None or run_is_over(status):
         return None
     views = look.at(Runs(run.name))
     running = [view for view in views if view.live and view.state is not RunState.CANCELING]

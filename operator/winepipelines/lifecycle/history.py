@@ -11,6 +11,11 @@ def entry_of(status: Status, revision: int) -> HistoryEntry | None:
     return next((entry for entry in status.history if entry.revision == revision), None)
 
 
+def run_is_over(status: Status) -> bool:
+    """Tell whether the present revision's run is known to have come to its end."""
+    return status.candidate is not None or entry_of(status, status.revision) is not None
+
+
 def ended(status: Status, spec: Spec, outcome: Outcome, reason: str, now: datetime) -> Status:
     """Record that the present revision has ended. A second record of the same revision replaces the first."""
     candidate = status.candidate if status.candidate and status.candidate.revision == status.revision else None

@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import CreateRun, DeleteRun, RetryRun, TerminateRun
-from winepipelines.lifecycle.history import ended, entry_of
+from winepipelines.lifecycle.history import ended, entry_of, run_is_over
 from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record, failed, first
 from winepipelines.lifecycle.questions import Records, Runs, Stored
 from winepipelines.resource.errors import NotSent, Refused
 from winepipelines.resource.naming import run_name
 from winepipelines.resource.observed import RunState, RunView
-from winepipelines.resource.status import Candidate, ConditionType, Run, Stage, Status
+from winepipelines.resource.status import Candidate, ConditionType, Run, Stage
 from winepipelines.resource.status import Outcome as Ending
 
 
@@ -39,7 +39,7 @@ def current_candidate(look: Look) -> Candidate | None:
 def superseded_run_has_ended(look: Look) -> Held | None:
     """A run of an earlier spec is ended before the next one begins: at most one is live."""
     run = look.status.run
-    if look.status.inputs == look.spec.inputs or run is None or _is_over(look.status):
+    if look.status.inputs == look.spec.inputs or run is None or run_is_over(look.status):
         return None
     live = [view for view in look.at(Runs(run.name)) if view.live]
     if live:
@@ -226,11 +226,6 @@ def _view(look: Look) -> RunView:
     run = _run(look)
     views = look.at(Runs(run.name))
     return next((view for view in views if view.id == run.id), views[0])
-
-
-def _is_over(status: Status) -> bool:
-    """Whether the present revision's run is known to have come to its end."""
-    return status.candidate is not None or entry_of(status, status.revision) is not None
 
 
 def _submission_in_doubt(look: Look, run: Run) -> Held | None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import yaml
 
 Schema = dict[str, Any]
@@ -38,6 +37,8 @@ def read(folder: str | Path) -> dict[tuple[str, str], Schema]:
 
 def problems(body: Schema, schema: Schema) -> Iterator[str]:
     """Say what is wrong with an object, each with the path of its field."""
+    import jsonschema  # not before: the operator's process is smaller without it
+
     for error in jsonschema.Draft202012Validator(schema).iter_errors(body):
         yield f"{error.json_path.removeprefix('$.')}: {error.message}"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.places import ROOT
-from sandbox.plan import PLATFORM_NAMESPACE, Plan
+from sandbox.plan import BUILTIN, PLATFORM_NAMESPACE, Plan
 
 # Variables of the caller's that would lead a component elsewhere: another cluster, another store, other credentials.
 FOREIGN = ("AWS_", "MLFLOW_", "MINIO_", "KUBE", "WINE_", "ETCD_", "PYTEST_", "KFP_", "SELDON_", "PYTHONPATH", "PYTHONHOME")
@@ -86,7 +86,8 @@ def administrator(plan: Plan) -> ssl.SSLContext:
 
 def components(plan: Plan) -> dict[str, Component]:
     """All components by name. `needs` may also name the steps `buckets` and `manifests` of `platform`."""
-    made = (*_control_plane(plan), *_storage(plan), *_stand_ins(plan), _operator(plan))
+    control_plane = _control_plane(plan) if plan.cluster == BUILTIN else ()
+    made = (*control_plane, *_storage(plan), *_stand_ins(plan), _operator(plan))
     return {component.name: component for component in made}
 
 

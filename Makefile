@@ -15,8 +15,9 @@ PYTEST := -m pytest
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
-demo: ## from kubectl apply to an answering model, on this machine; KEEP=1 leaves it running
-	@$(call python,operator) -m sandbox.demo $(if $(KEEP),--keep)
+demo: ## from kubectl apply to an answering model; KEEP=1 leaves it running, CLUSTER=kind|current is another API server
+	@$(call python,operator) -m sandbox.demo $(if $(KEEP),--keep) $(if $(CLUSTER),--cluster '$(CLUSTER)') \
+	  $(if $(CLUSTER_CONTEXT),--context '$(CLUSTER_CONTEXT)')
 
 demo-stop: ## end what make demo KEEP=1 has left running
 	@$(call python,operator) -m sandbox down --name demo

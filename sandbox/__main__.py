@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sandbox.errors import SandboxError
+from sandbox.plan import CLUSTERS
 from sandbox.platform import Sandbox
 
 
@@ -34,7 +35,15 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
         if not options.quiet:
             print(f"sandbox: {line}", file=sys.stderr, flush=True)
 
-    return Sandbox(options.name, options.folder, without=without, authenticate=options.authenticate, report=report)
+    return Sandbox(
+        options.name,
+        options.folder,
+        without=without,
+        authenticate=options.authenticate,
+        cluster=options.cluster,
+        context=options.context,
+        report=report,
+    )
 
 
 def _run(options: argparse.Namespace, sandbox: Sandbox) -> None:
@@ -82,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--no-operator", action="store_true", help="leave the operator out")
     up.add_argument("--without", action="append", default=[], metavar="COMPONENT", help="leave a component out")
     up.add_argument("--authenticate", action="store_true", help="Kubeflow Pipelines asks for tokens, as behind a mesh")
+    up.add_argument("--cluster", choices=CLUSTERS, help="which API server (default: as before, else builtin)")
+    up.add_argument("--context", default="", help="of the kubeconfig, for --cluster current; naming it is consent to use it")
     up.add_argument("--quiet", action="store_true", help="no progress")
     down = command("down", "stop everything and forget it")
     down.add_argument("--keep-state", action="store_true", help="keep objects and data for the next up")

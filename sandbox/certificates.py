@@ -1,9 +1,7 @@
-"""The control plane's certificates, its service-account key and kubeconfigs. Called by `platform` before the first start."""
+"""The control plane's certificates and its service-account key. Called by `clusters` before the first start."""
 
-import base64
 import datetime
 import ipaddress
-import json
 import os
 from pathlib import Path
 
@@ -41,27 +39,6 @@ def make(folder: Path) -> None:
     ):
         key = ec.generate_private_key(ec.SECP256R1())
         _save(folder / name, key, _certificate(user, group, key, authority_key, issuer="sandbox-ca"))
-
-
-def write_kubeconfig(path: Path, certificates: Path, server: str, *, user: str = "", token: str = "") -> None:
-    """Write a self-contained kubeconfig, by client certificate (`user`: the certificate's name) or by token.
-
-    JSON, which is YAML too.
-    """
-
-    def data(file: str) -> str:
-        return base64.b64encode((certificates / file).read_bytes()).decode()
-
-    who = {"token": token} if token else {"client-certificate-data": data(f"{user}.crt"), "client-key-data": data(f"{user}.key")}
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "sandbox", "cluster": {"server": server, "certificate-authority-data": data("ca.crt")}}],
-        "users": [{"name": "user", "user": who}],
-        "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "user": "user"}}],
-        "current-context": "sandbox",
-    }
-    write_secret(path, json.dumps(config, indent=1).encode())
 
 
 def _certificate(

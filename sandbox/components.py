@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.places import ROOT
-from sandbox.plan import PLATFORM_NAMESPACE, Plan
+from sandbox.plan import BUILTIN, PLATFORM_NAMESPACE, Plan
 
 # Variables of the caller's that would lead a component elsewhere: another cluster, another store, other credentials.
 FOREIGN = ("AWS_", "MLFLOW_", "MINIO_", "KUBE", "WINE_", "ETCD_", "PYTEST_", "KFP_", "SELDON_", "PYTHONPATH", "PYTHONHOME")
 KEPT = ("WINE_CACHE", "KUBEBUILDER_ASSETS")
 CONTROLLERS = (
     "namespace-controller,serviceaccount-controller,serviceaccount-token-controller,garbage-collector-controller,"
-    "resourcequota-controller,root-ca-certificate-publisher-controller,clusterrole-aggregation-controller"
-)  # no node here: what makes pods stays off, Deployments' status included, which the Seldon stand-in writes
+    "resourcequota-controller,root-ca-certificate-publisher-controller,clusterrole-aggregation-controller,"
+    "deployment-controller,replicaset-controller"
+)  # what the platform's objects need; nothing is scheduled here, nothing has an address of its own to publish
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def administrator(plan: Plan) -> ssl.SSLContext:
 
 def components(plan: Plan) -> dict[str, Component]:
     """All components by name. `needs` may also name the steps `buckets` and `manifests` of `platform`."""
-    made = (*_control_plane(plan), *_storage(plan), *_stand_ins(plan), _operator(plan))
+    control_plane = _control_plane(plan) if plan.cluster == BUILTIN else ()
+    made = (*control_plane, *_storage(plan), *_stand_ins(plan), _operator(plan))
     return {component.name: component for component in made}
 
 
@@ -148,7 +150,7 @@ def _control_plane(plan: Plan) -> tuple[Component, ...]:
                 "--secure-port=0",
                 "--profiling=false",
             ],
-            ready=lambda: answers(f"{server}/api/v1/namespaces/{PLATFORM_NAMESPACE}/serviceaccounts/default", context),
+            ready=lambda: answers(f"{server}/api/v1/namespaces/default/serviceaccounts/default", context),
             needs=("manifests",),  # the garbage collector learns of later kinds only half a minute afterwards
         ),
     )

@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from sandbox.errors import SandboxError
+from sandbox.errors import ClusterError, SandboxError
 from sandbox.places import ROOT
-from sandbox.plan import Info
+from sandbox.plan import CLUSTERS, Info
 from sandbox.platform import Sandbox
 
 EXAMPLE = ROOT / "deploy" / "examples" / "wine.yaml"
@@ -27,8 +27,13 @@ def main() -> int:
     """Show it; return the exit status."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running")
-    keep = parser.parse_args().keep
-    sandbox = Sandbox("demo", report=lambda line: print(f"  {line}", flush=True))
+    parser.add_argument("--cluster", choices=CLUSTERS, help="which API server (default: builtin)")
+    parser.add_argument("--context", default="", help="of the kubeconfig, for --cluster current; naming it is consent to use it")
+    options = parser.parse_args()
+    keep = options.keep
+    sandbox = Sandbox(
+        "demo", cluster=options.cluster, context=options.context, report=lambda line: print(f"  {line}", flush=True)
+    )
     try:
         print("Starting control plane, object store, MLflow, Kubeflow Pipelines, Seldon and the operator", flush=True)
         info = sandbox.up()
@@ -36,6 +41,7 @@ def main() -> int:
         if keep:
             _how_to_go_on(info)
     except SandboxError as error:
+        keep = isinstance(error, ClusterError)  # nothing was started: what there is is an earlier demo's
         print(f"make demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

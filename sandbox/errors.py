@@ -9,6 +9,10 @@ class BuildError(SandboxError):
     """A program or a Python environment could not be made."""
 
 
+class ClusterError(SandboxError):
+    """The sandbox cannot, or must not, use a cluster; nothing has been changed in it."""
+
+
 class ComponentError(SandboxError):
     """A component ended, or was not ready in time; the message holds the end of its log."""
 

@@ -1,15 +1,18 @@
-"""What the platform finds in the cluster: kinds, namespaces, Secrets, the operator's rights. Called by `platform`."""
+"""What the platform has in the cluster: kinds, namespaces, Secrets, the operator's rights. Called by `platform`, `clusters`."""
 
 import json
-import subprocess
 from collections.abc import Iterable
 from typing import Any
 
-from sandbox.certificates import write_kubeconfig, write_secret
-from sandbox.components import base_environment
-from sandbox.errors import KubectlError
+import yaml
+
+from sandbox import ownership
+from sandbox.certificates import write_secret
+from sandbox.kubeconfigs import Access
+from sandbox.kubectl import kubectl
+from sandbox.ownership import LABEL
 from sandbox.places import ROOT
-from sandbox.plan import PLATFORM_NAMESPACE, USER_NAMESPACE, Plan
+from sandbox.plan import BUILTIN, PLATFORM_NAMESPACE, USER_NAMESPACE, Plan
 
 SOURCE_SECRET = "mlflow-server-seldon-init-container-s3-credentials"
 ARTIFACT_SECRET = "mlpipeline-minio-artifact"
@@ -20,38 +23,29 @@ TOKEN_LIFE = "720h"  # a sandbox may stay up for weeks
 Manifest = dict[str, Any]
 
 
-def kubectl(plan: Plan, *arguments: str, stdin: str | None = None, as_operator: bool = False) -> str:
-    """Run kubectl as the administrator, or with the operator's token; return what it printed.
-
-    Raises KubectlError.
-    """
-    config = plan.operator_kubeconfig if as_operator else plan.kubeconfig
-    done = subprocess.run(
-        [str(plan.programs["kubectl"]), "--cache-dir", str(plan.folder / "kubectl"), *arguments],
-        env={**base_environment(), "KUBECONFIG": str(config)},
-        input=stdin if stdin is not None else "",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise KubectlError(done.stderr.strip())
-    return done.stdout
+def platform(plan: Plan) -> list[Manifest]:
+    """Everything that is there from the start: namespaces first, as others stand in them."""
+    kinds = [file for folder in ("sandbox/manifests", "crds") for file in sorted((ROOT / folder).glob("*.yaml"))]
+    files = [*kinds, ROOT / "deploy" / "operator" / "rbac.yaml"]
+    read = [manifest for file in files for manifest in yaml.load_all(file.read_bytes(), yaml.CSafeLoader) if manifest]
+    return [*read, source_secret(plan), artifact_secret(plan, USER_NAMESPACE)]
 
 
 def apply_platform(plan: Plan) -> None:
-    """Apply everything that is there from the start, and wait until the API server serves the new kinds."""
-    files = [ROOT / "sandbox" / "manifests", ROOT / "crds", ROOT / "deploy" / "operator" / "rbac.yaml"]
-    names = [argument for file in files for argument in ("-f", str(file))]
-    secrets = _as_list([source_secret(plan), artifact_secret(plan, USER_NAMESPACE)])
-    _apply(plan, *names, "-f", "-", stdin=secrets)
-    kubectl(plan, "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    """Apply all of it, and wait until the API server serves the new kinds."""
+    _apply(plan, platform(plan))
+    kubectl(plan, "wait", "--for=condition=Established", "crd", f"--selector={LABEL}={plan.mark}", "--timeout=30s")
 
 
 def add_namespaces(plan: Plan, names: Iterable[str]) -> None:
-    """Make users' namespaces as Kubeflow's profiles do: the label, and the object store's credentials."""
-    objects = [part for name in names for part in (namespace(name), artifact_secret(plan, name))]
-    _apply(plan, "-f", "-", stdin=_as_list(objects))
+    """Make users' namespaces as Kubeflow's profiles do: the label, and the object store's credentials.
+
+    Raises ClusterError where one is someone else's.
+    """
+    made = [part for name in names for part in (namespace(name), artifact_secret(plan, name))]
+    if plan.cluster != BUILTIN:
+        ownership.check(plan, made)
+    _apply(plan, made)
 
 
 def write_operator_tokens(plan: Plan) -> None:
@@ -61,7 +55,7 @@ def write_operator_tokens(plan: Plan) -> None:
         fixed = ("create", "token", SERVICE_ACCOUNT, "--namespace", PLATFORM_NAMESPACE, "--duration", TOKEN_LIFE)
         return kubectl(plan, *fixed, *arguments).strip()
 
-    write_kubeconfig(plan.operator_kubeconfig, plan.certificates, plan.url("apiserver", "https"), token=token())
+    Access.read(plan.kubeconfig).with_token(token()).write(plan.operator_kubeconfig)
     if plan.authenticate:
         write_secret(plan.kfp_token, token("--audience", PIPELINES_AUDIENCE).encode())
 
@@ -94,18 +88,7 @@ def _secret(name: str, where: str, values: dict[str, str]) -> Manifest:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": where}, "stringData": values}
 
 
-def _as_list(objects: list[Manifest]) -> str:
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-
-
-def _apply(plan: Plan, *arguments: str, stdin: str) -> None:
-    kubectl(
-        plan,
-        "apply",
-        "--server-side",
-        "--force-conflicts",
-        "--field-manager=sandbox",
-        "--request-timeout=30s",
-        *arguments,
-        stdin=stdin,
-    )
+def _apply(plan: Plan, manifests: list[Manifest]) -> None:
+    items = [ownership.marked(plan, manifest) for manifest in manifests]
+    how = ("--server-side", "--force-conflicts", "--field-manager=sandbox", "--request-timeout=30s")
+    kubectl(plan, "apply", *how, "--filename=-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))

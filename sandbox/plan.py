@@ -13,6 +13,7 @@ PORTS = ("etcd", "etcd-peer", "apiserver", "minio", "mlflow", "data", "kubeflow"
 PLATFORM_NAMESPACE = "kubeflow"
 USER_NAMESPACE = "admin"
 FILE = "plan.json"
+BUILTIN, KIND, CURRENT = CLUSTERS = ("builtin", "kind", "current")  # which API server, see `clusters`
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Info:
 
     name: str
     folder: Path
+    cluster: str  # which API server: builtin, kind or current
     kubeconfig: Path  # the administrator's
     operator_kubeconfig: Path  # the operator's service account
     kubectl: Path
@@ -42,7 +44,7 @@ class Plan:
     """One sandbox. Ports and programs by name; interpreters are paths; the credentials are the object store's.
 
     `environment` has, by component, variables beyond those that it is given anyway. `authenticate`: Kubeflow Pipelines asks
-    for tokens, and the API server for the rights behind them.
+    for tokens, and the API server for the rights behind them. `mark` tells what this sandbox has made in a cluster from all else.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Plan:
     programs: Mapping[str, Path]
     pipeline_python: str
     operator_python: str
+    mark: str = ""
+    cluster: str = BUILTIN
     authenticate: bool = False
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -95,6 +99,7 @@ class Plan:
         return Info(
             name=self.name,
             folder=self.folder,
+            cluster=self.cluster,
             kubeconfig=self.kubeconfig,
             operator_kubeconfig=self.operator_kubeconfig,
             kubectl=self.programs["kubectl"],
@@ -129,6 +134,11 @@ def load(folder: Path) -> Plan | None:
 def choose_ports(previous: Plan | None) -> dict[str, int]:
     """Free ports, the previous plan's where they are still free."""
     return ports.choose(PORTS, previous.ports if previous else {})
+
+
+def choose_mark(name: str, previous: Plan | None) -> str:
+    """What only this sandbox is called, the previous plan's where there is one: it has made things under it."""
+    return (previous and previous.mark) or f"{name}-{secrets.token_hex(4)}"
 
 
 def choose_credentials(previous: Plan | None) -> tuple[str, str]:

@@ -14,11 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sandbox import certificates, manifests, mlflow_database, parallel, places, plan, processes, programs
+from sandbox import clusters, manifests, mlflow_database, parallel, places, plan, processes, programs
 from sandbox.components import Component, base_environment, components, python_environment, store_environment
-from sandbox.errors import ComponentError, PortTakenError, SandboxError
+from sandbox.errors import ClusterError, ComponentError, PortTakenError, SandboxError
+from sandbox.kubectl import kubectl
 from sandbox.locks import alone
-from sandbox.plan import Info, Plan
+from sandbox.plan import BUILTIN, CLUSTERS, KIND, Info, Plan
 from sandbox.processes import Process
 
 BUCKETS = ("mlflow", "mlpipeline")
@@ -33,9 +34,11 @@ STORES = frozenset({"etcd", "minio", "mlflow"})
 class Sandbox:
     """A sandbox by name, running or not. As a context manager it goes down at the end, even if this process is killed.
 
-    `without` names components to leave out, for instance `{"operator"}`; `authenticate` makes Kubeflow Pipelines ask for tokens;
-    `environment` has more variables by component, for instance `{"operator": {"WINE_POLL_SECONDS": "5"}}`. They count from the
-    next `up` of a sandbox of which nothing runs. `report` gets a line for each step.
+    `without` names components to leave out, for instance `{"operator"}`, or `manifests`, what is in the cluster from the start;
+    `authenticate` makes Kubeflow Pipelines ask for tokens; `environment` has more variables by component, for instance
+    `{"operator": {"WINE_POLL_SECONDS": "5"}}`. They count from the next `up` of a sandbox of which nothing runs. `cluster` is the
+    API server (see `clusters`; None: as before, else builtin), `context` the user's context for `current` (empty: the current
+    one, if it is on this machine). `report` gets a line for each step.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class Sandbox:
         without: Collection[str] = (),
         authenticate: bool = False,
         environment: Mapping[str, Mapping[str, str]] | None = None,
+        cluster: str | None = None,
+        context: str = "",
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", name):
@@ -55,6 +60,9 @@ class Sandbox:
         self.without = frozenset(without)
         self.authenticate = authenticate
         self.environment = environment or {}
+        if cluster not in (None, *CLUSTERS):
+            raise SandboxError(f"'{cluster}' is no cluster; there are {', '.join(CLUSTERS)}")
+        self.cluster, self.context = cluster, context
         self.report = report
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -63,7 +71,8 @@ class Sandbox:
     def up(self) -> Info:
         """Start what is not running and wait until all of it answers.
 
-        Raises SandboxError; what was started is stopped again then, and the logs stay.
+        Raises SandboxError; what was started is stopped again then, and the logs stay. ClusterError: nothing was started, and
+        nothing made in the cluster.
         """
         with alone(self.folder):
             before = [name for name, alive in self.running().items() if alive]
@@ -78,10 +87,15 @@ class Sandbox:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def down(self, *, keep_state: bool = False) -> None:
-        """Stop everything; forget everything too, unless told to keep it for the next `up`. Harmless when nothing runs."""
+        """Stop everything; forget everything too, unless told to keep it for the next `up`. Harmless when nothing runs.
+
+        Raises SandboxError where a cluster of the user's cannot be left as it was: all that is known of the sandbox stays then.
+        """
         with alone(self.folder):
             self._stop_all(gently=keep_state)
             if not keep_state:
+                if current := plan.load(self.folder):
+                    clusters.leave(current)
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -126,9 +140,9 @@ class Sandbox:
     def kubectl(self, *arguments: str, stdin: str | None = None, as_operator: bool = False) -> str:
         """Run kubectl as the administrator, or as the operator's service account; return what it printed.
 
-        Raises manifests.KubectlError.
+        Raises KubectlError.
         """
-        return manifests.kubectl(self._plan, *arguments, stdin=stdin, as_operator=as_operator)
+        return kubectl(self._plan, *arguments, stdin=stdin, as_operator=as_operator)
 
     def add_namespace(self, *names: str) -> None:
         """Make users' namespaces, with the label of a Kubeflow profile and the object store's credentials."""
@@ -177,11 +191,13 @@ class Sandbox:
     def _up(self) -> Info:
         started = time.monotonic()
         current = plan.load(self.folder)
+        if current and (conflict := clusters.conflict(current, self.cluster, self.context)):
+            raise ClusterError(conflict)
         if current is None or not any(self._alive(name) for name in components(current)):
             processes.stop_marked(self.folder)
             current = self._make_plan(current)
         known = components(current)
-        if unknown := self.without - known.keys():
+        if unknown := self.without - known.keys() - {"manifests"}:
             raise SandboxError(f"there is no component {', '.join(sorted(unknown))}; there are {', '.join(known)}")
         wanted = {name: each for name, each in known.items() if name not in self.without}
         if all(self._alive(name) for name in wanted):
@@ -189,17 +205,23 @@ class Sandbox:
             return current.info()
         given_up = threading.Event()
         steps = {name: parallel.Step(functools.partial(self._start, each, given_up), each.needs) for name, each in wanted.items()}
-        for name, do, needed in (("buckets", self._make_buckets, "minio"), ("manifests", self._apply_manifests, "apiserver")):
-            if needed in wanted:
-                steps[name] = parallel.Step(functools.partial(do, current), (needed,))
+        if "minio" in wanted:
+            steps["buckets"] = parallel.Step(functools.partial(self._make_buckets, current), ("minio",))
+        if "manifests" not in self.without and (current.cluster != BUILTIN or "apiserver" in wanted):
+            steps["manifests"] = parallel.Step(functools.partial(self._apply_manifests, current), ("apiserver",))
         parallel.run(steps, given_up)
         self.report(f"sandbox '{self.name}' is up after {time.monotonic() - started:.1f} s")
         return current.info()
 
     def _make_plan(self, previous: Plan | None) -> Plan:
+        cluster = self.cluster or (previous.cluster if previous else BUILTIN)
+        clusters.check(cluster, self.name, previous)
         with ThreadPoolExecutor() as pool:
             pipeline, operator = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator"))
-            found = programs.find(self.report)
+            found = programs.find(self.report, control_plane=cluster == BUILTIN)
+            # Which cluster it is, is not asked again where nobody says: the user may have turned to another one since.
+            known = self.cluster is None and previous is not None
+            access = None if known else clusters.choose(cluster, self.context, previous, found["kubectl"])
             current = Plan(
                 self.name,
                 self.folder,
@@ -208,18 +230,24 @@ class Sandbox:
                 programs=found,
                 pipeline_python=pipeline.result(),
                 operator_python=operator.result(),
+                mark=plan.choose_mark(self.name, previous),
+                cluster=cluster,
                 authenticate=self.authenticate,
                 environment=self.environment,
             )
         for name in ("", "logs", "data", "run", "kubeflow", "seldon"):
             (self.folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        current.save()  # before anything is made elsewhere: `down` then knows of it
+        try:
+            clusters.join(current, access, self.report)
+        except ClusterError:
+            if previous is None:
+                if cluster == KIND:
+                    clusters.leave(current)
+                shutil.rmtree(self.folder)
+            raise
         shutil.copy(places.ROOT / "data" / "winequality-red.csv", current.data)
         mlflow_database.prepare(current)
-        pki, server = current.certificates, current.url("apiserver", "https")
-        certificates.make(pki)
-        certificates.write_kubeconfig(current.kubeconfig, pki, server, user="admin")
-        certificates.write_kubeconfig(pki / "controller-manager.kubeconfig", pki, server, user="controller-manager")
-        current.save()
         return current
 
     def _start(self, component: Component, given_up: threading.Event) -> None:

@@ -51,13 +51,17 @@ PROGRAMS = (
 )
 
 
-def find(report: Report) -> dict[str, Path]:
+def find(report: Report, *, control_plane: bool = True) -> dict[str, Path]:
     """Each program's path by name, after building what is missing; `report` gets a line for every step of a build.
 
+    Without a control plane of the sandbox's own only two are needed, and the user's kubectl suits the user's cluster best.
     Raises BuildError.
     """
-    found = {program.name: _given(program) or _cached(program) for program in PROGRAMS}
-    missing = [program for program in PROGRAMS if not found[program.name].exists()]
+    wanted = [program for program in PROGRAMS if control_plane or program.name in ("kubectl", "minio")]
+    found = {program.name: _given(program) or _cached(program) for program in wanted}
+    if not control_plane and (own := shutil.which("kubectl")):
+        found["kubectl"] = Path(own)
+    missing = [program for program in wanted if not found[program.name].exists()]
     if missing:
         _build_all(missing, report)
     return found

@@ -1,0 +1,146 @@
+"""Which API server a sandbox is on: its own, a kind cluster of its own, or one that the user has. Called by `platform`.
+
+    builtin   etcd, kube-apiserver and kube-controller-manager are components like others
+    kind      the program `kind` makes a cluster, and deletes it
+    current   a context of the user's kubeconfig; what is made there, and removed from there, is `ownership`'s
+
+The rest is the same on each: the platform's processes run on this machine and talk with that API server.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from sandbox import certificates, kubeconfigs, manifests, ownership
+from sandbox.components import base_environment
+from sandbox.errors import ClusterError, SandboxError
+from sandbox.kubeconfigs import Access
+from sandbox.plan import BUILTIN, CURRENT, KIND, Plan
+
+ENGINES = ("docker", "podman", "nerdctl")
+PATIENCE = "180s"  # for kind's control plane to be ready
+Report = Callable[[str], None]
+
+
+def check(kind: str, name: str, previous: Plan | None) -> None:
+    """Look for what a kind of cluster needs on this machine, before anything is built or made.
+
+    Raises ClusterError.
+    """
+    if kind != KIND:
+        return
+    if shutil.which("kind") is None:
+        raise ClusterError("CLUSTER=kind needs the program kind: https://kind.sigs.k8s.io/docs/user/quick-start/#installation")
+    if not any(map(shutil.which, ENGINES)):
+        raise ClusterError("CLUSTER=kind needs a container engine that runs: install Docker, Podman or nerdctl.")
+    if previous is None and kind_name(name) in _kind("get", "clusters").split():
+        raise ClusterError(
+            f"There is a kind cluster {kind_name(name)} that this sandbox has not made. Delete it (kind delete cluster --name "
+            f"{kind_name(name)}) or give the sandbox another name."
+        )
+
+
+def choose(kind: str, context: str, previous: Plan | None, kubectl: Path) -> Access | None:
+    """The context to use; None where the cluster is the sandbox's to make. Touches no server.
+
+    Raises ClusterError where there is none, or nobody has said that it may be used.
+    """
+    if kind != CURRENT:
+        return None
+    access = kubeconfigs.of_context(kubectl, context)
+    if previous and access.server != Access.read(previous.kubeconfig).server:
+        raise ClusterError(f"Sandbox '{previous.name}' is {where(previous)}, not on {access.server}. {_down(previous)}")
+    if not context and not kubeconfigs.is_on_this_machine(access.server):
+        raise ClusterError(
+            f"Context {access.context} is {access.server}, which is not obviously on this machine. The sandbox makes kinds, "
+            "namespaces and cluster roles there, and removes them in the end. If that is what you want, name the context: "
+            f"make demo CLUSTER=current CLUSTER_CONTEXT='{access.context}' (python -m sandbox up --cluster current --context …)."
+        )
+    return access
+
+
+def join(plan: Plan, access: Access | None, report: Report) -> None:
+    """Write the administrator's kubeconfig, making the cluster where it is ours to make.
+
+    Raises ClusterError where it has what the sandbox would make, from someone else: nothing has been written then.
+    """
+    if plan.cluster == BUILTIN:
+        certificates.make(plan.certificates)
+        server = plan.url("apiserver", "https")
+        kubeconfigs.of_control_plane(plan.certificates, server, "admin").write(plan.kubeconfig)
+        manager = kubeconfigs.of_control_plane(plan.certificates, server, "controller-manager")
+        manager.write(plan.certificates / "controller-manager.kubeconfig")
+        return
+    if plan.cluster == KIND:
+        access = _join_kind(plan, report)
+    if access:  # else it was joined before, and its kubeconfig is there
+        access.write(plan.kubeconfig)
+    report(f"everything Kubernetes goes to {where(plan)}")
+    ownership.check_access(plan)
+    ownership.check(plan, manifests.platform(plan))
+
+
+def leave(plan: Plan) -> None:
+    """Remove what was made outside of this machine's processes.
+
+    Raises SandboxError where that fails, for instance because the cluster does not answer.
+    """
+    if plan.cluster == KIND:
+        _kind("delete", "cluster", "--name", kind_name(plan.name))
+    elif plan.cluster == CURRENT and plan.kubeconfig.exists():
+        try:
+            ownership.remove(plan)
+        except SandboxError as error:
+            raise SandboxError(
+                f"what the sandbox has made is still {where(plan)}: {error}\nMend that and say it again. If the cluster is gone "
+                f"for good: rm -r '{plan.folder}'"
+            ) from error
+
+
+def conflict(plan: Plan, kind: str | None, context: str) -> str:
+    """Why a sandbox that is somewhere cannot be asked to be on another API server; empty where it is not asked to."""
+    elsewhere = kind not in (None, plan.cluster) or (context and plan.kubeconfig.exists() and context != _context(plan))
+    return f"Sandbox '{plan.name}' is {where(plan)}. {_down(plan)}" if elsewhere else ""
+
+
+def where(plan: Plan) -> str:
+    """Which API server a sandbox is on, for people."""
+    if plan.cluster == BUILTIN:
+        return "on its own control plane"
+    if not plan.kubeconfig.exists():
+        return f"on a cluster of its own, {kind_name(plan.name)}" if plan.cluster == KIND else "on a cluster of yours"
+    return f"on context {_context(plan)}, {Access.read(plan.kubeconfig).server}"
+
+
+def kind_name(sandbox: str) -> str:
+    """The name of a sandbox's kind cluster."""
+    return f"wine-{sandbox}"
+
+
+def _context(plan: Plan) -> str:
+    return Access.read(plan.kubeconfig).context
+
+
+def _down(plan: Plan) -> str:
+    return f"Take it down first: python -m sandbox down --name {plan.name}"
+
+
+def _join_kind(plan: Plan, report: Report) -> Access:
+    name, file = kind_name(plan.name), plan.folder / "kind.kubeconfig"  # of its own: the user's is left as it is
+    if name in _kind("get", "clusters").split():
+        _kind("export", "kubeconfig", "--name", name, "--kubeconfig", str(file))
+    else:
+        report(f"kind makes the cluster {name}: a minute or more, and an image the first time")
+        _kind("create", "cluster", "--name", name, "--kubeconfig", str(file), "--wait", PATIENCE)
+    return kubeconfigs.of_context(plan.programs["kubectl"], kubeconfig=file)
+
+
+def _kind(*arguments: str) -> str:
+    program = shutil.which("kind")
+    if program is None:
+        raise SandboxError("the program kind is gone: install it again, or delete its containers yourself")
+    done = subprocess.run([program, *arguments], env=base_environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SandboxError(f"kind {' '.join(arguments[:2])} failed:\n{(done.stderr or done.stdout).strip()}")
+    return done.stdout

@@ -40,7 +40,8 @@ class Settings:
     server_image: str = "winepipelines/server:0.1.0"
     templates: str = str(REPOSITORY / "templates")
     max_data_bytes: int = 1 << 30
-    poll_seconds: float = 10.0
+    poll_seconds: float = 10.0  # between two lists of active runs that no watch tells of
+    poll_fallback_seconds: float = 120.0  # the same for runs whose Workflows are watched
     request_seconds: float = 20.0
     workers: int = 10
     probe_host: str = "0.0.0.0"  # noqa: S104 - a kubelet probes a pod from outside

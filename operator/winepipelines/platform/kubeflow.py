@@ -180,8 +180,8 @@ class Kubeflow:
 
     async def _is_multi_user(self) -> bool:
         if self._multi_user is None:
-            health = await self._call(self._health.healthz_service_get_healthz)
-            if not any((health.tag_name, health.commit_sha, health.multi_user)):  # a web page, say: the client reads anything
+            health, _, headers = await self._call(self._health.healthz_service_get_healthz_with_http_info)
+            if "json" not in headers.get("Content-Type", ""):  # the client takes a web page for an answer without fields
                 message = f"what answers at {self._settings.kfp_url} is not the API of {SYSTEM}; correct WINE_KFP_URL"
                 raise Refused("KubeflowRefused", message)
             self._multi_user = bool(health.multi_user)
@@ -203,6 +203,10 @@ class Kubeflow:
             if error.status in forgiven:
                 return None  # type: ignore[return-value] # who forgives expects it
             raise self._refusal(error) from None
+        except AttributeError as error:
+            if isinstance(error.__context__, ApiException):  # the client stumbles over its own report of what TLS refuses
+                raise self._refusal(error.__context__) from None
+            raise
         except urllib3.exceptions.HTTPError as error:
             where = f"{SYSTEM} at {self._settings.kfp_url}"
             if isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from contract.kubeflow.endpoint import AUDIENCE, Cluster, Endpoint, Runs, cleaned, eventually, given
+from contract.kubeflow.road import Road
 
 from sandbox.components import answers, base_environment, python_environment
 from sandbox.plan import load
@@ -69,3 +70,14 @@ def kfp(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     flags = ["--authenticate"] if multi_user else ["--namespace", "kubeflow"]
     with stand_in(sandbox, tmp_path_factory.mktemp("state"), *flags) as url:
         yield from cleaned(Endpoint(url, NAMESPACE, multi_user, Runs.EXECUTED, "any", token, cluster=cluster))
+
+
+@pytest.fixture
+def road(kfp: Endpoint, tmp_path: Path) -> Iterator[Road]:
+    """The operator's adapter on its way to the endpoint."""
+    road = Road(kfp, tmp_path)
+    with road.proxy:
+        yield road
+    sent = {name.lower() for call in road.calls for name in call.headers}
+    assert "kubeflow-userid" not in sent, "the mesh refuses it from anybody but the gateway"
+    assert kfp.multi_user or "authorization" not in sent

@@ -214,6 +214,10 @@ class Endpoint:
         self._progress(run_id, "Failed")
         return self.until(run_id, *OVER)
 
+    def retry(self, run_id: str) -> None:
+        """Retry a run. Just after its end that may collide with Kubeflow's own bookkeeping in the Workflow: a 500."""
+        eventually(lambda: (answer := self.post(f"/runs/{run_id}:retry")).status_code != 500 and answer.json() == {}, "a retry")
+
     def _progress(self, run_id: str, *phases: str) -> None:
         """See to it that a run moves; without anything that moves runs the test is skipped, and no other is."""
         if self.runs is Runs.LEFT:

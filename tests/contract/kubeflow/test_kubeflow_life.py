@@ -46,7 +46,7 @@ def test_a_finished_run_cannot_be_terminated(kfp: Endpoint) -> None:
 
 def test_a_failed_run_runs_again_at_retry(kfp: Endpoint) -> None:
     run_id = kfp.ended("FAILED")
-    assert kfp.post(f"/runs/{run_id}:retry").json() == {}
+    kfp.retry(run_id)
     run = kfp.run(run_id)
     assert run["state"] in ("RUNNING", "FAILED"), "FAILED if its step has failed again"
     assert "RUNNING" in [entry["state"] for entry in run["state_history"][-2:]]
@@ -56,7 +56,7 @@ def test_the_end_of_an_earlier_attempt_is_forgotten_at_retry(kfp: Endpoint) -> N
     run_id = kfp.underway()
     kfp.post(f"/runs/{run_id}:terminate")
     kfp.stopped(run_id)
-    assert kfp.post(f"/runs/{run_id}:retry").json() == {}
+    kfp.retry(run_id)
     assert kfp.run(run_id)["state"] == "RUNNING"
     assert kfp.run(run_id)["finished_at"] == "1970-01-01T00:00:00Z"
 

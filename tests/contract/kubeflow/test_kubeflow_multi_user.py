@@ -1,6 +1,10 @@
 """Kubeflow Pipelines in multi-user mode: who may do what, and that nothing goes without a namespace."""
 
+import pytest
 from contract.kubeflow.endpoint import AUDIENCE, Endpoint, error, subject, unique
+from contract.kubeflow.road import Road
+
+from winepipelines.resource.errors import Refused
 
 MODE = "multi-user"
 FOREIGN = "kfp-contract-nobody-has-rights-here"
@@ -78,3 +82,31 @@ def test_the_workflow_is_in_the_users_namespace(kfp: Endpoint) -> None:
 
 def test_the_service_account_is_the_profiles_own(kfp: Endpoint) -> None:
     assert kfp.create()["service_account"] == "default-editor"
+
+
+# ---- the operator's own adapter
+
+
+async def test_a_rotated_token_is_read_again(road: Road) -> None:
+    adapter = road.adapter()
+    for token in (road.kfp.token, road.kfp.below().token(road.kfp.namespace, AUDIENCE)):
+        road.token_file.write_text(f"{token}\n")
+        road.calls.clear()
+        await adapter.runs_named(road.kfp.namespace, "some")
+        assert {call.headers["Authorization"] for call in road.calls} == {f"Bearer {token}"}
+
+
+async def test_a_refused_token_is_explained_and_not_repeated(road: Road) -> None:
+    road.token_file.write_text("a-value-that-nobody-may-see")
+    with pytest.raises(Refused, match="audience") as caught:
+        await road.adapter().runs_named(road.kfp.namespace, "some")
+    assert "a-value-that-nobody-may-see" not in caught.value.message
+
+
+async def test_a_missing_right_names_who_lacks_it_and_says_the_same_each_time(road: Road) -> None:
+    said = set()
+    for _ in range(2):
+        with pytest.raises(Refused, match=r"403.*not authorized") as caught:
+            await road.adapter().runs_named(FOREIGN, "some")
+        said.add(caught.value.message)
+    assert len(said) == 1, "or the status would be written again and again"

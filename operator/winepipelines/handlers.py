@@ -25,6 +25,7 @@ from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.seldon import Seldon
+from winepipelines.platform.workflows import Workflows
 from winepipelines.reconciler import Reconciler
 from winepipelines.resource.naming import MANAGED_BY, MANAGED_BY_LABEL
 from winepipelines.resource.pipeline import GROUP, KIND, PLURAL, VERSION
@@ -55,7 +56,13 @@ class Operator:
         kubeflow = Kubeflow(settings)
         namespace = Namespace(kubernetes, manifests, settings)
         seldon = Seldon(kubernetes, manifests, settings, session)
-        runs = RunWatch(kubeflow.active_runs, lambda key: reconciler.wake(key), settings.poll_seconds)
+        runs = RunWatch(
+            kubeflow,
+            lambda key: reconciler.wake(key),
+            settings.poll_seconds,
+            settings.poll_fallback_seconds,
+            Workflows(kubernetes).hints,
+        )
         reconciler = Reconciler(
             kubernetes,
             Observer(namespace, kubeflow, MLflow(settings), ObjectStore(settings), seldon),

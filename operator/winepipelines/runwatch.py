@@ -1,67 +1,168 @@
-"""One task for all active runs: lists them together and wakes the resources whose run moved. Started by `handlers`.
+"""Wakes the resources whose runs move. Started by `handlers`.
 
-Kubeflow's API has no watch. A list of a namespace's active runs is one request, whatever the number of resources; where no run
-is followed there is none.
+Kubeflow's API has no watch. A list of a namespace's active runs is one request, whatever the number of resources; in single-user
+mode one list has them all; where no run is followed there is none. A run's Workflow does have a watch: as long as it agrees with
+what is known of the run, the run is left to that watch, and listed only now and then. A Workflow is but a hint: it moves before
+its run does, and is not always there. What is true of a run, a resource that is woken asks Kubeflow Pipelines itself.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Protocol
 
+from winepipelines.platform.workflows import Hint
 from winepipelines.resource.errors import PlatformError
-from winepipelines.resource.observed import RunView
+from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.status import Run
 
 Key = tuple[str, str]  # namespace and name of a resource
-ListActive = Callable[[str], Awaitable[tuple[RunView, ...]]]
+Hints = Callable[[], AsyncGenerator[Hint | None]]
 logger = logging.getLogger(__name__)
+
+# What a run may be while its Workflow is in a phase. Any other pair is about to change: then the run is looked at often.
+AGREES = {
+    "": {RunState.PENDING},
+    "Pending": {RunState.PENDING},
+    "Running": {RunState.RUNNING, RunState.CANCELING, RunState.PAUSED},
+}
+
+
+class Lists(Protocol):
+    """What is asked of Kubeflow Pipelines."""
+
+    def active_runs(self, namespace: str) -> Awaitable[tuple[RunView, ...]]:
+        """List the runs of a namespace that have not ended."""
+
+    def lists_are_shared(self) -> Awaitable[bool]:
+        """Whether one list has the runs of all namespaces."""
 
 
 class RunWatch:
     """Follows runs by name. A name is a resource's and a revision's, see `resource.naming`."""
 
-    def __init__(self, list_active: ListActive, wake: Callable[[Key], None], interval: float) -> None:
-        """Ask `list_active` for a namespace's runs every `interval` seconds while any of them is followed."""
-        self._list_active = list_active
+    def __init__(
+        self, kubeflow: Lists, wake: Callable[[Key], None], interval: float, fallback: float = 0.0, hints: Hints | None = None
+    ) -> None:
+        """List runs every `interval` seconds, those left to the watch behind `hints` every `fallback` seconds."""
+        self._kubeflow = kubeflow
         self._wake = wake
         self._interval = interval
+        self._fallback = max(interval, fallback)
+        self._hints = hints
         self._followed: dict[Key, Run] = {}
+        self._keys: dict[str, Key] = {}  # of the followed runs, by id
         self._seen: dict[Key, frozenset[tuple[str, str]] | None] = {}
-        self._any = asyncio.Event()
+        self._phases: dict[str, str] = {}  # of the Workflows of all runs that have not ended, by run id
+        self._hearing = False
+        self._listed: dict[str, float] = {}  # when a namespace's runs were listed, or first followed
+        self._next_list = 0.0
+        self._sooner = asyncio.Event()
 
     def follow(self, key: Key, run: Run | None) -> None:
         """Follow a resource's run from the state that its status tells; None ends it."""
+        known = self._followed.get(key)
+        if known is not None and (run is None or run.id != known.id):
+            self._keys.pop(known.id, None)
         if run is None:
             self._followed.pop(key, None)
             self._seen.pop(key, None)
             return
-        known = self._followed.get(key)
         if known is None or (known.name, known.id, known.state) != (run.name, run.id, run.state):
             # What the status tells is what was seen last: a move before the first look must not be missed.
             self._seen[key] = frozenset({(run.id, run.state)})
         self._followed[key] = run
-        self._any.set()
+        if run.id:
+            self._keys[run.id] = key
+        self._plan(key)
 
     async def watch(self) -> None:
-        """Look again and again, for ever."""
-        while True:
-            if not self._followed:
-                self._any.clear()
-                await self._any.wait()
-            namespaces = {namespace for namespace, _ in self._followed}
-            await asyncio.gather(*(self._look(namespace) for namespace in namespaces))
-            await asyncio.sleep(self._interval)
+        """Listen and look, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_again_and_again())
+            if self._hints is not None:
+                tasks.create_task(self._hear(self._hints))
 
-    async def _look(self, namespace: str) -> None:
-        try:
-            runs = await self._list_active(namespace)
-        except PlatformError as error:
-            logger.debug("runs of namespace %s: %s", namespace, error)
-            runs = None
-        for key, followed in list(self._followed.items()):
-            if key[0] != namespace:
+    async def _hear(self, hints: Hints) -> None:
+        async with contextlib.aclosing(hints()) as heard:
+            async for hint in heard:
+                self._hearing = hint is not None
+                if hint is None:
+                    self._sooner.set()
+                    continue
+                gone = self._phases.keys() - hint.phases.keys() if hint.complete else set()
+                moved = gone | {run for run, phase in hint.phases.items() if self._phases.get(run) != phase}
+                for run in moved:
+                    phase = hint.phases.get(run)
+                    if phase is None:
+                        self._phases.pop(run, None)
+                    else:
+                        self._phases[run] = phase
+                for key in [self._keys[run] for run in moved if run in self._keys]:
+                    if not self._is_left_to_the_watch(self._followed[key]):
+                        self._wake(key)
+                        self._plan(key)
+
+    def _is_left_to_the_watch(self, run: Run) -> bool:
+        return self._hearing and run.state in AGREES.get(self._phases.get(run.id, "gone"), ())
+
+    def _due(self, key: Key, now: float) -> float:
+        interval = self._fallback if self._is_left_to_the_watch(self._followed[key]) else self._interval
+        return self._listed.setdefault(key[0], now) + interval
+
+    def _plan(self, key: Key) -> None:
+        """See to it that the next list is not later than this resource needs it."""
+        if self._due(key, asyncio.get_running_loop().time()) < self._next_list:
+            self._sooner.set()
+
+    async def _look_again_and_again(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._sooner.clear()
+            followed = {namespace for namespace, _ in self._followed}
+            self._listed = {namespace: at for namespace, at in self._listed.items() if namespace in followed}
+            due = {key: self._due(key, clock()) for key in self._followed}
+            self._next_list = min(due.values(), default=float("inf"))
+            if self._next_list > clock():
+                wait = None if self._next_list == float("inf") else self._next_list - clock()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._sooner.wait(), wait)
                 continue
-            now = None if runs is None else frozenset((run.id, run.state.value) for run in runs if run.name == followed.name)
+            await self._look({namespace for (namespace, _), at in due.items() if at <= clock()})
+
+    async def _look(self, namespaces: set[str]) -> None:
+        try:
+            shared = await self._kubeflow.lists_are_shared()
+        except PlatformError as error:
+            self._compare(namespaces, error)
+            return
+        if shared:
+            every = {namespace for namespace, _ in self._followed}
+            self._compare(every, await self._list(next(iter(every), "")))
+            return
+        looks = sorted(namespaces)
+        for namespace, found in zip(looks, await asyncio.gather(*map(self._list, looks)), strict=True):
+            self._compare({namespace}, found)
+
+    async def _list(self, namespace: str) -> tuple[RunView, ...] | PlatformError:
+        try:
+            return await self._kubeflow.active_runs(namespace)
+        except PlatformError as error:
+            return error
+
+    def _compare(self, namespaces: set[str], found: tuple[RunView, ...] | PlatformError) -> None:
+        """Wake the resources of these namespaces whose runs are not as they were."""
+        if isinstance(found, PlatformError):
+            logger.debug("runs of %s: %s", ", ".join(sorted(namespaces)), found)
+        self._listed |= dict.fromkeys(namespaces, asyncio.get_running_loop().time())
+        by_name: dict[str, set[tuple[str, str]]] = {}
+        for run in () if isinstance(found, PlatformError) else found:
+            by_name.setdefault(run.name, set()).add((run.id, run.state.value))
+        for key, followed in list(self._followed.items()):
+            if key[0] not in namespaces:
+                continue
+            now = None if isinstance(found, PlatformError) else frozenset(by_name.get(followed.name, ()))
             if self._seen[key] != now:
                 self._seen[key] = now
                 self._wake(key)

@@ -41,7 +41,8 @@ class Settings:
     templates: str = str(REPOSITORY / "templates")
     crds: str = str(REPOSITORY / "crds")
     max_data_bytes: int = 1 << 30
-    poll_seconds: float = 10.0
+    poll_seconds: float = 10.0  # between two lists of active runs that no watch tells of
+    poll_fallback_seconds: float = 120.0  # the same for runs whose Workflows are watched
     request_seconds: float = 20.0
     workers: int = 10
     probe_host: str = "0.0.0.0"  # noqa: S104 - a kubelet probes a pod from outside

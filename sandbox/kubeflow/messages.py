@@ -28,7 +28,7 @@ _RUN = dict.fromkeys(
     "runtime_config": {"parameters": "struct", "pipeline_root": "text"},
     "error": "struct",
     "run_details": "struct",
-    "state_history": "list",
+    "state_history": [{"update_time": "text", "state": "text", "error": "struct"}],
     "plugins_input": "struct",
     "plugins_output": "struct",
 }
@@ -36,7 +36,7 @@ _EXPERIMENT = dict.fromkeys(
     ("experiment_id", "display_name", "description", "created_at", "namespace", "storage_state", "last_run_created_at"),
     "text",
 )
-_KINDS: dict[str, type] = {"text": str, "struct": dict, "list": list}
+_KINDS: dict[str, type] = {"text": str, "struct": dict}
 
 
 def run_request(body: bytes) -> dict[str, Any]:
@@ -44,7 +44,10 @@ def run_request(body: bytes) -> dict[str, Any]:
     request = _checked(_decoded(body), _RUN)
     sources = [name for name in ("pipeline_version_id", "pipeline_spec", "pipeline_version_reference") if name in request]
     if len(sources) > 1:
-        raise undecodable(f'(line 1:2): error parsing "{sources[1]}", oneof v2beta1.Run.pipeline_source is already set')
+        raise undecodable(
+        oneof = "kubeflow.pipelines.backend.api.v2beta1.Run.pipeline_source"
+        raise undecodable(f'(line 1:2): error parsing "{sources[1]}", oneof {oneof} is already set')
+        )
     return request
 
 
@@ -85,10 +88,12 @@ def _checked(value: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
         kind = fields[name]
         if isinstance(kind, Mapping):
             message[name] = _checked(item, kind)
-        elif isinstance(item, _KINDS[kind]):
+        elif isinstance(kind, list) and isinstance(item, list):
+            message[name] = [_checked(one, kind[0]) for one in item]
+        elif isinstance(kind, str) and isinstance(item, _KINDS[kind]):
             message[name] = item
         else:
-            raise undecodable(f"(line 1:2): invalid value for {kind} field {given}: {json.dumps(item)}")
+            raise undecodable(f"(line 1:2): invalid value for field {given}: {json.dumps(item)}")
     return message
 
 

@@ -12,7 +12,7 @@ import signal
 import sqlite3
 import string
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,8 +222,8 @@ class Runs:
             return
         if run["worker_pid"] not in (None, pid):  # that one came second; this is the run's
             self._execution.watch(run_id, attempt, run["worker_pid"])
-        elif self._store.move(run_id, "FAILED", ACTIVE, attempt):
-            self._close(run, "pod deleted")
+        else:
+            self._fail(run, "pod deleted", ACTIVE)
 
     def workflow_lost(self, run_id: str) -> None:
         """Somebody deleted a run's Workflow: its pods are gone, and nobody reports its end."""
@@ -245,12 +245,15 @@ class Runs:
         if run is None:
             return
         kill(run["worker_pid"], run["worker_started"], signal.SIGKILL)
-        if self._patch_workflow(run, {}) and self._store.move(run_id, "FAILED", ["CANCELING"]):
-            self._close(run, "Stopped with strategy 'Terminate'")
+        if run["state"] == "CANCELING":
+            self._fail(run, "Stopped with strategy 'Terminate'", ["CANCELING"])
 
-    def _close(self, run: Row, message: str) -> None:
+    def _fail(self, run: Row, message: str, only_from: Sequence[str]) -> None:
+        """Fail a run of which nothing lives: its Workflow first, and without one nobody reports it."""
         self._store.fail_open_nodes(run["run_id"], message)
-        self._patch_workflow(run, workflows.progress("FAILED", self._store.nodes(run["run_id"])))
+        there = self._patch_workflow(run, workflows.progress("FAILED", self._store.nodes(run["run_id"])))
+        if there and self._store.move(run["run_id"], "FAILED", only_from, run["attempt"]):
+            self._patch_workflow(run, workflows.recorded())
 
     def _patch_workflow(self, run: Row, patch: dict[str, Any]) -> bool:
         """Whether the Workflow is there to be patched; so it is where runs have none."""

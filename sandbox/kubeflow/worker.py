@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from . import environment, specs, step, workflows
-from .cluster import Cluster
+from .cluster import Cluster, Object
 from .execution import started_at
 from .progress import Progress
 from .store import ACTIVE, Row, Store
@@ -37,7 +37,6 @@ def work(state: Path, run_id: str, attempt: int, kubeconfig: Path | None) -> Non
     pid = os.getpid()
     if not store.claim(run_id, attempt, pid, started_at(pid) or 0):
         return
-    store.move(run_id, "RUNNING", ["PENDING"], attempt)
     run = store.run(run_id)
     if run is not None:
         Attempt(store, run, state / "runs" / run_id, nursery, Cluster(kubeconfig) if kubeconfig else None).carry_out()
@@ -68,8 +67,10 @@ class Attempt:
         self._exit_codes: dict[str, int] = {}
 
     def carry_out(self) -> None:
-        """Run the pipeline and say how it went: to the store, and then to whoever watches the Workflow."""
-        self._patch_workflow("RUNNING")
+        """Run the pipeline and say how it went: in the Workflow, as Argo does, and then in the store, as Kubeflow does."""
+        run_id, attempt = self._run["run_id"], self._run["attempt"]
+        self._patch_workflow(self._at("RUNNING"))
+        self._store.move(run_id, "RUNNING", ["PENDING"], attempt)
         try:
             succeeded = self._run_pipeline()
         except Exception:
@@ -77,13 +78,16 @@ class Attempt:
             succeeded = False
         state = "SUCCEEDED" if succeeded else "FAILED"
         self._progress.finish(state)
-        if self._store.move(self._run["run_id"], state, ACTIVE, self._run["attempt"]):
-            self._patch_workflow(state)
+        if (now := self._store.run(run_id)) and now["state"] in ACTIVE and now["attempt"] == attempt:
+            self._patch_workflow(self._at(state))
+            if self._store.move(run_id, state, ACTIVE, attempt):
+                self._patch_workflow(workflows.recorded())
 
-    def _patch_workflow(self, state: str) -> None:
+    def _at(self, state: str) -> Object:
+        return workflows.progress(state, self._store.nodes(self._run["run_id"]))
+
+    def _patch_workflow(self, patch: Object) -> None:
         if self._cluster and self._run["has_workflow"]:
-            nodes = self._store.nodes(self._run["run_id"])
-            patch = workflows.progress(state, nodes)
             try:
                 self._cluster.patch_workflow(self._run["k8s_namespace"], self._run["workflow"], patch)
             except Exception as error:  # a hint to others only: the run is what counts

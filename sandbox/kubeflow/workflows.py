@@ -29,11 +29,10 @@ def new_workflow(run: Row) -> Object:
         "metadata": {
             "name": run["workflow"],
             "namespace": run["k8s_namespace"],
-            "labels": {_RUN_LABEL: run["run_id"], _PHASE_LABEL: "Pending"},
+            "labels": {_RUN_LABEL: run["run_id"]},
             "annotations": {"pipelines.kubeflow.org/run_name": run["display_name"]},
         },
         "spec": {"entrypoint": "entrypoint", "serviceAccountName": run["service_account"]},
-        "status": {"phase": "Pending"},
     }
 
 
@@ -43,17 +42,22 @@ def stopping() -> Object:
 
 
 def progress(state: str, nodes: list[Row]) -> Object:
-    """The patch that brings a Workflow to a run's state; a label that is null is taken away."""
+    """The patch with which Argo brings a Workflow to a run's state; a label that is null is taken away."""
     phase, over = _PHASES[state], state in ("SUCCEEDED", "FAILED")
     time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     status: dict[str, Any] = {"phase": phase, "finishedAt": time if over else None}
     if over:
         status["nodes"] = {node["pod_name"]: _node(node) for node in nodes}
-    labels = {_PHASE_LABEL: phase, _COMPLETED_LABEL: "true" if over else None, _KEPT_LABEL: "true" if over else None}
+    labels = {_PHASE_LABEL: phase, _COMPLETED_LABEL: "true" if over else "false", _KEPT_LABEL: None}
     patch: Object = {"metadata": {"labels": labels}, "status": status}
     if not over:
         patch["spec"] = {"activeDeadlineSeconds": None}
     return patch
+
+
+def recorded() -> Object:
+    """The patch with which Kubeflow marks a Workflow whose end is in its own records: some time after Argo's."""
+    return {"metadata": {"labels": {_KEPT_LABEL: "true"}}}
 
 
 def _node(node: Row) -> Object:

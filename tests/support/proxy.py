@@ -7,8 +7,8 @@ to play instead of, or on top of, the real answer.
 import asyncio
 import ssl
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
@@ -23,6 +23,11 @@ class Fault(Enum):
     CUT_AFTER = auto()  # it was carried out, and the connection ends without an answer
     TWICE = auto()  # it is carried out twice
     UNAVAILABLE = auto()  # 503, nothing was carried out
+    RATE_LIMITED = auto()  # 429, nothing was carried out
+    BROKEN = auto()  # 500, nothing was carried out
+    REDIRECTED = auto()  # 307 to `elsewhere`, nothing was carried out
+    WEB_PAGE = auto()  # 200 and HTML, nothing was carried out
+    LATE = auto()  # it is carried out, and answered after `late_seconds`
 
 
 @dataclass(frozen=True)
@@ -32,15 +37,17 @@ class Call:
     method: str
     path: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Before = Callable[[Call], Fault | None]
 After = Callable[[Call], None]
+REFUSALS = {Fault.UNAVAILABLE: (503, 14), Fault.RATE_LIMITED: (429, 8), Fault.BROKEN: (500, 13)}  # HTTP status, gRPC code
 HOP = {"transfer-encoding", "content-length", "connection", "keep-alive", "content-encoding"}
 
 
 class Proxy:
-    """In front of one upstream. `tls` is how to talk to it where it speaks TLS; the proxy itself speaks plain HTTP."""
+    """In front of one upstream. `tls` is how to talk to it where it speaks TLS, `own_tls` how the proxy itself is talked to."""
 
     def __init__(
         self,
@@ -49,12 +56,18 @@ class Proxy:
         before: Before = lambda _: None,
         after: After = lambda _: None,
         tls: ssl.SSLContext | None = None,
+        own_tls: ssl.SSLContext | None = None,
         keep_host: bool = False,
+        elsewhere: str = "",
+        late_seconds: float = 3.0,
     ) -> None:
         self._upstream = upstream
         self.before = before
         self.after = after
         self._tls = tls
+        self._own_tls = own_tls
+        self._elsewhere = elsewhere
+        self._late_seconds = late_seconds
         self._keep_host = keep_host  # a signature of S3's covers the host that the client named
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -64,7 +77,7 @@ class Proxy:
     @property
     def url(self) -> str:
         """Its address."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._own_tls else 'http'}://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -88,7 +101,7 @@ class Proxy:
             app.router.add_route("*", "/{path:.*}", self._handle)
             runner = web.AppRunner(app, shutdown_timeout=1)
             await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0)
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._own_tls)
             await site.start()
             server = site._server
             assert isinstance(server, asyncio.Server)
@@ -99,10 +112,15 @@ class Proxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        call = Call(request.method, request.raw_path, body)
+        call = Call(request.method, request.raw_path, body, request.headers)
         fault = self.before(call)
-        if fault is Fault.UNAVAILABLE:
-            return web.json_response({"code": 14, "message": "unavailable"}, status=503)
+        if fault in REFUSALS:
+            status, code = REFUSALS[fault]
+            return web.json_response({"code": code, "message": fault.name.lower()}, status=status)
+        if fault is Fault.REDIRECTED:
+            return web.Response(status=307, headers={"Location": self._elsewhere + call.path})
+        if fault is Fault.WEB_PAGE:
+            return web.Response(text="<html>Log in</html>", content_type="text/html")
         if fault is Fault.CUT_BEFORE:
             return self._cut(request)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
@@ -121,6 +139,8 @@ class Proxy:
             async with self._session.request(
                 call.method, self._upstream + call.path, data=body or None, headers=headers, skip_auto_headers=("Content-Type",)
             ) as answer:
+                if fault is Fault.LATE:
+                    await asyncio.sleep(self._late_seconds)
                 if fault is Fault.CUT_AFTER:
                     await answer.read()
                     return self._cut(request)

@@ -1,12 +1,13 @@
-"""One list for all active runs of a namespace, none where nothing runs."""
+"""One list for all active runs of a namespace, none where nothing runs, few where Workflows are watched."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from support.world import START
 
+from winepipelines.platform.workflows import Hint
 from winepipelines.resource.errors import Unavailable
 from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.status import Run
@@ -14,71 +15,136 @@ from winepipelines.runwatch import Key, RunWatch
 
 RUN = RunView("1", "mlflow-1", RunState.RUNNING, START)
 KNOWN = Run(name="mlflow-1", id="1", state="RUNNING")
+KEY = ("admin", "mlflow")
+INTERVAL, FALLBACK = 0.02, 30.0  # seconds
 
 
 class Kubeflow:
-    """Counts its lists; each one waits for the test to let it go."""
+    """Counts its lists, and whom they wake."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: bool) -> None:
         self.runs: tuple[RunView, ...] | None = (RUN,)
+        self.shared = shared
         self.lists: list[str] = []
         self.listed = asyncio.Event()
         self.woken: list[Key] = []
+        self.hints: asyncio.Queue[Hint | None] = asyncio.Queue()
 
-    async def list_active(self, namespace: str) -> tuple[RunView, ...]:
+    async def active_runs(self, namespace: str) -> tuple[RunView, ...]:
         self.lists.append(namespace)
         self.listed.set()
         if self.runs is None:
             raise Unavailable("KubeflowUnavailable", "down")
         return self.runs
 
+    async def lists_are_shared(self) -> bool:
+        if self.runs is None:
+            self.listed.set()
+            raise Unavailable("KubeflowUnavailable", "down")
+        return self.shared
+
     async def look(self, times: int = 1) -> None:
+        """Wait until runs have been listed so many times more, and compared."""
         for _ in range(times):
             self.listed.clear()
             await asyncio.wait_for(self.listed.wait(), 5)
+        await settle()
+
+    async def tell(self, *hints: Hint | None) -> None:
+        """Let the watch say something, and wait until it was heard."""
+        for hint in hints:
+            await self.hints.put(hint)
+        await settle()
+
+    async def watched(self) -> AsyncGenerator[Hint | None]:
+        while True:
+            yield await self.hints.get()
+
+
+async def settle() -> None:
+    for _ in range(20):
         await asyncio.sleep(0)
 
 
+async def intervals(count: int) -> None:
+    """So much time passes, and a little more."""
+    await asyncio.sleep((count + 0.5) * INTERVAL)
+
+
 @asynccontextmanager
-async def watching() -> AsyncIterator[tuple[Kubeflow, RunWatch]]:
-    kubeflow = Kubeflow()
-    watch = RunWatch(kubeflow.list_active, kubeflow.woken.append, 0.001)
+async def watching(*, shared: bool = False) -> AsyncIterator[tuple[Kubeflow, RunWatch]]:
+    kubeflow = Kubeflow(shared)
+    watch = RunWatch(kubeflow, kubeflow.woken.append, INTERVAL, FALLBACK, kubeflow.watched)
     task = asyncio.create_task(watch.watch())
     yield kubeflow, watch
+    assert not task.done(), "the watch goes on for ever"
     task.cancel()
+
+
+def everything(**phases: str) -> Hint:
+    return Hint({run.removeprefix("_"): phase for run, phase in phases.items()}, complete=True)
+
+
+# ---- lists alone
 
 
 async def test_nothing_is_listed_while_nothing_runs() -> None:
     async with watching() as (kubeflow, watch):
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await intervals(3)
         assert kubeflow.lists == []
-        watch.follow(("admin", "mlflow"), KNOWN)
+        watch.follow(KEY, KNOWN)
         await kubeflow.look()
-        watch.follow(("admin", "mlflow"), None)
-        await asyncio.sleep(0.01)
+        watch.follow(KEY, None)
         count = len(kubeflow.lists)
-        await asyncio.sleep(0.02)
+        await intervals(3)
         assert len(kubeflow.lists) == count
 
 
-async def test_one_list_serves_every_resource_of_a_namespace() -> None:
+async def test_one_list_an_interval_serves_every_resource_of_a_namespace() -> None:
+    for resources in (1, 50):
+        async with watching() as (kubeflow, watch):
+            for number in range(resources):
+                watch.follow(("admin", f"wine-{number}"), Run(name=f"wine-{number}-1", id=f"{number}"))
+            await intervals(4)
+            assert 2 <= kubeflow.lists.count("admin") <= 4, f"{resources} resources"
+
+
+async def test_each_namespace_has_its_list() -> None:
     async with watching() as (kubeflow, watch):
-        for number in range(200):
-            watch.follow(("admin", f"wine-{number}"), Run(name=f"wine-{number}-1", id="1"))
-        watch.follow(("other", "wine"), Run(name="wine-1", id="2"))
-        await kubeflow.look()
-        assert sorted(kubeflow.lists[:2]) == ["admin", "other"]
+        for number in range(30):
+            watch.follow((f"team-{number % 3}", f"wine-{number}"), Run(name=f"wine-{number}-1", id=f"{number}"))
+        await intervals(3)
+        counts = [kubeflow.lists.count(f"team-{number}") for number in range(3)]
+        assert all(1 <= count <= 3 for count in counts), counts
+        assert sum(counts) == len(kubeflow.lists)
+
+
+async def test_in_single_user_mode_one_list_serves_every_namespace() -> None:
+    async with watching(shared=True) as (kubeflow, watch):
+        for number in range(50):
+            watch.follow((f"team-{number}", "wine"), Run(name=f"wine-{number}-1", id=f"{number}", state="RUNNING"))
+        await intervals(4)
+        assert 2 <= len(kubeflow.lists) <= 4
+        assert len(kubeflow.woken) == 50, "all of their runs are gone"
+
+
+async def test_resources_that_come_and_go_cost_no_more_lists() -> None:
+    async with watching() as (kubeflow, watch):
+        for _ in range(200):
+            watch.follow(KEY, KNOWN)
+            await asyncio.sleep(INTERVAL / 50)
+            watch.follow(KEY, None)
+        assert len(kubeflow.lists) <= 200 / 50 + 20, "asyncio's clock is no finer than a millisecond"
 
 
 async def test_only_a_run_that_moved_wakes() -> None:
     async with watching() as (kubeflow, watch):
-        watch.follow(("admin", "mlflow"), KNOWN)
+        watch.follow(KEY, KNOWN)
         await kubeflow.look(3)
         assert kubeflow.woken == []
         kubeflow.runs = (replace(RUN, state=RunState.CANCELING),)
         await kubeflow.look(3)
-        assert kubeflow.woken == [("admin", "mlflow")]
+        assert kubeflow.woken == [KEY]
         kubeflow.runs = ()
         await kubeflow.look(3)
         assert len(kubeflow.woken) == 2
@@ -87,41 +153,41 @@ async def test_only_a_run_that_moved_wakes() -> None:
 async def test_a_run_that_has_ended_before_the_first_look_wakes() -> None:
     async with watching() as (kubeflow, watch):
         kubeflow.runs = ()
-        watch.follow(("admin", "mlflow"), KNOWN)
+        watch.follow(KEY, KNOWN)
         await kubeflow.look(2)
-        assert kubeflow.woken == [("admin", "mlflow")]
+        assert kubeflow.woken == [KEY]
 
 
 async def test_a_run_that_moved_before_the_first_look_wakes() -> None:
     async with watching() as (kubeflow, watch):
-        watch.follow(("admin", "mlflow"), KNOWN.with_(state="PENDING"))
+        watch.follow(KEY, KNOWN.with_(state="PENDING"))
         await kubeflow.look(3)
-        assert kubeflow.woken == [("admin", "mlflow")]
+        assert kubeflow.woken == [KEY]
 
 
 async def test_a_reconcile_that_saw_nothing_new_wakes_nothing() -> None:
     """Not even while Kubeflow Pipelines is away: the resource is looked at again by itself."""
     async with watching() as (kubeflow, watch):
         kubeflow.runs = None
-        watch.follow(("admin", "mlflow"), KNOWN)
+        watch.follow(KEY, KNOWN)
         await kubeflow.look(2)
-        watch.follow(("admin", "mlflow"), KNOWN)
+        watch.follow(KEY, KNOWN)
         await kubeflow.look(3)
         assert len(kubeflow.woken) == 1
 
 
 async def test_a_second_run_of_the_name_wakes() -> None:
     async with watching() as (kubeflow, watch):
-        watch.follow(("admin", "mlflow"), KNOWN)
+        watch.follow(KEY, KNOWN)
         await kubeflow.look(2)
         kubeflow.runs = (RUN, replace(RUN, id="2"))
         await kubeflow.look(3)
-        assert kubeflow.woken == [("admin", "mlflow")]
+        assert kubeflow.woken == [KEY]
 
 
 async def test_an_outage_wakes_once_and_so_does_its_end() -> None:
     async with watching() as (kubeflow, watch):
-        watch.follow(("admin", "mlflow"), KNOWN)
+        watch.follow(KEY, KNOWN)
         await kubeflow.look(2)
         kubeflow.runs = None
         await kubeflow.look(5)
@@ -129,3 +195,95 @@ async def test_an_outage_wakes_once_and_so_does_its_end() -> None:
         kubeflow.runs = (RUN,)
         await kubeflow.look(3)
         assert len(kubeflow.woken) == 2
+
+
+# ---- with a watch of Workflows
+
+
+async def test_a_run_whose_workflow_is_watched_is_not_listed() -> None:
+    async with watching() as (kubeflow, watch):
+        await kubeflow.tell(everything(_1="Running"))
+        watch.follow(KEY, KNOWN)
+        await intervals(4)
+        assert kubeflow.lists == []
+        assert kubeflow.woken == []
+
+
+async def test_a_watched_run_is_listed_now_and_then_all_the_same() -> None:
+    kubeflow = Kubeflow(shared=False)
+    watch = RunWatch(kubeflow, kubeflow.woken.append, INTERVAL / 4, INTERVAL, kubeflow.watched)
+    task = asyncio.create_task(watch.watch())
+    await kubeflow.tell(everything(_1="Running"))
+    kubeflow.runs = ()
+    watch.follow(KEY, KNOWN)
+    await intervals(3)
+    assert 1 <= len(kubeflow.lists) <= 3
+    assert kubeflow.woken == [KEY]
+    task.cancel()
+
+
+async def test_a_workflow_that_moves_wakes_its_resource_once_a_phase() -> None:
+    async with watching() as (kubeflow, watch):
+        await kubeflow.tell(everything())
+        watch.follow(KEY, KNOWN.with_(state="PENDING"))
+        await kubeflow.tell(Hint({"1": ""}), Hint({"1": "Pending"}))
+        assert kubeflow.woken == [], "as the status says"
+        await kubeflow.tell(Hint({"1": "Running"}), Hint({"1": "Running"}), Hint({"other": "Failed"}))
+        assert kubeflow.woken == [KEY]
+        watch.follow(KEY, KNOWN)
+        await kubeflow.tell(Hint({"1": "Running"}))
+        assert kubeflow.woken == [KEY]
+        await kubeflow.tell(Hint({"1": "Succeeded"}), Hint({"1": "Succeeded"}))
+        assert kubeflow.woken == [KEY] * 2
+        await kubeflow.tell(Hint({"1": None}))
+        assert kubeflow.woken == [KEY] * 3, "the run's end is recorded"
+        assert kubeflow.lists == [], "and no run was listed"
+
+
+async def test_a_run_that_lags_behind_its_workflow_is_looked_at_often_until_it_follows() -> None:
+    async with watching() as (kubeflow, watch):
+        await kubeflow.tell(everything(_1="Running"))
+        watch.follow(KEY, KNOWN)
+        await kubeflow.tell(Hint({"1": "Failed"}))
+        assert kubeflow.woken == [KEY]
+        watch.follow(KEY, KNOWN)  # the woken resource has found it running still
+        await kubeflow.look(2)
+        assert kubeflow.woken == [KEY]
+        kubeflow.runs = ()
+        await kubeflow.look(2)
+        assert kubeflow.woken == [KEY] * 2
+        watch.follow(KEY, None)
+        count = len(kubeflow.lists)
+        await intervals(3)
+        assert len(kubeflow.lists) == count
+
+
+async def test_a_run_without_a_workflow_is_listed_as_ever() -> None:
+    async with watching() as (kubeflow, watch):
+        await kubeflow.tell(everything(_2="Running"))
+        watch.follow(KEY, KNOWN)
+        watch.follow(("other", "wine"), Run(name="wine-1", id="2", state="RUNNING"))
+        await kubeflow.look(3)
+        assert set(kubeflow.lists) == {"admin"}
+
+
+async def test_without_the_watch_runs_are_listed_as_ever_until_it_is_back() -> None:
+    async with watching() as (kubeflow, watch):
+        await kubeflow.tell(everything(_1="Running"))
+        watch.follow(KEY, KNOWN)
+        await kubeflow.tell(None)
+        await kubeflow.look(3)
+        await kubeflow.tell(everything(_1="Running"))
+        count = len(kubeflow.lists)
+        await intervals(3)
+        assert len(kubeflow.lists) <= count + 1
+        assert kubeflow.woken == []
+
+
+async def test_what_moved_while_the_watch_was_away_wakes_when_it_is_back() -> None:
+    async with watching() as (kubeflow, watch):
+        await kubeflow.tell(everything(_1="Running", _2="Running"))
+        watch.follow(KEY, KNOWN)
+        watch.follow(("other", "wine"), Run(name="wine-1", id="2", state="RUNNING"))
+        await kubeflow.tell(None, everything(_2="Running"))
+        assert kubeflow.woken == [KEY]

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import kfp_server_api
 import urllib3
 import yaml
 from kfp_server_api.exceptions import ApiException
 
-from winepipelines.resource.errors import NotSent, Refused, Unavailable
+from winepipelines.resource.errors import NotSent, PlatformError, Refused, Unavailable
 from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.spec import Resources
@@ -30,6 +31,11 @@ STEPS = ("download", "preprocess", "train")
 TRAIN_EXECUTOR = "exec-train"
 ACTIVE = ["PENDING", "RUNNING", "CANCELING", "PAUSED"]
 PAGE_SIZE = 50  # specs come along with every run
+LOGIN = "WINE_KFP_URL must be the API itself (service ml-pipeline), not a gateway with a login"
+HINTS = {
+    401: "it does not take the operator's token, which must be a projected service-account token with the audience "
+    "pipelines.kubeflow.org; WINE_KFP_TOKEN_FILE names its file",
+}
 
 
 class Kubeflow:
@@ -40,7 +46,8 @@ class Kubeflow:
         self._settings = settings
         self._documents = list(yaml.safe_load_all((Path(settings.templates) / PIPELINE_FILE).read_text()))
         configuration = kfp_server_api.Configuration(host=settings.kfp_url)
-        configuration.retries = False  # a submission that is sent twice is carried out twice
+        # A submission that is sent twice is carried out twice; nor is a redirect followed, which would take the token along.
+        configuration.retries = False
         configuration.ssl_ca_cert = settings.kfp_ca_file or None
         if settings.kfp_token_file:
             configuration.api_key_prefix["authorization"] = "Bearer"
@@ -54,13 +61,17 @@ class Kubeflow:
 
     async def runs_named(self, namespace: str, name: str) -> tuple[RunView, ...]:
         """List the runs of a name, oldest first."""
-        predicate = {"operation": "EQUALS", "key": "display_name", "string_value": name}
-        return tuple(await self._list(namespace, predicate))
+        found = await self._list(namespace, _is_named(name))
+        return tuple(run for run in found if run.name == name)  # the server's database may not tell upper from lower case
 
     async def active_runs(self, namespace: str) -> tuple[RunView, ...]:
-        """List the runs of a namespace that have not ended."""
+        """List the runs of a namespace that have not ended; in single-user mode those of all namespaces."""
         predicate = {"operation": "IN", "key": "state", "string_values": {"values": ACTIVE}}
         return tuple(await self._list(namespace, predicate))
+
+    async def lists_are_shared(self) -> bool:
+        """Whether one list has the runs of all namespaces, as in single-user mode."""
+        return not await self._is_multi_user()
 
     async def create(self, pipeline: WinePipeline, name: str, revision: int) -> None:
         """Submit the run of a revision."""
@@ -129,11 +140,7 @@ class Kubeflow:
         return {"pipeline_spec": specification, "platform_spec": self._documents[1]}
 
     async def _list(self, namespace: str, predicate: dict[str, Any]) -> list[RunView]:
-        query: dict[str, Any] = {
-            "filter": json.dumps({"predicates": [predicate]}),
-            "sort_by": "created_at asc",
-            "page_size": PAGE_SIZE,
-        }
+        query: dict[str, Any] = {"filter": _filter(predicate), "sort_by": "created_at asc", "page_size": PAGE_SIZE}
         if await self._is_multi_user():
             query["namespace"] = namespace
         views: list[RunView] = []
@@ -147,11 +154,7 @@ class Kubeflow:
     def _view(self, run: Any) -> RunView:
         state = run.state or RunState.UNSPECIFIED
         tasks = (run.run_details.task_details or []) if run.run_details else []
-        failed = [
-            task.display_name
-            for task in tasks
-            if task.state == "FAILED" and task.display_name in ("download", "preprocess", "train")
-        ]
+        failed = [task.display_name for task in tasks if task.state == "FAILED" and task.display_name in STEPS]
         ui = self._settings.kfp_ui_url or self._settings.kfp_url
         return RunView(
             id=run.run_id,
@@ -167,8 +170,7 @@ class Kubeflow:
         """Find the experiment of a name in a namespace, or make it; someone else may be making it just now."""
         multi_user = await self._is_multi_user()
         for _ in range(2):
-            predicate = {"operation": "EQUALS", "key": "display_name", "string_value": name}
-            query: dict[str, Any] = {"filter": json.dumps({"predicates": [predicate]}), "page_size": 1}
+            query: dict[str, Any] = {"filter": _filter(_is_named(name)), "page_size": 1}
             if multi_user:
                 query["namespace"] = namespace
             found = await self._call(self._experiments.experiment_service_list_experiments, **query)
@@ -182,28 +184,62 @@ class Kubeflow:
 
     async def _is_multi_user(self) -> bool:
         if self._multi_user is None:
-            health = await self._call(self._health.healthz_service_get_healthz)
+            health, _, headers = await self._call(self._health.healthz_service_get_healthz_with_http_info)
+            if "json" not in headers.get("Content-Type", ""):  # the client takes a web page for an answer without fields
+                message = f"what answers at {self._settings.kfp_url} is not the API of {SYSTEM}; correct WINE_KFP_URL"
+                raise Refused("KubeflowRefused", message)
             self._multi_user = bool(health.multi_user)
         return self._multi_user
 
     def _read_token(self, configuration: kfp_server_api.Configuration) -> None:
-        configuration.api_key["authorization"] = Path(self._settings.kfp_token_file).read_text().strip()
+        try:
+            configuration.api_key["authorization"] = Path(self._settings.kfp_token_file).read_text().strip()
+        except OSError:
+            message = f"the token for {SYSTEM} cannot be read from {self._settings.kfp_token_file}"
+            raise NotSent("KubeflowUnavailable", message) from None
 
     async def _call(self, function: Callable[..., T], *arguments: object, forgiven: tuple[int, ...] = (), **query: object) -> T:
+        seconds = self._settings.request_seconds
         try:
-            return await asyncio.to_thread(function, *arguments, _request_timeout=self._settings.request_seconds, **query)
+            # A pair: the client takes a number that is not an int for no limit at all.
+            return await asyncio.to_thread(function, *arguments, _request_timeout=(seconds, seconds), **query)
         except ApiException as error:
             if error.status in forgiven:
                 return None  # type: ignore[return-value] # who forgives expects it
-            message = f"{SYSTEM} answered {error.status}: {_message(error)}"
-            if error.status == 429 or error.status >= 500:
-                raise Unavailable("KubeflowUnavailable", message) from None
-            raise Refused("KubeflowRefused", message) from None
+            raise self._refusal(error) from None
+        except AttributeError as error:
+            if isinstance(error.__context__, ApiException):  # the client stumbles over its own report of what TLS refuses
+                raise self._refusal(error.__context__) from None
+            raise
         except urllib3.exceptions.HTTPError as error:
             where = f"{SYSTEM} at {self._settings.kfp_url}"
             if isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError):
                 raise NotSent("KubeflowUnavailable", f"{where} cannot be reached") from None
             raise Unavailable("KubeflowUnavailable", f"{where} did not answer") from None
+
+    def _refusal(self, error: ApiException) -> PlatformError:
+        """Judge an answer that is not a good one."""
+        if not error.status:  # no answer at all: what TLS says is in the reason
+            where = f"{SYSTEM} at {self._settings.kfp_url}"
+            message = f"{where} has no certificate that the operator trusts; WINE_KFP_CA_FILE names the file with its CA"
+            return NotSent("KubeflowUnavailable", message)
+        message = f"{SYSTEM} answered {error.status}: {_message(error)}"
+        if error.status == 429 or error.status >= 500:
+            return Unavailable("KubeflowUnavailable", message)
+        if error.status in HINTS:  # what the server says of a token is not repeated
+            message = f"{SYSTEM} at {self._settings.kfp_url} answered {error.status}: {HINTS[error.status]}"
+        elif error.status < 400:
+            message = f"{SYSTEM} at {self._settings.kfp_url} answered {error.status}, a redirect, which is not followed; {LOGIN}"
+        return Refused("KubeflowRefused", message)
+
+
+def _is_named(name: str) -> dict[str, Any]:
+    return {"operation": "EQUALS", "key": "display_name", "string_value": name}
+
+
+def _filter(predicate: dict[str, Any]) -> str:
+    """Write a filter. The server unescapes it once more than HTTP does, so it is escaped once more."""
+    return quote(json.dumps({"predicates": [predicate]}))
 
 
 def _message(error: ApiException) -> str:

@@ -177,6 +177,17 @@ class Kubernetes:
             except (client.ApiException, aiohttp.ClientError, TimeoutError, ValueError):
                 await asyncio.sleep(5)  # the API server is away: nothing tells when it is back
 
+    async def open(self, path: str, accept: str, **query: Any) -> aiohttp.ClientResponse:
+        """GET a path; the answer is yet to be read. A watch's connection ends after `WATCH_SECONDS` at the latest.
+
+        Raises what the client raises: ApiException, aiohttp.ClientError, TimeoutError.
+        """
+        seconds = WATCH_SECONDS + 10 if query.get("watch") else REQUEST_SECONDS
+        response: aiohttp.ClientResponse = await self._dynamic.request(
+            "get", path, serialize=False, header_params={"Accept": accept}, _request_timeout=seconds, **query
+        )
+        return response
+
     async def _request(self, method: str, path: str, **parameters: Any) -> Body:
         try:
             response = await self._dynamic.request(method, path, serialize=False, _request_timeout=REQUEST_SECONDS, **parameters)

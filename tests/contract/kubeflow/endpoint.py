@@ -1,0 +1,359 @@
+"""An endpoint of Kubeflow Pipelines, the stand-in's or a real one, as the tests beside this file speak to it."""
+
+import base64
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from kubernetes import client, config
+
+AUDIENCE = "pipelines.kubeflow.org"
+CALLER = "kfp-contract"  # service account and role of the tests, where they make them themselves
+VERBS = ("get", "list", "create", "terminate", "retry", "delete", "archive")
+PATIENCE = 120.0  # seconds: a real step costs two pods
+OVER = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+WORKFLOWS = ("argoproj.io", "v1alpha1")
+Json = dict[str, Any]
+
+
+class Runs(StrEnum):
+    """What becomes of the runs of an endpoint."""
+
+    EXECUTED = "1"  # they run
+    PLAYED = "played"  # nothing runs them; these tests write their Workflows' status, and the platform reports it
+    LEFT = "0"  # nothing runs them
+
+
+class Cluster:
+    """The API server below the endpoint."""
+
+    def __init__(self, kubeconfig: str) -> None:
+        api = config.new_client_from_config(kubeconfig)
+        self._objects = client.CustomObjectsApi(api)
+        self._core = client.CoreV1Api(api)
+        self._rights = client.RbacAuthorizationV1Api(api)
+
+    def workflow(self, run_id: str) -> Json | None:
+        """The Workflow of a run, wherever it is."""
+        found: Any = self._objects.list_cluster_custom_object(*WORKFLOWS, "workflows", label_selector=f"pipeline/runid={run_id}")
+        return dict(found["items"][0]) if found["items"] else None
+
+    def delete_workflow(self, run_id: str) -> None:
+        """Delete a run's Workflow behind its back."""
+        workflow = self.workflow(run_id)
+        assert workflow is not None
+        metadata = workflow["metadata"]
+        self._objects.delete_namespaced_custom_object(*WORKFLOWS, metadata["namespace"], "workflows", metadata["name"])
+
+    def play(self, run_id: str, phase: str) -> None:
+        """Bring a run's Workflow to a phase, as Argo does."""
+        workflow = self.workflow(run_id)
+        assert workflow is not None
+        metadata, over = workflow["metadata"], phase in ("Succeeded", "Failed")
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        node = {"id": metadata["name"], "name": metadata["name"], "displayName": metadata["name"], "type": "DAG"}
+        node |= {"phase": phase, "startedAt": now, "finishedAt": now if over else None}
+        step = {**node, "id": f"{metadata['name']}-1", "name": f"{metadata['name']}.wait", "displayName": "wait"}
+        labels = {"workflows.argoproj.io/phase": phase, "workflows.argoproj.io/completed": str(over).lower()}
+        status: Json = {"phase": phase, "startedAt": now, "finishedAt": now if over else None}
+        status["nodes"] = {node["id"]: {**node, "children": [step["id"]]}, step["id"]: step}
+        patch = {"metadata": {"labels": labels}, "status": status}
+        self._objects.patch_namespaced_custom_object(*WORKFLOWS, metadata["namespace"], "workflows", metadata["name"], patch)
+
+    def token(self, namespace: str, audience: str) -> str:
+        """A token of the tests' service account."""
+        request = client.AuthenticationV1TokenRequest(
+            spec=client.V1TokenRequestSpec(audiences=[audience], expiration_seconds=3600)
+        )
+        granted: Any = self._core.create_namespaced_service_account_token(CALLER, namespace, request)
+        return str(granted.status.token)
+
+    def admit(self, namespace: str) -> None:
+        """Make the namespace, and in it a service account that may use Kubeflow Pipelines there, where they are missing."""
+        meta = {"name": CALLER, "namespace": namespace}
+        rule = {"apiGroups": [AUDIENCE], "resources": ["runs", "experiments"], "verbs": list(VERBS)}
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": CALLER}
+        subject = {"kind": "ServiceAccount", **meta}
+        for create, *arguments in (
+            (self._core.create_namespace, {"metadata": {"name": namespace}}),
+            (self._core.create_namespaced_service_account, namespace, {"metadata": meta}),
+            (self._rights.create_namespaced_role, namespace, {"metadata": meta, "rules": [rule]}),
+            (
+                self._rights.create_namespaced_role_binding,
+                namespace,
+                {"metadata": meta, "roleRef": reference, "subjects": [subject]},
+            ),
+        ):
+            try:
+                create(*arguments)
+            except client.ApiException as error:
+                if error.status != 409:
+                    raise
+
+
+@dataclass
+class Endpoint:
+    """One endpoint, and what it did for these tests."""
+
+    url: str
+    namespace: str
+    multi_user: bool
+    runs: Runs
+    image: str
+    token: str = ""
+    ca_file: str = ""
+    cluster: Cluster | None = None
+    made: list[str] = field(default_factory=list)  # runs to be deleted
+
+    def __post_init__(self) -> None:
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.verify = self.ca_file or True
+        if self.token:
+            self.session.headers["Authorization"] = f"Bearer {self.token}"
+
+    # ---- requests
+
+    def path(self, path: str) -> str:
+        """The address of something in the API."""
+        return f"{self.url}/apis/v2beta1{path}"
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        """GET."""
+        return self.session.get(self.path(path), timeout=60, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> requests.Response:
+        """POST of JSON."""
+        answer = self.session.post(self.path(path), json=body, timeout=60, **options)
+        if path == "/runs" and answer.ok:
+            self.made.append(answer.json()["run_id"])
+        return answer
+
+    def delete(self, path: str, **options: Any) -> requests.Response:
+        """DELETE."""
+        return self.session.delete(self.path(path), timeout=60, **options)
+
+    # ---- what most tests need
+
+    @property
+    def here(self) -> dict[str, str]:
+        """What a list must say of the namespace."""
+        return {"namespace": self.namespace} if self.multi_user else {}
+
+    def experiment(self, name: str) -> str:
+        """The experiment of a name, made if need be; its id."""
+        answer = self.post("/experiments", {"display_name": name, **self.here})
+        if answer.status_code == 409:
+            answer = self.get("/experiments", params={**self.here, **only("EQUALS", "display_name", string_value=name)})
+            return str(answer.json()["experiments"][0]["experiment_id"])
+        assert answer.ok, answer.text
+        return str(answer.json()["experiment_id"])
+
+    def body(self, **more: Any) -> Json:
+        """What creates a run."""
+        run: Json = {
+            "display_name": unique("run"),
+            "pipeline_spec": pipeline(self.image),
+            "runtime_config": {"parameters": GIVEN},
+        }
+        if self.multi_user:
+            run["experiment_id"] = self.experiment("kfp-contract")
+        return run | more
+
+    def create(self, **more: Any) -> Json:
+        """Create a run; as it is answered."""
+        answer = self.post("/runs", self.body(**more))
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def run(self, run_id: str) -> Json:
+        """A run as it is now."""
+        answer = self.get(f"/runs/{run_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def listed(self, **query: Any) -> list[Json]:
+        """The runs of one page."""
+        answer = self.get("/runs", params={**self.here, **query})
+        assert answer.status_code == 200, answer.text
+        return list(answer.json().get("runs", []))
+
+    def until(self, run_id: str, *states: str) -> Json:
+        """A run as soon as it is in one of these states."""
+        eventually(lambda: self.run(run_id)["state"] in states, f"the run is {' or '.join(states)}")
+        return self.run(run_id)
+
+    # ---- runs that get somewhere
+
+    def underway(self) -> str:
+        """A run whose step goes on and on; its id."""
+        run_id = str(self.create(runtime_config={"parameters": {**GIVEN, "seconds": 600}})["run_id"])
+        self._progress(run_id, "Running")
+        self.until(run_id, "RUNNING")
+        return run_id
+
+    def ended(self, state: str) -> str:
+        """A run that has SUCCEEDED or FAILED; its id."""
+        run_id = str(self.create(runtime_config={"parameters": {**GIVEN, "broken": state == "FAILED"}})["run_id"])
+        self._progress(run_id, "Running", state.capitalize())
+        self.until(run_id, state)
+        return run_id
+
+    def stopped(self, run_id: str) -> Json:
+        """A run as it ends after it was told to."""
+        self._progress(run_id, "Failed")
+        return self.until(run_id, *OVER)
+
+    def retry(self, run_id: str) -> None:
+        """Retry a run. Just after its end that may collide with Kubeflow's own bookkeeping in the Workflow: a 500."""
+        eventually(lambda: (answer := self.post(f"/runs/{run_id}:retry")).status_code != 500 and answer.json() == {}, "a retry")
+
+    def _progress(self, run_id: str, *phases: str) -> None:
+        """See to it that a run moves; without anything that moves runs the test is skipped, and no other is."""
+        if self.runs is Runs.LEFT:
+            pytest.skip("nothing executes runs at this endpoint (CONTRACT_KFP_EXECUTES)")
+        if self.runs is Runs.PLAYED:
+            for phase in phases:
+                self.below().play(run_id, phase)
+                self.until(run_id, phase.upper())
+
+    def below(self) -> Cluster:
+        """The cluster below; where it is not to be had, the test is skipped."""
+        if self.cluster is None:
+            pytest.skip("the cluster below this endpoint is not known (CONTRACT_KUBECONFIG)")
+        return self.cluster
+
+    def clean(self) -> None:
+        """Delete the runs that were made."""
+        for run_id in self.made:
+            with suppress(requests.RequestException):
+                self.delete(f"/runs/{run_id}")
+
+
+GIVEN: Json = {"text": "t"}
+
+
+def pipeline(image: str, *, schema: str = "2.1.0") -> Json:
+    """A pipeline of one step that takes some time and may fail, as the SDK compiles it."""
+    source = """
+from kfp.dsl import *
+
+def wait(seconds: float, broken: bool):
+    import time
+    time.sleep(seconds)
+    if broken:
+        raise RuntimeError("told to break")
+"""
+    command = (
+        'program_path=$(mktemp -d)\n\nprintf "%s" "$0" > "$program_path/ephemeral_component.py"\n'
+        '_KFP_RUNTIME=true python3 -m kfp.dsl.executor_main --component_module_path "$program_path/ephemeral_component.py" "$@"\n'
+    )
+    container = {
+        "image": image,
+        "command": ["sh", "-ec", command, source],
+        "args": ["--executor_input", "{{$}}", "--function_to_execute", "wait"],
+    }
+    step_inputs = {"seconds": {"parameterType": "NUMBER_DOUBLE"}, "broken": {"parameterType": "BOOLEAN"}}
+    optional = {
+        "seconds": ("NUMBER_DOUBLE", 0.0),
+        "broken": ("BOOLEAN", False),
+        "number": ("NUMBER_INTEGER", 1.0),
+        "about": ("STRUCT", {"revision": 3.0}),
+        "many": ("LIST", []),
+    }
+    inputs: Json = {"text": {"parameterType": "STRING"}}
+    inputs |= {
+        name: {"parameterType": kind, "defaultValue": default, "isOptional": True} for name, (kind, default) in optional.items()
+    }
+    task = {
+        "componentRef": {"name": "comp-wait"},
+        "cachingOptions": {},
+        "taskInfo": {"name": "wait"},
+        "inputs": {"parameters": {name: {"componentInputParameter": name} for name in step_inputs}},
+    }
+    return {
+        "pipelineInfo": {"name": "kfp-contract"},
+        "schemaVersion": schema,
+        "sdkVersion": "kfp-2.17.0",
+        "components": {"comp-wait": {"executorLabel": "exec-wait", "inputDefinitions": {"parameters": step_inputs}}},
+        "deploymentSpec": {"executors": {"exec-wait": {"container": container}}},
+        "root": {"dag": {"tasks": {"wait": task}}, "inputDefinitions": {"parameters": inputs}},
+    }
+
+
+def with_platform(image: str) -> Json:
+    """The same with a second document, for Kubernetes."""
+    secret = {"secretName": "none", "optional": True, "keyToEnv": [{"envVar": "KEY", "secretKey": "key"}]}
+    executors = {"exec-wait": {"secretAsEnv": [secret]}}
+    platform = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}}
+    return {"pipeline_spec": pipeline(image), "platform_spec": platform}
+
+
+def only(operation: str, key: str, **value: Any) -> dict[str, str]:
+    """A filter of one predicate, as a query."""
+    return {"filter": json.dumps({"predicates": [{"operation": operation, "key": key, **value}]})}
+
+
+def unique(name: str) -> str:
+    """A name that nothing else has."""
+    return f"{name}-{uuid.uuid4().hex[:12]}"
+
+
+def error(answer: requests.Response, status: int, code: int) -> str:
+    """The text of an error, which must be of that status and code and have the form of the API's errors."""
+    body = answer.json()
+    assert (answer.status_code, body["code"]) == (status, code), answer.text
+    assert set(body) <= {"code", "message", "details"}
+    return json.dumps(body)
+
+
+def eventually(holds: Callable[[], object], what: str) -> None:
+    """Wait until something holds; the API tells nobody of it."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        time.sleep(0.1)
+
+
+def subject(token: str) -> str:
+    """Whose token it is."""
+    payload = token.split(".")[1]
+    return str(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"])
+
+
+def given(variables: dict[str, str] | None = None) -> Endpoint | None:
+    """The real endpoint that the environment names, if it does; see the README beside this file."""
+    said = {**os.environ} if variables is None else variables
+    url = said.get("CONTRACT_KFP_URL", "").rstrip("/")
+    if not url:
+        return None
+    ca_file, token_file = said.get("CONTRACT_KFP_CA_FILE", ""), said.get("CONTRACT_KFP_TOKEN_FILE", "")
+    namespace = said.get("CONTRACT_KFP_NAMESPACE", CALLER)
+    health = requests.get(f"{url}/apis/v2beta1/healthz", verify=ca_file or True, timeout=30).json()
+    multi_user = bool(health.get("multi_user"))
+    cluster = Cluster(said["CONTRACT_KUBECONFIG"]) if said.get("CONTRACT_KUBECONFIG") else None
+    token = Path(token_file).read_text().strip() if token_file else ""
+    if multi_user and not token and cluster is not None:
+        cluster.admit(namespace)
+        token = cluster.token(namespace, AUDIENCE)
+    runs = Runs(said.get("CONTRACT_KFP_EXECUTES", "0"))
+    image = said.get("CONTRACT_KFP_IMAGE", "winepipelines/steps:0.1.0")
+    return Endpoint(url, namespace, multi_user, runs, image, token, ca_file, cluster)
+
+
+def cleaned(endpoint: Endpoint) -> Iterator[Endpoint]:
+    """An endpoint whose runs are deleted after use."""
+    try:
+        yield endpoint
+    finally:
+        endpoint.clean()

@@ -101,7 +101,7 @@ def behind_proxies(
             "WINE_KFP_URL": kfp.url,
             "WINE_MLFLOW_URL": mlflow.url,
             "WINE_STEPS_MLFLOW_URL": cluster.info.mlflow_url,
-            "WINE_ENDPOINT_TEMPLATE": gateway.url + "/seldon/{namespace}/{name}/api/v1.0/predictions",
+            "WINE_ENDPOINT_TEMPLATE": gateway.url + "/seldon/{namespace}/{name}",
         }
         _point_store(sandbox, store.url)
         killable = OperatorProcess(sandbox, changes)

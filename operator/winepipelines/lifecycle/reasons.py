@@ -15,6 +15,7 @@ FOREIGN_OBJECT = "ForeignObject"
 APPLYING = "Applying"
 
 # train
+RUNTIME_UNSUPPORTED = "RuntimeUnsupported"
 SUBMITTING = "RunSubmitting"
 PENDING = "RunPending"
 RUNNING = "RunRunning"

@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from winepipelines.act import Actor
-from winepipelines.lifecycle.actions import Action, RemoveFinalizer
-from winepipelines.lifecycle.conditions import summarize
+from winepipelines.lifecycle.actions import Action, ApplyDeployment, RemoveFinalizer
+from winepipelines.lifecycle.conditions import same_but_for_conditions, summarize
 from winepipelines.lifecycle.decide import Decision, decide
 from winepipelines.lifecycle.events import events
 from winepipelines.lifecycle.look import Held
@@ -166,7 +166,8 @@ class Reconciler:
             if decision.question is not None:
                 answers[decision.question] = await self._ask(decision.question, pipeline, entry)
                 continue
-            pipeline = await self._write(pipeline, entry, decision)
+            if not decision.actions or not same_but_for_conditions(decision.status, pipeline.status):
+                pipeline = await self._write(pipeline, entry, decision)
             if not decision.actions:
                 break
             for action in decision.actions:
@@ -176,6 +177,8 @@ class Reconciler:
                     logger.warning("%s/%s: %s: %s", *key, type(action).__name__, error)
                     failures[action] = error
                     break
+                if isinstance(action, ApplyDeployment):
+                    entry.checked = {}  # what answered was another deployment
                 if body is not None:
                     self._keep(entry, body)
                     pipeline = WinePipeline.from_body(body)

@@ -14,9 +14,10 @@ MESSAGE_LIMIT = 1000
 HARMLESS = ("", "PodInitializing", "ContainerCreating")  # what a container waits for on its way
 PULLING = ("ErrImagePull", "ImagePullBackOff")  # two words for one trouble, in turns
 CAUSE = "ErrImagePull: "  # in the back-off's message, since Kubernetes 1.32
+STANDSTILL = "ProgressDeadlineExceeded"
 LONGEST_PREFIX = 40  # characters of a Deployment's name that a pod's name certainly begins with
 PASSING = (
-    (re.compile(r"(?m)^\W*\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d\S*\s*"), ""),  # the time in front of a log line
+    (re.compile(r"\b\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d\S*\s*"), ""),  # a log line's time
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "…"),  # a uid
     (re.compile(r"(?<!sha256:)\b[0-9a-f]{32,64}\b"), "…"),  # a container's or a request's id
     (re.compile(r"[\w.:\[\]]+:\d+->"), ""),  # the near end of a connection
@@ -39,20 +40,21 @@ def is_complete(deployment: Body, fewest: int | None = None) -> bool:
     """
     status, wanted = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
     total, updated, available = (status.get(count, 0) for count in ("replicas", "updatedReplicas", "availableReplicas"))
-    if status.get("observedGeneration", 0) < deployment["metadata"]["generation"] or total != updated:
+    if not _is_observed(deployment) or total != updated:
         return False
     return bool(total == available == wanted if fewest is None else available >= min(fewest, wanted))
 
 
 def trouble_of(deployment: Body, pods: Iterable[Body]) -> Trouble | None:
     """Find what keeps a Deployment's newest template from serving; `pods` are those of that template."""
+    pods = list(pods)
     found = [trouble for pod in pods if (trouble := _pod_trouble(pod)) is not None]
-    for condition in (deployment.get("status") or {}).get("conditions") or []:
-        kind = (condition["type"], condition["status"])
-        if kind == ("ReplicaFailure", "True"):
-            found.append(Trouble(5, condition.get("reason", "FailedCreate"), condition.get("message", "")))
-        elif kind == ("Progressing", "False"):
-            found.append(Trouble(6, condition.get("reason", ""), _standstill(deployment, pods)))
+    for condition in (deployment.get("status") or {}).get("conditions") or [] if _is_observed(deployment) else []:
+        kind, reason, words = (condition["type"], condition["status"]), condition.get("reason", ""), condition.get("message", "")
+        if kind == ("Progressing", "False") and reason == STANDSTILL:
+            found.append(Trouble(6, reason, _standstill(deployment, pods)))
+        elif kind in (("ReplicaFailure", "True"), ("Progressing", "False")):  # a quota, or admission's refusal
+            found.append(Trouble(5, reason, words))
     if not found:
         return None
     name = deployment["metadata"]["name"]
@@ -65,6 +67,12 @@ def steady(message: str, name: str) -> str:
     for pattern, instead in PASSING:
         message = pattern.sub(instead, message)
     return message.strip()[:MESSAGE_LIMIT]
+
+
+def _is_observed(deployment: Body) -> bool:
+    """Tell whether the status is about the present spec."""
+    observed: int = (deployment.get("status") or {}).get("observedGeneration", 0)
+    return observed >= int(deployment["metadata"]["generation"])
 
 
 def _pod_trouble(pod: Body) -> Trouble | None:

@@ -20,8 +20,9 @@ FOREIGN = ("AWS_", "MLFLOW_", "MINIO_", "KUBE", "WINE_", "ETCD_", "PYTEST_", "KF
 KEPT = ("WINE_CACHE", "KUBEBUILDER_ASSETS")
 CONTROLLERS = (
     "namespace-controller,serviceaccount-controller,serviceaccount-token-controller,garbage-collector-controller,"
-    "resourcequota-controller,root-ca-certificate-publisher-controller,clusterrole-aggregation-controller"
-)  # no node here: what makes pods stays off, Deployments' status included, which the Seldon stand-in writes
+    "resourcequota-controller,root-ca-certificate-publisher-controller,clusterrole-aggregation-controller,"
+    "deployment-controller,replicaset-controller"
+)  # what the platform's objects need; nothing is scheduled here, nothing has an address of its own to publish
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _control_plane(plan: Plan) -> tuple[Component, ...]:
                 "--secure-port=0",
                 "--profiling=false",
             ],
-            ready=lambda: answers(f"{server}/api/v1/namespaces/{PLATFORM_NAMESPACE}/serviceaccounts/default", context),
+            ready=lambda: answers(f"{server}/api/v1/namespaces/default/serviceaccounts/default", context),
             needs=("manifests",),  # the garbage collector learns of later kinds only half a minute afterwards
         ),
     )

@@ -14,6 +14,7 @@ import uvloop
 from sandbox.seldon.api import Api
 from sandbox.seldon.controller import Controller
 from sandbox.seldon.gateway import Gateway
+from sandbox.seldon.node import Node
 from sandbox.seldon.servers import warm_up
 
 
@@ -36,24 +37,31 @@ async def run(port: int, state: Path, kubeconfig: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
     api, gateway = Api.connect(kubeconfig), Gateway()
-    controller = Controller(api, gateway, state)
-    control = asyncio.create_task(controller.run())
+    controller, node = Controller(api, gateway), Node(api, gateway, state)
+    work = [asyncio.create_task(controller.run()), asyncio.create_task(node.run())]
     stopped = asyncio.create_task(over.wait())
-    synced = asyncio.create_task(controller.synced.wait())
+    synced = asyncio.create_task(_both(controller.synced, node.synced))
     try:
         # What was served before is served again from the first request on.
-        await asyncio.wait([control, synced, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if controller.synced.is_set():
+        await asyncio.wait([*work, synced, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if synced.done():
             await gateway.start(port)
-            await asyncio.wait([control, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if control.done():
-            control.result()
+            await asyncio.wait([*work, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for part in work:
+            if part.done():
+                part.result()
     finally:
-        for task in (control, stopped, synced):
+        for task in (*work, stopped, synced):
             task.cancel()
         await gateway.stop()
-        await controller.close(stop=over.is_set())
+        controller.close()
+        await node.close(stop=over.is_set())
         await api.close()
+
+
+async def _both(first: asyncio.Event, second: asyncio.Event) -> None:
+    await first.wait()
+    await second.wait()
 
 
 if __name__ == "__main__":

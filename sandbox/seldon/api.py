@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,11 @@ JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patc
 LONGEST_WATCH = 300  # seconds; the API server ends the watch, and the next one begins where it stood
 PATIENCE = 30  # seconds without a byte; an API server that answers at all is faster
 RETRY = 0.5  # seconds between attempts to reach an API server that is away
+
+
+def selector(labels: Mapping[str, str]) -> str:
+    """What selects objects with these labels."""
+    return ",".join(f"{name}={value}" for name, value in labels.items())
 
 
 class ApiError(Exception):
@@ -101,20 +106,20 @@ class Api:
             if error.code not in (404, 409):
                 raise
 
-    async def follow(self, resource: str, labels: str = "") -> AsyncIterator[tuple[str, Object]]:
+    async def follow(self, resource: str, labels: str = "", fields: str = "") -> AsyncIterator[tuple[str, Object]]:
         """Yield SYNCED with {"items": …} once for every listing, then ADDED, MODIFIED and DELETED as they happen.
 
         Without end: a watch that ends goes on where it stood, and begins with a new listing where it cannot (410).
         """
-        selector = {"labelSelector": labels} if labels else {}
+        which = {name: value for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
         version = ""
         while True:
             try:
                 if not version:
-                    listing = await self._request("GET", self._url(resource), parameters=selector)
+                    listing = await self._request("GET", self._url(resource), parameters=which)
                     version = listing["metadata"]["resourceVersion"]
                     yield "SYNCED", listing
-                async for event in self._watch(resource, {**selector, "resourceVersion": version}):
+                async for event in self._watch(resource, {**which, "resourceVersion": version}):
                     item = event["object"]
                     if event["type"] == "ERROR":
                         version = "" if item.get("code") == 410 else version

@@ -1,4 +1,4 @@
-"""What the watches have told: the newest known version of each object. Used by `controller` and `workloads`."""
+"""What the watches have told: the newest known version of each object. Used by `controller` and `node`."""
 
 from typing import Any
 

@@ -1,39 +1,38 @@
 """Seldon's operator: watches SeldonDeployments and what it has made of them, and reconciles one at a time. Used by __main__.
 
-Events of SeldonDeployments, their Deployments and Pods, and of the pods on this machine wake the reconciliation of the
-one they belong to. Each looks at everything anew, so that nothing needs to be remembered but what was written last.
+Events of SeldonDeployments and their Deployments wake the reconciliation of the one they belong to. Each looks at everything
+anew, so that nothing needs to be remembered but what was written last. What becomes of a Deployment is the real Deployment
+controller's to say, and its pods are the `node`'s.
 """
 
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from sandbox.seldon import names, objects, status, validation
-from sandbox.seldon.api import AUTOSCALER, DEPLOYMENT, KINDS, POD, SDEP, SERVICE, Api, ApiError
+from sandbox.seldon.api import AUTOSCALER, DEPLOYMENT, KINDS, SDEP, SERVICE, Api, ApiError, selector
 from sandbox.seldon.cache import Cache, Key, key_of, owner_of
 from sandbox.seldon.gateway import Gateway, Route
-from sandbox.seldon.node import now
-from sandbox.seldon.workloads import Statuses, Workloads
+from sandbox.seldon.node import SCHEDULER
+from sandbox.seldon.pod import now
+from sandbox.seldon.statuses import Statuses
 
 Object = dict[str, Any]
 log = logging.getLogger("seldon.controller")
 
-OURS = ",".join(f"{name}={value}" for name, value in objects.MANAGED_BY.items())
+OURS = selector(objects.MANAGED_BY)
 RETRY, AT_ONCE = 1.0, 0.05  # seconds after an error, and after somebody else's write
 
 
 class Controller:
-    """All SeldonDeployments of one API server. `state` is the folder of what outlives the process."""
+    """All SeldonDeployments of one API server."""
 
-    def __init__(self, api: Api, gateway: Gateway, state: Path) -> None:
+    def __init__(self, api: Api, gateway: Gateway) -> None:
         self._api, self._gateway = api, gateway
-        self._sdeps, self._deployments, self._items = Cache(), Cache(), Cache()
+        self._sdeps, self._deployments = Cache(), Cache()
         self._statuses = Statuses(api)
-        self._workloads = Workloads(api, gateway, state, self._deployments, self._items, self._statuses, self.wake)
         self._made: dict[tuple[str, Key], Object] = {}  # Services and autoscalers as last written
         self._cleaned: dict[Key, set[str]] = {}  # by SeldonDeployment: the names of all that shall be there
         self._wanted: dict[Key, asyncio.Event] = {}
@@ -43,15 +42,10 @@ class Controller:
 
     async def run(self) -> None:
         """Watch until cancelled. `synced` is set when what was served before is routed again."""
-        follows = [
-            (self._api.follow(SDEP), self._sdeps),
-            (self._api.follow(DEPLOYMENT, OURS), self._deployments),
-            (self._api.follow(POD, OURS), self._items),
-        ]
+        follows = [(self._api.follow(SDEP), self._sdeps), (self._api.follow(DEPLOYMENT, OURS), self._deployments)]
         for stream, cache in follows:
             _, listing = await anext(stream)
             cache.relist(listing["items"])
-        await self._workloads.adopt()
         for key, sdep in self._sdeps.items():
             if not validation.problems(sdep["spec"]):
                 self._route(key, objects.predictors(sdep))
@@ -61,13 +55,12 @@ class Controller:
             for stream, cache in follows:
                 group.create_task(self._watch(stream, cache))
 
-    async def close(self, stop: bool) -> None:
-        """End the work; with `stop` the servers too."""
+    def close(self) -> None:
+        """End the work."""
         for task in self._workers.values():
             task.cancel()
         for timer in self._timers.values():
             timer.cancel()
-        await self._workloads.close(stop)
 
     def wake(self, key: Key) -> None:
         """Have a SeldonDeployment reconciled, now or when the reconciliation under way has ended."""
@@ -90,20 +83,12 @@ class Controller:
                 cache.relist(item["items"])
                 self._wake_all()
             elif cache.drop(item) if kind == "DELETED" else cache.put(item):
-                self.wake(self._sdep_of(item, cache))
-
-    def _sdep_of(self, item: Object, cache: Cache) -> Key:
-        """The SeldonDeployment that an object belongs to; its name is "" where nobody knows any more."""
-        if cache is self._sdeps:
-            return key_of(item)
-        if cache is self._items:
-            return owner_of(self._deployments.get(owner_of(item), {"metadata": {"namespace": key_of(item)[0]}}))
-        return owner_of(item)
+                self.wake(key_of(item) if cache is self._sdeps else owner_of(item))
 
     async def _work(self, key: Key) -> None:
-        """Reconcile one SeldonDeployment whenever it is wanted, until it is gone with all that was made of it."""
+        """Reconcile one SeldonDeployment whenever it is wanted, until it is gone."""
         wanted = self._wanted[key]
-        while wanted.is_set() or key in self._sdeps or self._workloads.retire_orphans(key):
+        while wanted.is_set() or key in self._sdeps:
             await wanted.wait()
             wanted.clear()
             try:
@@ -124,19 +109,10 @@ class Controller:
             await self._remove(key)
             return
         if "deletionTimestamp" in sdep["metadata"]:  # in the foreground: the garbage collector takes what was made first
-            self._workloads.retire_orphans(key)
             return
         problems = validation.problems(sdep["spec"])
         built = [] if problems else objects.predictors(sdep)
         await asyncio.gather(*(self._apply(item) for predictor in built for item in _objects(predictor)))
-        refusals = [
-            await self._workloads.reconcile(deployment)
-            for deployment in list(self._deployments.values())
-            if owner_of(deployment) == key
-        ]
-        self._workloads.retire_orphans(key)
-        if any(refusals):
-            self._wake_in(RETRY, key)
         if problems:  # Seldon's webhook would have refused the spec: what is served stays as it is
             await self._fail(key, "; ".join(problems))
             return
@@ -146,8 +122,6 @@ class Controller:
             self._route(key, built)  # the VirtualService is written when all is ready, and keeps till then what it was
         if ready:
             await self._clean(key, {item["metadata"]["name"] for p in built for item in _objects(p)})
-        if (deadline := min(filter(None, map(status.deadline, found)), default=None)) is not None and not any(refusals):
-            self._wake_in(max(0.0, deadline - time.time()) + 1, key)
         if current := self._sdeps.get(key):
             made = status.seldon_status(current, built, found, now())
             if made["state"] != current.get("status", {}).get("state"):
@@ -166,6 +140,8 @@ class Controller:
     async def _apply(self, item: Object) -> None:
         """Create an object, or replace it where it was made of another spec. Raises ApiError."""
         resource, key = KINDS[item["kind"]], key_of(item)
+        if resource == DEPLOYMENT:  # the one difference to Seldon's own: its pods are for this node
+            item["spec"]["template"]["spec"]["schedulerName"] = SCHEDULER
         if resource == DEPLOYMENT and _same(self._deployments.get(key), item):
             return
         if resource != DEPLOYMENT and self._made.get((resource, key)) == item:
@@ -194,7 +170,6 @@ class Controller:
                     await self._api.delete(resource, item)
                     self._deployments.drop(item) if resource == DEPLOYMENT else self._made.pop((resource, key_of(item)), None)
         self._cleaned[key] = kept
-        self._workloads.retire_orphans(key)
 
     async def _remove(self, key: Key) -> None:
         """Stop serving. The objects go with their owner; deleted here too, so that it is over at once."""

@@ -1,256 +1,138 @@
-"""The node: runs one pod as a kubelet would. Init container (copy the model), server, restarts with backoff, end.
+"""The node: runs the pods that are scheduled to it on this machine, and writes statuses as a kubelet does. Used by __main__.
 
-`controller` makes a Pod per Pod object, is told of every change by a callback, and writes what it finds in `state`.
+ReplicaSets make the pods, the real Deployment controller decides how many of which. What makes a pod this node's is its
+`schedulerName`: a cluster's own scheduler, and so its kubelets, leave such a pod alone. It is bound to no Node object:
+
+- a Node of ours would have to renew its lease for ever or be tainted and emptied, would be given a pod of every DaemonSet,
+  and where it is missing the pod garbage collector deletes what is bound to it; none of this happens to a pod without a node;
+- the API server deletes a pod without a node at once, grace or not, so that nothing is stuck when this stand-in is away. The
+  server behind it goes on until nothing is on its way to it: no request fails in a rollout.
+
+Nor has a pod an IP: the only true one is the loopback address, which a cluster's EndpointSlice controller refuses over and over.
 """
 
 import asyncio
-import contextlib
-import json
 import logging
-import os
-import shutil
-import time
-from base64 import b64decode
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
-from sandbox.processes import MARK
-from sandbox.seldon import containers, storage
-from sandbox.seldon.api import SECRET, Api, ApiError
-from sandbox.seldon.pods import Ended, State, model_container
-from sandbox.seldon.servers import Server
+from sandbox.seldon.api import POD, Api, ApiError, selector
+from sandbox.seldon.cache import Cache, Key, key_of, owner_of
+from sandbox.seldon.gateway import Gateway
+from sandbox.seldon.objects import MANAGED_BY
+from sandbox.seldon.pod import Pod, remove_leftover
+from sandbox.seldon.podstatus import status
+from sandbox.seldon.statuses import Statuses
 
 Object = dict[str, Any]
 log = logging.getLogger("seldon.node")
 
-# A kubelet waits 10 s and doubles up to five minutes; nobody at a laptop wants to.
-FIRST_BACKOFF, LONGEST_BACKOFF, FORGET_AFTER = 1.0, 30.0, 60.0  # seconds
-LOOK_EVERY = 0.02  # seconds between looks whether the server is ready; a real probe looks every five
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE", MARK)
+SCHEDULER = "wine-sandbox"
+DRAIN = 10.0  # seconds for requests on their way to a server that is to end
+RETRY = 1.0  # seconds after a status could not be written
 
 
-def now() -> str:
-    """The time as the API writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+class Node:
+    """All pods on this machine. `state` is the folder of what outlives the process."""
 
+    def __init__(self, api: Api, gateway: Gateway, state: Path) -> None:
+        self._api, self._gateway, self._state = api, gateway, state
+        self._items, self._statuses = Cache(), Statuses(api)
+        self._pods: dict[Key, Pod] = {}
+        self._telling: dict[Key, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self.synced = asyncio.Event()
+        for folder in ("pods", "logs"):
+            (state / folder).mkdir(parents=True, exist_ok=True)
 
-class SecretMissingError(Exception):
-    """The secret that the init container takes its variables from is not there."""
+    async def run(self) -> None:
+        """Watch until cancelled. `synced` is set when the gateway has the servers that an earlier stand-in has left."""
+        stream = self._api.follow(POD, selector(MANAGED_BY), f"spec.schedulerName={SCHEDULER}")
+        _, listing = await anext(stream)
+        self._items.relist(listing["items"])
+        leftovers = {(path.parent.name, path.name): path for path in (self._state / "pods").glob("*/*")}
+        await asyncio.gather(*(remove_leftover(path) for key, path in leftovers.items() if key not in self._items))
+        for key in list(self._items):
+            self._look(key)
+        self.synced.set()
+        async for kind, item in stream:
+            if kind == "SYNCED":
+                self._items.relist(item["items"])
+                for key in {*self._items, *self._pods}:
+                    self._look(key)
+            elif self._items.drop(item) if kind == "DELETED" else self._items.put(item):
+                self._look(key_of(item))
 
+    async def close(self, stop: bool) -> None:
+        """Leave the servers running, or with `stop` end them; what they served from stays for the next start."""
+        for task in (*self._telling.values(), *self._ending):
+            task.cancel()
+        if stop:
+            await asyncio.gather(*(pod.stop(forget=False) for pod in self._pods.values()))
+        for pod in self._pods.values():
+            pod.detach()
 
-class Pod:
-    """One pod on this machine. `item` is its Pod object; its files are in `folder`, its log in `log_file`."""
+    def _look(self, key: Key) -> None:
+        """Begin a pod that is new, or end one whose object is deleted."""
+        item, pod = self._items.get(key), self._pods.get(key)
+        wanted = item is not None and "deletionTimestamp" not in item["metadata"]
+        if pod is None and item is not None and wanted:
+            self._start(item)
+        elif pod is not None and not pod.retiring and not (wanted and item and _uid(item) == _uid(pod.item)):
+            self._retire(pod)
 
-    def __init__(self, item: Object, folder: Path, log_file: Path, api: Api, changed: Callable[[], object]) -> None:
-        self.item, self.folder, self.log_file = item, folder, log_file
-        self._api, self._changed = api, changed
-        self.state = State.load(folder) or State(created=now())
-        self.server: Server | None = None
-        self.retiring = False
-        self._task: asyncio.Task[None] | None = None
+    def _start(self, item: Object) -> None:
+        namespace, name = key = key_of(item)
+        changed = asyncio.Event()
+        log_file = self._state / "logs" / f"{namespace}.{name}.log"
+        pod = Pod(item, self._state / "pods" / namespace / name, log_file, self._api, changed.set)
+        self._pods[key] = pod
+        pod.start()
+        self._publish(deployment_of(item))
+        changed.set()
+        self._telling[key] = asyncio.create_task(self._tell(pod, changed))
 
-    @property
-    def name(self) -> str:
-        """The Pod object's name."""
-        return str(self.item["metadata"]["name"])
-
-    @property
-    def template(self) -> str:
-        """Which pod template it was made of."""
-        return str(self.item["metadata"]["labels"].get("pod-template-hash"))
-
-    @property
-    def address(self) -> str | None:
-        """Where it answers, while it is ready and not on its way out."""
-        ready = self.state.ready and self.server and not self.retiring
-        return f"http://127.0.0.1:{self.server.port}" if ready and self.server else None
-
-    def start(self) -> None:
-        """Begin, or go on with the server that an earlier stand-in has left running."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.server = Server.find(self.folder)
-        if self.server is None and self.state.server.started:
-            self._server_ended(None)
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self, forget: bool = True) -> None:
-        """End the server gracefully and forget the pod's files, but the log; or keep all for a start later on."""
-        self.retiring = True
-        self.detach()
-        if self._task:
-            await asyncio.wait([self._task])
-        if self.server:
-            await self.server.stop()
-        if forget:
-            await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
-
-    def detach(self) -> None:
-        """Leave the server to itself."""
-        if self._task:
-            self._task.cancel()
-
-    async def _run(self) -> None:
-        try:
-            if self.item["spec"].get("initContainers") and not self.state.initialized_at:
-                await self._repeat(self._initialize)
-            elif not self.state.initialized_at:
-                (self.folder / "models").mkdir(exist_ok=True)
-                self.state.initialized_at = now()
-            await self._repeat(self._serve)
-        except Exception:
-            log.exception("pod %s", self.name)  # a defect of ours; the pod stands still as it is
-            raise
-
-    async def _repeat(self, attempt: Callable[[], Awaitable[bool]]) -> None:
-        """Attempt until it says True; the waiting doubles, and starts over after a time without failure."""
-        delay = FIRST_BACKOFF
+    async def _tell(self, pod: Pod, changed: asyncio.Event) -> None:
+        """Tell the gateway and the API server of every change of a pod, until cancelled."""
         while True:
-            began = time.monotonic()
-            if await attempt():
-                return
-            if time.monotonic() - began > FORGET_AFTER:
-                delay = FIRST_BACKOFF
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, LONGEST_BACKOFF)
-
-    async def _initialize(self) -> bool:
-        """Run the init container once."""
-        container, state = self.item["spec"]["initContainers"][0], self.state.initializer
-        try:
-            variables = await self._variables(container)
-        except SecretMissingError as error:
-            state.started, state.waiting = "", ("CreateContainerConfigError", str(error))
-            self._tell()
-            return False
-        state.started = now()
-        self._tell()
-        try:
-            files = await asyncio.to_thread(storage.copy, container["args"][0], variables, self.folder / "models")
-        except storage.CopyError as error:
-            self._log(f"{container['name']}: {error}")
-            state.last = Ended(1, "Error", str(error), state.started, now())
-            state.waiting = ("CrashLoopBackOff", self._back_off(container["name"]))
-            state.started, state.restarts = "", state.restarts + 1
-            self._tell()
-            return False
-        self._log(f"{container['name']}: copied {files} files from {container['args'][0]}")
-        state.ended, state.ready = Ended(0, "Completed", "", state.started, now()), True
-        self.state.initialized_at = now()
-        self._tell()
-        return True
-
-    async def _variables(self, container: Object) -> dict[str, str]:
-        """The init container's variables: those of its secrets."""
-        variables: dict[str, str] = {}
-        namespace = self.item["metadata"]["namespace"]
-        for source in container.get("envFrom", []):
-            name = source.get("secretRef", {}).get("name", "")
+            await changed.wait()
+            changed.clear()
+            self._publish(deployment_of(pod.item))
             try:
-                secret = await self._api.get(SECRET, namespace, name)
+                await self._statuses.write(POD, self._items, key_of(pod.item), status(pod.item, pod.state))
             except ApiError as error:
-                if error.code != 404:
-                    raise SecretMissingError(f"failed to get secret {namespace}/{name}: {error}") from error
-                raise SecretMissingError(f'secret "{name}" not found') from error
-            variables |= {key: b64decode(value).decode(errors="replace") for key, value in (secret.get("data") or {}).items()}
-        return variables
+                log.warning("pod %s: %s", pod.name, error)
+                await asyncio.sleep(RETRY)
+                changed.set()
 
-    async def _serve(self) -> bool:
-        """Run the server until it ends, which is never a success."""
-        state = self.state.server
-        if self.server is None:
-            try:
-                self.server = await Server.start(self.folder, self._environment(), self.log_file)
-            except OSError as error:  # no process, no descriptor, no forkserver
-                state.waiting = ("RunContainerError", str(error))
-                self._tell()
-                return False
-            state.started = now()
-            self._tell()
-        ended = asyncio.create_task(self.server.wait())
-        try:
-            if await self._until_ready(ended):
-                log.info("pod %s: ready on port %d", self.name, self.server.port)
-                state.ready = True
-                self.state.ready_at = self.state.ready_at or now()
-                self._tell()
-            self._server_ended(await ended)
-        finally:
-            ended.cancel()
-        return False
+    def _publish(self, deployment: Key) -> None:
+        """Tell the gateway which servers of a Deployment are ready."""
+        addresses = [pod.address for pod in self._pods.values() if pod.address and deployment_of(pod.item) == deployment]
+        self._gateway.set_addresses(deployment, addresses)
 
-    def _server_ended(self, code: int | None) -> None:
-        state = self.state.server
-        code = 137 if code is None else code if code >= 0 else 128 - code
-        reason = "Completed" if code == 0 else "Error"
-        state.last = Ended(code, reason, self._last_line(), state.started, now())
-        state.waiting = ("CrashLoopBackOff", self._back_off(model_container(self.item)["name"]))
-        log.info("pod %s: its server has ended with %d: %s", self.name, code, state.last.message)
-        state.started, state.restarts, state.ready = "", state.restarts + 1, False
-        self.state.ready_at, self.server = "", None
-        self._tell()
+    def _retire(self, pod: Pod) -> None:
+        """Have no new request go to a pod; end it when nothing is on its way to it."""
+        address, pod.retiring = pod.address, True
+        self._publish(deployment_of(pod.item))
+        self._telling.pop(key_of(pod.item)).cancel()
+        task = asyncio.create_task(self._end(pod, address))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
-    async def _until_ready(self, ended: "asyncio.Task[int | None]") -> bool:
-        """Wait until the server answers; False where it ends before."""
-        assert self.server is not None
-        url = f"http://127.0.0.1:{self.server.port}/health/status"
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
-            while not ended.done():
-                with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-                    async with session.get(url) as response:
-                        if response.status == 200:
-                            return True
-                await asyncio.wait([ended], timeout=LOOK_EVERY)
-        return False
-
-    def _environment(self) -> dict[str, str]:
-        """The container's variables, with this machine's folder and port instead of a pod's."""
-        temporary, models = self.folder / "tmp", str(self.folder / "models")
-        temporary.mkdir(exist_ok=True)
-        variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        variables |= {v["name"]: v["value"] for v in model_container(self.item).get("env", []) if "value" in v}
-        parameters = [{"name": "model_uri", "value": models, "type": "STRING"}]
-        given = json.loads(variables.get("PREDICTIVE_UNIT_PARAMETERS", "[]"))
-        parameters += [item for item in given if item["name"] != "model_uri"]
-        return variables | {
-            "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": "{PORT}",
-            "PREDICTIVE_UNIT_SERVICE_PORT": "{PORT}",
-            "MLSERVER_HTTP_PORT": "{PORT}",
-            "MLSERVER_HOST": "127.0.0.1",
-            "MLSERVER_MODEL_URI": models,
-            "PREDICTIVE_UNIT_PARAMETERS": json.dumps(parameters),
-            "HOME": str(temporary),
-            "TMPDIR": str(temporary),
-        }
-
-    def _back_off(self, container: str) -> str:
-        namespace, uid = self.item["metadata"]["namespace"], self.item["metadata"].get("uid", "")
-        return f"back-off restarting failed container={container} pod={self.name}_{namespace}({uid})"
-
-    def _log(self, line: str) -> None:
-        log.info("pod %s: %s", self.name, line)
-        with self.log_file.open("a") as output:
-            output.write(f"{line}\n")
-
-    def _last_line(self) -> str:
-        try:
-            with self.log_file.open("rb") as lines:
-                lines.seek(max(0, self.log_file.stat().st_size - 4096))
-                last = lines.read().decode(errors="replace").strip().rpartition("\n")[2]
-        except FileNotFoundError:
-            return ""
-        return last.replace(str(self.folder / "models"), containers.MODELS)[:1000]
-
-    def _tell(self) -> None:
-        self.state.save(self.folder)
-        self._changed()
+    async def _end(self, pod: Pod, address: str | None) -> None:
+        if address:
+            await self._gateway.drained(address, DRAIN)
+        await pod.stop()
+        self._statuses.forget(POD, _uid(pod.item))
+        del self._pods[key_of(pod.item)]
+        self._look(key_of(pod.item))  # another one of that name may have come
 
 
-async def remove_leftover(folder: Path) -> None:
-    """End the process of a pod that is gone from the API, and remove its files."""
-    if server := Server.find(folder):
-        await server.stop()
-    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+def deployment_of(pod: Object) -> Key:
+    """Namespace and name of the Deployment whose ReplicaSet made a pod; a ReplicaSet's name ends in its template's hash."""
+    namespace, replica_set = owner_of(pod)
+    return namespace, replica_set.removesuffix(f"-{pod['metadata']['labels'].get('pod-template-hash', '')}")
+
+
+def _uid(item: Object) -> str:
+    return str(item["metadata"]["uid"])

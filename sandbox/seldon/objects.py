@@ -40,30 +40,6 @@ def predictors(sdep: Object) -> list[Predictor]:
     return [_predictor(sdep, spec) for spec in sdep["spec"]["predictors"]]
 
 
-def pod(deployment: Object, name: str) -> Object:
-    """A Pod of a Deployment as the API server knows it. No ReplicaSet stands between: its controller is not there."""
-    template = deployment["spec"]["template"]
-    meta = copy.deepcopy(template["metadata"])
-    meta["labels"] = {**meta.get("labels", {}), **MANAGED_BY, "pod-template-hash": template_hash(deployment)}
-    meta.pop("creationTimestamp", None)
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            **meta,
-            "name": name,
-            "namespace": deployment["metadata"]["namespace"],
-            "ownerReferences": [_owner(deployment, "apps/v1", "Deployment")],
-        },
-        "spec": template["spec"],
-    }
-
-
-def template_hash(deployment: Object) -> str:
-    """What tells one pod template from another; ten characters."""
-    return _digest(deployment["spec"]["template"])[:10]
-
-
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 

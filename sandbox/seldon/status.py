@@ -1,94 +1,19 @@
-"""The statuses of a Deployment and of a SeldonDeployment. Pure; used by `controller`.
+"""The status of a SeldonDeployment, from those of its Deployments. Pure; used by `controller`.
 
-Sources: Kubernetes' deployment controller, and seldon-core 1.18 `seldondeployment_controller.go` with Knative's conditions.
-Like the real ones, a SeldonDeployment's status never has an observedGeneration.
+Source: seldon-core 1.18, `seldondeployment_controller.go` with Knative's conditions. Like the real one it never has an
+observedGeneration.
 """
 
-from datetime import datetime
 from typing import Any
 
 from sandbox.seldon.containers import ENGINE_GRPC, ENGINE_HTTP
-from sandbox.seldon.objects import Predictor, template_hash
+from sandbox.seldon.objects import Predictor
 
 Object = dict[str, Any]
-DEADLINE = 600  # seconds, Kubernetes' default for progressDeadlineSeconds
-
-
-def deployment_status(deployment: Object, new: list[bool], old: list[bool], refusal: str, time: str) -> Object:
-    """A Deployment's status from its pods: whether each of the new and of the old template is ready.
-
-    `refusal` is why a pod could not be created. `time` is now, RFC 3339; condition times of unchanged ones are kept.
-    """
-    before = deployment.get("status", {})
-    wanted = deployment["spec"].get("replicas", 1)
-    ready = sum(new) + sum(old)
-    counts = {
-        "observedGeneration": deployment["metadata"]["generation"],
-        "replicas": len(new) + len(old),
-        "updatedReplicas": len(new),
-        "readyReplicas": ready,
-        "availableReplicas": ready,
-        "unavailableReplicas": max(0, max(wanted, len(new) + len(old)) - ready),
-    }
-    complete = len(new) == sum(new) == wanted and not old
-    replica_set = f'ReplicaSet "{deployment["metadata"]["name"]}-{template_hash(deployment)}"'
-    enough = ready >= wanted  # at most 10 % may be missing, which is none of fewer than ten
-    available = (
-        ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
-        if enough
-        else ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
-    )
-    conditions = [
-        _condition(before, "Available", *available, time=time),
-        _progressing(deployment, counts, complete, replica_set, time),
-    ]
-    if refusal:
-        conditions.append(_condition(before, "ReplicaFailure", "True", "FailedCreate", refusal, time=time))
-    return {**{key: value for key, value in counts.items() if value}, "conditions": conditions}
-
-
-def deadline(deployment: Object) -> float | None:
-    """Seconds since the epoch at which a rollout that makes no progress is given up; None while none is waited for."""
-    found = _find(deployment.get("status", {}), "Progressing")
-    if not found or found["reason"] in ("NewReplicaSetAvailable", "ProgressDeadlineExceeded"):
-        return None
-    seconds = deployment["spec"].get("progressDeadlineSeconds", DEADLINE)
-    return datetime.fromisoformat(found["lastUpdateTime"]).timestamp() + float(seconds)
-
-
-def _progressing(deployment: Object, counts: Object, complete: bool, replica_set: str, time: str) -> Object:
-    before = deployment.get("status", {})
-    if complete:
-        message = f"{replica_set} has successfully progressed."
-        return _condition(before, "Progressing", "True", "NewReplicaSetAvailable", message, time=time)
-    last = _find(before, "Progressing")
-    moved = any(before.get(key, 0) != value for key, value in counts.items())
-    if last and not moved:
-        given_up = deadline(deployment)
-        if given_up is None or datetime.fromisoformat(time).timestamp() < given_up:
-            return last
-        message = f"{replica_set} has timed out progressing."
-        return _condition(before, "Progressing", "False", "ProgressDeadlineExceeded", message, time=time)
-    message = f"{replica_set} is progressing."
-    return _condition(before, "Progressing", "True", "ReplicaSetUpdated", message, time=time, updated=time)
 
 
 def _find(status: Object, kind: str) -> Object | None:
     return next((dict(c) for c in status.get("conditions", []) if c["type"] == kind), None)
-
-
-def _condition(status: Object, kind: str, value: str, reason: str, message: str, *, time: str, updated: str = "") -> Object:
-    last = _find(status, kind) or {}
-    same = last.get("status") == value
-    unchanged = same and last.get("reason") == reason and last.get("message") == message
-    return {
-        "type": kind,
-        "status": value,
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": last["lastTransitionTime"] if same else time,
-        "lastUpdateTime": updated or (last["lastUpdateTime"] if unchanged else time),
-    }
 
 
 def is_ready(deployment: Object) -> bool:

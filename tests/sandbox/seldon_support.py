@@ -14,7 +14,7 @@ import boto3
 import mlflow.sklearn
 import numpy as np
 import pandas as pd
-from kubernetes import client, config
+from kubernetes import client, config, watch
 from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression
 
@@ -124,6 +124,16 @@ class Cluster:
     def deployments(self, name: str) -> list[Json]:
         label = f"seldon-deployment-id={name}"
         return list(self.plain(self.apps.list_namespaced_deployment(self.namespace, label_selector=label).items))
+
+    def versions(self, name: str, since: str) -> list[Json]:
+        """Every version that a SeldonDeployment's only Deployment has had since a resource version, up to now."""
+        (last,) = self.deployments(name)
+        found = []
+        for event in watch.Watch().stream(self.apps.list_namespaced_deployment, self.namespace, resource_version=since):
+            found.append(event["raw_object"])
+            if found[-1]["metadata"]["resourceVersion"] == last["metadata"]["resourceVersion"]:
+                break
+        return found
 
     def pods(self, name: str) -> list[Json]:
         label = f"seldon-deployment-id={name}"

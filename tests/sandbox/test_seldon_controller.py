@@ -111,7 +111,9 @@ def test_a_deployment_is_served_and_described(cluster: Cluster) -> None:
     assert deployment["metadata"]["ownerReferences"][0]["kind"] == "SeldonDeployment"
     assert deployment["spec"]["template"]["spec"]["initContainers"][0]["args"] == [MODELS[1], "/mnt/models"]
     assert cluster.services(NAME) == {"mlflow-wine-super-model", "mlflow-wine-super-model-classifier"}
+    assert deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "1"
     (pod,) = cluster.pods(NAME)
+    assert pod["metadata"]["ownerReferences"][0]["kind"] == "ReplicaSet"
     assert (pod["status"]["phase"], server(pod)["restartCount"], "nodeName" in pod["spec"]) == ("Running", 0, False)
     assert initializer(pod)["state"]["terminated"]["reason"] == "Completed"
     assert cluster.predict(NAME, PREDICTOR) == (200, 2.0)
@@ -161,6 +163,45 @@ def test_a_new_model_takes_over_without_a_lost_request(cluster: Cluster, sandbox
     assert set(load.answers) == {(200, 2.0), (200, 4.0), (200, 6.0)}
     until(lambda: not alive(first))
     assert len(cluster.pods(NAME)) == 1
+
+
+def test_a_rollout_never_has_fewer_ready_pods_than_wanted_nor_more_than_its_surge(cluster: Cluster) -> None:
+    cluster.apply(NAME, predictor(MODELS[1], replicas=2))
+    cluster.wait(NAME, 2.0, replicas=2)
+    (before,) = cluster.deployments(NAME)
+    cluster.apply(NAME, predictor(MODELS[2], replicas=2))
+    cluster.wait(NAME, 4.0, replicas=2)
+    seen = [version["status"] for version in cluster.versions(NAME, before["metadata"]["resourceVersion"])]
+    assert min(status["availableReplicas"] for status in seen) == 2
+    assert max(status["replicas"] for status in seen) == 3
+
+
+def test_a_pod_that_a_quota_refuses_is_said_and_made_when_there_is_room(cluster: Cluster) -> None:
+    cluster.core.create_namespaced_resource_quota(
+        cluster.namespace, {"metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
+    )
+    until(lambda: cluster.core.read_namespaced_resource_quota("full", cluster.namespace).status.hard)
+    cluster.apply(NAME, predictor(MODELS[1]))
+
+    def refusal() -> str | None:
+        conditions = [c for d in cluster.deployments(NAME) for c in d.get("status", {}).get("conditions", [])]
+        return next((c["message"] for c in conditions if (c["type"], c["reason"]) == ("ReplicaFailure", "FailedCreate")), None)
+
+    assert "exceeded quota: full" in until(refusal)
+    assert cluster.pods(NAME) == []
+    assert cluster.status(NAME)["state"] == "Creating"
+    cluster.core.delete_namespaced_resource_quota("full", cluster.namespace)
+    cluster.wait(NAME, 2.0)
+    assert refusal() is None
+
+
+def test_pods_of_another_scheduler_are_left_alone(cluster: Cluster) -> None:
+    labels = {"app.kubernetes.io/managed-by": "seldon-core", "seldon-deployment-id": "theirs"}
+    pod = {"metadata": {"name": "theirs", "labels": labels}, "spec": {"containers": [{"name": "any", "image": "any"}]}}
+    cluster.core.create_namespaced_pod(cluster.namespace, pod)
+    cluster.apply(NAME, predictor(MODELS[1]))  # seen after it
+    cluster.wait(NAME, 2.0)
+    assert cluster.pods("theirs")[0]["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
 
 
 def test_what_does_not_change_the_pod_does_not_restart_it(cluster: Cluster, sandbox: Sandbox) -> None:

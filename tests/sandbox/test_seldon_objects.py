@@ -110,7 +110,7 @@ def test_traffic_and_replicas_do_not_change_the_pods(change: Json) -> None:
 def test_another_model_changes_the_pods() -> None:
     other = predictor()
     other["graph"]["modelUri"] += "2"
-    assert objects.template_hash(built().deployment) != objects.template_hash(built(other).deployment)
+    assert template(built()) != template(built(other))
     engine = variables(template(built(other))["containers"][1])["ENGINE_PREDICTOR"]
     assert json.loads(base64.b64decode(engine))["graph"]["modelUri"] == "s3://mlflow/1/model2"
 
@@ -166,15 +166,6 @@ def test_building_leaves_the_resource_as_it_was() -> None:
     before = copy.deepcopy(given)
     objects.predictors(given)
     assert given == before
-
-
-def test_a_pod_is_its_deployments() -> None:
-    deployment = built().deployment
-    deployment["metadata"]["uid"] = "7"
-    pod = objects.pod(deployment, "p")
-    assert pod["metadata"]["ownerReferences"][0]["kind"] == "Deployment"
-    assert pod["metadata"]["labels"]["pod-template-hash"] == objects.template_hash(deployment)
-    assert "pod-template-hash" not in deployment["spec"]["template"]["metadata"]["labels"]
 
 
 def test_traffic_of_the_only_predictor_is_all() -> None:

@@ -1,6 +1,6 @@
 """What is known of one pod's containers, and the Pod status that says it. Pure but for reading and writing its own file.
 
-`node` keeps a State up to date; `controller` turns it into the API's words. The words are those of a real kubelet.
+`pod` keeps a State up to date; `node` turns it into the API's words. The words are those of a real kubelet.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The cluster that Seldon's side of the contract is tested on: the stand-in's, or `CONTRACT_KUBECONFIG`. See docs/contract-seldon.md."""
+"""The cluster that Seldon's side of the contract is tested on: the stand-in's, or `CONTRACT_KUBECONFIG` (docs/contract.md)."""
 
 import base64
 import itertools

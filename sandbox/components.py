@@ -242,7 +242,7 @@ def _operator(plan: Plan) -> Component:
             "WINE_MLFLOW_URL": plan.url("mlflow"),
             "WINE_S3_ENDPOINT_URL": plan.url("minio"),
             "WINE_PLATFORM_NAMESPACE": PLATFORM_NAMESPACE,
-            "WINE_ENDPOINT_TEMPLATE": plan.url("seldon") + "/seldon/{namespace}/{name}/api/v1.0/predictions",
+            "WINE_ENDPOINT_TEMPLATE": plan.url("seldon") + "/seldon/{namespace}/{name}",
             "WINE_POLL_SECONDS": "0.5",
             "WINE_PROBE_HOST": "127.0.0.1",
             "WINE_PROBE_PORT": str(plan.ports["operator"]),

@@ -51,7 +51,7 @@ class Actor:
             case DeleteRun(run_id):
                 await self._kubeflow.delete(run_id)
             case ApplyDeployment(model):
-                await self._seldon.apply(pipeline, model.revision, model.uri)
+                await self._seldon.apply(pipeline, model.revision, model.uri, model.runtime)
             case DeleteDeployment():
                 await self._seldon.delete(pipeline)
             case ReleaseDeployment():

@@ -2,14 +2,15 @@
 
 from collections.abc import Awaitable
 
-from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Question, Records, Runs, Stored
+from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Question, Records, Runs, Server, Stored
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.mlflow import Example, MLflow
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.seldon import Seldon
-from winepipelines.resource.observed import DeploymentView, PredictionCheck
+from winepipelines.resource.observed import DeploymentView, PredictionCheck, ServerView
 from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.resource.spec import Runtime
 
 EXAMPLES_KEPT = 2048
 
@@ -43,6 +44,8 @@ class Observer:
                 return self._mlflow.records(pipeline.spec.training.experiment, pipeline.uid, revision)
             case Stored(uri):
                 return self._stored(uri)
+            case Server(runtime):
+                return self._server(runtime)
             case Deployment(model):
                 return self._deployment(pipeline, model)
             case Answer(model):
@@ -52,10 +55,13 @@ class Observer:
     async def _stored(self, uri: str) -> object:
         return await self._store.stored(uri, await self._namespace.rclone_settings())
 
+    async def _server(self, runtime: Runtime) -> ServerView:
+        return self._seldon.server(runtime)
+
     async def _deployment(self, pipeline: WinePipeline, model: ModelRef | None) -> DeploymentView:
         if model is None:
             return await self._seldon.presence(pipeline)
-        return await self._seldon.view(pipeline, model.revision, model.uri)
+        return await self._seldon.view(pipeline, model.revision, model.uri, model.runtime)
 
     async def _prediction(self, pipeline: WinePipeline, model: ModelRef) -> PredictionCheck:
         example = self._examples.get(model.mlflow_run)
@@ -64,4 +70,4 @@ class Observer:
             if len(self._examples) >= EXAMPLES_KEPT:
                 self._examples.clear()
             self._examples[model.mlflow_run] = example
-        return await self._seldon.predict(pipeline, example)
+        return await self._seldon.predict(pipeline, example, model.runtime)

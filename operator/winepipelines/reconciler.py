@@ -176,6 +176,8 @@ class Reconciler:
                     logger.warning("%s/%s: %s: %s", *key, type(action).__name__, error)
                     failures[action] = error
                     break
+                if isinstance(action, ApplyDeployment):
+                    entry.checked = {}  # what answered was another deployment
                 if body is not None:
                     self._keep(entry, body)
                     pipeline = WinePipeline.from_body(body)

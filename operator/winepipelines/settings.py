@@ -22,7 +22,11 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """Addresses are URLs without a trailing slash; `endpoint_template` has the fields `{namespace}` and `{name}`."""
+    """Addresses are URLs without a trailing slash.
+
+    `endpoint_template` is where a resource's predictions are asked, up to the path, which the protocol gives; it has the fields
+    `{namespace}` and `{name}`. `mlflowserver_version` is the Seldon release that `mlflowserver_image` is of.
+    """
 
     kfp_url: str
     mlflow_url: str
@@ -35,9 +39,11 @@ class Settings:
     artifacts_destination: str = ""
     platform_namespace: str = "kubeflow"
     source_secret: str = "mlflow-server-seldon-init-container-s3-credentials"
-    endpoint_template: str = "http://{name}-wine-super-model.{namespace}.svc.cluster.local:8000/api/v1.0/predictions"
+    endpoint_template: str = "http://{name}-wine-super-model.{namespace}.svc.cluster.local:8000"
     steps_image: str = "winepipelines/steps:0.1.0"
     server_image: str = "winepipelines/server:0.1.0"
+    mlflowserver_image: str = "docker.io/seldonio/mlflowserver:1.18.2"
+    mlflowserver_version: str = "1.18.2"
     templates: str = str(REPOSITORY / "templates")
     crds: str = str(REPOSITORY / "crds")
     max_data_bytes: int = 1 << 30
@@ -67,6 +73,8 @@ class Settings:
             raise SettingsError(
                 f"not set: {', '.join(missing)} (the addresses of Kubeflow Pipelines, MLflow and the object store)"
             )
+        if str(values.get("endpoint_template", "")).endswith("/predictions"):
+            raise SettingsError("WINE_ENDPOINT_TEMPLATE: leave out /api/v1.0/predictions; the path follows the protocol")
         return cls(**values, policy=_policy(environment))  # type: ignore[arg-type] # the values have just been read by type
 
     @property

@@ -19,13 +19,14 @@ INITIALIZER_IMAGE = f"docker.io/seldonio/rclone-storage-initializer:{VERSION}"
 SERVER_IMAGES = {
     ("MLFLOW_SERVER", "seldon"): f"docker.io/seldonio/mlflowserver:{VERSION}",
     ("SKLEARN_SERVER", "seldon"): f"docker.io/seldonio/sklearnserver:{VERSION}",
-    ("MLFLOW_SERVER", "v2"): "docker.io/seldonio/mlserver:1.6.0-mlflow",
-    ("SKLEARN_SERVER", "v2"): "docker.io/seldonio/mlserver:1.6.0-sklearn",
+    ("MLFLOW_SERVER", "v2"): "docker.io/seldonio/mlserver:1.3.5-mlflow",
+    ("SKLEARN_SERVER", "v2"): "docker.io/seldonio/mlserver:1.3.5-sklearn",
 }
 RUNTIMES = {"MLFLOW_SERVER": "mlserver_mlflow.MLflowRuntime", "SKLEARN_SERVER": "mlserver_sklearn.SKLearnModel"}
 MODELS = "/mnt/models"
 HTTP, GRPC, METRICS, ENGINE_HTTP, ENGINE_GRPC = 9000, 9500, 6000, 8000, 5001
 USER = 8888
+HANDLERS = ("httpGet", "tcpSocket", "exec", "grpc")  # what a probe may do
 PODINFO = {"name": "seldon-podinfo", "mountPath": "/etc/podinfo"}
 TERMINATION = {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}
 
@@ -80,6 +81,18 @@ def complete(container: Object, sdep: Object, spec: Object, protocol: str, label
         own[:] = [variable for variable in own if variable["name"] != "PREDICTIVE_UNIT_PARAMETERS"]
     set_already = {variable["name"] for variable in own}
     own += [{"name": name, "value": value} for name, value in wanted.items() if name not in set_already]
+    if implementation in RUNTIMES and protocol == "v2":
+        _make_mlserver(container)
+
+
+def _make_mlserver(container: Object) -> None:
+    """Give a container MLServer's ports and its paths for probes, whatever it had; how often they are asked stays."""
+    container["ports"] = [
+        {"name": name, "containerPort": number, "protocol": "TCP"} for name, number in (("grpc", GRPC), ("http", HTTP))
+    ]
+    for probe, path in (("readinessProbe", "/v2/health/ready"), ("livenessProbe", "/v2/health/live")):
+        timing = {key: value for key, value in container[probe].items() if key not in HANDLERS}
+        container[probe] = {"httpGet": {"path": path, "port": "http", "scheme": "HTTP"}, **timing}
 
 
 def add_initializer(pod_spec: Object, container: Object, graph: Object) -> None:

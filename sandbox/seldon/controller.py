@@ -113,7 +113,7 @@ class Controller:
         problems = validation.problems(sdep["spec"])
         built = [] if problems else objects.predictors(sdep)
         await asyncio.gather(*(self._apply(item) for predictor in built for item in _objects(predictor)))
-        if problems:  # Seldon's webhook would have refused the spec: what is served stays as it is
+        if problems:  # what is served stays as it is
             await self._fail(key, "; ".join(problems))
             return
         found = [self._deployments[key_of(predictor.deployment)] for predictor in built]
@@ -146,6 +146,8 @@ class Controller:
             return
         if resource != DEPLOYMENT and self._made.get((resource, key)) == item:
             return
+        if resource == DEPLOYMENT and "replicas" in item["spec"]:  # no autoscaler is asked for, or none any more
+            await self._unscale(key)
         try:
             live = await self._api.create(resource, item)
         except ApiError as error:
@@ -158,6 +160,17 @@ class Controller:
             self._deployments.put(live)
         else:
             self._made[resource, key] = item
+
+    async def _unscale(self, deployment: Key) -> None:
+        """Delete a Deployment's autoscaler, if it has one. Raises ApiError."""
+        self._made.pop((AUTOSCALER, deployment), None)
+        try:
+            found = await self._api.get(AUTOSCALER, *deployment)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return
+        await self._api.delete(AUTOSCALER, found)
 
     async def _clean(self, key: Key, kept: set[str]) -> None:
         """Delete what was made of predictors that are no more. Raises ApiError."""

@@ -93,6 +93,16 @@ def test_protocol_v2_is_told_in_mlservers_way() -> None:
     assert found.protocol == "v2"
 
 
+def test_protocol_v2_has_mlservers_ports_and_paths_of_probes() -> None:
+    asked = predictor()
+    probe = {"httpGet": {"path": "/health/status", "port": 9000}, "periodSeconds": 7}
+    asked["componentSpecs"][0]["spec"]["containers"][0]["readinessProbe"] = probe
+    container = template(built(asked, protocol="v2"))["containers"][0]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready"
+    assert container["readinessProbe"]["periodSeconds"] == 7
+    assert [port["name"] for port in container["ports"]] == ["grpc", "http"]
+
+
 def test_a_prepackaged_server_gets_its_image() -> None:
     bare = predictor()
     del bare["componentSpecs"]
@@ -184,20 +194,11 @@ def without_image(**graph: Any) -> Json:
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ({"predictors": []}, "Graph contains no predictors"),
-        ({"predictors": [predictor(traffic=50), predictor(traffic=50)]}, "Duplicate predictor name"),
-        ({"predictors": [predictor("a", traffic=50), predictor("b", traffic=40)]}, "Traffic must sum to 100"),
-        ({"predictors": [predictor(traffic=50)]}, "for a single predictor when set"),
-        ({"predictors": [predictor(shadow=True)]}, "Shadow can not exist as only predictor"),
-        ({"predictors": [predictor("a"), predictor("b", shadow=True), predictor("c", shadow=True)]}, "Multiple shadows"),
-        ({"predictors": [without_image(modelUri="")]}, "modelUri required"),
         ({"predictors": [without_image(implementation="NOPE")]}, "No entry in predictors map for NOPE"),
-        ({"predictors": [without_image(implementation="UNKNOWN_IMPLEMENTATION")]}, "Can't find container"),
-        ({"predictors": [predictor()], "protocol": "smoke-signals"}, "Invalid protocol"),
         ({"predictors": [without_image(children=[{"name": "b"}])]}, "the sandbox serves graphs of one node"),
     ],
 )
-def test_what_seldons_webhook_refuses(spec: Any, problem: str) -> None:
+def test_what_the_sandbox_cannot_serve(spec: Any, problem: str) -> None:
     assert any(problem in found for found in validation.problems(spec))
 
 

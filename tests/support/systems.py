@@ -54,7 +54,7 @@ class Systems:
                 "WINE_KFP_URL": self.proxies["kfp"].url,
                 "WINE_MLFLOW_URL": self.proxies["mlflow"].url,
                 "WINE_STEPS_MLFLOW_URL": info.mlflow_url,
-                "WINE_ENDPOINT_TEMPLATE": self.proxies["gateway"].url + "/seldon/{namespace}/{name}/api/v1.0/predictions",
+                "WINE_ENDPOINT_TEMPLATE": self.proxies["gateway"].url + "/seldon/{namespace}/{name}",
                 **self._changes,
             },
         )

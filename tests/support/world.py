@@ -22,7 +22,7 @@ from winepipelines.lifecycle.actions import (
 )
 from winepipelines.lifecycle.decide import Decision, decide
 from winepipelines.lifecycle.events import Event, events
-from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Question, Records, Runs, Stored
+from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Question, Records, Runs, Server, Stored
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import (
     Child,
@@ -34,6 +34,7 @@ from winepipelines.resource.observed import (
     RunState,
     RunView,
     SecretState,
+    ServerView,
     StepFailure,
     StoredModel,
     TrainingRecords,
@@ -69,6 +70,8 @@ class World:
     runs: list[RunView] = field(default_factory=list)
     records: dict[int, TrainingRecords] = field(default_factory=dict)
     stored: StoredModel | None = None
+    server: ServerView = ServerView("1.18.2")  # of a runtime that is not bundled
+    trouble: tuple[str, str] = ("", "")  # reason and message of what keeps a deployment from rolling out
     applied: ModelRef | None = None  # the model of the SeldonDeployment
     replicas: int = 1
     foreign: bool = False
@@ -210,13 +213,15 @@ class World:
                 return self.records.get(revision, TrainingRecords())
             case Stored(uri):
                 return self.stored or StoredModel(uri, readable=True)
+            case Server():
+                return self.server
             case Deployment(model):
                 return self._deployment(model)
             case Answer(model):
                 answering = self.applied is not None and self.rolled_out
                 passed = answering and self.applied == model and model.revision not in self.wrong_answers
                 reason = "" if passed else "PredictionDiffers"
-                return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL)
+                return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL, "seldon")
         raise AssertionError(question)
 
     def _deployment(self, model: ModelRef | None) -> DeploymentView:
@@ -226,7 +231,9 @@ class World:
             return DeploymentView(Presence.ABSENT)
         current = model is None or (model == self.applied and self.replicas == self.pipeline.spec.serving.replicas)
         presence = Presence.CURRENT if current else Presence.DIFFERS
-        return DeploymentView(presence, rolled_out=current and self.rolled_out, owned=self.owned)
+        rolled_out = current and self.rolled_out
+        reason, message = self.trouble if current and not rolled_out else ("", "")
+        return DeploymentView(presence, rolled_out=rolled_out, owned=self.owned, reason=reason, message=message)
 
     def _perform(self, action: Action) -> None:
         self._call(type(action).__name__)

@@ -1,5 +1,6 @@
 """Manifests are data: no value can become structure, and what others add to an object is no difference."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,10 +8,11 @@ import yaml
 
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.manifests import Manifests, covers
+from winepipelines.platform.mlflow import Example
 from winepipelines.platform.namespace import Namespace
-from winepipelines.platform.seldon import Seldon, _is_applied, _is_complete, _pod_trouble, _predictions
+from winepipelines.platform.seldon import Seldon, _is_applied, _predictions, _request
 from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.spec import Spec
+from winepipelines.resource.spec import Protocol, Runtime, Spec
 from winepipelines.resource.status import Status
 from winepipelines.settings import Settings
 
@@ -66,6 +68,108 @@ def test_an_edited_deployment_differs() -> None:
     assert not _is_applied(live, wanted)
 
 
+def _served(**serving: Any) -> WinePipeline:
+    return replace(PIPELINE, spec=Spec.model_validate({"data": {"url": "http://data/wine.csv"}, "serving": serving}))
+
+
+AUTOSCALING = {"minReplicas": 2, "maxReplicas": 5, "targetCPUUtilization": 60}
+
+
+def test_replicas_that_an_autoscaler_owns_are_neither_applied_nor_compared() -> None:
+    seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
+    wanted = seldon.manifest(_served(replicas=3, autoscaling=AUTOSCALING), 1, "s3://mlflow/1")
+    [predictor] = wanted["spec"]["predictors"]
+    assert "replicas" not in predictor
+    live = yaml.safe_load(yaml.safe_dump(wanted))
+    live["spec"]["predictors"][0]["replicas"] = 4
+    assert _is_applied(live, wanted)
+    live["spec"]["predictors"][0]["componentSpecs"][0]["hpaSpec"]["maxReplicas"] = 50
+    assert not _is_applied(live, wanted)
+
+
+def test_autoscaling_is_a_utilization_of_what_the_container_requests() -> None:
+    seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
+
+    def part(**serving: Any) -> dict[str, Any]:
+        found: dict[str, Any] = seldon.manifest(_served(**serving), 1, "s3://m")["spec"]["predictors"][0]["componentSpecs"][0]
+        return found
+
+    autoscaled = part(autoscaling=AUTOSCALING)
+    assert (autoscaled["hpaSpec"]["minReplicas"], autoscaled["hpaSpec"]["maxReplicas"]) == (2, 5)
+    [metric] = autoscaled["hpaSpec"]["metricsv2"]
+    assert metric == {
+        "type": "Resource",
+        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}},
+    }
+    assert autoscaled["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "250m"}
+    for wished in ({"requests": {"cpu": "2"}}, {"limits": {"cpu": "2"}}):  # a limit is a request where none is named
+        resources = part(autoscaling=AUTOSCALING, resources=wished)["spec"]["containers"][0]["resources"]
+        assert "250m" not in resources["requests"].values()
+    assert "hpaSpec" not in part()
+    assert part()["spec"]["containers"][0]["resources"]["requests"] == {}
+
+
+def test_only_what_changes_pods_makes_another_template() -> None:
+    seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
+
+    def template(revision: int = 1, uri: str = "s3://mlflow/1", **serving: Any) -> str:
+        manifest = seldon.manifest(_served(**serving), revision, uri)
+        metadata = manifest["spec"]["predictors"][0]["componentSpecs"][0]["metadata"]
+        return str(metadata["annotations"]["winepipelines.io/template"])
+
+    assert template(replicas=4) == template()
+    assert template(revision=2) == template()
+    for other in ({"uri": "s3://mlflow/2"}, {"protocol": "v2"}, {"resources": {"limits": {"cpu": "1"}}}):
+        assert template(**other) != template(), other
+
+
+def test_seldons_own_server_has_its_image_and_patience() -> None:
+    manifest = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(_served(runtime="mlflowserver"), 1, "s3://mlflow/1")
+    [predictor] = manifest["spec"]["predictors"]
+    [container] = predictor["componentSpecs"][0]["spec"]["containers"]
+    assert container["image"] == SETTINGS.mlflowserver_image
+    probe = container["startupProbe"]
+    assert probe["initialDelaySeconds"] == 80
+    assert (
+        probe["initialDelaySeconds"] + probe["failureThreshold"] * probe["periodSeconds"] > predictor["progressDeadlineSeconds"]
+    )
+    assert predictor["progressDeadlineSeconds"] == 1800
+    assert predictor["graph"]["parameters"] == [{"name": "xtype", "type": "STRING", "value": "DataFrame"}]
+
+
+def test_a_model_that_serves_keeps_its_server_while_another_is_trained_for_another() -> None:
+    seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
+    asked = _served(runtime="bundled", protocol="v2")
+    manifest = seldon.manifest(asked, 1, "s3://mlflow/1", Runtime.MLFLOWSERVER)
+    assert manifest == seldon.manifest(_served(runtime="mlflowserver"), 1, "s3://mlflow/1")
+    assert seldon.endpoint(asked, Runtime.MLFLOWSERVER).endswith("/api/v1.0/predictions")
+    assert seldon.endpoint(asked).endswith("/v2/models/classifier/infer")
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [("1.18.2", True), ("1.15", True), ("1.3.0", True), ("1.2.3", False), ("1.19.0", False), ("latest", False)],
+)
+def test_a_server_that_nothing_is_known_of_is_refused(version: str, known: bool) -> None:
+    settings = replace(SETTINGS, mlflowserver_version=version)
+    view = Seldon(NOBODY, MANIFESTS, settings, NOBODY).server(Runtime.MLFLOWSERVER)
+    assert view.version == version
+    assert (view.problem == "") is known
+    assert known or "WINE_MLFLOWSERVER_VERSION" in view.problem
+    assert Seldon(NOBODY, MANIFESTS, settings, NOBODY).server(Runtime.BUNDLED).problem == ""
+
+
+def test_a_prediction_is_asked_with_the_models_own_columns_in_either_protocol() -> None:
+    example = Example(["ph", "alcohol"], [[3.5, 9.4], [3.2, 9.8]], [5.0, 6.0])
+    assert _request(Protocol.SELDON, example) == {"data": {"names": ["ph", "alcohol"], "ndarray": [[3.5, 9.4], [3.2, 9.8]]}}
+    assert _request(Protocol.V2, example) == {
+        "inputs": [
+            {"name": "ph", "datatype": "FP64", "shape": [2, 1], "data": [3.5, 3.2]},
+            {"name": "alcohol", "datatype": "FP64", "shape": [2, 1], "data": [9.4, 9.8]},
+        ]
+    }
+
+
 @pytest.mark.parametrize(
     ("live", "wanted", "covered"),
     [
@@ -104,46 +208,19 @@ def test_wished_resources_go_to_the_training_step() -> None:
     assert "resources" not in executors["exec-download"]["container"]
 
 
-def test_a_deployment_is_complete_when_no_other_pod_is_left() -> None:
-    deployment: dict[str, Any] = {"metadata": {"generation": 2}, "spec": {"replicas": 2}}
-    deployment["status"] = {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
-    assert _is_complete(deployment)
-    for field, value in (("observedGeneration", 1), ("replicas", 3), ("updatedReplicas", 1), ("availableReplicas", 1)):
-        assert not _is_complete({**deployment, "status": {**deployment["status"], field: value}}), field
-    assert not _is_complete({"metadata": {"generation": 1}, "spec": {}})
-
-
-def test_a_pods_own_reason_is_told() -> None:
-    waiting = {
-        "name": "classifier-model-initializer",
-        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
-    }
-    waiting["lastState"] = {"terminated": {"message": "AccessDenied"}}
-    pod = {"metadata": {"name": "p"}, "status": {"initContainerStatuses": [waiting]}}
-    assert _pod_trouble(pod) == (
-        "CrashLoopBackOff",
-        "container classifier-model-initializer of pod p: CrashLoopBackOff. AccessDenied",
-    )
-    starting = {"name": "classifier", "state": {"waiting": {"reason": "PodInitializing"}}}
-    assert _pod_trouble({"metadata": {"name": "p"}, "status": {"containerStatuses": [starting]}}) is None
-    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
-    assert _pod_trouble({"metadata": {"name": "p"}, "status": {"conditions": [unschedulable]}}) == (
-        "Unschedulable",
-        "pod p: 0/1 nodes",
-    )
-
-
 @pytest.mark.parametrize(
     ("text", "values"),
     [
         (b'{"data": {"ndarray": [5.7, 6]}}', [5.7, 6.0]),
         (b'{"data": {"ndarray": [[5.7], [6]]}}', [5.7, 6.0]),
         (b'{"data": {"tensor": {"shape": [1], "values": [5.7]}}}', [5.7]),
+        (b'{"outputs": [{"name": "predict", "shape": [2, 1], "datatype": "FP64", "data": [5.7, 6]}]}', [5.7, 6.0]),
+        (b'{"outputs": []}', None),
         (b'{"data": {"ndarray": ["red"]}}', None),
         (b'{"data": {}}', None),
         (b"<html>", None),
         (b"[]", None),
     ],
 )
-def test_predictions_of_a_seldon_message(text: bytes, values: list[float] | None) -> None:
+def test_predictions_of_an_answer_in_either_protocol(text: bytes, values: list[float] | None) -> None:
     assert _predictions(text) == values

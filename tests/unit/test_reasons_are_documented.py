@@ -11,7 +11,7 @@ from winepipelines.lifecycle import reasons
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "reasons.md").read_text()
 GOOD_NEWS = {"Prepared", "Applying", "Superseded", "ModelLogged", "RolledOut", "Answers", "Serving"}
-SPEAKERS = {"Unavailable", "NotSent", "Refused", "StoredModel", "PredictionCheck"}
+SPEAKERS = {"Unavailable", "NotSent", "Refused", "StoredModel", "PredictionCheck", "Trouble"}
 
 
 def _reasons() -> set[str]:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from winepipelines.resource.naming import GRAPH, PREDICTOR
-from winepipelines.resource.spec import Spec, parse_duration
+from winepipelines.resource.spec import Protocol, Runtime, Spec, parse_duration
 from winepipelines.resource.status import ConditionType, Outcome, Stage, Status
 
 CRD = yaml.safe_load((Path(__file__).parents[2] / "crds" / "winepipelines.yaml").read_text())
@@ -97,7 +97,14 @@ def test_enums_agree() -> None:
     assert SCHEMA["status"]["properties"]["stage"]["enum"] == [stage.value for stage in Stage]
     outcomes = SCHEMA["status"]["properties"]["history"]["items"]["properties"]["outcome"]["enum"]
     assert outcomes == [outcome.value for outcome in Outcome]
+    serving = SCHEMA["spec"]["properties"]["serving"]["properties"]
+    assert serving["protocol"]["enum"] == [protocol.value for protocol in Protocol]
+    assert serving["runtime"]["enum"] == [runtime.value for runtime in Runtime]
     assert len(ConditionType) <= SCHEMA["status"]["properties"]["conditions"]["maxItems"]
+
+
+def test_a_resource_stored_before_there_were_runtimes_has_the_inputs_it_had() -> None:
+    assert Spec.model_validate({"data": {"url": "http://data/wine.csv"}}).inputs == "c64c52bf06a7fb21"
 
 
 def test_it_can_be_applied_client_side() -> None:
@@ -127,6 +134,7 @@ def test_only_what_makes_another_model_changes_the_inputs() -> None:
     body = base.model_dump(by_alias=True)
     for same in (
         {"serving": {"replicas": 3}},
+        {"serving": {"protocol": "v2", "autoscaling": {"maxReplicas": 3}}},
         {"suspend": True},
         {"historyLimit": 3},
         {"training": {"timeout": "1h", "attempts": 9, "resources": {"limits": {"cpu": "1"}}}},
@@ -138,5 +146,6 @@ def test_only_what_makes_another_model_changes_the_inputs() -> None:
         {"training": {"seed": 7}},
         {"training": {"parameters": {"alpha": 0.1}}},
         {"training": {"registeredModel": "other"}},
+        {"serving": {"runtime": "mlflowserver"}},
     ):
         assert Spec.model_validate({**body, **other}).inputs != base.inputs, other

@@ -10,6 +10,7 @@ from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record
 from winepipelines.lifecycle.questions import Deployment, ModelRef
 from winepipelines.lifecycle.train import current_candidate
 from winepipelines.resource.observed import DeploymentView, Presence
+from winepipelines.resource.spec import Runtime
 from winepipelines.resource.status import Candidate, ConditionType, Stage, TrainedModel
 from winepipelines.resource.status import Outcome as Ending
 
@@ -24,7 +25,7 @@ def deploy(look: Look) -> Outcome:
     if (held := deployment_can_be_made(look, view)) is not None:
         return held
     if view.presence is not Presence.CURRENT:
-        since = candidate.with_(deploying_since=look.now, verifying_since=None)
+        since = candidate.with_(deploying_since=candidate.deploying_since or look.now, verifying_since=None)
         mended = _drift(look, view)
         return Held(
             reasons.ROLLING_OUT,
@@ -35,6 +36,8 @@ def deploy(look: Look) -> Outcome:
         )
     if not view.rolled_out:
         return _wait(look, candidate, view)
+    if candidate.deploying_since is not None:
+        return Record(look.status.with_(candidate=candidate.with_(deploying_since=None)))
     return Passed(reasons.ROLLED_OUT, f"revision {candidate.revision} is rolled out")
 
 
@@ -53,7 +56,7 @@ def keep_serving(look: Look) -> Held | None:
 
 def reference(model: TrainedModel) -> ModelRef:
     """Name a model for the serving platform."""
-    return ModelRef(revision=model.revision, uri=model.uri, mlflow_run=model.mlflow_run)
+    return ModelRef(revision=model.revision, uri=model.uri, mlflow_run=model.mlflow_run, runtime=model.runtime)
 
 
 def deployment_can_be_made(look: Look, view: DeploymentView) -> Held | None:
@@ -94,11 +97,21 @@ def _wait(look: Look, candidate: Candidate, view: DeploymentView) -> Record | He
     since = candidate.deploying_since or look.now
     if candidate.deploying_since is None:
         return Record(look.status.with_(candidate=candidate.with_(deploying_since=since)))
-    what = view.message or "the serving platform is rolling it out"
-    deadline = since + look.policy.progress_deadline
+    what = _fuller_word(look, view)
+    bundled = candidate.runtime is Runtime.BUNDLED
+    patience = look.policy.progress_deadline if bundled else look.policy.slow_progress_deadline
+    deadline = since + patience
     if look.now >= deadline:
-        minutes = look.policy.progress_deadline.total_seconds() / 60
+        minutes = patience.total_seconds() / 60
         message = f"revision {candidate.revision} was not rolled out within {minutes:g} minutes: {what}"
         return reject(look, candidate, view.reason or reasons.PROGRESS_DEADLINE_EXCEEDED, message)
     wake_in = min(look.policy.rollout_interval, deadline - look.now)
     return Held(view.reason or reasons.ROLLING_OUT, what, wake_in=wake_in)
+
+
+def _fuller_word(look: Look, view: DeploymentView) -> str:
+    """Say what holds the rollout up. A shorter word on the same trouble does not take the place of a fuller one."""
+    what = view.message or "the serving platform is rolling it out"
+    said = look.status.condition(ConditionType.DEPLOYED)
+    same = said is not None and said.reason == view.reason and said.message.startswith(what)
+    return said.message if said is not None and same else what

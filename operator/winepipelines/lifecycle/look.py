@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import TypeVar, cast
 
 from winepipelines.lifecycle.actions import Action
-from winepipelines.lifecycle.questions import Question
+from winepipelines.lifecycle.questions import Question, Server
 from winepipelines.resource.errors import PlatformError, Refused
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.policy import Policy
-from winepipelines.resource.spec import Spec
+from winepipelines.resource.spec import Runtime, Spec
 from winepipelines.resource.status import ConditionType, Stage, Status
 
 A = TypeVar("A")
@@ -83,6 +83,16 @@ class Look:
     def spec(self) -> Spec:
         """What is asked for."""
         return self.pipeline.spec
+
+    @property
+    def inputs(self) -> str:
+        """All that makes the model of this spec: what is asked for, and the server's version where it has to read it.
+
+        Raises as `at` does.
+        """
+        runtime = self.spec.serving.runtime
+        version = "" if runtime is Runtime.BUNDLED else f"-{self.at(Server(runtime)).version[:32]}"
+        return self.spec.inputs + version
 
     def at(self, question: Question[A]) -> A:
         """Look something up.

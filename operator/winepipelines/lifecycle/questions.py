@@ -11,9 +11,11 @@ from winepipelines.resource.observed import (
     DeploymentView,
     PredictionCheck,
     RunView,
+    ServerView,
     StoredModel,
     TrainingRecords,
 )
+from winepipelines.resource.spec import Runtime
 
 A = TypeVar("A", covariant=True)
 
@@ -29,6 +31,7 @@ class ModelRef:
     revision: int
     uri: str
     mlflow_run: str
+    runtime: Runtime = Runtime.BUNDLED
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,13 @@ class Stored(Question[StoredModel]):
     """Can whoever serves it copy the model at this address (as MLflow gives it)?"""
 
     uri: str
+
+
+@dataclass(frozen=True)
+class Server(Question[ServerView]):
+    """Which server does this runtime have on this platform, and can it read what the training writes?"""
+
+    runtime: Runtime
 
 
 @dataclass(frozen=True)

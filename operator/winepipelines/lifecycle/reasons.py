@@ -15,6 +15,7 @@ FOREIGN_OBJECT = "ForeignObject"
 APPLYING = "Applying"
 
 # train
+RUNTIME_UNSUPPORTED = "RuntimeUnsupported"
 SUBMITTING = "RunSubmitting"
 PENDING = "RunPending"
 RUNNING = "RunRunning"
@@ -49,6 +50,7 @@ PLATFORM_FAILURES = frozenset(
         "KubeflowRefused",
         "KubernetesUnavailable",
         "KubernetesRefused",
+        "DeploymentRefused",
         "MlflowUnavailable",
         "MlflowRefused",
         "StoreUnavailable",

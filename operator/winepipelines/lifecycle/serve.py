@@ -10,8 +10,6 @@ from winepipelines.lifecycle.verify import last_check, serves, was_answering
 from winepipelines.resource.status import Candidate, ConditionType, Endpoint, Prediction, ServedModel
 from winepipelines.resource.status import Outcome as Ending
 
-PROTOCOL = "seldon"
-
 
 def serve(look: Look) -> Outcome:
     """Record what serves."""
@@ -27,7 +25,7 @@ def serve(look: Look) -> Outcome:
     if status.served != look.status.served or not was_answering(status.condition(ConditionType.ANSWERING)):
         prediction = Prediction(at=check.at, revision=candidate.revision, value=check.value, milliseconds=check.milliseconds)
         status = status.with_(prediction=prediction)
-    endpoint = Endpoint(url=check.url, protocol=PROTOCOL)
+    endpoint = Endpoint(url=check.url, protocol=check.protocol)
     status = status.with_(endpoint=endpoint)
     return Record(status) if status != look.status else _passed(candidate, endpoint)
 
@@ -38,6 +36,7 @@ def _served(candidate: Candidate, now: datetime) -> ServedModel:
         uri=candidate.uri,
         mlflow_run=candidate.mlflow_run,
         version=candidate.version,
+        runtime=candidate.runtime,
         metrics=candidate.metrics,
         since=now,
     )

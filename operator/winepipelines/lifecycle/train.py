@@ -11,10 +11,11 @@ from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import CreateRun, DeleteRun, RetryRun, TerminateRun
 from winepipelines.lifecycle.history import ended, entry_of, run_is_over
 from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record, failed, first
-from winepipelines.lifecycle.questions import Records, Runs, Stored
+from winepipelines.lifecycle.questions import Records, Runs, Server, Stored
 from winepipelines.resource.errors import NotSent, Refused
 from winepipelines.resource.naming import run_name
 from winepipelines.resource.observed import RunState, RunView
+from winepipelines.resource.spec import Runtime
 from winepipelines.resource.status import Candidate, ConditionType, Run, Stage
 from winepipelines.resource.status import Outcome as Ending
 
@@ -32,14 +33,14 @@ def train(look: Look) -> Outcome:
 def current_candidate(look: Look) -> Candidate | None:
     """Look up the model of this very spec, if there is one."""
     candidate = look.status.candidate
-    is_current = look.status.inputs == look.spec.inputs and candidate and candidate.revision == look.status.revision
+    is_current = look.status.inputs == look.inputs and candidate and candidate.revision == look.status.revision
     return candidate if is_current else None
 
 
 def superseded_run_has_ended(look: Look) -> Held | None:
     """A run of an earlier spec is ended before the next one begins: at most one is live."""
     run = look.status.run
-    if look.status.inputs == look.spec.inputs or run is None or run_is_over(look.status):
+    if look.status.inputs == look.inputs or run is None or run_is_over(look.status):
         return None
     live = [view for view in look.at(Runs(run.name)) if view.live]
     if live:
@@ -47,10 +48,18 @@ def superseded_run_has_ended(look: Look) -> Held | None:
     return _submission_in_doubt(look, run)
 
 
+def server_can_read_the_model(look: Look) -> Held | None:
+    """No model is trained that its server could not read."""
+    runtime = look.spec.serving.runtime
+    if runtime is Runtime.BUNDLED or not (problem := look.at(Server(runtime)).problem):
+        return None
+    return Held(reasons.RUNTIME_UNSUPPORTED, problem, stage=Stage.FAILED, stalled=True, wake_in=look.policy.retry_interval)
+
+
 def revision_is_of_this_spec(look: Look) -> Record | Held | None:
     """Another spec is another revision."""
     status = look.status
-    if status.inputs == look.spec.inputs:
+    if status.inputs == look.inputs:
         return None
     if look.spec.suspend:
         return _suspended("the spec has changed")
@@ -58,7 +67,7 @@ def revision_is_of_this_spec(look: Look) -> Record | Held | None:
         status = ended(status, look.spec, Ending.SUPERSEDED, reasons.SUPERSEDED, look.now)
     revision = status.revision + 1
     run = Run(name=run_name(look.pipeline, revision))
-    return Record(status.with_(revision=revision, inputs=look.spec.inputs, run=run, candidate=None))
+    return Record(status.with_(revision=revision, inputs=look.inputs, run=run, candidate=None))
 
 
 def revision_has_not_failed(look: Look) -> Held | None:
@@ -198,6 +207,7 @@ def model_is_stored(look: Look) -> Held | None:
 
 CHECKS = (
     superseded_run_has_ended,  # the run of an earlier spec is ended
+    server_can_read_the_model,  # nothing is trained in vain
     revision_is_of_this_spec,  # a changed spec begins a revision
     revision_has_not_failed,  # what failed for good is not tried again
     run_is_submitted,  # the revision has a run
@@ -218,6 +228,7 @@ def _run_of(look: Look) -> Record:
         uri=look.at(Stored(model.uri)).uri,
         mlflow_run=model.mlflow_run,
         version=model.version,
+        runtime=look.spec.serving.runtime,
         metrics=model.metrics,
     )
     run = _run(look).with_(finished_at=_view(look).finished_at)

@@ -98,14 +98,18 @@ class Kubernetes:
     async def apply(self, kind: Kind, body: Body, manager: str) -> Body:
         """Apply an object server-side."""
         metadata = body["metadata"]
-        return await self._request(
-            "patch",
-            kind.path(metadata["namespace"], metadata["name"]),
-            body=body,
-            content_type="application/apply-patch+yaml",
-            field_manager=manager,
-            force_conflicts=True,
-        )
+        try:
+            return await self._request(
+                "patch",
+                kind.path(metadata["namespace"], metadata["name"]),
+                body=body,
+                content_type="application/apply-patch+yaml",
+                field_manager=manager,
+                force_conflicts=True,
+            )
+        except (NotFoundError, ConflictError) as error:  # its namespace or kind has gone, or somebody wrote at the same moment
+            message = f"the API server did not apply {kind.plural} {metadata['name']}: {_message(error)}"
+            raise Unavailable("KubernetesUnavailable", message) from None
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Body) -> Body:
         """Merge-patch an object.
@@ -198,7 +202,7 @@ class Kubernetes:
             message = f"the API server answered {error.status} to {method.upper()} {path}: {_message(error)}"
             if error.status == 429 or error.status >= 500:
                 raise Unavailable("KubernetesUnavailable", message) from None
-            raise Refused("KubernetesRefused", message) from None
+            raise Refused("KubernetesRefused", message, _message(error)) from None
         except aiohttp.ClientConnectorError:
             raise NotSent("KubernetesUnavailable", "the API server cannot be reached") from None
         except (aiohttp.ClientError, TimeoutError):

@@ -1,4 +1,4 @@
-"""Seldon Core 1: the one module, with its template, that knows its words. Called by `observe` and `act`.
+"""Seldon Core 1: the one module, with its templates, that knows its words. Called by `observe` and `act`.
 
 Seldon never sets `observedGeneration`, so `Available` may be about the previous model. It is believed only when the Deployment's
 init container copies the model that was asked for, and no other pod is left.
@@ -8,29 +8,40 @@ import json
 import math
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yaml
 
 from winepipelines.platform.kubernetes import DEPLOYMENTS, PODS, Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.manifests import Manifest, Manifests, covers, digest
 from winepipelines.platform.mlflow import Example
+from winepipelines.platform.workloads import Trouble, is_complete, steady, trouble_of
+from winepipelines.resource.errors import Refused
 from winepipelines.resource.naming import (
     GRAPH,
     HASH_ANNOTATION,
     MANAGED_BY,
     MANAGED_BY_LABEL,
     PIPELINE_LABEL,
+    TEMPLATE_ANNOTATION,
     field_manager,
     owner_reference,
 )
-from winepipelines.resource.observed import DeploymentView, PredictionCheck, Presence
+from winepipelines.resource.observed import DeploymentView, PredictionCheck, Presence, ServerView
 from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.resource.spec import Protocol, Resources, Runtime
 from winepipelines.settings import Settings
 
 SELDONDEPLOYMENTS = Kind("machinelearning.seldon.io/v1", "seldondeployments")
 DEPLOYMENT_LABEL = "seldon-deployment-id"
+PATHS = {Protocol.SELDON: "/api/v1.0/predictions", Protocol.V2: f"/v2/models/{GRAPH}/infer"}
+RELEASES = "mlflowserver.yaml"  # what Seldon's own server can read, release by release
+STANDSTILL = "Deployment is no longer progressing"  # said of a Deployment, which says more itself
+CPU_REQUEST = "250m"  # a share of the request is what an autoscaler aims at: every container must have one
 TOLERANCE = 1e-6  # relative: the same packages compute the same numbers, JSON writes them in decimal
 ANSWER_LIMIT = 1 << 20  # bytes of an answer that are read
 
@@ -44,13 +55,25 @@ class Seldon:
         self._manifests = manifests
         self._settings = settings
         self._session = session
+        self._problem = _unreadable(settings)
 
-    def endpoint(self, pipeline: WinePipeline) -> str:
-        """Say where predictions are asked."""
-        return self._settings.endpoint_template.format(namespace=pipeline.namespace, name=pipeline.name)
+    def endpoint(self, pipeline: WinePipeline, runtime: Runtime | None = None) -> str:
+        """Say where predictions are asked of a model of this runtime; the spec's unless said otherwise."""
+        base = self._settings.endpoint_template.format(namespace=pipeline.namespace, name=pipeline.name)
+        return base + PATHS[_protocol(pipeline, runtime)]
 
-    def manifest(self, pipeline: WinePipeline, revision: int, uri: str) -> Manifest:
-        """Build the SeldonDeployment that serves a model."""
+    def server(self, runtime: Runtime) -> ServerView:
+        """Say which server a runtime has here."""
+        if runtime is Runtime.BUNDLED:
+            return ServerView()
+        return ServerView(self._settings.mlflowserver_version, self._problem)
+
+    def manifest(self, pipeline: WinePipeline, revision: int, uri: str, runtime: Runtime | None = None) -> Manifest:
+        """Build the SeldonDeployment that serves a model, written for a runtime: the spec's unless said otherwise."""
+        serving, settings = pipeline.spec.serving, self._settings
+        runtime = runtime or serving.runtime
+        bundled = runtime is Runtime.BUNDLED
+        patience = settings.policy.progress_deadline if bundled else settings.policy.slow_progress_deadline
         [manifest] = self._manifests.render(
             "seldondeployment.yaml.j2",
             name=pipeline.name,
@@ -58,32 +81,45 @@ class Seldon:
             owner=owner_reference(pipeline),
             revision=revision,
             uri=uri,
-            image=self._settings.server_image,
-            replicas=pipeline.spec.serving.replicas,
-            resources=pipeline.spec.serving.resources.model_dump(),
+            protocol=_protocol(pipeline, runtime),
+            runtime=runtime,
+            image=settings.server_image if bundled else settings.mlflowserver_image,
+            replicas=serving.replicas,
+            autoscaling=serving.autoscaling,
+            deadline=max(1, math.ceil(patience / timedelta(seconds=1))),
+            resources=_resources(serving.resources, autoscaled=serving.autoscaling is not None),
         )
+        [predictor] = manifest["spec"]["predictors"]
+        template = {"protocol": manifest["spec"]["protocol"], "predictor": {**predictor, "replicas": 0}}
+        predictor["componentSpecs"][0]["metadata"]["annotations"][TEMPLATE_ANNOTATION] = digest(template)
         manifest["metadata"]["annotations"][HASH_ANNOTATION] = digest(manifest)
         return manifest
 
-    async def view(self, pipeline: WinePipeline, revision: int, uri: str) -> DeploymentView:
+    async def view(self, pipeline: WinePipeline, revision: int, uri: str, runtime: Runtime | None = None) -> DeploymentView:
         """See what serves, compared with what shall."""
         presence, live = await self._find(pipeline)
         if live is None or presence is not Presence.CURRENT:
             return DeploymentView(presence)
-        wanted = self.manifest(pipeline, revision, uri)
+        wanted = self.manifest(pipeline, revision, uri, runtime)
         if not _is_applied(live, wanted):
             return DeploymentView(Presence.DIFFERS, owned=True)
-        rolled_out, reason, message = await self._rollout(pipeline, live, uri)
-        return DeploymentView(Presence.CURRENT, rolled_out=rolled_out, owned=True, reason=reason, message=message)
+        return await self._rollout(pipeline, live, wanted)
 
     async def presence(self, pipeline: WinePipeline) -> DeploymentView:
         """See whether anything serves, and whether it is owned by the resource."""
         presence, live = await self._find(pipeline)
         return DeploymentView(presence, owned=live is not None and pipeline.uid in _owners(live))
 
-    async def apply(self, pipeline: WinePipeline, revision: int, uri: str) -> None:
-        """Have a model served."""
-        await self._kubernetes.apply(SELDONDEPLOYMENTS, self.manifest(pipeline, revision, uri), field_manager(pipeline))
+    async def apply(self, pipeline: WinePipeline, revision: int, uri: str, runtime: Runtime | None = None) -> None:
+        """Have a model served.
+
+        Raises Refused where the API server, or a webhook of the cluster's, says no, with its own words.
+        """
+        manifest = self.manifest(pipeline, revision, uri, runtime)
+        try:
+            await self._kubernetes.apply(SELDONDEPLOYMENTS, manifest, field_manager(pipeline))
+        except Refused as error:
+            raise Refused("DeploymentRefused", f"the SeldonDeployment {pipeline.name} is refused: {error.words}") from None
 
     async def delete(self, pipeline: WinePipeline) -> None:
         """Have nothing served any more, if what serves is the resource's."""
@@ -100,29 +136,31 @@ class Seldon:
         patch = {"metadata": {"ownerReferences": others, "resourceVersion": live["metadata"]["resourceVersion"]}}
         return await self._kubernetes.merge(SELDONDEPLOYMENTS, pipeline.namespace, pipeline.name, patch)
 
-    async def predict(self, pipeline: WinePipeline, example: Example) -> PredictionCheck:
+    async def predict(self, pipeline: WinePipeline, example: Example, runtime: Runtime | None = None) -> PredictionCheck:
         """Ask for a prediction and compare it with what the model itself said."""
-        url = self.endpoint(pipeline)
-        request = {"data": {"names": example.names, "ndarray": example.rows}}
+        protocol, url = _protocol(pipeline, runtime), self.endpoint(pipeline, runtime)
         at, begun = datetime.now(UTC), time.perf_counter()
+
+        def failed(reason: str, message: str, milliseconds: int = 0) -> PredictionCheck:
+            return PredictionCheck(at, False, None, milliseconds, reason, message, url, protocol)
+
         try:
-            async with self._session.post(url, json=request, allow_redirects=False) as response:
+            async with self._session.post(url, json=_request(protocol, example), allow_redirects=False) as response:
                 text = await response.content.read(ANSWER_LIMIT)
                 status = response.status
         except (aiohttp.ClientError, TimeoutError):
-            return PredictionCheck(at, False, reason="EndpointUnreachable", message=f"{url} does not answer", url=url)
+            return failed("EndpointUnreachable", f"{url} does not answer")
         milliseconds = round((time.perf_counter() - begun) * 1000)
         if status != 200:
-            message = f"{url} answered {status} to the model's own example"
-            return PredictionCheck(at, False, milliseconds=milliseconds, reason="PredictionRefused", message=message, url=url)
+            return failed("PredictionRefused", f"{url} answered {status} to the model's own example", milliseconds)
         values = _predictions(text)
         if values is None or not _agree(values, example.predictions):
             got = "something that is no prediction" if values is None else json.dumps(values[:3])
             message = (
                 f"{url} answered {got} to the model's own example; the model itself says {json.dumps(example.predictions[:3])}"
             )
-            return PredictionCheck(at, False, milliseconds=milliseconds, reason="PredictionDiffers", message=message, url=url)
-        return PredictionCheck(at, True, values[0], milliseconds, url=url)
+            return failed("PredictionDiffers", message, milliseconds)
+        return PredictionCheck(at, True, values[0], milliseconds, url=url, protocol=protocol)
 
     async def _find(self, pipeline: WinePipeline) -> tuple[Presence, Body | None]:
         try:
@@ -137,20 +175,53 @@ class Seldon:
             return Presence.FOREIGN, live
         return Presence.CURRENT, live
 
-    async def _rollout(self, pipeline: WinePipeline, live: Body, uri: str) -> tuple[bool, str, str]:
-        """Tell whether the model is rolled out, and if not, why not: reason and message."""
+    async def _rollout(self, pipeline: WinePipeline, live: Body, wanted: Manifest) -> DeploymentView:
+        """Tell whether the model is rolled out, and if not, why not."""
         selector = f"{DEPLOYMENT_LABEL}={pipeline.name}"
         deployments = await self._kubernetes.list(DEPLOYMENTS, pipeline.namespace, selector)
-        serving = [deployment for deployment in deployments if _copied_model(deployment) == uri]
-        status = live.get("status") or {}
-        if serving and status.get("state") == "Available" and all(_is_complete(deployment) for deployment in deployments):
-            return True, "", ""
-        pods = await self._kubernetes.list(PODS, pipeline.namespace, selector)
-        trouble = next((found for pod in pods if (found := _pod_trouble(pod))), None)
-        if trouble is not None:
-            return False, *trouble
-        description = str(status.get("description") or "").strip()
-        return False, "RollingOut", "Seldon is rolling the model out" + (f": {description}" if description else "")
+        [predictor] = wanted["spec"]["predictors"]
+        new = [deployment for deployment in deployments if _is_of(deployment["spec"]["template"], predictor)]
+        serving = [deployment for deployment in new if _copied_model(deployment) == predictor["graph"]["modelUri"]]
+        status, autoscaling = live.get("status") or {}, pipeline.spec.serving.autoscaling
+        # Whenever an autoscaler adds a pod, Seldon says Creating until that one is ready.
+        settled = ("Available",) if autoscaling is None else ("Available", "Creating")
+        fewest = None if autoscaling is None else autoscaling.min_replicas
+        scaled = autoscaling is not None or [item["spec"].get("replicas") for item in serving] == [predictor["replicas"]]
+        complete = all(is_complete(deployment, fewest) for deployment in deployments)
+        if serving and scaled and complete and status.get("state") in settled:
+            return DeploymentView(Presence.CURRENT, rolled_out=True, owned=True)
+        pods = [pod for pod in await self._kubernetes.list(PODS, pipeline.namespace, selector) if _is_of(pod, predictor)]
+        troubles = [trouble for deployment in new if (trouble := trouble_of(deployment, pods)) is not None]
+        troubles += _said(status, pipeline.name)
+        if troubles:
+            worst = min(troubles)
+            return DeploymentView(Presence.CURRENT, owned=True, reason=worst.reason, message=worst.message)
+        return DeploymentView(Presence.CURRENT, owned=True, message="Seldon is rolling the model out")
+
+
+def _protocol(pipeline: WinePipeline, runtime: Runtime | None) -> Protocol:
+    """Choose what a model's server speaks: Seldon's own one, while it still serves an earlier model, has no choice."""
+    if (runtime or pipeline.spec.serving.runtime) is Runtime.MLFLOWSERVER:
+        return Protocol.SELDON
+    return pipeline.spec.serving.protocol
+
+
+def _resources(wished: Resources, *, autoscaled: bool) -> dict[str, Any]:
+    resources = wished.model_dump()
+    if autoscaled and "cpu" not in {**wished.requests, **wished.limits}:
+        resources["requests"] = {**wished.requests, "cpu": CPU_REQUEST}
+    return resources
+
+
+def _annotations(item: Body) -> dict[str, str]:
+    annotations: dict[str, str] = item["metadata"].get("annotations") or {}
+    return annotations
+
+
+def _is_of(item: Body, predictor: Manifest) -> bool:
+    """Tell whether a pod, or a pod template, was made of this very predictor: an earlier one's troubles are not its own."""
+    wanted = _annotations(predictor["componentSpecs"][0])
+    return _annotations(item).get(TEMPLATE_ANNOTATION) == wanted[TEMPLATE_ANNOTATION]
 
 
 def _owners(live: Body) -> set[str]:
@@ -160,21 +231,22 @@ def _owners(live: Body) -> set[str]:
 def _is_applied(live: Body, wanted: Manifest) -> bool:
     """Tell whether a manifest is what was applied last, and whether what matters of it still stands.
 
-    Not more: Seldon's webhook fills in what was left out.
+    Not more: others may add what was left out, and replicas are an autoscaler's where there is one.
     """
-    annotations = live["metadata"].get("annotations") or {}
-    if annotations.get(HASH_ANNOTATION) != wanted["metadata"]["annotations"][HASH_ANNOTATION]:
+    if _annotations(live).get(HASH_ANNOTATION) != _annotations(wanted)[HASH_ANNOTATION]:
         return False
     [mine] = wanted["spec"]["predictors"]
-    container = mine["componentSpecs"][0]["spec"]["containers"][0]
-    essential = {
-        "name": mine["name"],
-        "replicas": mine["replicas"],
-        "graph": mine["graph"],
-        "componentSpecs": [{"spec": {"containers": [{"name": container["name"], "image": container["image"]}]}}],
-    }
+    [part] = mine["componentSpecs"]
+    [container] = part["spec"]["containers"]
+    essential = {key: mine[key] for key in ("name", "replicas", "graph") if key in mine}
+    spec = {"containers": [{key: container[key] for key in ("name", "image")}]}
+    essential["componentSpecs"] = [{"spec": spec, **{key: part[key] for key in ("metadata", "hpaSpec") if key in part}}]
     owners = {"ownerReferences": wanted["metadata"]["ownerReferences"]}
-    return covers(live["spec"]["predictors"], [essential]) and covers(live["metadata"], owners)
+    return (
+        live["spec"].get("protocol") == wanted["spec"]["protocol"]
+        and covers(live["spec"]["predictors"], [essential])
+        and covers(live["metadata"], owners)
+    )
 
 
 def _copied_model(deployment: Body) -> str:
@@ -185,35 +257,55 @@ def _copied_model(deployment: Body) -> str:
     return ""
 
 
-def _is_complete(deployment: Body) -> bool:
-    """Tell whether every pod is of the newest template, and available."""
-    status, wanted = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
-    counts = [status.get(count, 0) for count in ("replicas", "updatedReplicas", "availableReplicas")]
-    return status.get("observedGeneration", 0) >= deployment["metadata"]["generation"] and counts == [wanted] * 3
+def _said(status: Body, name: str) -> list[Trouble]:
+    """Read what Seldon itself could not do, which is about its last try: it makes the Deployment last."""
+    description = str(status.get("description") or "").strip()
+    if status.get("state") != "Failed" or not description or description.startswith(STANDSTILL):
+        return []
+    return [Trouble(7, "DeploymentFailed", f"Seldon says: {steady(description, name)}")]
 
 
-def _pod_trouble(pod: Body) -> tuple[str, str] | None:
-    """Read from a pod's own words what keeps it from starting."""
-    status = pod.get("status") or {}
-    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        reason = waiting.get("reason", "")
-        if reason in ("", "PodInitializing", "ContainerCreating"):
-            continue
-        last = (container.get("lastState") or {}).get("terminated") or {}
-        detail = last.get("message") or waiting.get("message") or ""
-        return reason, f"container {container['name']} of pod {pod['metadata']['name']}: {reason}. {detail}".strip()[:1000]
-    for condition in status.get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return condition.get("reason", "Unschedulable"), f"pod {pod['metadata']['name']}: {condition.get('message', '')}"
-    return None
+def _unreadable(settings: Settings) -> str:
+    """Say why Seldon's own server of this version cannot serve; "" where it can."""
+    version = settings.mlflowserver_version
+    table = yaml.safe_load((Path(settings.templates) / RELEASES).read_text())
+    known = [row["since"] for row in table["releases"]] + [table["before"]]
+    try:
+        if any(_release(since) <= _release(version) < _release(before) for since, before in pairwise(known)):
+            return ""
+    except ValueError:
+        pass
+    return (
+        f"runtime mlflowserver: it is not known which models the platform's server, version {version!r}, can read; the "
+        f"administrator names one from {known[0]} to before {known[-1]} (WINE_MLFLOWSERVER_IMAGE, WINE_MLFLOWSERVER_VERSION), or "
+        "spec.serving.runtime is bundled"
+    )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Read the release of a version: its first two numbers. Raises ValueError."""
+    major, minor, *_ = version.split(".")
+    return int(major), int(minor)
+
+
+def _request(protocol: Protocol, example: Example) -> dict[str, Any]:
+    """Ask about an example's rows, with the model's own column names."""
+    if protocol is Protocol.SELDON:
+        return {"data": {"names": example.names, "ndarray": example.rows}}
+    shape = [len(example.rows), 1]
+    columns = zip(example.names, zip(*example.rows, strict=True), strict=True)
+    return {"inputs": [{"name": name, "datatype": "FP64", "shape": shape, "data": list(data)} for name, data in columns]}
 
 
 def _predictions(text: bytes) -> list[float] | None:
-    """Read the numbers of a Seldon message."""
+    """Read the numbers of a Seldon message, or of an Open Inference Protocol answer's first output."""
     try:
-        data: dict[str, Any] = json.loads(text)["data"]
-        values = data["tensor"]["values"] if "tensor" in data else data["ndarray"]
+        answer: dict[str, Any] = json.loads(text)
+        if "outputs" in answer:
+            values = answer["outputs"][0]["data"]
+        else:
+            data = answer["data"]
+            values = data["tensor"]["values"] if "tensor" in data else data["ndarray"]
         return [float(value[0]) if isinstance(value, list) else float(value) for value in values]
     except (ValueError, KeyError, TypeError, IndexError):
         return None

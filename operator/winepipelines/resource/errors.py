@@ -6,12 +6,16 @@ try to the next (status would be written again and again).
 
 
 class PlatformError(Exception):
-    """A system of the platform did not do what was asked. `reason` is a condition's reason."""
+    """A system of the platform did not do what was asked.
 
-    def __init__(self, reason: str, message: str) -> None:
+    `reason` is a condition's reason; `words` are the system's own, where it said any.
+    """
+
+    def __init__(self, reason: str, message: str, words: str = "") -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.words = words or message
 
 
 class Unavailable(PlatformError):

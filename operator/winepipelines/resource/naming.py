@@ -15,6 +15,7 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "wine-operator"
 PIPELINE_LABEL = f"{GROUP}/pipeline"
 HASH_ANNOTATION = f"{GROUP}/applied"
+TEMPLATE_ANNOTATION = f"{GROUP}/template"  # on pods: which of a deployment's templates they are of
 
 
 def run_name(pipeline: WinePipeline, revision: int) -> str:

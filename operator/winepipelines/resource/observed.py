@@ -121,8 +121,19 @@ class StoredModel:
 
 
 @dataclass(frozen=True)
+class ServerView:
+    """The server of a runtime. `version` is that of its image, "" for the bundled one; `problem` why it is of no use."""
+
+    version: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class DeploymentView:
-    """What serves. `rolled_out` is about the model that was asked for, never about an earlier one."""
+    """What serves. `rolled_out` is about the model that was asked for, never about an earlier one.
+
+    `reason` and `message` are about what keeps it from being so; without a reason it is simply under way.
+    """
 
     presence: Presence
     rolled_out: bool = False
@@ -142,3 +153,4 @@ class PredictionCheck:
     reason: str = ""
     message: str = ""
     url: str = ""
+    protocol: str = ""

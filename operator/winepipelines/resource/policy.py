@@ -14,6 +14,7 @@ class Policy:
     terminate_grace: timedelta = timedelta(minutes=2)  # 17 s were measured from the request to the end
     records_grace: timedelta = timedelta(minutes=1)  # a run that succeeded has logged its model
     progress_deadline: timedelta = timedelta(minutes=15)  # image pull, model copy, start
+    slow_progress_deadline: timedelta = timedelta(minutes=30)  # the same, with a runtime that installs packages at its start
     rollout_interval: timedelta = timedelta(seconds=2)  # while pods start: their own moves are not watched
     verify_window: timedelta = timedelta(seconds=30)  # a new model's first wrong answer to its last chance
     check_interval: timedelta = timedelta(minutes=5)  # between two predictions of a settled model

@@ -64,10 +64,35 @@ class Training(Model):
         return parse_duration(self.timeout)
 
 
-class Serving(Model):
-    """How the model is served."""
+class Protocol(StrEnum):
+    """What predictions are asked in."""
 
+    SELDON = "seldon"
+    V2 = "v2"
+
+
+class Runtime(StrEnum):
+    """What serves. A model's files are written for one of them."""
+
+    BUNDLED = "bundled"
+    MLFLOWSERVER = "mlflowserver"
+
+
+class Autoscaling(Model):
+    """How many pods serve, where their load decides. `target_cpu_utilization` is in percent of what they request."""
+
+    min_replicas: int = 1
+    max_replicas: int
+    target_cpu_utilization: int = Field(default=70, alias="targetCPUUtilization")
+
+
+class Serving(Model):
+    """How the model is served. `replicas` counts without `autoscaling` only."""
+
+    protocol: Protocol = Protocol.SELDON
+    runtime: Runtime = Runtime.BUNDLED
     replicas: int = 1
+    autoscaling: Autoscaling | None = None
     resources: Resources = Resources()
 
 
@@ -85,7 +110,10 @@ class Spec(Model):
     def inputs(self) -> str:
         """Hash of all that makes another model: a change of it is a new revision, a change of anything else is not."""
         training = self.training.model_dump(exclude={"timeout", "attempts", "resources"})
-        text = json.dumps([self.data.model_dump(), training], sort_keys=True)
+        parts: list[object] = [self.data.model_dump(), training]
+        if self.serving.runtime is not Runtime.BUNDLED:  # whose models are written for it
+            parts.append(self.serving.runtime)
+        text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

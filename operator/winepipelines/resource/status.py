@@ -5,6 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from winepipelines.resource.model import Model, Time
+from winepipelines.resource.spec import Runtime
 
 
 class Stage(StrEnum):
@@ -68,12 +69,13 @@ class Run(Model):
 
 
 class TrainedModel(Model):
-    """A model that a revision has logged. `uri` is the address that the serving platform copies."""
+    """A model that a revision has logged, for a runtime. `uri` is the address that the serving platform copies."""
 
     revision: int
     uri: str
     mlflow_run: str = ""
     version: str = ""
+    runtime: Runtime = Runtime.BUNDLED
     metrics: dict[str, float] = Field(default_factory=dict)
 
 

@@ -1,0 +1,170 @@
+"""How a rollout goes, and what the operator sees of it. Where no pod runs, `support.seldon.Kubelet` says what a node would."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+from support.seldon import INITIALIZER, Operator, pods_run
+
+from winepipelines.platform.mlflow import Example
+from winepipelines.resource.observed import DeploymentView
+from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.resource.policy import Policy
+
+NAME = "mlflow"
+MISSING = "s3://no-such-bucket/model"
+View = Callable[[], Awaitable[DeploymentView]]
+
+
+@pytest.fixture
+def models(operator: Operator) -> tuple[str, str]:
+    """Two models that pods can serve; any two addresses where no pod runs."""
+    if not operator.endpoint.runs:
+        return "s3://mlflow/contract/2", "s3://mlflow/contract/3"
+    if len(operator.endpoint.models) < 2:
+        pytest.skip("pods run in this cluster, and CONTRACT_SELDON_MODELS does not name two models for them")
+    return operator.endpoint.models[0], operator.endpoint.models[1]
+
+
+async def _until(view: View, so: Callable[[DeploymentView], object], seconds: float = 90) -> DeploymentView:
+    """Look as the operator looks, which no watch tells of, until it sees something."""
+    seen: DeploymentView | None = None
+    try:
+        async with asyncio.timeout(seconds):
+            while not so(seen := await view()):  # noqa: ASYNC110 - as the operator does
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise AssertionError(f"not so within {seconds} s; the last look: {seen}") from None
+    return seen
+
+
+def _view(operator: Operator, resource: WinePipeline, revision: int, uri: str) -> View:
+    return lambda: operator.seldon().view(resource, revision, uri)
+
+
+async def _serve(operator: Operator, revision: int, uri: str, **serving: object) -> WinePipeline:
+    """Roll a model out, to the end."""
+    resource = operator.resource(**serving)
+    await operator.seldon().apply(resource, revision, uri)
+    await _until(_view(operator, resource, revision, uri), lambda seen: seen.rolled_out)
+    return resource
+
+
+def _state(operator: Operator) -> str:
+    live = operator.endpoint.get("seldondeployments", operator.namespace, NAME)
+    assert live is not None
+    assert "observedGeneration" not in (live.get("status") or {})
+    return str((live.get("status") or {}).get("state", ""))
+
+
+async def test_available_is_believed_for_the_model_that_was_asked_for_only(operator: Operator, models: tuple[str, str]) -> None:
+    first, second = models
+    with pods_run(operator.endpoint, operator.namespace, NAME):
+        resource = await _serve(operator, 1, first)
+        assert _state(operator) == "Available"
+        await operator.seldon().apply(resource, 2, second)
+        assert not (await operator.seldon().view(resource, 2, second)).rolled_out
+        await _until(_view(operator, resource, 2, second), lambda seen: seen.rolled_out)
+        assert _state(operator) == "Available"
+        [deployment] = operator.endpoint.made("deployments", operator.namespace, NAME)
+        [initializer] = deployment["spec"]["template"]["spec"]["initContainers"]
+        assert initializer["args"] == [second, "/mnt/models"]
+
+
+async def test_a_bucket_that_does_not_exist_is_the_new_pods_trouble_and_the_old_one_serves(
+    operator: Operator, models: tuple[str, str]
+) -> None:
+    with pods_run(operator.endpoint, operator.namespace, NAME):
+        resource = await _serve(operator, 1, models[0])
+        await operator.seldon().apply(resource, 2, MISSING)
+        view = _view(operator, resource, 2, MISSING)
+        seen = await _until(view, lambda seen: seen.reason)
+        assert seen.reason == "CrashLoopBackOff"
+        assert f"container {INITIALIZER} ended with exit code" in seen.message
+        assert _state(operator) == "Creating"
+        ready = [
+            pod
+            for pod in operator.endpoint.made("pods", operator.namespace, NAME)
+            if any(item["type"] == "Ready" and item["status"] == "True" for item in pod["status"]["conditions"])
+        ]
+        assert [pod["spec"]["initContainers"][0]["args"][0] for pod in ready] == [models[0]]
+        again = await view()
+        assert (again.reason, again.message) == (seen.reason, seen.message)
+        assert not again.rolled_out
+        await _serve(operator, 1, models[0])  # what the operator does when the deadline has passed
+
+
+async def test_a_quota_that_leaves_no_room_for_pods_is_told_in_words_that_stay(operator: Operator) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "spec": {"hard": {"pods": "0"}}}
+    operator.endpoint.apply({**quota, "metadata": {"name": "full", "namespace": operator.namespace}})
+    operator.endpoint.run(
+        *("-n", operator.namespace, "wait", "--for=jsonpath={.status.hard.pods}=0", "resourcequota/full", "--timeout=30s")
+    )
+    resource = operator.resource()
+    await operator.seldon().apply(resource, 1, MISSING)
+    seen = await _until(_view(operator, resource, 1, MISSING), lambda seen: seen.reason)
+    assert seen.reason == "FailedCreate"
+    assert "exceeded quota: full" in seen.message
+    [deployment] = operator.endpoint.made("deployments", operator.namespace, NAME)
+    assert f'pods "{deployment["metadata"]["name"]}" is forbidden' in seen.message  # no random suffix
+
+
+async def test_a_rollout_that_stands_still_is_told(operator: Operator) -> None:
+    """Nobody says anything of the pod here, or that its image is not pulled: both are told."""
+    seldon = operator.seldon(policy=Policy(progress_deadline=timedelta(seconds=3)), server_image="localhost:1/no/such:image")
+    resource = operator.resource()
+    await seldon.apply(resource, 1, MISSING)
+    seen = await _until(lambda: seldon.view(resource, 1, MISSING), lambda seen: seen.reason)
+    assert seen.reason in ("ProgressDeadlineExceeded", "CrashLoopBackOff", "ErrImagePull", "Unschedulable")
+    live = operator.endpoint.wait(
+        "seldondeployments", operator.namespace, NAME, lambda item: item.get("status", {}).get("state") == "Failed"
+    )
+    assert live["status"]["description"].startswith("Deployment is no longer progressing")
+
+
+async def test_autoscaled_pods_that_are_being_added_do_not_take_a_model_back(operator: Operator, models: tuple[str, str]) -> None:
+    autoscaling = {"minReplicas": 1, "maxReplicas": 4}
+    with pods_run(operator.endpoint, operator.namespace, NAME):
+        resource = await _serve(operator, 1, models[0], autoscaling=autoscaling)
+    if operator.endpoint.runs:
+        pytest.skip("only where pods become ready when the test says so")
+    [deployment] = operator.endpoint.made("deployments", operator.namespace, NAME)
+    patch = '{"spec": {"replicas": 3}}'
+    options = ("--subresource=scale", "--type=merge", "-p", patch)
+    operator.endpoint.run("-n", operator.namespace, "patch", "deployment", deployment["metadata"]["name"], *options)
+    operator.endpoint.wait("deployments", operator.namespace, NAME, lambda item: item["status"].get("replicas") == 3)
+    operator.endpoint.wait("seldondeployments", operator.namespace, NAME, lambda item: item["status"]["state"] == "Creating")
+    assert (await operator.seldon().view(resource, 1, models[0])).rolled_out
+
+
+async def test_a_missing_prefix_is_copied_with_success(operator: Operator, models: tuple[str, str]) -> None:
+    if not operator.endpoint.runs:
+        pytest.skip("no pod runs in this cluster: nothing is copied")
+    bucket = models[0].removeprefix("s3://").partition("/")[0]
+    await operator.seldon().apply(operator.resource(), 1, f"s3://{bucket}/no/such/model")
+    operator.endpoint.wait(
+        "pods",
+        operator.namespace,
+        NAME,
+        lambda pod: any(
+            item["name"] == INITIALIZER and item["state"].get("terminated", {}).get("exitCode") == 0
+            for item in (pod.get("status") or {}).get("initContainerStatuses") or []
+        ),
+    )
+
+
+@pytest.mark.parametrize("protocol", ["seldon", "v2"])
+async def test_the_model_answers_in_its_protocol_with_its_columns_by_name(
+    operator: Operator, models: tuple[str, str], protocol: str
+) -> None:
+    if not operator.endpoint.runs or not operator.endpoint.endpoint_template:
+        pytest.skip("no pod runs in this cluster, or CONTRACT_SELDON_ENDPOINT does not say where they answer")
+    resource = await _serve(operator, 1, models[0], protocol=protocol)
+    example = Example(["alcohol", "sulphates"], [[2.0, 1.0], [3.0, 1.0]], [4.0, 6.0])  # twice the alcohol; not the model's order
+    async with asyncio.timeout(30):
+        # The gateway learns of a rollout a moment after it.
+        while not (check := await operator.seldon().predict(resource, example)).passed:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    assert check.protocol == protocol
+    assert check.value == pytest.approx(4.0)

@@ -1,0 +1,277 @@
+"""What Seldon makes of the operator's own manifest, before any pod runs."""
+
+import json
+from typing import Any
+
+import pytest
+from support.seldon import INITIALIZER, Body, Operator, Refused
+
+from winepipelines.resource.observed import Presence
+from winepipelines.resource.spec import Runtime
+from winepipelines.settings import Settings
+
+NAME, SERVICE, DEPLOYMENT = "mlflow", "mlflow-wine-super-model", "mlflow-wine-super-model-0-classifier"
+URI = "s3://mlflow/contract/2"
+AUTOSCALING = {"minReplicas": 2, "maxReplicas": 5, "targetCPUUtilization": 60}
+WISHES: dict[str, dict[str, Any]] = {
+    "as it is by default": {},
+    "protocol v2": {"protocol": "v2"},
+    "Seldon's own server": {"runtime": "mlflowserver"},
+    "autoscaling": {"autoscaling": AUTOSCALING},
+    "replicas and resources": {
+        "replicas": 2,
+        "resources": {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+    },
+}
+
+
+async def _deployment(operator: Operator, uri: str = URI, **serving: Any) -> Body:
+    """Have a model served as the operator does; return the Deployment that Seldon makes of it."""
+    await operator.seldon().apply(operator.resource(**serving), 1, uri)
+    return operator.endpoint.wait("deployments", operator.namespace, NAME, lambda item: _uri(item) == uri)
+
+
+def _uri(deployment: Body) -> str:
+    [initializer] = deployment["spec"]["template"]["spec"]["initContainers"]
+    return str(initializer["args"][0])
+
+
+def _container(deployment: Body, name: str = "classifier") -> Body:
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    return next(container for container in containers if container["name"] == name)
+
+
+def _variables(container: Body) -> dict[str, str]:
+    return {variable["name"]: variable.get("value", "") for variable in container["env"]}
+
+
+def _stored(operator: Operator) -> Body:
+    """The SeldonDeployment, when Seldon has said something of it."""
+    return operator.endpoint.wait(
+        "seldondeployments", operator.namespace, NAME, lambda item: (item.get("status") or {}).get("state")
+    )
+
+
+@pytest.mark.parametrize("serving", WISHES.values(), ids=list(WISHES))
+async def test_what_the_operator_applies_is_accepted_and_not_applied_again(operator: Operator, serving: dict[str, Any]) -> None:
+    deployment = await _deployment(operator, **serving)
+    before = _stored(operator)
+    seldon, resource = operator.seldon(), operator.resource(**serving)
+    view = await seldon.view(resource, 1, URI)
+    assert view.presence is Presence.CURRENT  # whatever Seldon, its webhook and the schema's defaults have added
+    await seldon.apply(resource, 1, URI)
+    after = _stored(operator)
+    assert after["metadata"]["generation"] == before["metadata"]["generation"] == 1
+    assert after["spec"] == before["spec"]
+    again = operator.endpoint.get("deployments", operator.namespace, DEPLOYMENT)
+    assert again is not None
+    assert again["spec"] == deployment["spec"]
+    assert deployment["metadata"]["name"] == DEPLOYMENT
+
+
+async def test_the_init_container_copies_the_model_with_the_secret(operator: Operator) -> None:
+    deployment = await _deployment(operator)
+    [initializer] = deployment["spec"]["template"]["spec"]["initContainers"]
+    assert initializer["name"] == INITIALIZER
+    assert initializer["args"] == [URI, "/mnt/models"]
+    assert initializer["envFrom"] == [{"secretRef": {"name": "seldon-init-container-secret"}}]
+    [mounted] = [mount for mount in _container(deployment)["volumeMounts"] if mount["mountPath"] == "/mnt/models"]
+    assert mounted["readOnly"] is True
+
+
+@pytest.mark.parametrize(
+    ("serving", "image"),
+    [({}, "server:7"), ({"protocol": "v2"}, "server:7"), ({"runtime": "mlflowserver"}, "mlflowserver:7")],
+    ids=["bundled", "v2", "mlflowserver"],
+)
+async def test_the_servers_image_is_the_one_that_was_named(operator: Operator, serving: dict[str, Any], image: str) -> None:
+    seldon = operator.seldon(server_image="server:7", mlflowserver_image="mlflowserver:7")
+    await seldon.apply(operator.resource(**serving), 1, URI)
+    deployment = operator.endpoint.wait("deployments", operator.namespace, NAME, lambda item: _uri(item) == URI)
+    assert _container(deployment)["image"] == image
+
+
+async def test_the_server_is_told_where_the_model_and_the_port_are(operator: Operator) -> None:
+    told = _variables(_container(await _deployment(operator)))
+    assert (told["PREDICTIVE_UNIT_ID"], told["PREDICTIVE_UNIT_HTTP_SERVICE_PORT"]) == ("classifier", "9000")
+    assert json.loads(told["PREDICTIVE_UNIT_PARAMETERS"]) == [{"name": "model_uri", "type": "STRING", "value": "/mnt/models"}]
+    assert (told["MLSERVER_MODEL_NAME"], told["MLSERVER_HTTP_PORT"]) == ("classifier", "9000")
+    assert told["MLSERVER_MODEL_URI"] == "/mnt/models"
+
+
+async def test_with_protocol_v2_the_server_is_told_so_in_mlservers_way(operator: Operator) -> None:
+    told = _variables(_container(await _deployment(operator, protocol="v2")))
+    assert "PREDICTIVE_UNIT_PARAMETERS" not in told
+    assert (told["MLSERVER_MODEL_NAME"], told["MLSERVER_HTTP_PORT"]) == ("classifier", "9000")
+    assert told["MLSERVER_MODEL_URI"] == "/mnt/models"
+
+
+async def test_seldons_own_server_is_told_to_name_columns(operator: Operator) -> None:
+    told = _variables(_container(await _deployment(operator, runtime="mlflowserver")))
+    parameters = {item["name"]: item["value"] for item in json.loads(told["PREDICTIVE_UNIT_PARAMETERS"])}
+    assert parameters == {"model_uri": "/mnt/models", "xtype": "DataFrame"}
+
+
+async def test_probes_stay_but_for_the_paths_of_protocol_v2(operator: Operator) -> None:
+    seldon = _container(await _deployment(operator))
+    assert seldon["readinessProbe"]["httpGet"]["path"] == "/health/status"
+    assert seldon["livenessProbe"]["httpGet"]["path"] == "/health/ping"
+    assert (seldon["startupProbe"]["httpGet"]["path"], seldon["startupProbe"]["failureThreshold"]) == ("/health/status", 90)
+
+
+async def test_protocol_v2_has_paths_of_its_own_in_probes(operator: Operator) -> None:
+    container = _container(await _deployment(operator, protocol="v2"))
+    assert container["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http", "scheme": "HTTP"}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": "http", "scheme": "HTTP"}
+    assert container["startupProbe"]["httpGet"]["path"] == "/health/status"
+    assert {(port["name"], port["containerPort"]) for port in container["ports"]} == {("http", 9000), ("grpc", 9500)}
+    assert (container["readinessProbe"]["periodSeconds"], container["livenessProbe"]["failureThreshold"]) == (5, 6)
+
+
+async def test_pods_run_as_seldons_user(operator: Operator) -> None:
+    deployment = await _deployment(operator)
+    assert deployment["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 8888
+
+
+async def test_pods_say_which_template_they_are_of(operator: Operator) -> None:
+    deployment = await _deployment(operator)
+    live = operator.endpoint.get("seldondeployments", operator.namespace, NAME)
+    assert live is not None
+    wanted = live["spec"]["predictors"][0]["componentSpecs"][0]["metadata"]["annotations"]["winepipelines.io/template"]
+    assert deployment["spec"]["template"]["metadata"]["annotations"]["winepipelines.io/template"] == wanted
+
+
+async def test_the_progress_deadline_is_the_operators(operator: Operator) -> None:
+    assert (await _deployment(operator))["spec"]["progressDeadlineSeconds"] == 900
+
+
+async def test_a_service_of_the_predictors_name_leads_to_the_executor(operator: Operator) -> None:
+    deployment = await _deployment(operator)
+    service = operator.endpoint.wait("services", operator.namespace, NAME, lambda item: item["metadata"]["name"] == SERVICE)
+    assert {port["name"]: port["port"] for port in service["spec"]["ports"]} == {"http": 8000, "grpc": 5001}
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert labels["seldon-deployment-id"] == deployment["metadata"]["labels"]["seldon-deployment-id"] == NAME
+    assert {port["containerPort"] for port in _container(deployment, "seldon-container-engine")["ports"]} == {8000, 5001}
+
+
+@pytest.mark.parametrize(("protocol", "path"), [("seldon", "/api/v1.0/predictions"), ("v2", "/v2/models/classifier/infer")])
+async def test_the_status_says_where_but_never_of_which_generation(operator: Operator, protocol: str, path: str) -> None:
+    await _deployment(operator, protocol=protocol)
+    live = operator.endpoint.wait(
+        "seldondeployments", operator.namespace, NAME, lambda item: "address" in (item.get("status") or {})
+    )
+    assert live["status"]["address"]["url"] == f"http://{SERVICE}.{operator.namespace}.svc.cluster.local:8000{path}"
+    assert live["status"]["state"] in ("Creating", "Available")
+    assert "observedGeneration" not in live["status"]
+    seldon = operator.seldon(endpoint_template=Settings.endpoint_template)
+    assert seldon.endpoint(operator.resource(protocol=protocol)) == live["status"]["address"]["url"]
+
+
+async def test_a_name_over_63_characters_is_hashed(operator: Operator) -> None:
+    name = "w" * 45
+    await operator.seldon().apply(operator.resource(name), 1, URI)
+    deployment = operator.endpoint.wait("deployments", operator.namespace, name, lambda _: True)
+    assert deployment["metadata"]["name"].startswith("seldon-")
+    assert len(deployment["metadata"]["name"]) <= 63
+    service = f"{name}-wine-super-model"
+    operator.endpoint.wait("services", operator.namespace, name, lambda item: item["metadata"]["name"] == service)
+
+
+class TestAutoscaling:
+    async def test_it_becomes_an_autoscaler_of_the_deployment(self, operator: Operator) -> None:
+        deployment = await _deployment(operator, autoscaling=AUTOSCALING)
+        autoscaler = operator.endpoint.wait("hpa", operator.namespace, NAME, lambda _: True)
+        assert autoscaler["apiVersion"] == "autoscaling/v2"
+        assert autoscaler["metadata"]["name"] == DEPLOYMENT
+        spec = autoscaler["spec"]
+        assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": DEPLOYMENT}
+        assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 5)
+        [metric] = spec["metrics"]
+        assert metric["resource"] == {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}
+        for container in deployment["spec"]["template"]["spec"]["containers"]:
+            assert container["resources"]["requests"]["cpu"], container["name"]
+
+    async def test_replicas_are_then_left_alone(self, operator: Operator) -> None:
+        await _deployment(operator, autoscaling=AUTOSCALING)
+        operator.endpoint.wait("hpa", operator.namespace, NAME, lambda _: True)
+        self._scale(operator, 4)
+        again = await _deployment(operator, uri="s3://mlflow/contract/3", autoscaling=AUTOSCALING)
+        assert again["spec"]["replicas"] == 4
+
+    async def test_the_field_is_handed_over_without_a_jump(self, operator: Operator) -> None:
+        """On, from 3 replicas; off, to 2: no moment in between has another number."""
+        await _deployment(operator, replicas=3)
+        seen: list[int] = []
+        seldon = operator.seldon()
+        await seldon.apply(operator.resource(replicas=3, autoscaling={"minReplicas": 2, "maxReplicas": 5}), 1, URI)
+        operator.endpoint.wait("hpa", operator.namespace, NAME, lambda _: True)
+
+        def has_requests(item: Body) -> bool:  # the template with the autoscaler's request has come
+            seen.append(item["spec"]["replicas"])
+            return "requests" in _container(item)["resources"]
+
+        operator.endpoint.wait("deployments", operator.namespace, NAME, has_requests)
+        assert set(seen) == {3}
+        seen.clear()
+        await seldon.apply(operator.resource(replicas=2), 1, URI)
+
+        def has_none(item: Body) -> bool:
+            seen.append(item["spec"]["replicas"])
+            return "requests" not in _container(item)["resources"]
+
+        operator.endpoint.wait("deployments", operator.namespace, NAME, has_none)
+        assert set(seen) <= {3, 2}
+        assert seen[-1] == 2
+        operator.endpoint.run(
+            *("-n", operator.namespace, "wait", "--for=delete", f"hpa/{DEPLOYMENT}", "--timeout=30s"),
+        )
+
+    def _scale(self, operator: Operator, replicas: int) -> None:
+        patch = json.dumps({"spec": {"replicas": replicas}})
+        operator.endpoint.run(
+            "-n", operator.namespace, "patch", "deployment", DEPLOYMENT, "--subresource=scale", "-p", patch, "--type=merge"
+        )
+
+
+class TestPredictors:
+    """By a manifest of the operator's own with other predictors."""
+
+    def _manifest(self, operator: Operator, *changes: dict[str, Any]) -> Body:
+        manifest = operator.seldon().manifest(operator.resource(), 1, URI)
+        [predictor] = manifest["spec"]["predictors"]
+        return {**manifest, "spec": {**manifest["spec"], "predictors": [{**predictor, **change} for change in changes]}}
+
+    async def test_another_name_is_another_deployment(self, operator: Operator) -> None:
+        await _deployment(operator)
+        operator.endpoint.apply(self._manifest(operator, {"name": "renamed"}))
+        operator.endpoint.wait(
+            "deployments", operator.namespace, NAME, lambda item: item["metadata"]["name"] == "mlflow-renamed-0-classifier"
+        )
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ([{"traffic": 50}, {"name": "canary", "traffic": 40}], "Traffic must sum to 100 for multiple predictors"),
+            ([{"traffic": 50}], "Traffic must sum be 100 for a single predictor when set"),
+            (
+                [{"traffic": 100}, {"name": "b", "traffic": 0, "shadow": True}, {"name": "c", "traffic": 0, "shadow": True}],
+                "Multiple shadows are not allowed",
+            ),
+            ([{"shadow": True}], "Shadow can not exist as only predictor"),
+            ([{"traffic": 50}, {"traffic": 50}], "Duplicate predictor name"),
+        ],
+    )
+    async def test_what_makes_no_sense_is_refused_in_words(
+        self, operator: Operator, changes: list[dict[str, Any]], words: str
+    ) -> None:
+        with pytest.raises(Refused, match=words):
+            operator.endpoint.apply(self._manifest(operator, *changes))
+
+    async def test_a_shadow_and_weights_that_sum_to_100_are_accepted(self, operator: Operator) -> None:
+        changes = ({"traffic": 90}, {"name": "canary", "traffic": 10}, {"name": "shadow", "traffic": 0, "shadow": True})
+        operator.endpoint.apply(self._manifest(operator, *changes))
+
+
+def test_runtimes_are_all_asked_for() -> None:
+    assert {serving.get("runtime", "bundled") for serving in WISHES.values()} == {runtime.value for runtime in Runtime}

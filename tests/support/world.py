@@ -18,11 +18,12 @@ from winepipelines.lifecycle.actions import (
     ReleaseDeployment,
     RemoveFinalizer,
     RetryRun,
+    SetAlias,
     TerminateRun,
 )
 from winepipelines.lifecycle.decide import Decision, decide
 from winepipelines.lifecycle.events import Event, events
-from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Question, Records, Runs, Stored
+from winepipelines.lifecycle.questions import Aliased, Answer, Children, Deployment, ModelRef, Question, Records, Runs, Stored
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import (
     Child,
@@ -67,6 +68,8 @@ class World:
     artifacts: SecretState = SecretState("admin", "artifacts", True)
     runs: list[RunView] = field(default_factory=list)
     records: dict[int, TrainingRecords] = field(default_factory=dict)
+    mlflow_secret: SecretState | None = None
+    alias: str = ""  # the version that has it in MLflow's registry
     stored: StoredModel | None = None
     applied: ModelRef | None = None  # the model of the SeldonDeployment
     replicas: int = 1
@@ -146,6 +149,7 @@ class World:
         self.rolled_out = True
         self.reconcile()
         assert self.ready()
+        self.reconcile()  # what is left to do when it is Ready
 
     # -- what the operator does -----------------------------------------------------------------------------------
 
@@ -200,7 +204,8 @@ class World:
         match question:
             case Children():
                 names = (("PodDefault", "access-minio"), ("Secret", "seldon-init-container-secret"))
-                return ChildrenView(self.source, self.artifacts, tuple(Child(*name, self.children) for name in names))
+                made = tuple(Child(*name, self.children) for name in names)
+                return ChildrenView(self.source, self.artifacts, made, self.mlflow_secret)
             case Runs(name):
                 return tuple(run for run in self.runs if run.name == name)
             case Records(revision):
@@ -214,6 +219,8 @@ class World:
                 passed = answering and self.applied == model and model.revision not in self.wrong_answers
                 reason = "" if passed else "PredictionDiffers"
                 return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL)
+            case Aliased():
+                return self.alias
         raise AssertionError(question)
 
     def _deployment(self, model: ModelRef | None) -> DeploymentView:
@@ -254,6 +261,8 @@ class World:
                 self.applied = None
             case ReleaseDeployment():
                 self.owned = False
+            case SetAlias(version, _):
+                self.alias = version
         self._maybe_crash()
 
     def add_run(self, name: str) -> None:

@@ -94,7 +94,7 @@ def decide(
     status = summarize(status.with_(stage=stage), conditions, last, pipeline.generation, now)
     return Decision(
         status=status,
-        actions=last.actions if isinstance(last, Held) else (),
+        actions=last.actions,
         wake_at=_wake_at(last, look, served=status.served is not None),
         follow=_follow(status),
     )
@@ -154,7 +154,7 @@ def _after_failures(held: Held, look: Look) -> Held:
 
 
 def _wake_at(last: Passed | Held, look: Look, *, served: bool) -> datetime | None:
-    waits = [last.wake_in] if isinstance(last, Held) and last.wake_in is not None else []
+    waits = [last.wake_in] if last.wake_in is not None else []
     if served or isinstance(last, Passed):
         waits.append(look.policy.check_interval)
     return look.now + min(waits) if waits else None

@@ -19,10 +19,16 @@ Answers = Mapping[Question[object], object]
 
 @dataclass(frozen=True)
 class Passed:
-    """A stage has nothing to do: its condition is True."""
+    """A stage has nothing to do: its condition is True.
+
+    `actions` are for what the condition does not depend on: where one fails, that is not told, and it is tried at a later look.
+    `wake_in` is when to look again, where that is sooner than a settled resource is looked at.
+    """
 
     reason: str
     message: str
+    actions: tuple[Action, ...] = ()
+    wake_in: timedelta | None = None
 
 
 @dataclass(frozen=True)

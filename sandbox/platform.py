@@ -34,6 +34,7 @@ class Sandbox:
     """A sandbox by name, running or not. As a context manager it goes down at the end, even if this process is killed.
 
     `without` names components to leave out, for instance `{"operator"}`; `authenticate` makes Kubeflow Pipelines ask for tokens;
+    `mlflow` is the variant of the tracking server (see `mlflow_server`);
     `environment` has more variables by component, for instance `{"operator": {"WINE_POLL_SECONDS": "5"}}`. They count from the
     next `up` of a sandbox of which nothing runs. `report` gets a line for each step.
     """
@@ -45,6 +46,7 @@ class Sandbox:
         *,
         without: Collection[str] = (),
         authenticate: bool = False,
+        mlflow: str = "direct",
         environment: Mapping[str, Mapping[str, str]] | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -54,6 +56,7 @@ class Sandbox:
         self.folder = (folder or places.cache_folder() / "sandboxes" / name).absolute()
         self.without = frozenset(without)
         self.authenticate = authenticate
+        self.mlflow = mlflow
         self.environment = environment or {}
         self.report = report
         self._guard: subprocess.Popen[bytes] | None = None

@@ -42,6 +42,21 @@ PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 ANSWERS = "Answers"
 SERVING = "Serving"
 
+# a system of the platform does not do what it is asked: said by the adapters
+PLATFORM_FAILURES = frozenset(
+    {
+        "KubeflowUnavailable",
+        "KubeflowRefused",
+        "KubernetesUnavailable",
+        "KubernetesRefused",
+        "MlflowUnavailable",
+        "MlflowRefused",
+        "StoreUnavailable",
+        "ExampleMissing",
+        "KindMissing",
+    }
+)
+
 # any
 SUSPENDED = "Suspended"
 DELETING = "Deleting"

@@ -1,7 +1,7 @@
 """MLflow as platforms run it: the variants of a sandbox's tracking server. Called by `components`, `manifests` and `platform`.
 
-Each is started as `mlflow server` starts it in the end: doing without that outer process halves time and memory. The variables are
-those that it would set.
+Each is started as `mlflow server` starts it in the end, without that outer process, which would double time and memory. The variables
+are those that it would set.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from sandbox.errors import SandboxError
 
 USER = "admin"
 BUCKET = "mlflow"
+AUTHENTICATION = "basic_auth.ini"
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,13 @@ def environment(kind: Variant, folder: Path) -> dict[str, str]:
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
         "_MLFLOW_STATIC_PREFIX": kind.prefix,
         "_MLFLOW_SGI_NAME": "uvicorn",
-        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / AUTHENTICATION),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": folder.name,  # of the forms for browsers, which nobody here uses
     }
 
 
 def authentication(folder: Path, password: str) -> str:
-    """The content of `basic_auth.ini` beside the database."""
+    """The content of the file that says whom a server knows."""
     return "\n".join(
         (
             "[mlflow]",

@@ -54,11 +54,11 @@ class Plan:
     ports: Mapping[str, int]
     access_key: str
     secret_key: str
+    mlflow_password: str
     programs: Mapping[str, Path]
     pipeline_python: str
     operator_python: str
     mlflow_python: str
-    mlflow_password: str
     mlflow: str = "direct"
     authenticate: bool = False
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -146,7 +146,7 @@ def choose_ports(previous: Plan | None) -> dict[str, int]:
 
 
 def choose_credentials(previous: Plan | None) -> tuple[str, str, str]:
-    """An access key, a secret key and MLflow's password, the previous plan's where there is one: the stores have data under them."""
+    """An access key, a secret key and MLflow's password, the previous plan's if any: the stores have data under them."""
     if previous:
         return previous.access_key, previous.secret_key, previous.mlflow_password
     return secrets.token_hex(8), secrets.token_hex(20), secrets.token_hex(20)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sandbox import certificates, manifests, mlflow_database, parallel, places, plan, processes, programs
+from sandbox import certificates, manifests, mlflow_database, mlflow_server, parallel, places, plan, processes, programs
 from sandbox.components import Component, base_environment, components, python_environment, store_environment
 from sandbox.errors import ComponentError, PortTakenError, SandboxError
 from sandbox.locks import alone
@@ -201,7 +201,8 @@ class Sandbox:
 
     def _make_plan(self, previous: Plan | None) -> Plan:
         with ThreadPoolExecutor() as pool:
-            pipeline, operator = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator"))
+            server = mlflow_server.variant(self.mlflow).environment
+            pipeline, operator, mlflow = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator", server))
             found = programs.find(self.report)
             current = Plan(
                 self.name,
@@ -211,6 +212,8 @@ class Sandbox:
                 programs=found,
                 pipeline_python=pipeline.result(),
                 operator_python=operator.result(),
+                mlflow_python=mlflow.result(),
+                mlflow=self.mlflow,
                 authenticate=self.authenticate,
                 environment=self.environment,
             )

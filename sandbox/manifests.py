@@ -12,7 +12,7 @@ from sandbox.kubeconfigs import Access
 from sandbox.kubectl import kubectl
 from sandbox.ownership import LABEL
 from sandbox.places import ROOT
-from sandbox.plan import BUILTIN, PLATFORM_NAMESPACE, USER_NAMESPACE, Plan
+from sandbox.plan import BUILTIN, MLFLOW_SECRET, PLATFORM_NAMESPACE, USER_NAMESPACE, Plan
 
 SOURCE_SECRET = "mlflow-server-seldon-init-container-s3-credentials"
 ARTIFACT_SECRET = "mlpipeline-minio-artifact"
@@ -28,7 +28,7 @@ def platform(plan: Plan) -> list[Manifest]:
     kinds = [file for folder in ("sandbox/manifests", "crds") for file in sorted((ROOT / folder).glob("*.yaml"))]
     files = [*kinds, ROOT / "deploy" / "operator" / "rbac.yaml"]
     read = [manifest for file in files for manifest in yaml.load_all(file.read_bytes(), yaml.CSafeLoader) if manifest]
-    return [*read, source_secret(plan), artifact_secret(plan, USER_NAMESPACE)]
+    return [*read, source_secret(plan), artifact_secret(plan, USER_NAMESPACE), *mlflow_secret(plan)]
 
 
 def apply_platform(plan: Plan) -> None:
@@ -77,6 +77,13 @@ def source_secret(plan: Plan) -> Manifest:
         "ENDPOINT": plan.url("minio"),
     }
     return _secret(SOURCE_SECRET, PLATFORM_NAMESPACE, {f"RCLONE_CONFIG_S3_{key}": value for key, value in values.items()})
+
+
+def mlflow_secret(plan: Plan) -> list[Manifest]:
+    """The platform's Secret with credentials for MLflow, where that asks for some."""
+    info = plan.info()
+    values = {"MLFLOW_TRACKING_USERNAME": info.mlflow_user, "MLFLOW_TRACKING_PASSWORD": info.mlflow_password}
+    return [_secret(MLFLOW_SECRET, PLATFORM_NAMESPACE, values)] if info.mlflow_user else []
 
 
 def artifact_secret(plan: Plan, where: str) -> Manifest:

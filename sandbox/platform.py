@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sandbox import clusters, manifests, mlflow_database, parallel, places, plan, processes, programs
+from sandbox import clusters, manifests, mlflow_database, mlflow_server, parallel, places, plan, processes, programs
 from sandbox.components import Component, base_environment, components, python_environment, store_environment
 from sandbox.errors import ClusterError, ComponentError, PortTakenError, SandboxError
 from sandbox.kubectl import kubectl
@@ -38,7 +38,8 @@ class Sandbox:
     `authenticate` makes Kubeflow Pipelines ask for tokens; `environment` has more variables by component, for instance
     `{"operator": {"WINE_POLL_SECONDS": "5"}}`. They count from the next `up` of a sandbox of which nothing runs. `cluster` is the
     API server (see `clusters`; None: as before, else builtin), `context` the user's context for `current` (empty: the current
-    one, if it is on this machine). `report` gets a line for each step.
+    one, if it is on this machine), `mlflow` the variant of the tracking server (see `mlflow_server`). `report` gets a line for
+    each step.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Sandbox:
         *,
         without: Collection[str] = (),
         authenticate: bool = False,
+        mlflow: str = "direct",
         environment: Mapping[str, Mapping[str, str]] | None = None,
         cluster: str | None = None,
         context: str = "",
@@ -59,6 +61,7 @@ class Sandbox:
         self.folder = (folder or places.cache_folder() / "sandboxes" / name).absolute()
         self.without = frozenset(without)
         self.authenticate = authenticate
+        self.mlflow = mlflow
         self.environment = environment or {}
         if cluster not in (None, *CLUSTERS):
             raise SandboxError(f"'{cluster}' is no cluster; there are {', '.join(CLUSTERS)}")
@@ -217,7 +220,8 @@ class Sandbox:
         cluster = self.cluster or (previous.cluster if previous else BUILTIN)
         clusters.check(cluster, self.name, previous)
         with ThreadPoolExecutor() as pool:
-            pipeline, operator = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator"))
+            server = mlflow_server.variant(self.mlflow).environment
+            pipeline, operator, mlflow = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator", server))
             found = programs.find(self.report, control_plane=cluster == BUILTIN)
             # Which cluster it is, is not asked again where nobody says: the user may have turned to another one since.
             known = self.cluster is None and previous is not None
@@ -232,6 +236,8 @@ class Sandbox:
                 operator_python=operator.result(),
                 mark=plan.choose_mark(self.name, previous),
                 cluster=cluster,
+                mlflow_python=mlflow.result(),
+                mlflow=self.mlflow,
                 authenticate=self.authenticate,
                 environment=self.environment,
             )

@@ -20,7 +20,7 @@ from kfp_server_api.exceptions import ApiException
 from winepipelines.resource.errors import NotSent, PlatformError, Refused, Unavailable
 from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.spec import Resources
+from winepipelines.resource.spec import Resources, Runtime
 from winepipelines.settings import Settings
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class Kubeflow:
 
     def parameters(self, pipeline: WinePipeline, revision: int) -> dict[str, Any]:
         """Build a run's parameters from the spec. No credential is among them."""
-        data, training = pipeline.spec.data, pipeline.spec.training
+        data, training, serving = pipeline.spec.data, pipeline.spec.training, pipeline.spec.serving
         return {
             "data_url": data.url,
             "data_sha256": data.sha256,
@@ -118,6 +118,7 @@ class Kubeflow:
             "seed": training.seed,
             "experiment": training.experiment,
             "registered_model": training.registered_model,
+            "server_version": self._settings.mlflowserver_version if serving.runtime is Runtime.MLFLOWSERVER else "",
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
             "s3_endpoint_url": self._settings.s3_endpoint_url,
             "owner": {

@@ -1,11 +1,13 @@
-"""The command line: `python -m winepipelines run`."""
+"""The command line: `python -m winepipelines run|doctor`."""
 
 import argparse
 import logging
+import os
 import sys
 
 import kopf
 
+from winepipelines.doctor import command as doctor
 from winepipelines.handlers import register
 from winepipelines.settings import Settings, SettingsError
 
@@ -18,8 +20,12 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="watch WinePipeline resources and act, until interrupted")
     run.add_argument("--verbose", action="store_true", help="log every request")
+    about = "look at the platform, say what is wrong with it and what mends it; changes nothing"
+    doctor.add_arguments(commands.add_parser("doctor", help=about, description=about))
     options = parser.parse_args()
     try:
+        if options.command == "doctor":
+            return doctor.run(options, os.environ)
         settings = Settings.from_environment()
     except SettingsError as error:
         print(f"winepipelines: {error}", file=sys.stderr)

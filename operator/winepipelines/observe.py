@@ -1,14 +1,14 @@
 """Observing: the answer to each question of a decision. Called by `reconciler`."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
-from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Question, Records, Runs, Stored
+from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Platform, Question, Records, Runs, Stored
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.mlflow import Example, MLflow
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.seldon import Seldon
-from winepipelines.resource.observed import DeploymentView, PredictionCheck
+from winepipelines.resource.observed import DeploymentView, PlatformVerdict, PredictionCheck
 from winepipelines.resource.pipeline import WinePipeline
 
 EXAMPLES_KEPT = 2048
@@ -17,13 +17,22 @@ EXAMPLES_KEPT = 2048
 class Observer:
     """Asks the platform."""
 
-    def __init__(self, namespace: Namespace, kubeflow: Kubeflow, mlflow: MLflow, store: ObjectStore, seldon: Seldon) -> None:
-        """Use these adapters."""
+    def __init__(
+        self,
+        namespace: Namespace,
+        kubeflow: Kubeflow,
+        mlflow: MLflow,
+        store: ObjectStore,
+        seldon: Seldon,
+        platform: Callable[[], PlatformVerdict | None],
+    ) -> None:
+        """Use these adapters; `platform` remembers what was said of the platform last."""
         self._namespace = namespace
         self._kubeflow = kubeflow
         self._mlflow = mlflow
         self._store = store
         self._seldon = seldon
+        self._platform = platform
         self._examples: dict[str, Example] = {}
 
     async def answer(self, question: Question[object], pipeline: WinePipeline) -> object:
@@ -47,7 +56,12 @@ class Observer:
                 return self._deployment(pipeline, model)
             case Answer(model):
                 return self._prediction(pipeline, model)
+            case Platform():
+                return self._verdict()
         raise TypeError(f"nobody answers {question!r}")
+
+    async def _verdict(self) -> PlatformVerdict | None:
+        return self._platform()
 
     async def _stored(self, uri: str) -> object:
         return await self._store.stored(uri, await self._namespace.rclone_settings())

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from winepipelines.resource.observed import (
     ChildrenView,
     DeploymentView,
+    PlatformVerdict,
     PredictionCheck,
     RunView,
     StoredModel,
@@ -69,3 +70,8 @@ class Answer(Question[PredictionCheck]):
     """Does the endpoint answer as this model should?"""
 
     model: ModelRef
+
+
+@dataclass(frozen=True)
+class Platform(Question[PlatformVerdict | None]):
+    """Is the platform as a whole as it should be? From memory: the last word of `doctor`, None before its first."""

@@ -39,6 +39,9 @@ PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 ANSWERS = "Answers"
 SERVING = "Serving"
 
+# the platform as a whole; the reasons against it are those of the checks in `doctor`
+CHECKS_PASSED = "ChecksPassed"
+
 # any
 SUSPENDED = "Suspended"
 DELETING = "Deleting"

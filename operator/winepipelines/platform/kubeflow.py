@@ -124,6 +124,19 @@ class Kubeflow:
             return dict(specification)
         return {"pipeline_spec": specification, "platform_spec": self._documents[1]}
 
+    async def health(self) -> tuple[str, bool]:
+        """Ask for its version, and whether it is in multi-user mode."""
+        health = await self._call(self._health.healthz_service_get_healthz)
+        return str(health.tag_name or "of unknown version"), bool(health.multi_user)
+
+    async def knock(self, namespace: str) -> None:
+        """Make the smallest request that is authorized.
+
+        Raises Refused with what it says against it.
+        """
+        query: dict[str, Any] = {"page_size": 1} | ({"namespace": namespace} if await self._is_multi_user() else {})
+        await self._call(self._experiments.experiment_service_list_experiments, **query)
+
     async def _list(self, namespace: str, predicate: dict[str, Any]) -> list[RunView]:
         query: dict[str, Any] = {
             "filter": json.dumps({"predicates": [predicate]}),

@@ -18,6 +18,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.rest_utils import http_request
 
 from winepipelines.resource.errors import Refused, Unavailable
 from winepipelines.resource.observed import LoggedModel, StepFailure, TrainingRecords
@@ -25,6 +26,7 @@ from winepipelines.resource.pipeline import GROUP
 from winepipelines.settings import Settings
 
 T = TypeVar("T")
+LOOK_LIMIT = 1 << 16  # characters
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,15 @@ class MLflow:
             return Example(example["names"], example["ndarray"], json.loads(run.data.tags[f"{GROUP}/prediction"]))
         except (KeyError, TypeError, ValueError):
             raise Refused("ExampleMissing", f"MLflow run {mlflow_run} has no input example in its tags") from None
+
+    async def look(self, path: str, **query: str) -> tuple[int, str]:
+        """Read a path of the server as it answers: status and the text's beginning.
+
+        Raises Unavailable where it does not answer.
+        """
+        credentials = self._client._tracking_client.store.get_host_creds()
+        response = await self._call(http_request, credentials, path, "GET", params=query, raise_on_status=False)
+        return int(response.status_code), str(response.text[:LOOK_LIMIT])
 
     async def _call(self, function: Callable[..., T], *arguments: object, **options: object) -> T:
         try:

@@ -142,3 +142,12 @@ class PredictionCheck:
     reason: str = ""
     message: str = ""
     url: str = ""
+
+
+@dataclass(frozen=True)
+class PlatformVerdict:
+    """Whether the platform as a whole is as it should be, by the last walk of its checks."""
+
+    ready: bool
+    reason: str
+    message: str

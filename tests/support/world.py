@@ -22,13 +22,14 @@ from winepipelines.lifecycle.actions import (
 )
 from winepipelines.lifecycle.decide import Decision, decide
 from winepipelines.lifecycle.events import Event, events
-from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Question, Records, Runs, Stored
+from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Platform, Question, Records, Runs, Stored
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import (
     Child,
     ChildrenView,
     DeploymentView,
     LoggedModel,
+    PlatformVerdict,
     PredictionCheck,
     Presence,
     RunState,
@@ -68,6 +69,7 @@ class World:
     runs: list[RunView] = field(default_factory=list)
     records: dict[int, TrainingRecords] = field(default_factory=dict)
     stored: StoredModel | None = None
+    platform: PlatformVerdict | None = None
     applied: ModelRef | None = None  # the model of the SeldonDeployment
     replicas: int = 1
     foreign: bool = False
@@ -214,6 +216,8 @@ class World:
                 passed = answering and self.applied == model and model.revision not in self.wrong_answers
                 reason = "" if passed else "PredictionDiffers"
                 return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL)
+            case Platform():
+                return self.platform
         raise AssertionError(question)
 
     def _deployment(self, model: ModelRef | None) -> DeploymentView:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import yaml
 from kubernetes.aio.config import ConfigException
 
-from winepipelines.doctor.finding import Report
+from winepipelines.doctor.finding import SETTINGS_REASON, Report
 from winepipelines.doctor.output import as_json, as_table
 from winepipelines.doctor.survey import Systems, Wishes
 from winepipelines.doctor.walk import walk
@@ -57,15 +58,14 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
 async def _walk(settings: Settings, wishes: Wishes, seconds: float) -> Report:
     asyncio.get_running_loop().set_default_executor(_Threads())
+    logging.getLogger("kubernetes").setLevel(logging.ERROR)  # that there is no kubeconfig is a finding
     kubernetes = await _connect()
     try:
         systems = Systems(
             settings=settings,
             kubernetes=kubernetes,
-            kubeflow=_made(
-                lambda: Kubeflow(settings), "the compiled pipelines cannot be read; WINE_TEMPLATES names their folder"
-            ),
-            mlflow=MLflow(settings),
+            kubeflow=_made(lambda: Kubeflow(settings), "WINE_TEMPLATES", "the compiled pipelines cannot be read"),
+            mlflow=_made(lambda: MLflow(settings), "WINE_MLFLOW_URL", "no client for MLflow can be made"),
             store=ObjectStore(settings),
             network=Network(),
             inside=Path(SERVICE_ACCOUNT_TOKEN).exists(),  # noqa: ASYNC240 - once, before anything is asked
@@ -83,11 +83,12 @@ async def _connect() -> Kubernetes | PlatformError:
         return Unavailable("KubernetesUnavailable", "neither a pod's service account nor a kubeconfig that can be read is here")
 
 
-def _made(make: Callable[[], T], why_not: str) -> T | PlatformError:
+def _made(make: Callable[[], T], variable: str, why_not: str) -> T | PlatformError:
+    """Make an adapter; what keeps it from being made is a finding like any other."""
     try:
         return make()
-    except OSError:
-        return PlatformError("SettingsIncomplete", why_not)
+    except Exception as error:
+        return PlatformError(SETTINGS_REASON, f"{why_not} ({type(error).__name__}): is {variable} right?")
 
 
 def _wishes(filename: str, namespace: str) -> Wishes:

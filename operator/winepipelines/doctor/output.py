@@ -4,13 +4,19 @@ import json
 
 from winepipelines.doctor.finding import Report, Result
 
+WIDTH = 50  # of the first column; a longer name has a line of its own
+
 
 def as_table(report: Report) -> str:
     """Write a line for each check, and under it what mends it where something is to be mended."""
-    width = max(len(finding.check) for finding in report.findings)
+    width = min(WIDTH, max(len(finding.check) for finding in report.findings))
     lines = [f"{'CHECK':<{width}}  RESULT   WHAT IS SO"]
     for finding in report.findings:
-        lines.append(f"{finding.check:<{width}}  {finding.result:<7}  {finding.says}".rstrip())
+        name = finding.check
+        if len(name) > width:
+            lines.append(name)
+            name = ""
+        lines.append(f"{name:<{width}}  {finding.result:<7}  {finding.says}".rstrip())
         if finding.mend:
             label = "check it" if finding.result is Result.SKIPPED else "mend it"
             lines.append(f"{'':<{width}}           → {label}: {finding.mend}")

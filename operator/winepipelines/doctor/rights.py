@@ -20,11 +20,11 @@ class Right:
     namespace: str = ""
 
     def __str__(self) -> str:
-        """Read it as a sentence."""
+        """Name what it is on."""
         resource = f"{self.resource}.{self.group}" if self.group else self.resource
         named = f" {self.name}" if self.name else ""
         where = f" in {self.namespace}" if self.namespace else ""
-        return f"{', '.join(self.verbs)} {resource}{named}{where}"
+        return f"{resource}{named}{where}"
 
     def rule(self, verbs: tuple[str, ...]) -> str:
         """Write the rule that grants some of its verbs, as YAML on one line."""

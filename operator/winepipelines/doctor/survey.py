@@ -74,7 +74,7 @@ class Systems:
     settings: Settings
     kubernetes: Kubernetes | PlatformError
     kubeflow: Kubeflow | PlatformError
-    mlflow: MLflow
+    mlflow: MLflow | PlatformError
     store: ObjectStore
     network: Network
     inside: bool
@@ -279,9 +279,11 @@ class _Surveyor:
     # -- MLflow and the object store --
 
     async def _mlflow(self) -> MlflowView:
-        url = self._settings.mlflow_url
-        status, version = await self._reach(url, self._systems.mlflow.look("/version"))
-        api, text = await self._reach(url, self._systems.mlflow.look(DEFAULT_EXPERIMENT, experiment_id="0"))
+        url, mlflow = self._settings.mlflow_url, self._systems.mlflow
+        if isinstance(mlflow, PlatformError):
+            raise mlflow
+        status, version = await self._reach(url, mlflow.look("/version"))
+        api, text = await self._reach(url, mlflow.look(DEFAULT_EXPERIMENT, experiment_id="0"))
         return MlflowView(version.strip() if status == 200 and len(version) < 64 else "", api, text)
 
     async def _address(self, mlflow: "asyncio.Task[MlflowView | PlatformError]") -> str:

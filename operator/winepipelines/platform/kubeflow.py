@@ -126,8 +126,13 @@ class Kubeflow:
 
     async def health(self) -> tuple[str, bool]:
         """Ask for its version, and whether it is in multi-user mode."""
-        health = await self._call(self._health.healthz_service_get_healthz)
-        return str(health.tag_name or "of unknown version"), bool(health.multi_user)
+        # Raw: the generated client knows no version in it.
+        response = await self._call(self._health.healthz_service_get_healthz, _preload_content=False)
+        try:
+            health = dict(json.loads(response.data))
+        except (ValueError, TypeError):
+            raise Refused("KubeflowRefused", f"what answers at {self._settings.kfp_url} is not {SYSTEM}") from None
+        return str(health.get("tag_name") or "of unknown version"), bool(health.get("multi_user"))
 
     async def knock(self, namespace: str) -> None:
         """Make the smallest request that is authorized.

@@ -32,7 +32,7 @@ def data_host_resolves(survey: Survey) -> Finding:
         domain, addresses = next(iter(view.captured.items()))
         if not view.absolute:
             return ok(f"{name} is {_listed(view.bare)} by the search domain {domain}{here}")
-        says = f"the search domain {domain} answers for {name} ({_listed(addresses)}), which itself is {_listed(view.absolute)}{here}"
+        says = f"the search domain {domain} answers for {name} ({_listed(addresses)}), which is {_listed(view.absolute)}{here}"
         return failed("DataHostCaptured", says, _with_dot(view))
     if not view.bare and view.absolute:
         says = f"{name} has no address, {name}. has ({_listed(view.absolute)}): a search domain is in the way{here}"

@@ -11,9 +11,10 @@ from winepipelines.doctor.observations import Survey
 from winepipelines.resource.errors import PlatformError
 
 # registry/path/name:tag@digest, as the OCI distribution specification has it
+NAME = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+REGISTRY = r"(?:(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::\d+)?|[A-Za-z0-9-]+:\d+)/"
 REFERENCE = re.compile(
-    r"^(?:[a-zA-Z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:(?:[._-]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._-]|__|-+)[a-z0-9]+)*)*"
-    r"(?P<tag>:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?P<digest>@sha256:[0-9a-f]{64})?$"
+    rf"^(?:{REGISTRY})?{NAME}(?:/{NAME})*(?P<tag>:[A-Za-z0-9_][A-Za-z0-9._-]{{0,127}})?(?P<digest>@sha256:[0-9a-f]{{64}})?$"
 )
 ELSEWHERE = "kubectl run pull-test --rm -it --restart=Never --command --image={image} -- true"
 

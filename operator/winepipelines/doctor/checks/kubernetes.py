@@ -37,7 +37,7 @@ def _judge(view: RightsView, right: Right) -> Finding:
             right, skipped(missing.message, f"kubectl auth can-i {right.verbs[0]} {right.resource} --as {view.account}")
         )
     if not missing:
-        return _named(right, ok(view.account))
+        return _named(right, ok(f"{view.account} may {', '.join(right.verbs)}"))
     says = f"{view.account} may not {', '.join(missing)}"
     if not view.own and not view.account.startswith("system:serviceaccount:"):
         return _named(right, warning(f"{says}: but these are your rights, not the operator's", "run it in the operator's pod"))
@@ -46,4 +46,4 @@ def _judge(view: RightsView, right: Right) -> Finding:
 
 
 def _named(right: Right, finding: Finding) -> Finding:
-    return Finding(finding.result, finding.says, finding.mend, finding.reason, f"may {right}")
+    return Finding(finding.result, finding.says, finding.mend, finding.reason, f"right: {right}")

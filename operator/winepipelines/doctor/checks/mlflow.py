@@ -65,7 +65,7 @@ def artifacts_are_in_the_store(survey: Survey) -> Finding:
             "ArtifactRootUnusable", says, "WINE_ARTIFACTS_DESTINATION=s3://<bucket>, the server's --artifacts-destination"
         )
     more = " (WINE_ARTIFACTS_DESTINATION does not help here)" if destination else ""
-    mend = f"mlflow server --no-serve-artifacts --default-artifact-root s3://<bucket>{more}; experiments keep the root of their start"
+    mend = f"mlflow server --no-serve-artifacts --default-artifact-root s3://<bucket>{more}; experiments keep the one they have"
     return failed("ArtifactRootUnusable", says, mend)
 
 

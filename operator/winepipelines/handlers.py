@@ -11,18 +11,25 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import kopf
 
 from winepipelines.act import Actor
+from winepipelines.doctor.finding import Report
+from winepipelines.doctor.survey import Systems
+from winepipelines.doctor.walk import walk
+from winepipelines.doctor.watch import PlatformWatch
+from winepipelines.metrics import Metrics
 from winepipelines.observe import Observer
 from winepipelines.platform.kubeflow import Kubeflow
-from winepipelines.platform.kubernetes import Kubernetes
+from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Kubernetes
 from winepipelines.platform.manifests import Manifests
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.namespace import Namespace
+from winepipelines.platform.network import Network
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.seldon import Seldon
 from winepipelines.platform.workflows import Workflows
@@ -32,6 +39,7 @@ from winepipelines.resource.pipeline import GROUP, KIND, PLURAL, VERSION
 from winepipelines.runwatch import RunWatch
 from winepipelines.settings import Settings
 
+WALK_SECONDS = 10.0  # that one answer to a check of the platform may take
 logger = logging.getLogger(__name__)
 
 
@@ -44,6 +52,7 @@ class Operator:
     reconciler: Reconciler
     runs: RunWatch
     tasks: list[asyncio.Task[None]]
+    stop_metrics: Callable[[], None]
 
     @classmethod
     async def start(cls, settings: Settings) -> "Operator":
@@ -55,7 +64,7 @@ class Operator:
         manifests = Manifests(settings.templates)
         kubeflow = Kubeflow(settings)
         namespace = Namespace(kubernetes, manifests, settings)
-        mlflow = MLflow(settings, namespace.mlflow_credentials)
+        mlflow, store = MLflow(settings, namespace.mlflow_credentials), ObjectStore(settings)
         seldon = Seldon(kubernetes, manifests, settings, session)
         runs = RunWatch(
             kubeflow,
@@ -64,20 +73,28 @@ class Operator:
             settings.poll_fallback_seconds,
             Workflows(kubernetes).hints,
         )
+        metrics = Metrics()
+        inside = Path(SERVICE_ACCOUNT_TOKEN).exists()  # noqa: ASYNC240 - once, at the start
+        systems = Systems(settings, kubernetes, kubeflow, mlflow, store, Network(), inside)
+        platform = _watch_platform(settings, systems, kubernetes, metrics)
         reconciler = Reconciler(
             kubernetes,
-            Observer(namespace, kubeflow, mlflow, ObjectStore(settings), seldon),
+            Observer(namespace, kubeflow, mlflow, store, seldon, lambda: platform.verdict),
             Actor(kubernetes, namespace, kubeflow, mlflow, seldon),
             runs.follow,
             settings.policy,
             settings.workers,
+            metrics.reconciled,
         )
-        operator = cls(kubernetes, session, reconciler, runs, [])
+        metrics.count_stages(reconciler.stages)
+        stop_metrics = metrics.serve(settings.metrics_host, settings.metrics_port) if settings.metrics_port else lambda: None
+        operator = cls(kubernetes, session, reconciler, runs, [], stop_metrics)
         operator.tasks = [
             asyncio.create_task(runs.watch(), name="run watch"),
             asyncio.create_task(
                 operator._watch_secret(settings.platform_namespace, settings.source_secret), name="source secret watch"
             ),
+            asyncio.create_task(platform.run(), name="platform watch"),
         ]
         if settings.mlflow_secret:
             watch = operator._watch_secret(settings.platform_namespace, settings.mlflow_secret, mlflow.forget_credentials)
@@ -90,6 +107,7 @@ class Operator:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.reconciler.stop()
+        await asyncio.to_thread(self.stop_metrics)
         await self.session.close()
         await self.kubernetes.close()
 
@@ -99,6 +117,20 @@ class Operator:
             async for _ in changes:
                 changed()
                 self.reconciler.wake_all()
+
+
+def _watch_platform(settings: Settings, systems: Systems, kubernetes: Kubernetes, metrics: Metrics) -> PlatformWatch:
+    """Have the platform's checks repeated; a change is told of the platform's namespace."""
+    namespace = settings.platform_namespace
+    regarding = {"apiVersion": "v1", "kind": "Namespace", "name": namespace, "namespace": namespace}
+
+    async def check() -> Report:
+        return await walk(systems, seconds=min(settings.request_seconds, WALK_SECONDS))
+
+    async def tell(reason: str, message: str, warning: bool) -> None:
+        await kubernetes.tell_of(regarding, reason, message, warning=warning)
+
+    return PlatformWatch(check, metrics.checked, tell, max(1.0, settings.doctor_seconds))
 
 
 def register(settings: Settings) -> kopf.OperatorRegistry:

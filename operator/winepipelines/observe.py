@@ -1,6 +1,6 @@
 """Observing: the answer to each question of a decision. Called by `reconciler`."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from winepipelines.lifecycle.questions import (
     Aliased,
@@ -8,6 +8,7 @@ from winepipelines.lifecycle.questions import (
     Children,
     Deployment,
     ModelRef,
+    Platform,
     Question,
     Records,
     Runs,
@@ -21,7 +22,7 @@ from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.records import Example
 from winepipelines.platform.seldon import Seldon
 from winepipelines.resource.naming import ALIAS
-from winepipelines.resource.observed import DeploymentView, PredictionCheck, ServerView
+from winepipelines.resource.observed import DeploymentView, PlatformVerdict, PredictionCheck, ServerView
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.spec import Runtime
 
@@ -31,13 +32,22 @@ EXAMPLES_KEPT = 2048
 class Observer:
     """Asks the platform."""
 
-    def __init__(self, namespace: Namespace, kubeflow: Kubeflow, mlflow: MLflow, store: ObjectStore, seldon: Seldon) -> None:
-        """Use these adapters."""
+    def __init__(
+        self,
+        namespace: Namespace,
+        kubeflow: Kubeflow,
+        mlflow: MLflow,
+        store: ObjectStore,
+        seldon: Seldon,
+        platform: Callable[[], PlatformVerdict | None],
+    ) -> None:
+        """Use these adapters; `platform` remembers what was said of the platform last."""
         self._namespace = namespace
         self._kubeflow = kubeflow
         self._mlflow = mlflow
         self._store = store
         self._seldon = seldon
+        self._platform = platform
         self._examples: dict[str, Example] = {}
 
     async def answer(self, question: Question[object], pipeline: WinePipeline) -> object:
@@ -65,7 +75,12 @@ class Observer:
                 return self._prediction(pipeline, model)
             case Aliased():
                 return self._mlflow.aliased(pipeline.spec.training.registered_model, ALIAS)
+            case Platform():
+                return self._verdict()
         raise TypeError(f"nobody answers {question!r}")
+
+    async def _verdict(self) -> PlatformVerdict | None:
+        return self._platform()
 
     async def _stored(self, uri: str) -> object:
         return await self._store.stored(uri, await self._namespace.rclone_settings())

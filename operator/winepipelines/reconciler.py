@@ -7,6 +7,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -60,13 +61,15 @@ class Reconciler:
         follow: Callable[[Key, Run | None], None],
         policy: Policy,
         workers: int,
+        measure: Callable[[float, bool], None] = lambda _seconds, _failed: None,
     ) -> None:
-        """Use these adapters; `follow` is told which run to follow for a resource."""
+        """Use these adapters; `follow` is told which run to follow for a resource, `measure` how each reconcile went."""
         self._kubernetes = kubernetes
         self._observer = observer
         self._actor = actor
         self._follow = follow
         self._policy = policy
+        self._measure = measure
         self._entries: dict[Key, _Entry] = {}
         self._slots = asyncio.Semaphore(workers)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,6 +120,10 @@ class Reconciler:
         """Tell for how many seconds the oldest reconcile under way has been so: the measure of a hang."""
         return time.monotonic() - min(self._started.values()) if self._started else 0.0
 
+    def stages(self) -> Counter[str]:
+        """Count the resources of each stage, as their status says. May be called from any thread."""
+        return Counter(str((entry.body.get("status") or {}).get("stage") or "New") for entry in list(self._entries.values()))
+
     async def stop(self) -> None:
         """End every reconcile; whatever is left undone is found again at the next start."""
         for entry in self._entries.values():
@@ -142,7 +149,7 @@ class Reconciler:
                 wake_in = min(BACKOFF_SECONDS[0] * 2.0**entry.failures, BACKOFF_SECONDS[1])
                 entry.failures += 1
             finally:
-                del self._started[key]
+                self._measure(time.monotonic() - self._started.pop(key), entry.failures > 0)
                 entry.running = False
         if self._entries.get(key) is not entry:
             return

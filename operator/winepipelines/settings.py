@@ -13,6 +13,7 @@ from typing import Self
 from winepipelines.resource.policy import Policy
 
 PREFIX = "WINE_"
+ADDRESSES = ("kfp_url", "mlflow_url", "s3_endpoint_url")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -55,11 +56,14 @@ class Settings:
     workers: int = 10
     probe_host: str = "0.0.0.0"  # noqa: S104 - a kubelet probes a pod from outside
     probe_port: int = 0
+    metrics_host: str = "0.0.0.0"  # noqa: S104 - and a Prometheus scrapes it from outside
+    metrics_port: int = 0
+    doctor_seconds: float = 300.0  # between two walks of the platform's checks
     policy: Policy = field(default_factory=Policy)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Read the variables.
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, *, incomplete: bool = False) -> Self:
+        """Read the variables; `incomplete` leaves an address that is missing empty.
 
         Raises SettingsError, which names what is missing or malformed.
         """
@@ -70,8 +74,10 @@ class Settings:
                 continue
             text = environment[name]
             values[setting.name] = _number(name, text, setting.type) if setting.type in (int, float) else text.rstrip("/")
-        missing = [PREFIX + name.upper() for name in ("kfp_url", "mlflow_url", "s3_endpoint_url") if not values.get(name)]
-        if missing:
+        missing = [PREFIX + name.upper() for name in ADDRESSES if not values.get(name)]
+        if missing and incomplete:
+            values |= {name: values.get(name, "") for name in ADDRESSES}
+        elif missing:
             raise SettingsError(
                 f"not set: {', '.join(missing)} (the addresses of Kubeflow Pipelines, MLflow and the object store)"
             )

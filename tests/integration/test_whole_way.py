@@ -39,7 +39,10 @@ def test_the_status_says_what_is(cluster: Cluster, served: WinePipeline) -> None
     assert status.run.state == "SUCCEEDED"
     assert [run["run_id"] for run in cluster.runs("served")] == [status.run.id]
     assert status.prediction is not None
-    assert {condition.type for condition in status.conditions} == {"Ready", "Prepared", "Trained", "Deployed", "Answering"}
+    assert {condition.type for condition in status.conditions} == {kind.value for kind in ConditionType} - {
+        "Reconciling",
+        "Stalled",
+    }
     assert all(condition.status == "True" for condition in status.conditions)
     assert all(condition.observed_generation == served.generation for condition in status.conditions)
 

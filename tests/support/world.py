@@ -29,6 +29,7 @@ from winepipelines.lifecycle.questions import (
     Children,
     Deployment,
     ModelRef,
+    Platform,
     Question,
     Records,
     Runs,
@@ -41,6 +42,7 @@ from winepipelines.resource.observed import (
     ChildrenView,
     DeploymentView,
     LoggedModel,
+    PlatformVerdict,
     PredictionCheck,
     Presence,
     RunState,
@@ -86,6 +88,7 @@ class World:
     stored: StoredModel | None = None
     server: ServerView = ServerView("1.18.2")  # of a runtime that is not bundled
     trouble: tuple[str, str] = ("", "")  # reason and message of what keeps a deployment from rolling out
+    platform: PlatformVerdict | None = None
     applied: ModelRef | None = None  # the model of the SeldonDeployment
     replicas: int = 1
     foreign: bool = False
@@ -240,6 +243,8 @@ class World:
                 return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL, "seldon")
             case Aliased():
                 return self.alias
+            case Platform():
+                return self.platform
         raise AssertionError(question)
 
     def _deployment(self, model: ModelRef | None) -> DeploymentView:

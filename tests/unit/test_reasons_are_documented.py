@@ -10,8 +10,8 @@ from winepipelines.lifecycle import reasons
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "reasons.md").read_text()
-GOOD_NEWS = {"Prepared", "Applying", "Superseded", "ModelLogged", "RolledOut", "Answers", "Serving"}
-SPEAKERS = {"Unavailable", "NotSent", "Refused", "StoredModel", "PredictionCheck", "Trouble"}
+GOOD_NEWS = {"ChecksPassed", "Prepared", "Applying", "Superseded", "ModelLogged", "RolledOut", "Answers", "Serving"}
+SPEAKERS = {"Unavailable", "NotSent", "Refused", "StoredModel", "PredictionCheck", "Trouble", "failed", "does_not_answer"}
 
 
 def _reasons() -> set[str]:
@@ -20,7 +20,8 @@ def _reasons() -> set[str]:
     said_by_steps = set(re.findall(r'^    [A-Z_]+ = "(\w+)"', steps, re.MULTILINE))
     assert said_by_steps
     said_by_adapters = set()
-    for path in (ROOT / "operator/winepipelines/platform").glob("*.py"):
+    operator = ROOT / "operator/winepipelines"
+    for path in [*(operator / "platform").glob("*.py"), *(operator / "doctor/checks").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in SPEAKERS:
                 said = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "reason")]

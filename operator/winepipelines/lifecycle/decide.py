@@ -16,7 +16,7 @@ from winepipelines.lifecycle.finalize import finalize
 from winepipelines.lifecycle.history import run_is_over
 from winepipelines.lifecycle.look import Answers, Held, Look, Outcome, Passed, Record, UnansweredError, failed
 from winepipelines.lifecycle.prepare import prepare
-from winepipelines.lifecycle.questions import Question
+from winepipelines.lifecycle.questions import Platform, Question
 from winepipelines.lifecycle.serve import serve
 from winepipelines.lifecycle.train import train
 from winepipelines.lifecycle.verify import served_answers, verify
@@ -77,7 +77,7 @@ def decide(
         if pipeline.deleted_at is not None:
             return _leave(look)
         said = _run_stages(look)
-        watched = _watch_served(replace(look, status=said.status), said.stage)
+        watched = _watch_served(replace(look, status=said.status), said.stage) | _judge_platform(look)
     except UnansweredError as error:
         return Decision(status=pipeline.status, question=error.question)
 
@@ -140,6 +140,15 @@ def _watch_served(look: Look, stage: Stage) -> dict[ConditionType, Passed | Held
         return {}
     said = served_answers(look)
     return {} if said is None else {ConditionType.ANSWERING: said}
+
+
+def _judge_platform(look: Look) -> dict[ConditionType, Passed | Held]:
+    """Say of the platform what its checks said last. It changes nothing else: the model that answers is Ready."""
+    verdict = look.at(Platform())
+    if verdict is None:
+        return {}
+    kind = Passed if verdict.ready else Held
+    return {ConditionType.PLATFORM_READY: kind(verdict.reason, verdict.message)}
 
 
 def _leave(look: Look) -> Decision:

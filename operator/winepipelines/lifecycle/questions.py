@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from winepipelines.resource.observed import (
     ChildrenView,
     DeploymentView,
+    PlatformVerdict,
     PredictionCheck,
     RunView,
     ServerView,
@@ -84,3 +85,8 @@ class Answer(Question[PredictionCheck]):
 @dataclass(frozen=True)
 class Aliased(Question[str]):
     """Which version of the registered model has the alias of what serves? Empty where none has."""
+
+
+@dataclass(frozen=True)
+class Platform(Question[PlatformVerdict | None]):
+    """Is the platform as a whole as it should be? From memory: the last word of `doctor`, None before its first."""

@@ -64,6 +64,8 @@ PLATFORM_FAILURES = frozenset(
         "KindMissing",
     }
 )
+# the platform as a whole; the reasons against it are those of the checks in `doctor`
+CHECKS_PASSED = "ChecksPassed"
 
 # any
 SUSPENDED = "Suspended"

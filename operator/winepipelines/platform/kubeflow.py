@@ -140,6 +140,24 @@ class Kubeflow:
             return dict(specification)
         return {"pipeline_spec": specification, "platform_spec": self._documents[1]}
 
+    async def health(self) -> tuple[str, bool]:
+        """Ask for its version, and whether it is in multi-user mode."""
+        # Raw: the generated client knows no version in it.
+        response = await self._call(self._health.healthz_service_get_healthz, _preload_content=False)
+        try:
+            health = dict(json.loads(response.data))
+        except (ValueError, TypeError):
+            raise Refused("KubeflowRefused", f"what answers at {self._settings.kfp_url} is not {SYSTEM}") from None
+        return str(health.get("tag_name") or "of unknown version"), bool(health.get("multi_user"))
+
+    async def knock(self, namespace: str) -> None:
+        """Make the smallest request that is authorized.
+
+        Raises Refused with what it says against it.
+        """
+        query: dict[str, Any] = {"page_size": 1} | ({"namespace": namespace} if await self._is_multi_user() else {})
+        await self._call(self._experiments.experiment_service_list_experiments, **query)
+
     async def _list(self, namespace: str, predicate: dict[str, Any]) -> list[RunView]:
         query: dict[str, Any] = {"filter": _filter(predicate), "sort_by": "created_at asc", "page_size": PAGE_SIZE}
         if await self._is_multi_user():

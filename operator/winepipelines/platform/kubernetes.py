@@ -144,11 +144,22 @@ class Kubernetes:
 
     async def tell(self, pipeline: WinePipeline, reason: str, message: str, *, warning: bool) -> None:
         """Write an Event about a resource."""
-        now = datetime.now(UTC)
+        regarding = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "namespace": pipeline.namespace,
+            "name": pipeline.name,
+            "uid": pipeline.uid,
+        }
+        await self.tell_of(regarding, reason, message, warning=warning)
+
+    async def tell_of(self, regarding: Body, reason: str, message: str, *, warning: bool) -> None:
+        """Write an Event about any object, in its namespace; `regarding` is a reference to it."""
+        now, namespace = datetime.now(UTC), regarding["namespace"]
         event = {
             "apiVersion": EVENTS.api_version,
             "kind": "Event",
-            "metadata": {"name": f"{pipeline.name}.{time.time_ns():x}", "namespace": pipeline.namespace},
+            "metadata": {"name": f"{regarding['name']}.{time.time_ns():x}", "namespace": namespace},
             "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": MANAGED_BY,
             "reportingInstance": MANAGED_BY,
@@ -156,15 +167,16 @@ class Kubernetes:
             "reason": reason,
             "note": message[:1024],
             "type": "Warning" if warning else "Normal",
-            "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
-                "namespace": pipeline.namespace,
-                "name": pipeline.name,
-                "uid": pipeline.uid,
-            },
+            "regarding": regarding,
         }
-        await self._request("post", EVENTS.path(pipeline.namespace), body=event)
+        await self._request("post", EVENTS.path(namespace), body=event)
+
+    async def ask(self, method: str, path: str, **parameters: Any) -> Body | None:
+        """Make a request of any path; None where nothing is there."""
+        try:
+            return await self._request(method, path, **parameters)
+        except NotFoundError:
+            return None
 
     async def watch_secret(self, namespace: str, name: str) -> AsyncGenerator[None]:
         """Yield whenever a Secret is created, changed or deleted, and once at each (re)connection; for ever."""

@@ -22,7 +22,7 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.rest_store import RestStore as RegistryStore
 from mlflow.store.tracking.rest_store import RestStore as TrackingStore
-from mlflow.utils.rest_utils import MlflowHostCreds
+from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from winepipelines.platform import records
 from winepipelines.platform.records import Example
@@ -32,6 +32,7 @@ from winepipelines.resource.pipeline import GROUP
 from winepipelines.settings import Settings
 
 T = TypeVar("T")
+LOOK_LIMIT = 1 << 16  # characters
 
 USERNAME, PASSWORD, TOKEN = CREDENTIAL_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of an alias: the registry's word for it depends on its version
@@ -104,6 +105,18 @@ class MLflow:
             message = f"version {version} of {registered_model!r} in MLflow's registry is not of MLflow run {mlflow_run}"
             raise Refused("MlflowRefused", message)
         await self._call(self._registry.set_registered_model_alias, registered_model, alias, version)
+
+    async def look(self, path: str, **query: str) -> tuple[int, str]:
+        """Read a path of the server as it answers: status and the text's beginning.
+
+        Raises Unavailable where it does not answer.
+        """
+
+        def ask() -> tuple[int, str]:
+            response = http_request(self._host(), path, "GET", params=query, raise_on_status=False)
+            return int(response.status_code), str(response.text[:LOOK_LIMIT])
+
+        return await self._call(ask)
 
     def _host(self) -> MlflowHostCreds:
         assert self._credentials is not None, "_call has read them"

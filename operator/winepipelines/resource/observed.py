@@ -159,3 +159,12 @@ class PredictionCheck:
     message: str = ""
     url: str = ""
     protocol: str = ""
+
+
+@dataclass(frozen=True)
+class PlatformVerdict:
+    """Whether the platform as a whole is as it should be, by the last walk of its checks."""
+
+    ready: bool
+    reason: str
+    message: str

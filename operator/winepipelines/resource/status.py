@@ -28,6 +28,7 @@ class ConditionType(StrEnum):
     TRAINED = "Trained"
     DEPLOYED = "Deployed"
     ANSWERING = "Answering"
+    PLATFORM_READY = "PlatformReady"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
 

@@ -1,0 +1,59 @@
+"""The operator's rights, one by one: what `deploy/operator/rbac.yaml` grants (a test holds the two together). Pure."""
+
+from dataclasses import dataclass
+
+from winepipelines.resource.naming import ARTIFACT_SECRET, SELDON_SECRET
+from winepipelines.settings import Settings
+
+ROLE = "wine-operator"
+PIPELINES = "pipelines.kubeflow.org"
+
+
+@dataclass(frozen=True)
+class Right:
+    """Verbs on a resource of a group. `name` limits them to one object, `namespace` to one namespace; empty means all."""
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    name: str = ""
+    namespace: str = ""
+
+    def __str__(self) -> str:
+        """Name what it is on."""
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        named = f" {self.name}" if self.name else ""
+        where = f" in {self.namespace}" if self.namespace else ""
+        return f"{resource}{named}{where}"
+
+    def rule(self, verbs: tuple[str, ...]) -> str:
+        """Write the rule that grants some of its verbs, as YAML on one line."""
+        group = self.group or '""'
+        names = f", resourceNames: [{self.name}]" if self.name else ""
+        return f"{{apiGroups: [{group}], resources: [{self.resource}]{names}, verbs: [{', '.join(verbs)}]}}"
+
+
+def rights(settings: Settings) -> tuple[Right, ...]:
+    """List them, in the order of the manifest."""
+    return (
+        Right("winepipelines.io", "winepipelines", ("get", "list", "watch", "patch")),  # its own resources
+        Right("winepipelines.io", "winepipelines/status", ("update",)),  # it tells what is
+        Right("winepipelines.io", "winepipelines/finalizers", ("update",)),  # its children block a deletion
+        Right("events.k8s.io", "events", ("create",)),  # transitions are told
+        Right("", "events", ("create",)),  # kopf's own
+        Right("kubeflow.org", "poddefaults", ("get", "patch", "create")),  # made for notebooks
+        Right(
+            "machinelearning.seldon.io", "seldondeployments", ("get", "list", "watch", "patch", "create", "delete")
+        ),  # what serves
+        Right("", "secrets", ("get", "patch"), name=SELDON_SECRET),  # made for Seldon
+        Right("", "secrets", ("get",), name=ARTIFACT_SECRET),  # whose keys are looked at
+        Right("", "secrets", ("create",)),  # cannot be limited by name
+        Right("apps", "deployments", ("list",)),  # what Seldon makes of it
+        Right("", "pods", ("list",)),  # and what keeps it from starting
+        Right("apiextensions.k8s.io", "customresourcedefinitions", ("list", "watch")),  # kopf looks which kinds there are
+        Right(PIPELINES, "runs", ("create", "get", "list", "terminate", "retry", "delete")),  # asked by Kubeflow Pipelines
+        Right(PIPELINES, "experiments", ("create", "get", "list")),  # likewise
+        Right(
+            "", "secrets", ("get", "list", "watch"), settings.source_secret, settings.platform_namespace
+        ),  # what copies are made from
+    )

@@ -1,0 +1,43 @@
+"""Whether the installed CRD has what this operator knows. Pure; called by `survey`."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from winepipelines.resource.model import Model
+from winepipelines.resource.pipeline import KIND
+from winepipelines.resource.spec import Spec
+from winepipelines.resource.status import Status
+
+
+def missing_fields(schemas: Mapping[str, Any]) -> tuple[str, ...]:
+    """List the fields of spec and status that the API server's schema of the kind lacks: it drops them silently."""
+    for schema in schemas.values():
+        if any(kind.get("kind") == KIND for kind in schema.get("x-kubernetes-group-version-kind", [])):
+            return tuple(field for name, model in (("spec", Spec), ("status", Status)) for field in _missing(schema, name, model))
+    return (KIND,)
+
+
+def _missing(schema: Mapping[str, Any], path: str, model: type[Model]) -> Iterator[str]:
+    properties = _structure(schema).get(path.rsplit(".", 1)[-1])
+    if properties is None:
+        yield path
+        return
+    for name, field in model.model_fields.items():
+        inner = next(_models(field.annotation), None)
+        below = f"{path}.{field.alias or name}"
+        if inner is not None:
+            yield from _missing(properties, below, inner)
+        elif (field.alias or name) not in _structure(properties):
+            yield below
+
+
+def _structure(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find an object's properties; those of a list's items, where it is a list."""
+    return schema.get("properties") or schema.get("items", {}).get("properties") or {}
+
+
+def _models(annotation: object) -> Iterator[type[Model]]:
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)

@@ -1,0 +1,78 @@
+"""The walk, slowly repeated: one verdict on the platform for all resources. Started by `handlers`.
+
+Resources read the verdict from memory at their own next look; nobody is woken. A change is told once, in one Event and one line
+of the log.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from winepipelines.doctor.finding import Report
+from winepipelines.lifecycle.reasons import CHECKS_PASSED
+from winepipelines.resource.errors import PlatformError
+from winepipelines.resource.observed import PlatformVerdict
+
+SECOND_LOOK_SECONDS = 5.0
+Tell = Callable[[str, str, bool], Awaitable[None]]  # reason, message, whether it is a warning
+logger = logging.getLogger(__name__)
+
+
+class PlatformWatch:
+    """Remembers the last verdict. `verdict` is None before the first walk."""
+
+    def __init__(
+        self,
+        walk: Callable[[], Awaitable[Report]],
+        checked: Callable[[Report], None],
+        tell: Tell,
+        interval: float,
+        second_look: float = SECOND_LOOK_SECONDS,
+    ) -> None:
+        """Walk every `interval` seconds; `checked` gets each report, `tell` each change of the verdict.
+
+        What fails is looked at again after `second_look` seconds: one lost answer is no outage.
+        """
+        self._walk = walk
+        self._checked = checked
+        self._tell = tell
+        self._interval = interval
+        self._second_look = second_look
+        self._failing: tuple[str, ...] = ()
+        self.verdict: PlatformVerdict | None = None
+
+    async def run(self) -> None:
+        """Walk again and again, for ever."""
+        while True:
+            try:
+                await self.look()
+            except Exception:
+                # As in the reconciler: a defect here must not end the walks.
+                logger.exception("checking the platform failed")
+            await asyncio.sleep(self._interval * random.uniform(1.0, 1.1))  # noqa: S311 - so that operators do not move in step
+
+    async def look(self) -> None:
+        """Walk once, and judge."""
+        report = await self._walk()
+        if report.failures and (self.verdict is None or self.verdict.ready):
+            await asyncio.sleep(self._second_look)
+            report = await self._walk()
+        self._checked(report)
+        failing = tuple(finding.check for finding in report.failures)
+        if self.verdict is not None and failing == self._failing:
+            return  # the same words go on: how exactly a system is away may differ from walk to walk
+        before, self._failing = self.verdict, failing
+        reason = report.failures[0].reason if report.failures else CHECKS_PASSED
+        self.verdict = PlatformVerdict(not failing, reason, report.message())
+        if before is None or (before.ready, before.reason) != (self.verdict.ready, reason):
+            await self._say(self.verdict, first=before is None)
+
+    async def _say(self, verdict: PlatformVerdict, *, first: bool) -> None:
+        logger.log(logging.INFO if verdict.ready else logging.WARNING, "platform: %s: %s", verdict.reason, verdict.message)
+        if first and verdict.ready:
+            return
+        try:
+            await self._tell("PlatformReady" if verdict.ready else verdict.reason, verdict.message, not verdict.ready)
+        except PlatformError as error:  # an Event is a courtesy: its loss changes nothing
+            logger.warning("platform: no Event: %s", error)

@@ -1,0 +1,91 @@
+"""The cluster as a whole: version, kinds, rights, and what only an administrator may list. Called by `doctor`.
+
+Discovery and the review of rights need no right beyond what every authenticated user has.
+"""
+
+from winepipelines.platform.kubernetes import Body, Kubernetes
+
+PENDING_PODS = 200  # that are looked at
+
+
+class Cluster:
+    """The API server, asked about itself."""
+
+    def __init__(self, kubernetes: Kubernetes) -> None:
+        """Ask through this adapter."""
+        self._kubernetes = kubernetes
+
+    async def version(self) -> str:
+        """Ask which Kubernetes it is."""
+        return str((await self._get("/version") or {}).get("gitVersion", ""))
+
+    async def whoami(self) -> str:
+        """Ask under which name the API server knows us."""
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        answer = await self._post("/apis/authentication.k8s.io/v1/selfsubjectreviews", body)
+        return str(answer["status"]["userInfo"]["username"])
+
+    async def versions(self, group: str) -> tuple[str, ...]:
+        """List the versions in which a group is served; empty where it is not."""
+        answer = await self._get(f"/apis/{group}") or {}
+        return tuple(version["version"] for version in answer.get("versions", []))
+
+    async def resources(self, group: str, version: str) -> frozenset[str]:
+        """List the plural names of a group's kinds in a version."""
+        answer = await self._get(f"/apis/{group}/{version}") or {}
+        return frozenset(resource["name"] for resource in answer.get("resources", []))
+
+    async def schemas(self, group: str, version: str) -> Body:
+        """Read the schemas of a group's kinds in a version, as OpenAPI 3 has them."""
+        answer = await self._get(f"/openapi/v3/apis/{group}/{version}") or {}
+        return dict(answer.get("components", {}).get("schemas", {}))
+
+    async def may(self, verb: str, group: str, resource: str, namespace: str = "", name: str = "", user: str = "") -> bool:
+        """Ask whether we may do something, or whether a service account may; an empty namespace means every one."""
+        resource, _, subresource = resource.partition("/")
+        wanted = {
+            "verb": verb,
+            "group": group,
+            "resource": resource,
+            "subresource": subresource,
+            "namespace": namespace,
+            "name": name,
+        }
+        kind = "SubjectAccessReview" if user else "SelfSubjectAccessReview"
+        spec: Body = {"resourceAttributes": {key: value for key, value in wanted.items() if value}}
+        if user:
+            spec |= {"user": user, "groups": _groups(user)}
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
+        answer = await self._post(f"/apis/authorization.k8s.io/v1/{kind.lower()}s", body)
+        return bool(answer["status"].get("allowed"))
+
+    async def mutating_webhooks(self) -> list[Body]:
+        """List the configurations of webhooks that change objects."""
+        path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+        return list((await self._get(path) or {}).get("items", []))
+
+    async def pending_pods(self, namespace: str = "") -> list[Body]:
+        """List pods that have not started, of a namespace or of all."""
+        path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
+        return list((await self._get(path, field_selector="status.phase=Pending", limit=PENDING_PODS) or {}).get("items", []))
+
+    async def labels(self, namespace: str) -> dict[str, str] | None:
+        """Read a namespace's labels; None where there is no such namespace."""
+        answer = await self._get(f"/api/v1/namespaces/{namespace}")
+        return None if answer is None else dict(answer["metadata"].get("labels") or {})
+
+    async def has_service_account(self, namespace: str, name: str) -> bool:
+        """Tell whether a service account is there."""
+        return await self._get(f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}") is not None
+
+    async def _get(self, path: str, **query: object) -> Body | None:
+        return await self._kubernetes.ask("get", path, **query)
+
+    async def _post(self, path: str, body: Body) -> Body:
+        return await self._kubernetes.ask("post", path, body=body) or {"status": {}}
+
+
+def _groups(user: str) -> list[str]:
+    """List the groups that the API server puts a service account into."""
+    namespace = user.split(":")[2]
+    return ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]

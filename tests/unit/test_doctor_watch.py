@@ -1,0 +1,221 @@
+"""The repeated walk: one verdict, told once for each change."""
+
+import asyncio
+import logging
+import urllib.request
+from dataclasses import replace
+
+import pytest
+from support.survey import GOOD, SETTINGS
+from support.world import World
+
+from winepipelines.doctor.finding import Report
+from winepipelines.doctor.observations import Outage, Reach
+from winepipelines.doctor.walk import judge
+from winepipelines.doctor.watch import PlatformWatch
+from winepipelines.metrics import Metrics
+from winepipelines.resource.errors import Unavailable
+from winepipelines.resource.observed import PlatformVerdict
+from winepipelines.resource.status import ConditionType
+
+WELL = judge(GOOD)
+NO_MLFLOW = judge(replace(GOOD, mlflow=Outage(SETTINGS.mlflow_url, Reach.NO_CONNECTION)))
+SLOW_MLFLOW = judge(replace(GOOD, mlflow=Outage(SETTINGS.mlflow_url, Reach.NO_ANSWER)))
+NO_KUBEFLOW = judge(replace(GOOD, kubeflow=Outage(SETTINGS.kfp_url, Reach.NO_CONNECTION)))
+
+
+class Platform:
+    """Gives one report after another, and hears what is told."""
+
+    def __init__(self, *reports: Report) -> None:
+        self.reports = list(reports)
+        self.walks = 0
+        self.seen: list[Report] = []
+        self.told: list[tuple[str, bool]] = []
+        self.deaf = False
+        self.watch = PlatformWatch(self.walk, self.seen.append, self.tell, interval=0.0, second_look=0.0)
+
+    async def walk(self) -> Report:
+        self.walks += 1
+        return self.reports.pop(0) if len(self.reports) > 1 else self.reports[0]
+
+    async def tell(self, reason: str, message: str, warning: bool) -> None:
+        if self.deaf:
+            raise Unavailable("KubernetesUnavailable", "down")
+        self.told.append((reason, warning))
+
+    async def look(self, *reports: Report) -> PlatformVerdict:
+        self.reports = list(reports) or self.reports
+        await self.watch.look()
+        assert self.watch.verdict is not None
+        return self.watch.verdict
+
+
+async def test_a_good_start_is_no_news() -> None:
+    platform = Platform(WELL)
+    assert platform.watch.verdict is None
+    verdict = await platform.look()
+    assert verdict == PlatformVerdict(True, "ChecksPassed", "every check of the platform passes")
+    assert platform.told == []
+
+
+async def test_each_change_is_told_once() -> None:
+    platform = Platform(WELL)
+    for report in (WELL, NO_MLFLOW, NO_MLFLOW, NO_MLFLOW, WELL, WELL):
+        await platform.look(report)
+    assert platform.told == [("MlflowUnreachable", True), ("PlatformReady", False)]
+
+
+async def test_a_bad_start_is_told() -> None:
+    platform = Platform(NO_KUBEFLOW)
+    verdict = await platform.look()
+    assert not verdict.ready
+    assert platform.told == [("KubeflowUnreachable", True)]
+
+
+async def test_one_lost_answer_is_no_outage() -> None:
+    platform = Platform(WELL)
+    await platform.look(WELL)
+    verdict = await platform.look(NO_MLFLOW, WELL)
+    assert verdict.ready
+    assert platform.walks == 3
+    assert platform.told == []
+
+
+async def test_the_words_change_only_with_what_fails() -> None:
+    platform = Platform(NO_MLFLOW)
+    verdict = await platform.look(NO_MLFLOW)
+    assert await platform.look(SLOW_MLFLOW) is verdict
+    assert await platform.look(NO_KUBEFLOW) is not verdict
+
+
+async def test_an_event_that_is_lost_changes_nothing() -> None:
+    platform = Platform(NO_MLFLOW)
+    platform.deaf = True
+    assert not (await platform.look()).ready
+
+
+async def test_a_defect_does_not_end_the_walks(caplog: pytest.LogCaptureFixture) -> None:
+    platform = Platform(WELL)
+    again = asyncio.Event()
+
+    async def breaks_once() -> Report:
+        if platform.walks == 0:
+            platform.walks += 1
+            raise RuntimeError("a defect")
+        again.set()
+        return WELL
+
+    watch = PlatformWatch(breaks_once, platform.seen.append, platform.tell, interval=0.0)
+    task = asyncio.create_task(watch.run())
+    with caplog.at_level(logging.ERROR):
+        await asyncio.wait_for(again.wait(), 5)
+    task.cancel()
+    assert "checking the platform failed" in caplog.text
+
+
+async def test_every_walk_is_measured() -> None:
+    platform = Platform(WELL)
+    for report in (WELL, NO_MLFLOW):
+        await platform.look(report)
+    assert platform.seen == [WELL, NO_MLFLOW]
+
+
+class TestTheCondition:
+    NOT_READY = PlatformVerdict(False, "MlflowUnreachable", "MLflow: it is away")
+    READY = PlatformVerdict(True, "ChecksPassed", "all passes")
+
+    def test_before_the_first_walk_there_is_none(self) -> None:
+        world = World()
+        world.serve()
+        assert world.status.condition(ConditionType.PLATFORM_READY) is None
+
+    def test_a_restart_leaves_it_as_it_is(self) -> None:
+        world = World(platform=self.NOT_READY)
+        world.serve()
+        before, world.platform = world.writes, None
+        world.reconcile()
+        assert world.writes == before
+        assert world.condition(ConditionType.PLATFORM_READY).reason == "MlflowUnreachable"
+
+    def test_it_says_what_the_checks_say_and_does_not_touch_ready(self) -> None:
+        world = World(platform=self.NOT_READY)
+        world.serve()
+        condition = world.condition(ConditionType.PLATFORM_READY)
+        assert (condition.status, condition.reason, condition.message) == ("False", "MlflowUnreachable", "MLflow: it is away")
+        assert world.ready()
+        assert world.status.condition(ConditionType.STALLED) is None
+
+    def test_a_change_costs_one_write_and_a_repetition_none(self) -> None:
+        world = World(platform=self.READY)
+        world.serve()
+        for verdict, writes in ((self.READY, 0), (self.NOT_READY, 1), (self.NOT_READY, 0), (self.READY, 1)):
+            before, world.platform = world.writes, verdict
+            world.pass_time(minutes=5)
+            world.reconcile()
+            assert world.writes - before == writes
+
+    def test_it_is_no_event_of_the_resource(self) -> None:
+        world = World(platform=self.READY)
+        world.serve()
+        world.told.clear()
+        world.platform = self.NOT_READY
+        world.reconcile()
+        assert world.told == []
+
+    def test_a_resource_that_waits_has_it_too(self) -> None:
+        world = World(platform=self.NOT_READY)
+        world.reconcile()
+        assert world.condition(ConditionType.PLATFORM_READY).status == "False"
+
+
+class TestMetrics:
+    def sample(self, metrics: Metrics, name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(f"winepipelines_{name}", labels)
+
+    def test_before_the_first_walk_nothing_is_said_of_the_platform(self) -> None:
+        assert self.sample(Metrics(), "platform_ready") is None
+
+    def test_the_platform(self) -> None:
+        metrics = Metrics()
+        metrics.checked(WELL)
+        assert self.sample(metrics, "platform_ready") == 1
+        assert self.sample(metrics, "platform_check", check="mlflow answers") == 1
+        metrics.checked(NO_MLFLOW)
+        assert self.sample(metrics, "platform_ready") == 0
+        assert self.sample(metrics, "platform_check", check="mlflow answers") == 0
+        assert self.sample(metrics, "platform_check", check="mlflow lets the operator in") is None, "it was skipped"
+
+    def test_reconciles(self) -> None:
+        metrics = Metrics()
+        metrics.reconciled(0.2, False)
+        metrics.reconciled(0.2, True)
+        assert self.sample(metrics, "reconcile_seconds_count") == 2
+        assert self.sample(metrics, "reconcile_errors_total") == 1
+
+    def test_resources_by_stage(self) -> None:
+        metrics = Metrics()
+        metrics.count_stages(lambda: {"Serving": 3})
+        assert self.sample(metrics, "resources", stage="Serving") == 3
+
+    def test_they_are_served(self) -> None:
+        metrics = Metrics()
+        metrics.checked(WELL)
+        port = _free_port()
+        stop = metrics.serve("127.0.0.1", port)
+        try:
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                text = answer.read().decode()
+        finally:
+            stop()
+        assert "winepipelines_platform_ready 1.0" in text
+        assert "process_resident_memory_bytes" in text
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

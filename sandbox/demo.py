@@ -131,7 +131,7 @@ Running, until make demo-stop:
   logs             {info.log_folder}
 
 Go on:
-  export KUBECONFIG='{info.kubeconfig}' PATH="{info.kubectl.parent}:$PATH"
+  {info.exports}
   kubectl -n {NAMESPACE} describe winepipeline {NAME}
   kubectl -n {NAMESPACE} patch winepipeline {NAME} --type merge -p '{{"spec":{{"training":{{"parameters":{{"alpha":0.01}}}}}}}}'
   kubectl -n {NAMESPACE} get winepipelines --watch""")

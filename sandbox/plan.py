@@ -2,6 +2,8 @@
 
 import json
 import secrets
+import shlex
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,6 +39,13 @@ class Info:
     data_base_url: str  # any file in data_folder
     data_folder: Path
     log_folder: Path
+
+    @property
+    def exports(self) -> str:
+        """The shell's words that point kubectl at it."""
+        found = shutil.which("kubectl") == str(self.kubectl)  # the user's own, where it is not from the sandbox's control plane
+        path = "" if found else f" PATH={shlex.quote(str(self.kubectl.parent))}:$PATH"
+        return f"export KUBECONFIG={shlex.quote(str(self.kubeconfig))}{path}"
 
 
 @dataclass(frozen=True)

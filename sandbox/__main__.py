@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -53,8 +52,7 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
 def _run(options: argparse.Namespace, sandbox: Sandbox) -> None:
     match options.command:
         case "up":
-            info = sandbox.up()
-            print(f"export KUBECONFIG={shlex.quote(str(info.kubeconfig))} PATH={shlex.quote(str(info.kubectl.parent))}:$PATH")
+            print(sandbox.up().exports)
         case "down":
             sandbox.down(keep_state=options.keep_state)
         case "info":

@@ -49,7 +49,7 @@ def choose(kind: str, context: str, previous: Plan | None, kubectl: Path) -> Acc
     if kind != CURRENT:
         return None
     access = kubeconfigs.of_context(kubectl, context)
-    if previous and access.server != Access.read(previous.kubeconfig).server:
+    if previous and previous.kubeconfig.exists() and access.server != Access.read(previous.kubeconfig).server:
         raise ClusterError(f"Sandbox '{previous.name}' is {where(previous)}, not on {access.server}. {_down(previous)}")
     if not context and not kubeconfigs.is_on_this_machine(access.server):
         raise ClusterError(
@@ -76,7 +76,7 @@ def join(plan: Plan, access: Access | None, report: Report) -> None:
         access = _join_kind(plan, report)
     if access:  # else it was joined before, and its kubeconfig is there
         access.write(plan.kubeconfig)
-    report(f"everything Kubernetes goes to {where(plan)}")
+    report(f"the platform's objects are made {where(plan)}")
     ownership.check_access(plan)
     ownership.check(plan, manifests.platform(plan))
 

@@ -30,28 +30,39 @@ def main() -> int:
     parser.add_argument("--cluster", choices=CLUSTERS, help="which API server (default: builtin)")
     parser.add_argument("--context", default="", help="of the kubeconfig, for --cluster current; naming it is consent to use it")
     options = parser.parse_args()
-    keep = options.keep
-    sandbox = Sandbox(
-        "demo", cluster=options.cluster, context=options.context, report=lambda line: print(f"  {line}", flush=True)
-    )
     try:
-        print("Starting control plane, object store, MLflow, Kubeflow Pipelines, Seldon and the operator", flush=True)
+        sandbox = Sandbox(
+            "demo", cluster=options.cluster, context=options.context, report=lambda line: print(f"  {line}", flush=True)
+        )
+        return 0 if _demo(sandbox, options.keep) else 1
+    except SandboxError as error:
+        print(f"make demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _demo(sandbox: Sandbox, keep: bool) -> bool:
+    """Show it; say whether the model has answered."""
+    try:
+        print("Starting object store, MLflow, Kubeflow Pipelines, Seldon, the operator and what they need", flush=True)
         info = sandbox.up()
         worked = _show(sandbox, info)
         if keep:
             _how_to_go_on(info)
-    except SandboxError as error:
-        keep = isinstance(error, ClusterError)  # nothing was started: what there is is an earlier demo's
-        print(f"make demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        keep = False
-        return 130
-    finally:
-        if not keep:
-            print("\nStopping everything (make demo KEEP=1 leaves it running)", flush=True)
-            sandbox.down()
-    return 0 if worked else 1
+    except ClusterError:  # nothing was started: if anything runs it is an earlier demo's
+        raise
+    except BaseException as error:
+        _stop(sandbox, keep=keep and isinstance(error, SandboxError))
+        raise
+    _stop(sandbox, keep=keep)
+    return worked
+
+
+def _stop(sandbox: Sandbox, *, keep: bool) -> None:
+    if not keep:
+        print("\nStopping everything (make demo KEEP=1 leaves it running)", flush=True)
+        sandbox.down()
 
 
 def _show(sandbox: Sandbox, info: Info) -> bool:
@@ -120,7 +131,7 @@ Running, until make demo-stop:
   logs             {info.log_folder}
 
 Go on:
-  export KUBECONFIG='{info.kubeconfig}' PATH="{info.kubectl.parent}:$PATH"
+  {info.exports}
   kubectl -n {NAMESPACE} describe winepipeline {NAME}
   kubectl -n {NAMESPACE} patch winepipeline {NAME} --type merge -p '{{"spec":{{"training":{{"parameters":{{"alpha":0.01}}}}}}}}'
   kubectl -n {NAMESPACE} get winepipelines --watch""")

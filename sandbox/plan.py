@@ -2,6 +2,8 @@
 
 import json
 import secrets
+import shlex
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -40,6 +42,13 @@ class Info:
     log_folder: Path
     mlflow_user: str  # with its password where MLflow asks for them, else empty
     mlflow_password: str
+
+    @property
+    def exports(self) -> str:
+        """The shell's words that point kubectl at it."""
+        found = shutil.which("kubectl") == str(self.kubectl)  # the user's own, where it is not from the sandbox's control plane
+        path = "" if found else f" PATH={shlex.quote(str(self.kubectl.parent))}:$PATH"
+        return f"export KUBECONFIG={shlex.quote(str(self.kubeconfig))}{path}"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sandbox.components import Component, base_environment, components, python_e
 from sandbox.errors import ClusterError, ComponentError, PortTakenError, SandboxError
 from sandbox.kubectl import kubectl
 from sandbox.locks import alone
-from sandbox.plan import BUILTIN, CLUSTERS, KIND, Info, Plan
+from sandbox.plan import BUILTIN, CLUSTERS, CURRENT, KIND, Info, Plan
 from sandbox.processes import Process
 
 BUCKETS = ("mlflow", "mlpipeline")
@@ -65,6 +65,8 @@ class Sandbox:
         self.environment = environment or {}
         if cluster not in (None, *CLUSTERS):
             raise SandboxError(f"'{cluster}' is no cluster; there are {', '.join(CLUSTERS)}")
+        if context and cluster != CURRENT:
+            raise SandboxError("a context is for the cluster 'current' only")
         self.cluster, self.context = cluster, context
         self.report = report
         self._guard: subprocess.Popen[bytes] | None = None
@@ -203,7 +205,7 @@ class Sandbox:
         if unknown := self.without - known.keys() - {"manifests"}:
             raise SandboxError(f"there is no component {', '.join(sorted(unknown))}; there are {', '.join(known)}")
         wanted = {name: each for name, each in known.items() if name not in self.without}
-        if all(self._alive(name) for name in wanted):
+        if wanted and all(self._alive(name) for name in wanted):
             self.report(f"sandbox '{self.name}' is up already")
             return current.info()
         given_up = threading.Event()
@@ -224,7 +226,7 @@ class Sandbox:
             pipeline, operator, mlflow = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator", server))
             found = programs.find(self.report, control_plane=cluster == BUILTIN)
             # Which cluster it is, is not asked again where nobody says: the user may have turned to another one since.
-            known = self.cluster is None and previous is not None
+            known = self.cluster is None and previous is not None and previous.kubeconfig.exists()
             access = None if known else clusters.choose(cluster, self.context, previous, found["kubectl"])
             current = Plan(
                 self.name,

@@ -76,6 +76,8 @@ class Operator:
             asyncio.create_task(runs.watch(), name="run watch"),
             asyncio.create_task(operator._watch_source_secret(settings), name="source secret watch"),
         ]
+        for task in operator.tasks:
+            task.add_done_callback(_say_how_it_ended)
         return operator
 
     async def stop(self) -> None:
@@ -93,6 +95,12 @@ class Operator:
         ) as changes:
             async for _ in changes:
                 self.reconciler.wake_all()
+
+
+def _say_how_it_ended(task: asyncio.Task[None]) -> None:
+    """Say that a task that goes on for ever does not: a defect, which must not go unnoticed."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("the %s has ended", task.get_name(), exc_info=error)
 
 
 def register(settings: Settings) -> kopf.OperatorRegistry:

@@ -38,6 +38,7 @@ class Cluster:
     """The API server below the endpoint."""
 
     def __init__(self, kubeconfig: str) -> None:
+        self.kubeconfig = kubeconfig
         api = config.new_client_from_config(kubeconfig)
         self._objects = client.CustomObjectsApi(api)
         self._core = client.CoreV1Api(api)

@@ -185,11 +185,13 @@ async def test_a_slow_answer_is_waited_for_no_longer_than_the_administrator_says
 async def test_a_slow_answer_does_not_hold_up_others(road: Road) -> None:
     adapter = road.adapter()
     await adapter.lists_are_shared()
+    road.proxy.late_seconds = 60
     road.faults["GET", RUNS] = Fault.LATE
     slow = asyncio.create_task(adapter.runs_named(road.kfp.namespace, "some"))
     await asyncio.sleep(0)  # the slow one goes first
     await adapter.runs_named(road.kfp.namespace, "other")
     assert not slow.done()
+    road.proxy.answer.set()
     assert await slow == ()
 
 
@@ -222,7 +224,7 @@ async def test_a_redirect_is_not_followed(road: Road) -> None:
         return Fault.UNAVAILABLE
 
     with Proxy("http://127.0.0.1:9", before=take) as elsewhere:
-        road.proxy._elsewhere = elsewhere.url
+        road.proxy.elsewhere = elsewhere.url
         adapter = road.adapter()
         await adapter.lists_are_shared()
         for method, call in (

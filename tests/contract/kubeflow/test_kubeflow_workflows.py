@@ -4,17 +4,18 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
-import pytest
 from contract.kubeflow.endpoint import PATIENCE, Endpoint
+from kubernetes.aio import client, config
 
 from winepipelines.platform.kubernetes import Kubernetes
 from winepipelines.platform.workflows import Hint, Workflows
 
 
 @asynccontextmanager
-async def hints(kfp: Endpoint, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncGenerator[Hint | None]]:
-    monkeypatch.setenv("KUBECONFIG", kfp.below().kubeconfig)
-    kubernetes = await Kubernetes.connect()
+async def hints(kfp: Endpoint) -> AsyncIterator[AsyncGenerator[Hint | None]]:
+    configuration = client.Configuration()
+    await config.load_kube_config(kfp.below().kubeconfig, client_configuration=configuration)
+    kubernetes = Kubernetes(client.ApiClient(configuration))
     async with aclosing(Workflows(kubernetes).hints()) as heard:
         yield heard
     await kubernetes.close()
@@ -33,8 +34,8 @@ async def phases(heard: AsyncGenerator[Hint | None], run_id: str, last: str | No
     raise AssertionError(f"the watch has ended after {said}")
 
 
-async def test_a_run_is_heard_of_until_its_end_is_recorded(kfp: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with hints(kfp, monkeypatch) as heard:
+async def test_a_run_is_heard_of_until_its_end_is_recorded(kfp: Endpoint) -> None:
+    async with hints(kfp) as heard:
         first = await anext(heard)
         assert first is not None
         assert first.complete
@@ -45,10 +46,10 @@ async def test_a_run_is_heard_of_until_its_end_is_recorded(kfp: Endpoint, monkey
         assert kfp.run(run_id)["state"] == "FAILED", "by then Kubeflow says so too"
 
 
-async def test_a_run_underway_is_in_the_list_and_one_that_is_over_is_not(kfp: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_underway_is_in_the_list_and_one_that_is_over_is_not(kfp: Endpoint) -> None:
     running = await asyncio.to_thread(kfp.underway)
     over = await asyncio.to_thread(kfp.ended, "SUCCEEDED")
-    async with hints(kfp, monkeypatch) as heard:
+    async with hints(kfp) as heard:
         first = await anext(heard)
         assert first is not None
         assert first.phases[running] == "Running"
@@ -56,9 +57,9 @@ async def test_a_run_underway_is_in_the_list_and_one_that_is_over_is_not(kfp: En
             assert await phases(heard, over, None) == [None]
 
 
-async def test_a_deleted_workflow_is_heard_of(kfp: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_deleted_workflow_is_heard_of(kfp: Endpoint) -> None:
     run_id = await asyncio.to_thread(kfp.underway)
-    async with hints(kfp, monkeypatch) as heard:
+    async with hints(kfp) as heard:
         await anext(heard)
         await asyncio.to_thread(kfp.below().delete_workflow, run_id)
         assert (await phases(heard, run_id, None))[-1] is None

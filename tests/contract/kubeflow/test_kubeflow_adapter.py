@@ -93,6 +93,18 @@ async def test_the_experiment_is_made_once_and_found_again(road: Road) -> None:
     assert len(road.sent("POST", "/apis/v2beta1/experiments")) == 1
 
 
+async def test_an_experiment_whose_name_differs_in_case_alone_is_no_obstacle(road: Road) -> None:
+    """One database takes it for the same, another does not."""
+    experiment, name = unique("Wine"), unique("mlflow")
+    road.kfp.experiment(experiment.lower())
+    adapter = road.adapter()
+    await adapter.create(road.resource(experiment), name, 1)
+    [run] = await adapter.runs_named(road.kfp.namespace, name)
+    road.kfp.made.append(run.id)
+    found = road.kfp.get(f"/experiments/{road.kfp.run(run.id)['experiment_id']}").json()["display_name"]
+    assert found.lower() == experiment.lower()
+
+
 async def test_an_experiment_that_someone_else_makes_in_between_is_used(road: Road) -> None:
     experiment, name = unique("wine"), unique("mlflow")
     before = road.before

@@ -10,7 +10,7 @@ export MYPYPATH := operator:pipeline:tests:.
 export PYTHONPATH := operator:pipeline:tests:.
 PYTEST := -m pytest
 
-.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox test-integration lint format compile bench
+.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox contract test-integration lint format compile bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -22,7 +22,7 @@ demo: ## from kubectl apply to an answering model; KEEP=1 leaves it running, CLU
 demo-stop: ## end what make demo KEEP=1 has left running
 	@$(call python,operator) -m sandbox down --name demo
 
-test: test-unit test-pipeline test-sandbox test-integration ## every test: units in seconds, then against real servers
+test: test-unit test-pipeline test-sandbox contract test-integration ## every test: units in seconds, then against real servers
 
 test-unit: ## decisions, schema, manifests: no server, seconds
 	@$(call python,dev) $(PYTEST) tests/unit
@@ -33,13 +33,20 @@ test-pipeline: ## the steps and the model server: no cluster
 test-sandbox: ## the sandbox and its stand-ins
 	@$(call python,pipeline-dev) $(PYTEST) tests/sandbox
 
+# Their variables go on to the tests: tests/contract/*/README.md
+export CONTRACT_KFP_URL CONTRACT_KFP_NAMESPACE CONTRACT_KFP_TOKEN_FILE CONTRACT_KFP_CA_FILE CONTRACT_KFP_EXECUTES CONTRACT_KFP_IMAGE
+export CONTRACT_KUBECONFIG
+
+contract: ## what is relied on of other systems, on the stand-ins; CONTRACT_KFP_URL=, CONTRACT_KUBECONFIG= for real ones
+	@$(call python,dev) $(PYTEST) tests/contract
+
 test-integration: ## the operator on a real API server, MLflow and object store
 	@$(call python,dev) $(PYTEST) tests/integration
 
 lint: ## ruff, mypy --strict, import rules, manifests, stale compiled pipelines
 	@$(call python,dev) -m ruff check .
 	@$(call python,dev) -m ruff format --check .
-	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/integration tests/support
+	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/contract tests/integration tests/support
 	@$(call python,dev) -m mypy --python-executable $(call python,pipeline-dev) pipeline sandbox bench tests/pipeline tests/sandbox
 	@$(call python,dev) dev/lint_imports.py
 	@$(call python,dev) dev/lint_manifests.py

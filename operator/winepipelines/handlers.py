@@ -99,6 +99,8 @@ class Operator:
         if settings.mlflow_secret:
             watch = operator._watch_secret(settings.platform_namespace, settings.mlflow_secret, mlflow.forget_credentials)
             operator.tasks.append(asyncio.create_task(watch, name="MLflow secret watch"))
+        for task in operator.tasks:
+            task.add_done_callback(_say_how_it_ended)
         return operator
 
     async def stop(self) -> None:
@@ -131,6 +133,12 @@ def _watch_platform(settings: Settings, systems: Systems, kubernetes: Kubernetes
         await kubernetes.tell_of(regarding, reason, message, warning=warning)
 
     return PlatformWatch(check, metrics.checked, tell, max(1.0, settings.doctor_seconds))
+
+
+def _say_how_it_ended(task: asyncio.Task[None]) -> None:
+    """Say that a task that goes on for ever does not: a defect, which must not go unnoticed."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("the %s has ended", task.get_name(), exc_info=error)
 
 
 def register(settings: Settings) -> kopf.OperatorRegistry:

@@ -44,10 +44,8 @@ def run_request(body: bytes) -> dict[str, Any]:
     request = _checked(_decoded(body), _RUN)
     sources = [name for name in ("pipeline_version_id", "pipeline_spec", "pipeline_version_reference") if name in request]
     if len(sources) > 1:
-        raise undecodable(
         oneof = "kubeflow.pipelines.backend.api.v2beta1.Run.pipeline_source"
         raise undecodable(f'(line 1:2): error parsing "{sources[1]}", oneof {oneof} is already set')
-        )
     return request
 
 

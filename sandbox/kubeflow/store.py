@@ -19,13 +19,14 @@ Row = dict[str, Any]
 ACTIVE = ("PENDING", "RUNNING")
 FINISHED = ("SUCCEEDED", "FAILED")
 
+# Names regardless of case, as in the MySQL that Kubeflow comes with.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS experiments (
-  experiment_id TEXT PRIMARY KEY, display_name TEXT NOT NULL, description TEXT NOT NULL, namespace TEXT NOT NULL,
+  experiment_id TEXT PRIMARY KEY, display_name TEXT NOT NULL COLLATE NOCASE, description TEXT NOT NULL, namespace TEXT NOT NULL,
   created_at INTEGER NOT NULL, last_run_created_at INTEGER NOT NULL DEFAULT 0,
   storage_state TEXT NOT NULL DEFAULT 'AVAILABLE', UNIQUE (display_name, namespace));
 CREATE TABLE IF NOT EXISTS runs (
-  run_id TEXT PRIMARY KEY, display_name TEXT NOT NULL, description TEXT NOT NULL, namespace TEXT NOT NULL,
+  run_id TEXT PRIMARY KEY, display_name TEXT NOT NULL COLLATE NOCASE, description TEXT NOT NULL, namespace TEXT NOT NULL,
   experiment_id TEXT NOT NULL, service_account TEXT NOT NULL, recurring_run_id TEXT NOT NULL DEFAULT '',
   storage_state TEXT NOT NULL DEFAULT 'AVAILABLE', state TEXT NOT NULL, state_history TEXT NOT NULL,
   created_at INTEGER NOT NULL, scheduled_at INTEGER NOT NULL, finished_at INTEGER NOT NULL DEFAULT 0,

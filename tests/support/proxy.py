@@ -27,7 +27,7 @@ class Fault(Enum):
     BROKEN = auto()  # 500, nothing was carried out
     REDIRECTED = auto()  # 307 to `elsewhere`, nothing was carried out
     WEB_PAGE = auto()  # 200 and HTML, nothing was carried out
-    LATE = auto()  # it is carried out, and answered after `late_seconds`
+    LATE = auto()  # it is carried out, and answered after `late_seconds`, or when `answer` is set
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ class Proxy:
         self.after = after
         self._tls = tls
         self._own_tls = own_tls
-        self._elsewhere = elsewhere
-        self._late_seconds = late_seconds
+        self.elsewhere = elsewhere
+        self.late_seconds = late_seconds
+        self.answer = threading.Event()
         self._keep_host = keep_host  # a signature of S3's covers the host that the client named
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -118,7 +119,7 @@ class Proxy:
             status, code = REFUSALS[fault]
             return web.json_response({"code": code, "message": fault.name.lower()}, status=status)
         if fault is Fault.REDIRECTED:
-            return web.Response(status=307, headers={"Location": self._elsewhere + call.path})
+            return web.Response(status=307, headers={"Location": self.elsewhere + call.path})
         if fault is Fault.WEB_PAGE:
             return web.Response(text="<html>Log in</html>", content_type="text/html")
         if fault is Fault.CUT_BEFORE:
@@ -140,7 +141,7 @@ class Proxy:
                 call.method, self._upstream + call.path, data=body or None, headers=headers, skip_auto_headers=("Content-Type",)
             ) as answer:
                 if fault is Fault.LATE:
-                    await asyncio.sleep(self._late_seconds)
+                    await asyncio.to_thread(self.answer.wait, self.late_seconds)
                 if fault is Fault.CUT_AFTER:
                     await answer.read()
                     return self._cut(request)

@@ -81,7 +81,7 @@ class Workflows:
         while True:
             response = await self._open(METADATA_LIST, limit=PAGE_SIZE, _continue=more)
             page = await response.json()
-            phases |= {_label(item, RUN_LABEL): _label(item, PHASE_LABEL) for item in page["items"]}
+            phases |= {_label(item, RUN_LABEL): _label(item, PHASE_LABEL) for item in page["items"] or ()}
             more = page["metadata"].get("continue")
             if not more:
                 return phases, page["metadata"]["resourceVersion"]

@@ -38,6 +38,7 @@ class Cluster:
     """The API server below the endpoint."""
 
     def __init__(self, kubeconfig: str) -> None:
+        self.kubeconfig = kubeconfig
         api = config.new_client_from_config(kubeconfig)
         self._objects = client.CustomObjectsApi(api)
         self._core = client.CoreV1Api(api)
@@ -331,14 +332,14 @@ def subject(token: str) -> str:
     return str(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"])
 
 
-def given(variables: dict[str, str] | None = None) -> Endpoint | None:
+def given() -> Endpoint | None:
     """The real endpoint that the environment names, if it does; see the README beside this file."""
-    said = {**os.environ} if variables is None else variables
+    said = os.environ
     url = said.get("CONTRACT_KFP_URL", "").rstrip("/")
     if not url:
         return None
     ca_file, token_file = said.get("CONTRACT_KFP_CA_FILE", ""), said.get("CONTRACT_KFP_TOKEN_FILE", "")
-    namespace = said.get("CONTRACT_KFP_NAMESPACE", CALLER)
+    namespace = said.get("CONTRACT_KFP_NAMESPACE") or CALLER
     health = requests.get(f"{url}/apis/v2beta1/healthz", verify=ca_file or True, timeout=30).json()
     multi_user = bool(health.get("multi_user"))
     cluster = Cluster(said["CONTRACT_KUBECONFIG"]) if said.get("CONTRACT_KUBECONFIG") else None
@@ -346,8 +347,8 @@ def given(variables: dict[str, str] | None = None) -> Endpoint | None:
     if multi_user and not token and cluster is not None:
         cluster.admit(namespace)
         token = cluster.token(namespace, AUDIENCE)
-    runs = Runs(said.get("CONTRACT_KFP_EXECUTES", "0"))
-    image = said.get("CONTRACT_KFP_IMAGE", "winepipelines/steps:0.1.0")
+    runs = Runs(said.get("CONTRACT_KFP_EXECUTES") or "0")
+    image = said.get("CONTRACT_KFP_IMAGE") or "winepipelines/steps:0.1.0"
     return Endpoint(url, namespace, multi_user, runs, image, token, ca_file, cluster)
 
 

@@ -93,6 +93,18 @@ async def test_the_experiment_is_made_once_and_found_again(road: Road) -> None:
     assert len(road.sent("POST", "/apis/v2beta1/experiments")) == 1
 
 
+async def test_an_experiment_whose_name_differs_in_case_alone_is_no_obstacle(road: Road) -> None:
+    """One database takes it for the same, another does not."""
+    experiment, name = unique("Wine"), unique("mlflow")
+    road.kfp.experiment(experiment.lower())
+    adapter = road.adapter()
+    await adapter.create(road.resource(experiment), name, 1)
+    [run] = await adapter.runs_named(road.kfp.namespace, name)
+    road.kfp.made.append(run.id)
+    found = road.kfp.get(f"/experiments/{road.kfp.run(run.id)['experiment_id']}").json()["display_name"]
+    assert found.lower() == experiment.lower()
+
+
 async def test_an_experiment_that_someone_else_makes_in_between_is_used(road: Road) -> None:
     experiment, name = unique("wine"), unique("mlflow")
     before = road.before
@@ -185,11 +197,13 @@ async def test_a_slow_answer_is_waited_for_no_longer_than_the_administrator_says
 async def test_a_slow_answer_does_not_hold_up_others(road: Road) -> None:
     adapter = road.adapter()
     await adapter.lists_are_shared()
+    road.proxy.late_seconds = 60
     road.faults["GET", RUNS] = Fault.LATE
     slow = asyncio.create_task(adapter.runs_named(road.kfp.namespace, "some"))
     await asyncio.sleep(0)  # the slow one goes first
     await adapter.runs_named(road.kfp.namespace, "other")
     assert not slow.done()
+    road.proxy.answer.set()
     assert await slow == ()
 
 
@@ -222,7 +236,7 @@ async def test_a_redirect_is_not_followed(road: Road) -> None:
         return Fault.UNAVAILABLE
 
     with Proxy("http://127.0.0.1:9", before=take) as elsewhere:
-        road.proxy._elsewhere = elsewhere.url
+        road.proxy.elsewhere = elsewhere.url
         adapter = road.adapter()
         await adapter.lists_are_shared()
         for method, call in (

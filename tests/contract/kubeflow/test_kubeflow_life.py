@@ -2,7 +2,7 @@
 
 import json
 
-from contract.kubeflow.endpoint import OVER, Endpoint, error, eventually
+from contract.kubeflow.endpoint import OVER, Endpoint, Json, error, eventually
 
 
 def test_a_run_that_succeeds(kfp: Endpoint) -> None:
@@ -16,11 +16,15 @@ def test_a_run_underway_has_no_end(kfp: Endpoint) -> None:
 
 
 def test_a_failed_task_says_its_state_and_no_reason(kfp: Endpoint) -> None:
-    run = kfp.run(kfp.ended("FAILED"))
+    run_id = kfp.ended("FAILED")
+
+    def tasks() -> dict[str, Json]:
+        return {task["display_name"]: task for task in kfp.run(run_id)["run_details"]["task_details"]}
+
+    eventually(lambda: tasks()["wait"]["state"] == "FAILED", "the task has followed its run")  # a moment later
+    run = kfp.run(run_id)
     assert "error" not in run
-    tasks = {task["display_name"]: task for task in run["run_details"]["task_details"]}
-    assert tasks["wait"]["state"] == "FAILED"
-    assert all("error" not in task and "outputs" not in task for task in tasks.values())
+    assert all("error" not in task and "outputs" not in task for task in tasks().values())
     about = {name: value for name, value in run.items() if name != "pipeline_spec"}
     assert "told to break" not in json.dumps(about)
 

@@ -10,7 +10,7 @@ export MYPYPATH := operator:pipeline:tests:.
 export PYTHONPATH := operator:pipeline:tests:.
 PYTEST := -m pytest
 
-.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox test-integration lint format compile bench
+.PHONY: help demo demo-stop test contract test-unit test-pipeline test-sandbox test-integration lint format compile bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -21,7 +21,7 @@ demo: ## from kubectl apply to an answering model, on this machine; KEEP=1 leave
 demo-stop: ## end what make demo KEEP=1 has left running
 	@$(call python,operator) -m sandbox down --name demo
 
-test: test-unit test-pipeline test-sandbox test-integration ## every test: units in seconds, then against real servers
+test: test-unit test-pipeline test-sandbox contract test-integration ## every test: units in seconds, then against real servers
 
 test-unit: ## decisions, schema, manifests: no server, seconds
 	@$(call python,dev) $(PYTEST) tests/unit
@@ -32,13 +32,16 @@ test-pipeline: ## the steps and the model server: no cluster
 test-sandbox: ## the sandbox and its stand-ins
 	@$(call python,pipeline-dev) $(PYTEST) tests/sandbox
 
+contract: ## what the operator relies on, on the stand-ins; CONTRACT_KUBECONFIG=… for a cluster with a real Seldon (docs/contract.md)
+	@$(call python,dev) $(PYTEST) tests/contract
+
 test-integration: ## the operator on a real API server, MLflow and object store
 	@$(call python,dev) $(PYTEST) tests/integration
 
 lint: ## ruff, mypy --strict, import rules, manifests, stale compiled pipelines
 	@$(call python,dev) -m ruff check .
 	@$(call python,dev) -m ruff format --check .
-	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/integration tests/support
+	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/integration tests/contract tests/support
 	@$(call python,dev) -m mypy --python-executable $(call python,pipeline-dev) pipeline sandbox bench tests/pipeline tests/sandbox
 	@$(call python,dev) dev/lint_imports.py
 	@$(call python,dev) dev/lint_manifests.py

@@ -33,3 +33,10 @@ def test_patience_is_in_seconds() -> None:
 def test_a_malformed_number_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         Settings.from_environment({**ADDRESSES, name: value})
+
+
+def test_an_endpoint_with_a_protocols_path_is_refused() -> None:
+    address = "http://gateway/seldon/{namespace}/{name}"
+    assert Settings.from_environment({**ADDRESSES, "WINE_ENDPOINT_TEMPLATE": address}).endpoint_template == address
+    with pytest.raises(SettingsError, match="WINE_ENDPOINT_TEMPLATE"):
+        Settings.from_environment({**ADDRESSES, "WINE_ENDPOINT_TEMPLATE": f"{address}/api/v1.0/predictions"})

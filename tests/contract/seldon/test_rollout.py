@@ -32,7 +32,7 @@ async def _until(view: View, so: Callable[[DeploymentView], object], seconds: fl
     seen = await view()
     try:
         async with asyncio.timeout(seconds):
-            while not so(seen):  # noqa: ASYNC110 - as the operator does
+            while not so(seen):
                 await asyncio.sleep(0.2)
                 seen = await view()
     except TimeoutError:

@@ -1,11 +1,13 @@
-"""The command line: `python -m winepipelines run`."""
+"""The command line: `python -m winepipelines run|render`."""
 
 import argparse
 import logging
+import os
 import sys
 
 import kopf
 
+from winepipelines import render
 from winepipelines.handlers import register
 from winepipelines.settings import Settings, SettingsError
 
@@ -18,8 +20,12 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="watch WinePipeline resources and act, until interrupted")
     run.add_argument("--verbose", action="store_true", help="log every request")
+    about = "print every object that would be applied for a resource, and the run that would be submitted; asks no cluster"
+    render.add_arguments(commands.add_parser("render", help=about, description=about))
     options = parser.parse_args()
     try:
+        if options.command == "render":
+            return render.run(options, os.environ)
         settings = Settings.from_environment()
     except SettingsError as error:
         print(f"winepipelines: {error}", file=sys.stderr)

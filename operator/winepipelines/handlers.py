@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -54,12 +54,13 @@ class Operator:
         manifests = Manifests(settings.templates)
         kubeflow = Kubeflow(settings)
         namespace = Namespace(kubernetes, manifests, settings)
+        mlflow = MLflow(settings, namespace.mlflow_credentials)
         seldon = Seldon(kubernetes, manifests, settings, session)
         runs = RunWatch(kubeflow.active_runs, lambda key: reconciler.wake(key), settings.poll_seconds)
         reconciler = Reconciler(
             kubernetes,
-            Observer(namespace, kubeflow, MLflow(settings), ObjectStore(settings), seldon),
-            Actor(kubernetes, namespace, kubeflow, seldon),
+            Observer(namespace, kubeflow, mlflow, ObjectStore(settings), seldon),
+            Actor(kubernetes, namespace, kubeflow, mlflow, seldon),
             runs.follow,
             settings.policy,
             settings.workers,
@@ -67,8 +68,13 @@ class Operator:
         operator = cls(kubernetes, session, reconciler, runs, [])
         operator.tasks = [
             asyncio.create_task(runs.watch(), name="run watch"),
-            asyncio.create_task(operator._watch_source_secret(settings), name="source secret watch"),
+            asyncio.create_task(
+                operator._watch_secret(settings.platform_namespace, settings.source_secret), name="source secret watch"
+            ),
         ]
+        if settings.mlflow_secret:
+            watch = operator._watch_secret(settings.platform_namespace, settings.mlflow_secret, mlflow.forget_credentials)
+            operator.tasks.append(asyncio.create_task(watch, name="MLflow secret watch"))
         return operator
 
     async def stop(self) -> None:
@@ -80,11 +86,11 @@ class Operator:
         await self.session.close()
         await self.kubernetes.close()
 
-    async def _watch_source_secret(self, settings: Settings) -> None:
-        async with contextlib.aclosing(
-            self.kubernetes.watch_secret(settings.platform_namespace, settings.source_secret)
-        ) as changes:
+    async def _watch_secret(self, namespace: str, name: str, changed: Callable[[], None] = lambda: None) -> None:
+        """Look at every resource whenever one of the platform's Secrets changes."""
+        async with contextlib.aclosing(self.kubernetes.watch_secret(namespace, name)) as changes:
             async for _ in changes:
+                changed()
                 self.reconciler.wake_all()
 
 

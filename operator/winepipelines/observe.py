@@ -2,12 +2,25 @@
 
 from collections.abc import Awaitable
 
-from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Question, Records, Runs, Server, Stored
+from winepipelines.lifecycle.questions import (
+    Aliased,
+    Answer,
+    Children,
+    Deployment,
+    ModelRef,
+    Question,
+    Records,
+    Runs,
+    Server,
+    Stored,
+)
 from winepipelines.platform.kubeflow import Kubeflow
-from winepipelines.platform.mlflow import Example, MLflow
+from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.objectstore import ObjectStore
+from winepipelines.platform.records import Example
 from winepipelines.platform.seldon import Seldon
+from winepipelines.resource.naming import ALIAS
 from winepipelines.resource.observed import DeploymentView, PredictionCheck, ServerView
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.spec import Runtime
@@ -50,6 +63,8 @@ class Observer:
                 return self._deployment(pipeline, model)
             case Answer(model):
                 return self._prediction(pipeline, model)
+            case Aliased():
+                return self._mlflow.aliased(pipeline.spec.training.registered_model, ALIAS)
         raise TypeError(f"nobody answers {question!r}")
 
     async def _stored(self, uri: str) -> object:

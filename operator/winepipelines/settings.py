@@ -36,6 +36,8 @@ class Settings:
     kfp_ca_file: str = ""
     kfp_service_account: str = ""
     steps_mlflow_url: str = ""
+    mlflow_secret: str = ""
+    mlflow_ca_file: str = ""
     artifacts_destination: str = ""
     platform_namespace: str = "kubeflow"
     source_secret: str = "mlflow-server-seldon-init-container-s3-credentials"
@@ -45,6 +47,7 @@ class Settings:
     mlflowserver_image: str = "docker.io/seldonio/mlflowserver:1.18.2"
     mlflowserver_version: str = "1.18.2"
     templates: str = str(REPOSITORY / "templates")
+    crds: str = str(REPOSITORY / "crds")
     max_data_bytes: int = 1 << 30
     poll_seconds: float = 10.0
     request_seconds: float = 20.0

@@ -18,12 +18,23 @@ from winepipelines.lifecycle.actions import (
     ReleaseDeployment,
     RemoveFinalizer,
     RetryRun,
+    SetAlias,
     TerminateRun,
 )
-from winepipelines.lifecycle.conditions import same_but_for_conditions
 from winepipelines.lifecycle.decide import Decision, decide
 from winepipelines.lifecycle.events import Event, events
-from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Question, Records, Runs, Server, Stored
+from winepipelines.lifecycle.questions import (
+    Aliased,
+    Answer,
+    Children,
+    Deployment,
+    ModelRef,
+    Question,
+    Records,
+    Runs,
+    Server,
+    Stored,
+)
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import (
     Child,
@@ -65,10 +76,13 @@ class World:
     )
     exists: bool = True
     children: Presence = Presence.ABSENT
+    foreign_kinds: set[str] = field(default_factory=set)  # of children that others made
     source: SecretState = SecretState("kubeflow", "source", True)
     artifacts: SecretState = SecretState("admin", "artifacts", True)
     runs: list[RunView] = field(default_factory=list)
     records: dict[int, TrainingRecords] = field(default_factory=dict)
+    mlflow_secret: SecretState | None = None
+    alias: str = ""  # the version that has it in MLflow's registry
     stored: StoredModel | None = None
     server: ServerView = ServerView("1.18.2")  # of a runtime that is not bundled
     trouble: tuple[str, str] = ("", "")  # reason and message of what keeps a deployment from rolling out
@@ -84,6 +98,7 @@ class World:
     calls: list[str] = field(default_factory=list)
     told: list[Event] = field(default_factory=list)
     left_behind: tuple[str, ...] = ()
+    mended: list[str] = field(default_factory=list)  # what was told of drift
     created: list[str] = field(default_factory=list)  # names of all runs that were ever created
     most_live: dict[str, int] = field(default_factory=dict)  # name: most live runs at a time
     decision: Decision | None = None
@@ -150,6 +165,7 @@ class World:
         self.rolled_out = True
         self.reconcile()
         assert self.ready()
+        self.reconcile()  # what is left to do when it is Ready
 
     # -- what the operator does -----------------------------------------------------------------------------------
 
@@ -163,8 +179,7 @@ class World:
             if decision.question is not None:
                 answers[decision.question] = self._answer(decision.question)
                 continue
-            if not decision.actions or not same_but_for_conditions(decision.status, self.status):
-                self._write(decision.status)
+            self._write(decision.status)
             if not decision.actions:
                 return decision
             for action in decision.actions:
@@ -205,7 +220,9 @@ class World:
         match question:
             case Children():
                 names = (("PodDefault", "access-minio"), ("Secret", "seldon-init-container-secret"))
-                return ChildrenView(self.source, self.artifacts, tuple(Child(*name, self.children) for name in names))
+                found = [(kind, name, Presence.FOREIGN if kind in self.foreign_kinds else self.children) for kind, name in names]
+                made = tuple(Child(*child) for child in found)
+                return ChildrenView(self.source, self.artifacts, made, self.mlflow_secret)
             case Runs(name):
                 return tuple(run for run in self.runs if run.name == name)
             case Records(revision):
@@ -221,6 +238,8 @@ class World:
                 passed = answering and self.applied == model and model.revision not in self.wrong_answers
                 reason = "" if passed else "PredictionDiffers"
                 return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL, "seldon")
+            case Aliased():
+                return self.alias
         raise AssertionError(question)
 
     def _deployment(self, model: ModelRef | None) -> DeploymentView:
@@ -245,8 +264,9 @@ class World:
                 self.pipeline = replace(self.pipeline, finalizers=())
                 self.left_behind = left_behind
                 self.exists = self.pipeline.deleted_at is None
-            case ApplyChildren():
+            case ApplyChildren(mended):
                 self.children = Presence.CURRENT
+                self.mended += [mended] if mended else []
             case CreateRun(name, _):
                 self.add_run(name)
             case RetryRun(run_id):
@@ -255,7 +275,8 @@ class World:
                 self._set_run(run_id, RunState.CANCELING, None)
             case DeleteRun(run_id):
                 self.runs = [run for run in self.runs if run.id != run_id]
-            case ApplyDeployment(model):
+            case ApplyDeployment(model, mended):
+                self.mended += [mended] if mended else []
                 self.rolled_out = self.rolled_out and model == self.applied
                 self.applied, self.owned = model, True
                 self.replicas = self.pipeline.spec.serving.replicas
@@ -263,6 +284,8 @@ class World:
                 self.applied = None
             case ReleaseDeployment():
                 self.owned = False
+            case SetAlias(version, _):
+                self.alias = version
         self._maybe_crash()
 
     def add_run(self, name: str) -> None:

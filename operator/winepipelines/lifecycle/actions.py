@@ -1,6 +1,6 @@
 """What a decision may have done. `act` carries each out; all are idempotent, so that a crash between two changes nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from winepipelines.lifecycle.questions import ModelRef
 
@@ -19,7 +19,9 @@ class RemoveFinalizer:
 
 @dataclass(frozen=True)
 class ApplyChildren:
-    """Apply the PodDefaults and the Seldon secret."""
+    """Apply the PodDefaults and the Seldon secret. `mended`, told in an Event, is what someone had changed."""
+
+    mended: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,10 @@ class DeleteRun:
 
 @dataclass(frozen=True)
 class ApplyDeployment:
-    """Have this model served."""
+    """Have this model served. `mended`, told in an Event, is what someone had changed."""
 
     model: ModelRef
+    mended: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,14 @@ class DeleteDeployment:
 @dataclass(frozen=True)
 class ReleaseDeployment:
     """Give up the ownership of what serves, so that it outlives the resource."""
+
+
+@dataclass(frozen=True)
+class SetAlias:
+    """Have the registry's alias name a version of the registered model, if that version is this MLflow run's."""
+
+    version: str
+    mlflow_run: str
 
 
 Action = (
@@ -79,4 +90,5 @@ Action = (
     | ApplyDeployment
     | DeleteDeployment
     | ReleaseDeployment
+    | SetAlias
 )

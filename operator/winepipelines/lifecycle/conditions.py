@@ -38,15 +38,6 @@ def summarize(
     return status.with_(conditions=tuple(conditions), observed_generation=generation)
 
 
-def same_but_for_conditions(one: Status, other: Status) -> bool:
-    """Tell whether two statuses hold the same records: what has to be written before it is acted upon.
-
-    What is merely being tried is said when its outcome is known: else a refusal that lasts would be two words in turns.
-    """
-    summary: dict[str, object] = {"conditions": (), "stage": None, "observed_generation": None}
-    return one.with_(**summary) == other.with_(**summary)
-
-
 def _condition(
     kind: ConditionType, outcome: Passed | Held, holds: bool, earlier: Condition | None, generation: int, now: datetime
 ) -> Condition:

@@ -79,3 +79,8 @@ class Answer(Question[PredictionCheck]):
     """Does the endpoint answer as this model should?"""
 
     model: ModelRef
+
+
+@dataclass(frozen=True)
+class Aliased(Question[str]):
+    """Which version of the registered model has the alias of what serves? Empty where none has."""

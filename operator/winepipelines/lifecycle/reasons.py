@@ -9,6 +9,8 @@ PREPARED = "Prepared"
 PODDEFAULTS_LEFT_OUT = "PodDefaultsLeftOut"
 SOURCE_SECRET_MISSING = "SourceSecretMissing"
 SOURCE_SECRET_INCOMPLETE = "SourceSecretIncomplete"
+MLFLOW_SECRET_MISSING = "MlflowSecretMissing"
+MLFLOW_SECRET_INCOMPLETE = "MlflowSecretIncomplete"
 ARTIFACT_SECRET_MISSING = "ArtifactSecretMissing"
 ARTIFACT_SECRET_INCOMPLETE = "ArtifactSecretIncomplete"
 FOREIGN_OBJECT = "ForeignObject"
@@ -28,6 +30,7 @@ SUPERSEDED = "Superseded"
 DUPLICATE_RUN = "DuplicateRun"
 MODEL_PENDING = "ModelPending"
 MODEL_NOT_LOGGED = "ModelNotLogged"
+MODEL_RECORD_REFUSED = "ModelRecordRefused"
 MODEL_LOGGED = "ModelLogged"
 
 # deploy
@@ -39,6 +42,25 @@ PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 # verify and serve
 ANSWERS = "Answers"
 SERVING = "Serving"
+
+# a system of the platform does not do what it is asked: said by the adapters
+PLATFORM_FAILURES = frozenset(
+    {
+        "KubeflowUnavailable",
+        "KubeflowRefused",
+        "KubernetesUnavailable",
+        "KubernetesRefused",
+        "MlflowUnavailable",
+        "MlflowRefused",
+        "StoreUnavailable",
+        "ExampleMissing",
+        "KindMissing",
+        "DeploymentRefused",
+        "MlflowHostRefused",
+        "MlflowUnauthorized",
+        "MlflowUntrusted",
+    }
+)
 
 # any
 SUSPENDED = "Suspended"

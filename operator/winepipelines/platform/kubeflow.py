@@ -19,7 +19,7 @@ from kfp_server_api.exceptions import ApiException
 from winepipelines.resource.errors import NotSent, Refused, Unavailable
 from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.spec import Resources
+from winepipelines.resource.spec import Resources, Runtime
 from winepipelines.settings import Settings
 
 T = TypeVar("T")
@@ -65,16 +65,20 @@ class Kubeflow:
     async def create(self, pipeline: WinePipeline, name: str, revision: int) -> None:
         """Submit the run of a revision."""
         experiment = await self._experiment(pipeline.namespace, pipeline.spec.training.experiment)
-        run: dict[str, Any] = {
+        await self._call(self._runs.run_service_create_run, self.request(pipeline, name, revision, experiment))
+
+    def request(self, pipeline: WinePipeline, name: str, revision: int, experiment_id: str) -> dict[str, Any]:
+        """Build the request that submits the run of a revision."""
+        request: dict[str, Any] = {
             "display_name": name,
             "description": f"WinePipeline {pipeline.namespace}/{pipeline.name}, revision {revision}",
-            "experiment_id": experiment,
+            "experiment_id": experiment_id,
             "pipeline_spec": self.pipeline_spec(pipeline),
             "runtime_config": {"parameters": self.parameters(pipeline, revision)},
         }
         if self._settings.kfp_service_account:
-            run["service_account"] = self._settings.kfp_service_account
-        await self._call(self._runs.run_service_create_run, run)
+            request["service_account"] = self._settings.kfp_service_account
+        return request
 
     async def retry(self, run_id: str) -> None:
         """Let an ended run try again what did not succeed."""
@@ -103,6 +107,7 @@ class Kubeflow:
             "seed": training.seed,
             "experiment": training.experiment,
             "registered_model": training.registered_model,
+            "server_version": self._server_version(pipeline),
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
             "s3_endpoint_url": self._settings.s3_endpoint_url,
             "owner": {
@@ -112,6 +117,10 @@ class Kubeflow:
                 "revision": revision,
             },
         }
+
+    def _server_version(self, pipeline: WinePipeline) -> str:
+        """Say which of Seldon's mlflowservers shall read the model; empty: the project's own server."""
+        return "" if pipeline.spec.serving.runtime is Runtime.BUNDLED else self._settings.mlflowserver_version
 
     def pipeline_spec(self, pipeline: WinePipeline) -> dict[str, Any]:
         """Build the inline pipeline: as compiled, with the administrator's image and the resource's wishes for `train`."""

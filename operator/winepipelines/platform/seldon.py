@@ -18,7 +18,7 @@ import yaml
 
 from winepipelines.platform.kubernetes import DEPLOYMENTS, PODS, Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.manifests import Manifest, Manifests, covers, digest
-from winepipelines.platform.mlflow import Example
+from winepipelines.platform.records import Example
 from winepipelines.platform.workloads import Trouble, is_complete, steady, trouble_of
 from winepipelines.resource.errors import Refused
 from winepipelines.resource.naming import (

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from support.seldon import INITIALIZER, Operator, pods_run
 
-from winepipelines.platform.mlflow import Example
+from winepipelines.platform.records import Example
 from winepipelines.resource.observed import DeploymentView
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.policy import Policy

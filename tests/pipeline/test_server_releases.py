@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from winesteps.servers import SERVERS
 
@@ -23,8 +24,6 @@ def test_operator_and_training_know_the_same_releases() -> None:
 
 @pytest.mark.parametrize("row", TABLE["releases"], ids=lambda row: row["since"])
 def test_the_environment_that_is_asked_for_is_one_that_the_release_leaves_as_it_is(row: dict[str, str]) -> None:
-    from packaging.specifiers import SpecifierSet
-
     pinned = dict(package.split("==") for package in SERVERS[_release(row["since"])].packages)
     for name in ("mlflow", "pandas"):
         assert pinned[name] in SpecifierSet(row[name]), name

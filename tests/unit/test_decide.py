@@ -494,6 +494,11 @@ class TestRollout:
         world.reconcile()
         assert world.ready()
 
+    def test_the_next_revision_is_not_told_as_somebodys_change(self, world: World) -> None:
+        self._retrained(world)
+        assert world.condition(ConditionType.DEPLOYED).message == "the serving platform is rolling it out"
+        assert not [event for event in world.told if "not as it should be" in event.message]
+
     def test_each_rollout_of_a_model_has_a_deadline_of_its_own(self, world: World) -> None:
         world.serve()
         world.pass_time(hours=5)

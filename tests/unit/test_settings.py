@@ -40,3 +40,17 @@ def test_an_endpoint_with_a_protocols_path_is_refused() -> None:
     assert Settings.from_environment({**ADDRESSES, "WINE_ENDPOINT_TEMPLATE": address}).endpoint_template == address
     with pytest.raises(SettingsError, match="WINE_ENDPOINT_TEMPLATE"):
         Settings.from_environment({**ADDRESSES, "WINE_ENDPOINT_TEMPLATE": f"{address}/api/v1.0/predictions"})
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("registry:5000/seldonio/mlflowserver:1.17.1", "1.17.1"),
+        ("registry:5000/seldonio/mlflowserver", ""),
+        ("mine:latest", "latest"),
+    ],
+)
+def test_another_mlflowserver_image_is_of_the_release_that_its_tag_says(image: str, version: str) -> None:
+    assert Settings.from_environment({**ADDRESSES, "WINE_MLFLOWSERVER_IMAGE": image}).mlflowserver_version == version
+    named = {"WINE_MLFLOWSERVER_IMAGE": image, "WINE_MLFLOWSERVER_VERSION": "1.16.0"}
+    assert Settings.from_environment({**ADDRESSES, **named}).mlflowserver_version == "1.16.0"

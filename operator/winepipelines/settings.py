@@ -25,7 +25,8 @@ class Settings:
     """Addresses are URLs without a trailing slash.
 
     `endpoint_template` is where a resource's predictions are asked, up to the path, which the protocol gives; it has the fields
-    `{namespace}` and `{name}`. `mlflowserver_version` is the Seldon release that `mlflowserver_image` is of, its tag unless said otherwise.
+    `{namespace}` and `{name}`. `mlflowserver_version` is the Seldon release that `mlflowserver_image` is of: its tag, unless said
+    otherwise.
     """
 
     kfp_url: str

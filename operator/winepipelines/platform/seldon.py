@@ -145,7 +145,7 @@ class Seldon:
             return PredictionCheck(at, False, None, milliseconds, reason, message, url, protocol)
 
         try:
-            async with self._session.post(url, json=_request(protocol, example)) as response:
+            async with self._session.post(url, json=_request(protocol, example), allow_redirects=False) as response:
                 text = await response.content.read(ANSWER_LIMIT)
                 status = response.status
         except (aiohttp.ClientError, TimeoutError):

@@ -35,7 +35,7 @@ test-sandbox: ## the sandbox and its stand-ins
 
 # Their variables go on to the tests: tests/contract/*/README.md
 export CONTRACT_KFP_URL CONTRACT_KFP_NAMESPACE CONTRACT_KFP_TOKEN_FILE CONTRACT_KFP_CA_FILE CONTRACT_KFP_EXECUTES CONTRACT_KFP_IMAGE
-export CONTRACT_KUBECONFIG
+export CONTRACT_KUBECONFIG CONTRACT_SELDON_RUNS CONTRACT_SELDON_MODELS CONTRACT_SELDON_ENDPOINT
 
 contract: ## what is relied on of other systems, on the stand-ins; CONTRACT_KFP_URL=, CONTRACT_KUBECONFIG= for real ones
 	@$(call python,dev) $(PYTEST) tests/contract

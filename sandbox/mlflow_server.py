@@ -1,7 +1,7 @@
 """MLflow as platforms run it: the variants of a sandbox's tracking server. Called by `components`, `manifests` and `platform`.
 
-Each is started as `mlflow server` starts it in the end, without that outer process, which would double time and memory. The variables
-are those that it would set.
+Each is started as `mlflow server` starts it in the end, without that outer process, which would double time and memory. The
+variables are those that it would set.
 """
 
 from collections.abc import Mapping

@@ -26,7 +26,8 @@ class Settings:
     """Addresses are URLs without a trailing slash.
 
     `endpoint_template` is where a resource's predictions are asked, up to the path, which the protocol gives; it has the fields
-    `{namespace}` and `{name}`. `mlflowserver_version` is the Seldon release that `mlflowserver_image` is of.
+    `{namespace}` and `{name}`. `mlflowserver_version` is the Seldon release that `mlflowserver_image` is of: its tag, unless said
+    otherwise.
     """
 
     kfp_url: str
@@ -81,6 +82,8 @@ class Settings:
             raise SettingsError(
                 f"not set: {', '.join(missing)} (the addresses of Kubeflow Pipelines, MLflow and the object store)"
             )
+        if "mlflowserver_image" in values:  # another image is another release: a model for this one would not start there
+            values.setdefault("mlflowserver_version", str(values["mlflowserver_image"]).rpartition("/")[2].partition(":")[2])
         if str(values.get("endpoint_template", "")).endswith("/predictions"):
             raise SettingsError("WINE_ENDPOINT_TEMPLATE: leave out /api/v1.0/predictions; the path follows the protocol")
         return cls(**values, policy=_policy(environment))  # type: ignore[arg-type] # the values have just been read by type

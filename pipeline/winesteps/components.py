@@ -126,7 +126,7 @@ def train(
         test_fraction: Share of the rows that is held out to measure the model.
         seed: Seed of the split.
         registered_model: Name in MLflow's model registry.
-        server_version: Version of Seldon's mlflowserver that shall read the model; empty: the server of this project.
+        server_version: Version of Seldon's mlflowserver that shall read the model; empty: this project's server.
         data_url: Address the data came from; logged.
         data_sha256: SHA-256 of the data; logged.
         s3_endpoint_url: Address of the object store that MLflow keeps artifacts in.

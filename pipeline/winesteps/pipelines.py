@@ -61,9 +61,9 @@ def wine_training(
         seed: Seed of the split.
         experiment: MLflow experiment that runs are kept under.
         registered_model: Name in MLflow's model registry.
-        server_version: Version of Seldon's mlflowserver that shall read the model, such as 1.17.1; empty: the server of this project.
+        server_version: Version of Seldon's mlflowserver that shall read the model, such as 1.17.1; empty: this project's server.
         s3_secret: Secret with the object store's keys, accesskey and secretkey.
-        mlflow_secret: Secret with credentials for MLflow, where it asks for some: MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN.
+        mlflow_secret: Secret with MLflow's credentials, if any: MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN.
         owner: Resource that this run is for (namespace, name, uid, revision); empty when run by hand.
 
     Returns:

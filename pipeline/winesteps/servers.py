@@ -1,10 +1,10 @@
 """What each version of Seldon's prepackaged mlflowserver can read, and a model's folder written for it. Called by `train`.
 
 Such a server makes a conda environment from the model's `conda.yaml` when it starts, and then installs its own requirements over
-it: an MLflow, pandas and numpy far older than those that train here (from 1.14 to 1.18 with a PyYAML that no Python after 3.9 can
-install). The training's own packages cannot be in that environment, so a pickle cannot be read there. What can be is a model of
-numbers: a linear one is written as coefficients with the few lines that read them (`wine_linear`). Other models need the server of
-this project, whose image has the very packages that trained them.
+it: an MLflow, pandas and numpy far older than those that train here, and a PyYAML (1.17's apart) that no Python after 3.9 takes.
+The training's own packages cannot be in that environment, so a pickle of theirs cannot be read there. What can be is a model of
+numbers: a linear one is written as coefficients with the few lines that read them (`wine_linear`). Other models need the server
+of this project, whose image has the very packages that trained them.
 """
 
 import json
@@ -25,7 +25,7 @@ LINEAR = ("ElasticNet",)
 NUMBERS = "linear.json"
 CODE = "code"
 KEPT_FIELDS = ("flavors", "mlflow_version", "model_uuid", "utc_time_created")
-"""Fields of `MLmodel` that every MLflow since 1.23 takes. Of the others the signature alone stops those before 2.10: they do not know
+"""Fields of `MLmodel` that every MLflow since 1.23 takes. Of the others the signature stops those before 2.10, which do not know
 that columns can be required. Without one a server takes rows with names and rows without, as Seldon sends either."""
 
 
@@ -68,14 +68,14 @@ def server(version: str, algorithm: str) -> Server | None:
     if algorithm not in LINEAR:
         raise StepFailure(
             Reason.PARAMETERS_INVALID,
-            f"Seldon's mlflowserver {version[:40]} cannot serve {algorithm}: its packages are older than those that train, and only "
-            f"models that are plain coefficients can be carried over ({', '.join(LINEAR)}). Use serving.runtime bundled.",
+            f"Seldon's mlflowserver {version[:40]} cannot serve {algorithm}: its packages are older than those that train, so "
+            f"that only models of plain coefficients can be carried over ({', '.join(LINEAR)}). Use serving.runtime bundled.",
         )
     return found
 
 
 def adapt(folder: Path, fitted: Any, columns: Sequence[str], target: Server) -> None:
-    """Turn a saved model's folder into one that the server reads. The scikit-learn flavor stays, for those who have its packages."""
+    """Turn a saved model's folder into one that the server reads. The scikit-learn flavor stays for those with its packages."""
     numbers = {
         "columns": list(columns),
         "coefficients": [float(value) for value in fitted.coef_],

@@ -40,6 +40,19 @@ URL = "http://data/wine.csv"
             "spec.training.resources.limits.memory",
         ),
         ({"data": {"url": URL}, "serving": {"replicas": 0}}, "spec.serving.replicas"),
+        ({"data": {"url": URL}, "serving": {"protocol": "v3"}}, "spec.serving.protocol"),
+        ({"data": {"url": URL}, "serving": {"runtime": "triton"}}, "spec.serving.runtime"),
+        ({"data": {"url": URL}, "serving": {"runtime": "mlflowserver", "protocol": "v2"}}, "runtime mlflowserver speaks"),
+        ({"data": {"url": URL}, "serving": {"autoscaling": {}}}, "spec.serving.autoscaling.maxReplicas"),
+        ({"data": {"url": URL}, "serving": {"autoscaling": {"maxReplicas": 101}}}, "spec.serving.autoscaling.maxReplicas"),
+        (
+            {"data": {"url": URL}, "serving": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}},
+            "minReplicas must not be greater",
+        ),
+        (
+            {"data": {"url": URL}, "serving": {"autoscaling": {"maxReplicas": 2, "targetCPUUtilization": 0}}},
+            "spec.serving.autoscaling.targetCPUUtilization",
+        ),
         ({"data": {"url": URL}, "historyLimit": 1000}, "spec.historyLimit"),
         ({"data": {"url": URL}, "deletionPolicy": "Forget"}, "spec.deletionPolicy"),
         ({"data": {"url": URL}, "suspend": "maybe"}, "spec.suspend"),
@@ -65,6 +78,7 @@ def test_defaults_of_schema_and_models_agree(cluster: Cluster) -> None:
     assert Spec.model_validate(stored["spec"]) == Spec.model_validate({"data": {"url": cluster.info.data_url}, "suspend": True})
     filled = Spec.model_validate(stored["spec"]).model_dump(by_alias=True, mode="json")
     filled["data"].pop("sha256")  # optional: left out rather than empty
+    assert filled["serving"].pop("autoscaling") is None
     for part in ("training", "serving"):
         for side in ("requests", "limits"):
             assert filled[part]["resources"].pop(side) == {}

@@ -62,7 +62,9 @@ class Cluster:
         self, namespace: str, until: Callable[[WinePipeline], bool], name: str = "mlflow", seconds: float = 90
     ) -> WinePipeline:
         """Watch a resource until something is so; the status as it is then."""
-        command = [str(self.info.kubectl), f"--kubeconfig={self.info.kubeconfig}", "-n", namespace, "get", "winepipelines", name]
+        command = [str(self.info.kubectl), f"--kubeconfig={self.info.kubeconfig}", "-n", namespace, "get", "winepipelines"]
+        # Not by name alone: kubectl then leaves out what changed between its get and its watch.
+        command.append(f"--field-selector=metadata.name={name}")
         watch = [*command, "--watch", f"--request-timeout={seconds:g}s", '--output=jsonpath={@}{"\\n"}']
         last = "nothing"
         with subprocess.Popen(watch, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -8,12 +8,12 @@ import asyncio
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, encode_basic_auth, web
 
 
 class Fault(Enum):
@@ -40,14 +40,17 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Before = Callable[[Call], Fault | None]
+Before = Callable[[Call], Fault | int | None]  # an int is a status to answer with, nothing is carried out
 After = Callable[[Call], None]
 REFUSALS = {Fault.UNAVAILABLE: (503, 14), Fault.RATE_LIMITED: (429, 8), Fault.BROKEN: (500, 13)}  # HTTP status, gRPC code
 HOP = {"transfer-encoding", "content-length", "connection", "keep-alive", "content-encoding"}
 
 
 class Proxy:
-    """In front of one upstream. `tls` is how to talk to it where it speaks TLS, `own_tls` how the proxy itself is talked to."""
+    """In front of one upstream. `tls` is how to talk to it where it speaks TLS, `own_tls` how the proxy itself is talked to.
+
+    `strip` is a path that it is under and the upstream is not; `basic` are credentials that it puts in the place of the client's.
+    """
 
     def __init__(
         self,
@@ -60,7 +63,13 @@ class Proxy:
         keep_host: bool = False,
         elsewhere: str = "",
         late_seconds: float = 3.0,
+        strip: str = "",
+        address: str = "127.0.0.1",
+        basic: tuple[str, str] | None = None,
     ) -> None:
+        self._strip = strip
+        self._address = address
+        self._basic = basic
         self._upstream = upstream
         self.before = before
         self.after = after
@@ -78,7 +87,7 @@ class Proxy:
     @property
     def url(self) -> str:
         """Its address."""
-        return f"{'https' if self._own_tls else 'http'}://127.0.0.1:{self._port}"
+        return f"{'https' if self._own_tls else 'http'}://{self._address}:{self._port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -102,7 +111,8 @@ class Proxy:
             app.router.add_route("*", "/{path:.*}", self._handle)
             runner = web.AppRunner(app, shutdown_timeout=1)
             await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._own_tls)
+            site = web.TCPSite(runner, self._address, 0, ssl_context=self._own_tls)
+            site = web.TCPSite(runner, self._address, 0)
             await site.start()
             server = site._server
             assert isinstance(server, asyncio.Server)
@@ -115,6 +125,9 @@ class Proxy:
         body = await request.read()
         call = Call(request.method, request.raw_path, body, request.headers)
         fault = self.before(call)
+        call = replace(call, path=call.path.removeprefix(self._strip))
+        if isinstance(fault, int):
+            return web.Response(status=fault, text="<html>", headers={"Location": "http://127.0.0.1:9/"})
         if fault in REFUSALS:
             status, code = REFUSALS[fault]
             return web.json_response({"code": code, "message": fault.name.lower()}, status=status)
@@ -127,6 +140,8 @@ class Proxy:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
         if not self._keep_host:
             headers.pop("Host", None)
+        if self._basic:
+            headers["Authorization"] = encode_basic_auth(*self._basic)
         try:
             if fault is Fault.TWICE:
                 async with self._session.request(

@@ -67,7 +67,8 @@ class Endpoint:
 
     def wait(self, kind: str, namespace: str, name: str, until: Callable[[Body], object], seconds: float = 60) -> Body:
         """Watch what Seldon has made of a SeldonDeployment, or itself, until one is so; return it."""
-        chosen = [name] if kind == "seldondeployments" else ["-l", f"{LABEL}={name}"]
+        # Never by name alone: kubectl then leaves out what changed between its get and its watch.
+        chosen = [f"--field-selector=metadata.name={name}"] if kind == "seldondeployments" else ["-l", f"{LABEL}={name}"]
         last: Body = {}
         for item in self._watch(kind, namespace, chosen, seconds):
             if until(item):

@@ -2,15 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 from support.world import Crash, World
 
 from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import ApplyChildren, CreateRun, RetryRun, TerminateRun
+from winepipelines.lifecycle.actions import ApplyChildren, ApplyDeployment, CreateRun, RetryRun, TerminateRun
 from winepipelines.lifecycle.questions import Answer, Records, Runs
 from winepipelines.resource.errors import NotSent, Refused, Unavailable
-from winepipelines.resource.observed import LoggedModel, Presence, RunState, SecretState, StoredModel, TrainingRecords
+from winepipelines.resource.observed import (
+    LoggedModel,
+    Presence,
+    RunState,
+    SecretState,
+    ServerView,
+    StoredModel,
+    TrainingRecords,
+)
+from winepipelines.resource.spec import Runtime
 from winepipelines.resource.status import ConditionType, Outcome, Stage
 
 READY, TRAINED, ANSWERING = ConditionType.READY, ConditionType.TRAINED, ConditionType.ANSWERING
@@ -432,6 +442,140 @@ class TestASpecChange:
         assert world.applied is not None
         assert world.applied.revision == 1
         assert world.condition(READY).reason == reasons.PROGRESS_DEADLINE_EXCEEDED
+
+
+class TestRollout:
+    REFUSED = Refused("DeploymentRefused", "the SeldonDeployment mlflow is refused: exceeded quota")
+
+    @staticmethod
+    def _retrained(world: World) -> None:
+        """Revision 1 serves, revision 2 is trained and being rolled out."""
+        world.serve()
+        world.change(data={"url": "http://data/new.csv"})
+        world.reconcile()
+        world.succeed()
+        world.reconcile()
+
+    def test_a_pods_own_reason_is_told_at_once_and_taken_back_for_in_the_end(self, world: World) -> None:
+        self._retrained(world)
+        world.trouble = ("ErrImagePull", "the image s:1 of container classifier is not pulled: not found")
+        world.reconcile()
+        deployed = world.condition(ConditionType.DEPLOYED)
+        assert (deployed.reason, deployed.message) == world.trouble
+        assert world.status.condition(ConditionType.STALLED) is None
+        assert world.condition(ANSWERING).status == "True"
+        writes = world.writes
+        world.pass_time(minutes=14)
+        world.reconcile()
+        assert world.writes == writes
+        world.pass_time(minutes=2)
+        world.reconcile()
+        assert world.condition(READY).reason == "ErrImagePull"
+        assert "was not rolled out within 15 minutes: the image s:1" in world.condition(READY).message
+        assert world.applied is not None
+        assert world.applied.revision == 1
+
+    def test_a_shorter_word_on_the_same_trouble_does_not_replace_a_fuller_one(self, world: World) -> None:
+        self._retrained(world)
+        world.trouble = ("ErrImagePull", "the image s:1 is not pulled: not found")
+        world.reconcile()
+        writes = world.writes
+        world.trouble = ("ErrImagePull", "the image s:1 is not pulled")
+        world.reconcile()
+        assert world.writes == writes
+        world.trouble = ("ErrImagePull", "the image s:2 is not pulled")
+        world.reconcile()
+        assert "s:2" in world.condition(ConditionType.DEPLOYED).message
+
+    def test_a_refusal_is_told_once_however_often_it_is_tried(self, world: World) -> None:
+        world.serve()
+        world.change(data={"url": "http://data/new.csv"})
+        world.reconcile()
+        world.down[ApplyDeployment] = self.REFUSED
+        world.succeed()
+        world.reconcile()
+        assert world.condition(READY).reason == "DeploymentRefused"
+        assert world.condition(ConditionType.STALLED).message == self.REFUSED.message
+        assert world.applied is not None
+        assert world.applied.revision == 1
+        writes, told = world.writes, len(world.told)
+        for _ in range(5):
+            world.pass_time(seconds=10)
+            world.reconcile()
+        assert (world.writes, len(world.told)) == (writes, told)
+        world.down.clear()
+        world.reconcile()
+        world.rolled_out = True
+        world.reconcile()
+        assert world.ready()
+
+    def test_the_next_revision_is_not_told_as_somebodys_change(self, world: World) -> None:
+        self._retrained(world)
+        assert world.condition(ConditionType.DEPLOYED).message == "the serving platform is rolling it out"
+        assert not [event for event in world.told if "not as it should be" in event.message]
+
+    def test_each_rollout_of_a_model_has_a_deadline_of_its_own(self, world: World) -> None:
+        world.serve()
+        world.pass_time(hours=5)
+        world.rolled_out = False
+        world.reconcile()
+        assert world.status.condition(ConditionType.STALLED) is None
+        world.pass_time(minutes=16)
+        world.reconcile()
+        assert world.condition(ConditionType.STALLED).reason == reasons.PROGRESS_DEADLINE_EXCEEDED
+
+    def test_a_server_that_installs_packages_has_more_time(self, world: World) -> None:
+        world.change(serving={"runtime": "mlflowserver"})
+        world.reconcile()
+        world.succeed()
+        world.reconcile()
+        world.pass_time(minutes=29)
+        world.reconcile()
+        assert world.status.condition(ConditionType.STALLED) is None
+        world.pass_time(minutes=2)
+        world.reconcile()
+        assert "within 30 minutes" in world.condition(READY).message
+
+
+class TestRuntime:
+    MLFLOWSERVER: ClassVar[dict[str, str]] = {"runtime": "mlflowserver"}
+
+    def test_nothing_is_trained_for_a_server_that_could_not_read_it(self, world: World) -> None:
+        world.server = ServerView("2.0", "nobody knows what 2.0 reads")
+        world.change(serving=self.MLFLOWSERVER)
+        world.reconcile()
+        assert world.condition(READY).reason == reasons.RUNTIME_UNSUPPORTED
+        assert world.condition(ConditionType.STALLED).message == "nobody knows what 2.0 reads"
+        assert world.created == []
+        assert world.status.revision == 0
+        world.server = ServerView("1.18.2")
+        world.reconcile()
+        assert world.created == ["mlflow-01234567-1"]
+
+    def test_another_runtime_or_version_of_its_server_is_another_revision(self, world: World) -> None:
+        world.serve()
+        world.change(serving=self.MLFLOWSERVER)
+        world.serve()
+        assert world.status.revision == 2
+        assert world.status.served is not None
+        assert world.status.served.runtime is Runtime.MLFLOWSERVER
+        world.server = ServerView("1.17.1")
+        world.serve()
+        assert world.status.revision == 3
+
+    def test_what_serves_keeps_its_runtime_until_there_is_a_model_for_the_new_one(self, world: World) -> None:
+        world.serve()
+        world.change(serving=self.MLFLOWSERVER)
+        world.reconcile()
+        assert world.applied is not None
+        assert world.applied.runtime is Runtime.BUNDLED
+        world.succeed()
+        world.reconcile()
+        assert world.applied.runtime is Runtime.MLFLOWSERVER
+
+    def test_the_bundled_runtime_asks_for_no_server(self, world: World) -> None:
+        world.serve()
+        assert "Server" not in world.calls
 
 
 class TestServing:

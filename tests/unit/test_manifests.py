@@ -8,8 +8,8 @@ import yaml
 
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.manifests import Manifests, covers
-from winepipelines.platform.mlflow import Example
 from winepipelines.platform.namespace import Namespace
+from winepipelines.platform.records import Example
 from winepipelines.platform.seldon import Seldon, _is_applied, _predictions, _request
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.spec import Protocol, Runtime, Spec
@@ -148,7 +148,7 @@ def test_a_model_that_serves_keeps_its_server_while_another_is_trained_for_anoth
 
 @pytest.mark.parametrize(
     ("version", "known"),
-    [("1.18.2", True), ("1.15", True), ("1.3.0", True), ("1.2.3", False), ("1.19.0", False), ("latest", False)],
+    [("1.18.2", True), ("1.15", True), ("1.14.0", True), ("1.13.1", False), ("1.20.0", False), ("latest", False)],
 )
 def test_a_server_that_nothing_is_known_of_is_refused(version: str, known: bool) -> None:
     settings = replace(SETTINGS, mlflowserver_version=version)
@@ -157,6 +157,12 @@ def test_a_server_that_nothing_is_known_of_is_refused(version: str, known: bool)
     assert (view.problem == "") is known
     assert known or "WINE_MLFLOWSERVER_VERSION" in view.problem
     assert Seldon(NOBODY, MANIFESTS, settings, NOBODY).server(Runtime.BUNDLED).problem == ""
+
+
+def test_a_run_writes_its_model_for_the_server_that_shall_read_it() -> None:
+    kubeflow = Kubeflow(SETTINGS)
+    assert kubeflow.parameters(PIPELINE, 1)["server_version"] == ""
+    assert kubeflow.parameters(_served(runtime="mlflowserver"), 1)["server_version"] == SETTINGS.mlflowserver_version
 
 
 def test_a_prediction_is_asked_with_the_models_own_columns_in_either_protocol() -> None:

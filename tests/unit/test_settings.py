@@ -33,3 +33,24 @@ def test_patience_is_in_seconds() -> None:
 def test_a_malformed_number_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         Settings.from_environment({**ADDRESSES, name: value})
+
+
+def test_an_endpoint_with_a_protocols_path_is_refused() -> None:
+    address = "http://gateway/seldon/{namespace}/{name}"
+    assert Settings.from_environment({**ADDRESSES, "WINE_ENDPOINT_TEMPLATE": address}).endpoint_template == address
+    with pytest.raises(SettingsError, match="WINE_ENDPOINT_TEMPLATE"):
+        Settings.from_environment({**ADDRESSES, "WINE_ENDPOINT_TEMPLATE": f"{address}/api/v1.0/predictions"})
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("registry:5000/seldonio/mlflowserver:1.17.1", "1.17.1"),
+        ("registry:5000/seldonio/mlflowserver", ""),
+        ("mine:latest", "latest"),
+    ],
+)
+def test_another_mlflowserver_image_is_of_the_release_that_its_tag_says(image: str, version: str) -> None:
+    assert Settings.from_environment({**ADDRESSES, "WINE_MLFLOWSERVER_IMAGE": image}).mlflowserver_version == version
+    named = {"WINE_MLFLOWSERVER_IMAGE": image, "WINE_MLFLOWSERVER_VERSION": "1.16.0"}
+    assert Settings.from_environment({**ADDRESSES, **named}).mlflowserver_version == "1.16.0"

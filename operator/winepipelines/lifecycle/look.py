@@ -80,7 +80,7 @@ class Look:
     def held_true(self, kind: ConditionType) -> bool:
         """Whether a condition was True of this very spec when the status was last written: what differs now is drift."""
         condition = self.status.condition(kind)
-        current = self.status.observed_generation == self.pipeline.generation
+        current = condition is not None and condition.observed_generation == self.pipeline.generation
         return current and condition is not None and condition.status == "True"
 
     @property

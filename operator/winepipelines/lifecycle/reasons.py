@@ -62,6 +62,10 @@ PLATFORM_FAILURES = frozenset(
         "StoreUnavailable",
         "ExampleMissing",
         "KindMissing",
+        "DeploymentRefused",
+        "MlflowHostRefused",
+        "MlflowUnauthorized",
+        "MlflowUntrusted",
     }
 )
 # the platform as a whole; the reasons against it are those of the checks in `doctor`

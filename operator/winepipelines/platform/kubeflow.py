@@ -105,7 +105,7 @@ class Kubeflow:
 
     def parameters(self, pipeline: WinePipeline, revision: int) -> dict[str, Any]:
         """Build a run's parameters from the spec. No credential is among them."""
-        data, training, serving = pipeline.spec.data, pipeline.spec.training, pipeline.spec.serving
+        data, training = pipeline.spec.data, pipeline.spec.training
         return {
             "data_url": data.url,
             "data_sha256": data.sha256,
@@ -118,7 +118,7 @@ class Kubeflow:
             "seed": training.seed,
             "experiment": training.experiment,
             "registered_model": training.registered_model,
-            "server_version": self._settings.mlflowserver_version if serving.runtime is Runtime.MLFLOWSERVER else "",
+            "server_version": self._server_version(pipeline),
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
             "s3_endpoint_url": self._settings.s3_endpoint_url,
             "owner": {
@@ -128,6 +128,10 @@ class Kubeflow:
                 "revision": revision,
             },
         }
+
+    def _server_version(self, pipeline: WinePipeline) -> str:
+        """Say which of Seldon's mlflowservers shall read the model; empty: the project's own server."""
+        return "" if pipeline.spec.serving.runtime is Runtime.BUNDLED else self._settings.mlflowserver_version
 
     def pipeline_spec(self, pipeline: WinePipeline) -> dict[str, Any]:
         """Build the inline pipeline: as compiled, with the administrator's image and the resource's wishes for `train`."""

@@ -88,8 +88,8 @@ class ObjectStore:
     def _look(self, uri: str, bucket: str, folder: str, rclone: dict[str, str]) -> StoredModel:
         secret = f"the Secret {self._settings.source_secret} in namespace {self._settings.platform_namespace}"
         where = rclone.get(f"{PREFIX}ENDPOINT", "")
-        endpoint = urlsplit(where if "://" in where else f"https://{where}")  # as rclone reads it
         try:
+            endpoint = urlsplit(where if "://" in where else f"https://{where}")  # as rclone reads it
             client = Minio(
                 endpoint.netloc,
                 access_key=rclone.get(f"{PREFIX}ACCESS_KEY_ID"),

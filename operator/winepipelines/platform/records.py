@@ -23,6 +23,7 @@ RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 FALLBACK_REASON = "Unexpected"
 METRICS_KEPT = 32
+INFINITE = 1e300  # the server's database keeps infinity as the largest number
 FIRST_METRICS = ("r2", "rmse", "mae")
 MESSAGE_LIMIT = 1000
 WORD_LIMIT = 64
@@ -91,7 +92,7 @@ def example(run: Any) -> Example | None:
 
 def metrics(values: dict[str, float]) -> dict[str, float]:
     """Choose the metrics that a status can hold: finite, with plain names, the usual ones first."""
-    usable = {name: round(value, 6) for name, value in values.items() if METRIC.fullmatch(name) and math.isfinite(value)}
+    usable = {name: round(value, 6) for name, value in values.items() if METRIC.fullmatch(name) and abs(value) < INFINITE}
     order = sorted(usable, key=lambda name: (name not in FIRST_METRICS, name))
     return {name: usable[name] for name in order[:METRICS_KEPT]}
 

@@ -192,7 +192,7 @@ class Seldon:
             return DeploymentView(Presence.CURRENT, rolled_out=True, owned=True)
         pods = [pod for pod in await self._kubernetes.list(PODS, pipeline.namespace, selector) if _is_of(pod, predictor)]
         troubles = [trouble for deployment in new if (trouble := trouble_of(deployment, pods)) is not None]
-        troubles += _said(status, pipeline.name)
+        troubles += _said(status)
         if troubles:
             worst = min(troubles)
             return DeploymentView(Presence.CURRENT, owned=True, reason=worst.reason, message=worst.message)
@@ -257,12 +257,12 @@ def _copied_model(deployment: Body) -> str:
     return ""
 
 
-def _said(status: Body, name: str) -> list[Trouble]:
+def _said(status: Body) -> list[Trouble]:
     """Read what Seldon itself could not do, which is about its last try: it makes the Deployment last."""
     description = str(status.get("description") or "").strip()
     if status.get("state") != "Failed" or not description or description.startswith(STANDSTILL):
         return []
-    return [Trouble(7, "DeploymentFailed", f"Seldon says: {steady(description, name)}")]
+    return [Trouble(7, "DeploymentFailed", f"Seldon says: {steady(description)}")]
 
 
 def _unreadable(settings: Settings) -> str:

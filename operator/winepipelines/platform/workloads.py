@@ -61,9 +61,10 @@ def trouble_of(deployment: Body, pods: Iterable[Body]) -> Trouble | None:
     return min(Trouble(trouble.rank, _word(trouble.reason), steady(trouble.message, name)) for trouble in found)
 
 
-def steady(message: str, name: str) -> str:
-    """Take from a message what differs from one try to the next; `name` is the Deployment's."""
-    message = re.sub(rf"\b{re.escape(name[:LONGEST_PREFIX])}[-a-z0-9]*", name, message)
+def steady(message: str, name: str = "") -> str:
+    """Take from a message what differs from one try to the next; `name` is that of the Deployment whose pods it may name."""
+    if name:
+        message = re.sub(rf"\b{re.escape(name[:LONGEST_PREFIX])}[-a-z0-9]*", name, message)
     for pattern, instead in PASSING:
         message = pattern.sub(instead, message)
     return message.strip()[:MESSAGE_LIMIT]

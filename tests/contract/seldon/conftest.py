@@ -22,7 +22,13 @@ from sandbox.platform import Sandbox
 from winepipelines.platform.kubernetes import Kubernetes
 
 SECRET = "seldon-init-container-secret"
-SAVE = "from pathlib import Path; from seldon_support import save_model; save_model(Path({folder!r}), {slope})"
+SAVE = """
+import sys
+from pathlib import Path
+from seldon_support import save_model
+for slope in (2, 3):
+    save_model(Path(sys.argv[1], str(slope)), slope)
+"""
 _numbers = itertools.count(1)
 
 
@@ -37,21 +43,21 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         return
     with Sandbox(f"contract-seldon-{os.getpid()}", without={"operator", "kubeflow", "mlflow"}) as sandbox:
         info = sandbox.info
-        models = tuple(_upload(sandbox, tmp_path_factory.mktemp("models"), slope) for slope in (2, 3))
+        models = _upload(sandbox, tmp_path_factory.mktemp("models"))
         template = info.gateway_url + "/seldon/{namespace}/{name}"
         yield Endpoint(info.kubectl, info.kubeconfig, True, models, template)
 
 
-def _upload(sandbox: Sandbox, folder: Path, slope: int) -> str:
-    """Put a model that answers `slope` * alcohol into the sandbox's object store; return its address."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "pipeline", ROOT / "tests" / "sandbox")))}
-    made = SAVE.format(folder=str(folder / "model"), slope=slope)
-    subprocess.run([interpreter("pipeline"), "-c", made], check=True, env=environment, capture_output=True)
+def _upload(sandbox: Sandbox, folder: Path) -> tuple[str, ...]:
+    """Put models into the sandbox's object store, which answer twice and three times the alcohol; return their addresses."""
+    sources = (ROOT, ROOT / "pipeline", ROOT / "tests" / "sandbox")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sources))}
+    subprocess.run([interpreter("pipeline"), "-c", SAVE, str(folder)], check=True, env=environment, capture_output=True)
     info = sandbox.info
     store = Minio(urlsplit(info.s3_endpoint).netloc, info.s3_access_key, info.s3_secret_key, secure=False)
-    for path in filter(Path.is_file, (folder / "model").rglob("*")):
-        store.fput_object("mlflow", f"contract/{slope}/{path.relative_to(folder / 'model')}", str(path))
-    return f"s3://mlflow/contract/{slope}"
+    for path in filter(Path.is_file, folder.rglob("*")):
+        store.fput_object("mlflow", f"contract/{path.relative_to(folder)}", str(path))
+    return "s3://mlflow/contract/2", "s3://mlflow/contract/3"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from support.seldon import INITIALIZER, Operator, pods_run
 
-from winepipelines.platform.mlflow import Example
+from winepipelines.platform.records import Example
 from winepipelines.resource.observed import DeploymentView
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.policy import Policy
@@ -29,11 +29,12 @@ def models(operator: Operator) -> tuple[str, str]:
 
 async def _until(view: View, so: Callable[[DeploymentView], object], seconds: float = 90) -> DeploymentView:
     """Look as the operator looks, which no watch tells of, until it sees something."""
-    seen: DeploymentView | None = None
+    seen = await view()
     try:
         async with asyncio.timeout(seconds):
-            while not so(seen := await view()):  # noqa: ASYNC110 - as the operator does
+            while not so(seen):
                 await asyncio.sleep(0.2)
+                seen = await view()
     except TimeoutError:
         raise AssertionError(f"not so within {seconds} s; the last look: {seen}") from None
     return seen
@@ -45,7 +46,7 @@ def _view(operator: Operator, resource: WinePipeline, revision: int, uri: str) -
 
 async def _serve(operator: Operator, revision: int, uri: str, **serving: object) -> WinePipeline:
     """Roll a model out, to the end."""
-    resource = operator.resource(**serving)
+    resource = operator.resource(NAME, **serving)
     await operator.seldon().apply(resource, revision, uri)
     await _until(_view(operator, resource, revision, uri), lambda seen: seen.rolled_out)
     return resource

@@ -179,6 +179,21 @@ class TestTrain:
         assert world.condition(ConditionType.STALLED).status == "True"
         assert world.created == ["mlflow-01234567-1"]
 
+    def test_an_outage_of_the_store_uses_up_no_attempt(self, world: World) -> None:
+        world.reconcile()
+        for _ in range(12):
+            world.fail("TrackingUnavailable")
+            world.reconcile()
+            assert "does not count" in world.condition(TRAINED).message
+            world.pass_time(minutes=10)
+            world.reconcile()
+            assert world.run().state is RunState.RUNNING
+            world.pass_time(seconds=5)
+        world.succeed()
+        world.reconcile()
+        assert world.status.stage is Stage.DEPLOYING
+        assert world.created == ["mlflow-01234567-1"]
+
     def test_what_only_a_change_mends_is_not_tried_again(self, world: World) -> None:
         world.reconcile()
         world.fail("ColumnMissing", permanent=True)

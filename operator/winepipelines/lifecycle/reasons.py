@@ -42,6 +42,9 @@ PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 ANSWERS = "Answers"
 SERVING = "Serving"
 
+# said by a step: the platform failed it, which is not the run's fault and does not count as one of its attempts
+SPARED = frozenset({"TrackingUnavailable"})
+
 # a system of the platform does not do what it is asked: said by the adapters
 PLATFORM_FAILURES = frozenset(
     {

@@ -50,6 +50,19 @@ def test_hostile_values_stay_values() -> None:
     assert children[2]["data"] == {"KEY": HOSTILE}
 
 
+def test_the_steps_secret_has_mlflows_credentials_and_nothing_else() -> None:
+    settings = replace(SETTINGS, mlflow_secret="mlflow-tracking-credentials")
+    encoded = {
+        "MLFLOW_TRACKING_TOKEN": "dG9rZW4K",
+        "database-password": "c2VjcmV0",
+        "MLFLOW_TRACKING_USERNAME": "",
+    }  # "token" and a line's end
+    *_, secret = Namespace(NOBODY, MANIFESTS, settings).wanted(PIPELINE, {"data": {}}, {"data": encoded})
+    assert secret["metadata"]["name"] == "wine-mlflow-credentials"
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == PIPELINE.uid
+    assert secret["data"] == {"MLFLOW_TRACKING_TOKEN": "dG9rZW4="}
+
+
 def test_the_same_resource_makes_the_same_manifest() -> None:
     seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
     first, second = (seldon.manifest(PIPELINE, 1, "s3://mlflow/1") for _ in range(2))

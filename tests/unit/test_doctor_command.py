@@ -114,7 +114,7 @@ def test_the_compiled_pipelines_are_missing(command: Command, tmp_path: Path) ->
     command.set("WINE_TEMPLATES", str(tmp_path))
     finding = command.findings()["kubeflow answers"]
     assert finding["reason"] == "SettingsIncomplete"
-    assert "WINE_TEMPLATES" in finding["says"]
+    assert "WINE_TEMPLATES" in finding["mend"]
 
 
 def test_systems_that_hang_do_not_hold_it_up(command: Command, hanging: str) -> None:

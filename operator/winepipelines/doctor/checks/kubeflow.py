@@ -2,7 +2,7 @@
 
 from winepipelines.doctor.checks.kubernetes import judge_rights
 from winepipelines.doctor.checks.systems import does_not_answer
-from winepipelines.doctor.finding import Finding, failed, ok, skipped, warning
+from winepipelines.doctor.finding import SETTINGS_REASON, Finding, failed, ok, skipped, warning
 from winepipelines.doctor.observations import PROFILES, Survey, answered
 from winepipelines.doctor.rights import PIPELINES
 from winepipelines.resource.errors import PlatformError
@@ -36,6 +36,8 @@ def kubeflow_answers(survey: Survey) -> Finding:
         return skipped("WINE_KFP_URL is not set")
     view = survey.kubeflow
     if isinstance(view, PlatformError):
+        if view.reason == SETTINGS_REASON:
+            return failed(SETTINGS_REASON, view.message, "WINE_TEMPLATES=<the folder templates of this release>")
         namespace = survey.settings.platform_namespace
         mend = f"kubectl -n {namespace} get endpoints,pods -l app=ml-pipeline; is WINE_KFP_URL its address?"
         return does_not_answer(survey, SYSTEM, view, "KubeflowUnreachable", mend)

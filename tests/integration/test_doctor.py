@@ -66,6 +66,25 @@ def test_as_an_administrator_more_can_be_seen(patient: Patient, profile: str, tm
     assert diagnosis.findings["service account is there"]["says"] == "default-editor"
 
 
+def test_the_webhook_is_found_by_what_it_calls(patient: Patient) -> None:
+    webhook = {
+        "name": "poddefaults.example.org",
+        "clientConfig": {"service": {"name": "admission-webhook", "namespace": "kubeflow", "path": "/apply-poddefault"}},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+        "namespaceSelector": {"matchLabels": {"example.org/nowhere": "true"}},
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+    }
+    kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration"}
+    patient.cluster.apply({**kind, "metadata": {"name": "admission-webhook"}, "webhooks": [webhook]})
+    try:
+        finding = patient.doctor.diagnose(administrator=True).findings["poddefaults act on pods"]
+    finally:
+        patient.sandbox.kubectl("delete", "mutatingwebhookconfiguration", "admission-webhook")
+    assert finding["result"] == "ok"
+    assert finding["says"] == "admission-webhook calls admission-webhook.kubeflow"
+
+
 def test_in_a_namespace_the_operator_says_what_it_may_not_see(patient: Patient, profile: str) -> None:
     diagnosis = patient.doctor.diagnose("-n", profile)
     assert diagnosis.of("failed") == set()

@@ -108,6 +108,9 @@ class TestKubernetes:
         assert find(seen, "mlflow answers").result is Result.OK
         assert find(seen, "seldondeployments are served").says == "stands on: kubernetes answers"
 
+    def test_an_older_one_does_not_say_who_we_are(self) -> None:
+        assert find(replace(GOOD, identity=""), "kubernetes answers").result is Result.OK
+
     def test_a_missing_right_is_named_with_its_rule(self) -> None:
         pods = Right("", "pods", ("list",))
         finding = only_failure(replace(GOOD, rights=replace(RIGHTS, missing={**RIGHTS.missing, pods: ("list",)})))

@@ -38,7 +38,7 @@ from winepipelines.doctor.schema import missing_fields
 from winepipelines.platform.buckets import StoreAccess, refusal
 from winepipelines.platform.cluster import Cluster
 from winepipelines.platform.kubeflow import Kubeflow
-from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, Body, Kind, KindMissing, Kubernetes
+from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, SERVICE_ACCOUNT_TOKEN, Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.namespace import ARTIFACT_KEYS, SOURCE_KEYS
 from winepipelines.platform.network import Network, is_address
@@ -109,7 +109,7 @@ class _Surveyor:
                 return group.create_task(self._bounded(what))
 
             kubernetes = ask(self._with_cluster(Cluster.version))
-            identity = ask(self._with_cluster(Cluster.whoami))
+            identity = ask(self._identity())
             kinds = {kind: ask(self._kind(kind)) for kind in KINDS}
             fields = ask(self._missing_fields())
             account = group.create_task(self._account(identity))
@@ -175,6 +175,13 @@ class _Surveyor:
     async def _with_cluster(self, ask: Callable[[Cluster], Awaitable[T]]) -> T:
         return await ask(self._cluster)
 
+    async def _identity(self) -> str:
+        """Say who we are: in the API server's word, else in that of the pod's own token."""
+        known = await self._cluster.whoami()
+        if not known and self._systems.inside:
+            return str(claims(SERVICE_ACCOUNT_TOKEN).get("sub", ""))
+        return known
+
     async def _kind(self, kind: ApiKind) -> KindView:
         if kind.plural in await self._cluster.resources(kind.group, kind.version):
             return KindView(served=True)
@@ -194,7 +201,7 @@ class _Surveyor:
         allowed = await self._bounded(self._cluster.may(*review))
         if allowed is True:
             return f"{SERVICE_ACCOUNT}{self._settings.platform_namespace}:{ROLE}", False
-        return caller, False
+        return caller or "whoever runs this", False
 
     async def _rights(
         self, account: "asyncio.Task[tuple[str, bool] | PlatformError]", wanted: tuple[Right, ...], namespace: str = ""

@@ -79,9 +79,14 @@ class MLflow:
 
         Raises Unavailable where it does not answer.
         """
-        credentials = self._client._tracking_client.store.get_host_creds()
-        response = await self._call(http_request, credentials, path, "GET", params=query, raise_on_status=False)
+        return await self._call(self._get, path, query)
+
+    def _get(self, path: str, query: dict[str, str]) -> tuple[int, str]:
+        response = http_request(self._host(), path, "GET", params=query, raise_on_status=False)
         return int(response.status_code), str(response.text[:LOOK_LIMIT])
+
+    def _host(self) -> Any:
+        return self._client._tracking_client.store.get_host_creds()
 
     async def _call(self, function: Callable[..., T], *arguments: object, **options: object) -> T:
         try:

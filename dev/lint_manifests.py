@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import kubernetes_validate
 import yaml
 
+from winepipelines.platform import crds
 from winepipelines.platform.manifests import Manifests
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.seldon import Seldon
@@ -21,7 +21,6 @@ from winepipelines.settings import Settings
 
 KUBERNETES = "1.34"
 FILES = ("crds/*.yaml", "deploy/**/*.yaml", "sandbox/manifests/*.yaml")
-UNKNOWN = "x-kubernetes-preserve-unknown-fields"
 Manifest = dict[str, Any]
 
 
@@ -59,38 +58,18 @@ def _rendered() -> Iterator[tuple[str, Manifest]]:
 
 
 def _schemas(manifests: Iterator[Manifest]) -> dict[tuple[str, str], Manifest]:
-    """Collect the CRDs' schemas by API version and kind, made to refuse unknown fields."""
-    schemas = {}
-    for crd in manifests:
-        if crd["kind"] != "CustomResourceDefinition":
-            continue
-        group, kind = crd["spec"]["group"], crd["spec"]["names"]["kind"]
-        for version in crd["spec"]["versions"]:
-            schema = _closed(version["schema"]["openAPIV3Schema"])
-            for free in ("metadata", "apiVersion", "kind"):
-                schema.get("properties", {}).pop(free, None)
-            schema["additionalProperties"] = True
-            schemas[f"{group}/{version['name']}", kind] = schema
-    return schemas
-
-
-def _closed(schema: Any) -> Any:
-    """Refuse unknown fields wherever the schema does not say that it keeps them."""
-    if isinstance(schema, list):
-        return [_closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {key: _closed(value) for key, value in schema.items()}
-    if isinstance(schema.get("properties"), dict) and not schema.get(UNKNOWN) and "additionalProperties" not in schema:
-        closed["additionalProperties"] = False
-    return closed
+    """Collect the CRDs' schemas by API version and kind."""
+    known: dict[tuple[str, str], Manifest] = {}
+    for manifest in manifests:
+        if manifest["kind"] == "CustomResourceDefinition":
+            known |= crds.schemas(manifest)
+    return known
 
 
 def _check(manifest: Manifest, schemas: dict[tuple[str, str], Manifest]) -> Iterator[str]:
     schema = schemas.get((manifest["apiVersion"], manifest["kind"]))
     if schema is not None:
-        for error in jsonschema.Draft202012Validator(schema).iter_errors(manifest):
-            yield f"{error.json_path}: {error.message}"
+        yield from crds.problems(manifest, schema)
         return
     try:
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)

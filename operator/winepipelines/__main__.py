@@ -1,4 +1,4 @@
-"""The command line: `python -m winepipelines run|doctor`."""
+"""The command line: `python -m winepipelines run|render|doctor`."""
 
 import argparse
 import logging
@@ -7,6 +7,7 @@ import sys
 
 import kopf
 
+from winepipelines import render
 from winepipelines.doctor import command as doctor
 from winepipelines.handlers import register
 from winepipelines.settings import Settings, SettingsError
@@ -20,10 +21,14 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="watch WinePipeline resources and act, until interrupted")
     run.add_argument("--verbose", action="store_true", help="log every request")
+    about = "print every object that would be applied for a resource, and the run that would be submitted; asks no cluster"
+    render.add_arguments(commands.add_parser("render", help=about, description=about))
     about = "look at the platform, say what is wrong with it and what mends it; changes nothing"
     doctor.add_arguments(commands.add_parser("doctor", help=about, description=about))
     options = parser.parse_args()
     try:
+        if options.command == "render":
+            return render.run(options, os.environ)
         if options.command == "doctor":
             return doctor.run(options, os.environ)
         settings = Settings.from_environment()

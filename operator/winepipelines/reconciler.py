@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from winepipelines.act import Actor
-from winepipelines.lifecycle.actions import Action, RemoveFinalizer
+from winepipelines.lifecycle.actions import Action, ApplyChildren, ApplyDeployment, RemoveFinalizer
 from winepipelines.lifecycle.conditions import summarize
 from winepipelines.lifecycle.decide import Decision, decide
 from winepipelines.lifecycle.events import events
@@ -198,7 +198,7 @@ class Reconciler:
                 if body is not None:
                     self._keep(entry, body)
                     pipeline = WinePipeline.from_body(body)
-                await self._tell_farewell(action, pipeline)
+                await self._tell_of(action, pipeline)
             answers = self._still_fresh(entry)
         else:
             raise RuntimeError(f"no end after {ROUNDS} rounds")
@@ -238,10 +238,14 @@ class Reconciler:
         logger.info("%s/%s: %s", pipeline.namespace, pipeline.name, _headline(decision.status))
         return WinePipeline.from_body(entry.body)
 
-    async def _tell_farewell(self, action: Action, pipeline: WinePipeline) -> None:
-        if isinstance(action, RemoveFinalizer):
-            for what in action.left_behind:
-                await self._tell(pipeline, "LeftBehind", f"deleted without {what}", warning=True)
+    async def _tell_of(self, action: Action, pipeline: WinePipeline) -> None:
+        """Write the Events of an action that was carried out."""
+        match action:
+            case RemoveFinalizer(left_behind):
+                for what in left_behind:
+                    await self._tell(pipeline, "LeftBehind", f"deleted without {what}", warning=True)
+            case ApplyChildren(mended) | ApplyDeployment(_, mended) if mended:
+                await self._tell(pipeline, "DriftMended", mended, warning=True)
 
     async def _tell(self, pipeline: WinePipeline, reason: str, message: str, *, warning: bool) -> None:
         try:

@@ -40,6 +40,7 @@ class Settings:
     steps_image: str = "winepipelines/steps:0.1.0"
     server_image: str = "winepipelines/server:0.1.0"
     templates: str = str(REPOSITORY / "templates")
+    crds: str = str(REPOSITORY / "crds")
     max_data_bytes: int = 1 << 30
     poll_seconds: float = 10.0
     request_seconds: float = 20.0

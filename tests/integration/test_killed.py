@@ -6,24 +6,18 @@ once before the call reaches the system, once after it was carried out and befor
 
 import json
 import re
-import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
-import yaml
 from support.cluster import Cluster, ready
 from support.operator import OperatorProcess
-from support.proxy import Call, Fault, Proxy
+from support.proxy import Call, Fault
+from support.systems import Systems
 
-from sandbox.plan import load
-from sandbox.platform import Sandbox
 from winepipelines.resource.naming import SELDON_SECRET
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.status import Stage
-
-SOURCE = "mlflow-server-seldon-init-container-s3-credentials"
 
 
 class Executioner:
@@ -75,50 +69,17 @@ def _stage_written(call: Call) -> str:
 
 
 @pytest.fixture
-def behind_proxies(
-    sandbox: Sandbox, cluster: Cluster, operator: OperatorProcess, namespace: str
-) -> Iterator[tuple[Executioner, OperatorProcess]]:
+def behind_proxies(cluster: Cluster, operator: OperatorProcess, namespace: str) -> Iterator[tuple[Executioner, OperatorProcess]]:
     """An operator that sees every system through a proxy; the other one rests meanwhile."""
-    plan = load(sandbox.folder)
-    assert plan is not None
     operator.kill()
-    with ExitStack() as stack:
-        api = stack.enter_context(
-            Proxy(plan.url("apiserver", "https"), tls=ssl.create_default_context(cafile=plan.certificates / "ca.crt"))
-        )
-        kfp = stack.enter_context(Proxy(cluster.info.kfp_url))
-        mlflow = stack.enter_context(Proxy(cluster.info.mlflow_url))
-        store = stack.enter_context(Proxy(cluster.info.s3_endpoint, keep_host=True))
-        gateway = stack.enter_context(Proxy(cluster.info.gateway_url))
-        kubeconfig = yaml.safe_load(cluster.info.operator_kubeconfig.read_text())
-        for entry in kubeconfig["clusters"]:
-            entry["cluster"] = {"server": api.url}
-        through = cluster.info.folder / "operator-through-proxy.kubeconfig"
-        through.write_text(yaml.safe_dump(kubeconfig))
-        through.chmod(0o600)
-        changes = {
-            "KUBECONFIG": str(through),
-            "WINE_KFP_URL": kfp.url,
-            "WINE_MLFLOW_URL": mlflow.url,
-            "WINE_STEPS_MLFLOW_URL": cluster.info.mlflow_url,
-            "WINE_ENDPOINT_TEMPLATE": gateway.url + "/seldon/{namespace}/{name}/api/v1.0/predictions",
-        }
-        _point_store(sandbox, store.url)
-        killable = OperatorProcess(sandbox, changes)
-        executioner = Executioner(killable, namespace)
-        for system, proxy in {"api": api, "kfp": kfp, "mlflow": mlflow, "store": store, "gateway": gateway}.items():
+    with Systems(cluster) as systems:
+        executioner = Executioner(systems.operator, namespace)
+        for system, proxy in systems.proxies.items():
             proxy.before = lambda call, system=system: executioner.before(system, call)  # type: ignore[misc] # bound now
             proxy.after = lambda call, system=system: executioner.after(system, call)  # type: ignore[misc] # bound now
-        killable.launch()
-        yield executioner, killable
-        killable.kill()
-        _point_store(sandbox, cluster.info.s3_endpoint)
+        systems.operator.launch()
+        yield executioner, systems.operator
     operator.start()
-
-
-def _point_store(sandbox: Sandbox, url: str) -> None:
-    patch = json.dumps({"stringData": {"RCLONE_CONFIG_S3_ENDPOINT": url}})
-    sandbox.kubectl("-n", "kubeflow", "patch", "secret", SOURCE, "-p", patch)
 
 
 @pytest.mark.timeout(900)

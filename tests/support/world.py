@@ -64,6 +64,7 @@ class World:
     )
     exists: bool = True
     children: Presence = Presence.ABSENT
+    foreign_kinds: set[str] = field(default_factory=set)  # of children that others made
     source: SecretState = SecretState("kubeflow", "source", True)
     artifacts: SecretState = SecretState("admin", "artifacts", True)
     runs: list[RunView] = field(default_factory=list)
@@ -82,6 +83,7 @@ class World:
     calls: list[str] = field(default_factory=list)
     told: list[Event] = field(default_factory=list)
     left_behind: tuple[str, ...] = ()
+    mended: list[str] = field(default_factory=list)  # what was told of drift
     created: list[str] = field(default_factory=list)  # names of all runs that were ever created
     most_live: dict[str, int] = field(default_factory=dict)  # name: most live runs at a time
     decision: Decision | None = None
@@ -202,7 +204,8 @@ class World:
         match question:
             case Children():
                 names = (("PodDefault", "access-minio"), ("Secret", "seldon-init-container-secret"))
-                return ChildrenView(self.source, self.artifacts, tuple(Child(*name, self.children) for name in names))
+                found = [(kind, name, Presence.FOREIGN if kind in self.foreign_kinds else self.children) for kind, name in names]
+                return ChildrenView(self.source, self.artifacts, tuple(Child(*child) for child in found))
             case Runs(name):
                 return tuple(run for run in self.runs if run.name == name)
             case Records(revision):
@@ -240,8 +243,9 @@ class World:
                 self.pipeline = replace(self.pipeline, finalizers=())
                 self.left_behind = left_behind
                 self.exists = self.pipeline.deleted_at is None
-            case ApplyChildren():
+            case ApplyChildren(mended):
                 self.children = Presence.CURRENT
+                self.mended += [mended] if mended else []
             case CreateRun(name, _):
                 self.add_run(name)
             case RetryRun(run_id):
@@ -250,7 +254,8 @@ class World:
                 self._set_run(run_id, RunState.CANCELING, None)
             case DeleteRun(run_id):
                 self.runs = [run for run in self.runs if run.id != run_id]
-            case ApplyDeployment(model):
+            case ApplyDeployment(model, mended):
+                self.mended += [mended] if mended else []
                 self.rolled_out = self.rolled_out and model == self.applied
                 self.applied, self.owned = model, True
                 self.replicas = self.pipeline.spec.serving.replicas

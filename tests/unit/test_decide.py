@@ -7,7 +7,7 @@ import pytest
 from support.world import Crash, World
 
 from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import CreateRun, RetryRun, TerminateRun
+from winepipelines.lifecycle.actions import ApplyChildren, CreateRun, RetryRun, TerminateRun
 from winepipelines.lifecycle.questions import Answer, Records, Runs
 from winepipelines.resource.errors import NotSent, Refused, Unavailable
 from winepipelines.resource.observed import LoggedModel, Presence, RunState, SecretState, StoredModel, TrainingRecords
@@ -118,6 +118,40 @@ class TestPrepare:
         assert "kubectl -n admin delete secret" in world.condition(READY).message
         assert world.children is Presence.FOREIGN
 
+    def test_a_foreign_poddefault_hinders_nothing_and_the_way_out_is_told(self, world: World) -> None:
+        world.foreign_kinds = {"PodDefault"}
+        world.reconcile()
+        assert world.condition(ConditionType.PREPARED).status == "True"
+        assert world.condition(ConditionType.PREPARED).reason == reasons.FOREIGN_OBJECT
+        assert "kubectl -n admin delete poddefault access-minio" in world.condition(ConditionType.PREPARED).message
+        assert world.created
+
+    @pytest.mark.parametrize(("found", "said"), [(Presence.ABSENT, "was gone"), (Presence.DIFFERS, "was not as it should be")])
+    def test_drift_is_mended_by_the_way_and_told(self, world: World, found: Presence, said: str) -> None:
+        world.serve()
+        writes, world.children = world.writes, found
+        world.reconcile()
+        assert world.children is Presence.CURRENT
+        assert world.ready()
+        assert world.writes == writes, "the model answers all the while"
+        [told] = world.mended
+        assert f"Secret seldon-init-container-secret {said}" in told
+
+    def test_drift_that_cannot_be_mended_is_said_once_not_again_and_again(self, world: World) -> None:
+        world.serve()
+        world.children = Presence.ABSENT
+        world.down[ApplyChildren] = Refused("KubernetesRefused", "no rights")
+        world.reconcile()
+        assert world.condition(ConditionType.PREPARED).reason == "KubernetesRefused"
+        assert world.condition(READY).status == "False"
+        told = len(world.told)
+        world.pass_time(seconds=10)
+        world.reconcile()
+        assert len(world.told) == told
+        del world.down[ApplyChildren]
+        world.reconcile()
+        assert world.ready()
+
 
 class TestTrain:
     def test_a_passing_failure_is_tried_again_in_the_same_run(self, world: World) -> None:
@@ -143,6 +177,21 @@ class TestTrain:
         assert world.status.stage is Stage.FAILED
         assert world.condition(TRAINED).message == "step download: no good (attempt 3 of 3)"
         assert world.condition(ConditionType.STALLED).status == "True"
+        assert world.created == ["mlflow-01234567-1"]
+
+    def test_an_outage_of_the_store_uses_up_no_attempt(self, world: World) -> None:
+        world.reconcile()
+        for _ in range(12):
+            world.fail("TrackingUnavailable")
+            world.reconcile()
+            assert "does not count" in world.condition(TRAINED).message
+            world.pass_time(minutes=10)
+            world.reconcile()
+            assert world.run().state is RunState.RUNNING
+            world.pass_time(seconds=5)
+        world.succeed()
+        world.reconcile()
+        assert world.status.stage is Stage.DEPLOYING
         assert world.created == ["mlflow-01234567-1"]
 
     def test_what_only_a_change_mends_is_not_tried_again(self, world: World) -> None:
@@ -223,6 +272,21 @@ class TestTrain:
         world.reconcile()
         assert world.condition(ConditionType.STALLED).reason == "KubeflowRefused"
         assert "403" in world.condition(READY).message
+
+    def test_an_outage_is_told_once_however_often_it_is_tried(self, world: World) -> None:
+        world.down[CreateRun] = Unavailable("KubeflowUnavailable", "answered 503")
+        world.reconcile()
+        told = list(world.told)
+        assert [event.reason for event in told].count("KubeflowUnavailable") == 1
+        for _ in range(10):
+            world.pass_time(minutes=1)
+            world.reconcile()
+        assert world.told == told
+        assert world.condition(TRAINED).reason == "KubeflowUnavailable"
+        del world.down[CreateRun]
+        world.pass_time(minutes=1)
+        world.reconcile()
+        assert world.condition(TRAINED).reason == reasons.PENDING
 
     def test_a_submission_that_was_carried_out_twice_leaves_one_run(self, world: World) -> None:
         world.reconcile()
@@ -398,6 +462,21 @@ class TestServing:
         world.reconcile()
         assert world.applied is not None
         assert not world.ready()
+        assert world.mended == ["the SeldonDeployment was gone: deploying revision 1"]
+
+    def test_a_serving_change_is_no_drift(self, world: World) -> None:
+        world.serve()
+        world.change(serving={"replicas": 2})
+        world.reconcile()
+        assert world.replicas == 2
+        assert world.mended == []
+
+    def test_an_edited_deployment_is_mended_and_told(self, world: World) -> None:
+        world.serve()
+        world.replicas = 5
+        world.reconcile()
+        assert world.replicas == 1
+        assert world.mended == ["the SeldonDeployment was not as it should be: deploying revision 1"]
 
     def test_a_foreign_deployment_is_left_alone(self, world: World) -> None:
         world.foreign = True

@@ -15,7 +15,7 @@ SPEAKERS = {"Unavailable", "NotSent", "Refused", "StoredModel", "PredictionCheck
 
 
 def _reasons() -> set[str]:
-    constants = {value for name, value in vars(reasons).items() if name.isupper()}
+    constants = {value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)}
     steps = (ROOT / "pipeline/winesteps/failures.py").read_text()
     said_by_steps = set(re.findall(r'^    [A-Z_]+ = "(\w+)"', steps, re.MULTILINE))
     assert said_by_steps
@@ -29,6 +29,15 @@ def _reasons() -> set[str]:
                 said_by_adapters |= {word for word in words if re.fullmatch(r"[A-Z][A-Za-z]+", word)}
     assert said_by_adapters
     return constants | said_by_steps | said_by_adapters
+
+
+def test_the_adapters_reasons_are_known_as_the_platforms() -> None:
+    """An outage is told once, which needs to be known as one."""
+    raised = set()
+    for path in (ROOT / "operator/winepipelines/platform").glob("*.py"):
+        raised |= set(re.findall(r'\b(?:Unavailable|NotSent|Refused)\(\s*"(\w+)"', path.read_text()))
+    assert raised
+    assert raised <= reasons.PLATFORM_FAILURES
 
 
 @pytest.mark.parametrize("reason", sorted(_reasons() - GOOD_NEWS))

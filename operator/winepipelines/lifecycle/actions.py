@@ -1,6 +1,6 @@
 """What a decision may have done. `act` carries each out; all are idempotent, so that a crash between two changes nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from winepipelines.lifecycle.questions import ModelRef
 
@@ -19,7 +19,9 @@ class RemoveFinalizer:
 
 @dataclass(frozen=True)
 class ApplyChildren:
-    """Apply the PodDefaults and the Seldon secret."""
+    """Apply the PodDefaults and the Seldon secret. `mended`, told in an Event, is what someone had changed."""
+
+    mended: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,10 @@ class DeleteRun:
 
 @dataclass(frozen=True)
 class ApplyDeployment:
-    """Have this model served."""
+    """Have this model served. `mended`, told in an Event, is what someone had changed."""
 
     model: ModelRef
+    mended: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

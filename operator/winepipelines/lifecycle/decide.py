@@ -86,18 +86,26 @@ def decide(
     if isinstance(last, Held):
         status = last.status or status
         last = _after_failures(last, look)
-    conditions = {**said.passed, **watched}
     current = next(kind for stage, kind, _ in STAGES if stage is said.stage)
-    if current is not ConditionType.READY:
-        conditions[last.condition or current if isinstance(last, Held) else current] = last
-    stage = (last.stage if isinstance(last, Held) else None) or said.stage
-    status = summarize(status.with_(stage=stage), conditions, last, pipeline.generation, now)
+    if isinstance(last, Held) and last.condition is not None:
+        current = last.condition
+    if not (isinstance(last, Held) and _is_tried_again(last, current, look)):
+        conditions = {**said.passed, **watched}
+        if current is not ConditionType.READY:
+            conditions[current] = last
+        stage = (last.stage if isinstance(last, Held) else None) or said.stage
+        status = summarize(status.with_(stage=stage), conditions, last, pipeline.generation, now)
     return Decision(
         status=status,
-        actions=last.actions if isinstance(last, Held) else (),
+        actions=(*_by_the_way(said.passed), *(last.actions if isinstance(last, Held) else ())),
         wake_at=_wake_at(last, look, served=status.served is not None),
         follow=_follow(status),
     )
+
+
+def _by_the_way(passed: Mapping[ConditionType, Passed | Held]) -> tuple[Action, ...]:
+    """List what stages that have passed have done all the same."""
+    return tuple(action for outcome in passed.values() if isinstance(outcome, Passed) for action in outcome.actions)
 
 
 def _run_stages(look: Look) -> _Said:
@@ -160,6 +168,16 @@ def _after_failures(held: Held, look: Look) -> Held:
     """Say of what was tried and failed that it failed, rather than try it again at once."""
     error = next((look.failures[action] for action in held.actions if action in look.failures), None)
     return held if error is None else failed(error, look.policy)
+
+
+def _is_tried_again(held: Held, kind: ConditionType, look: Look) -> bool:
+    """Tell whether something is done that has failed before: until it succeeds, what was said of it stands.
+
+    An outage is then one condition and one Event, however often the operator tries.
+    """
+    said = look.status.condition(kind)
+    current = said is not None and said.status == "False" and said.observed_generation == look.pipeline.generation
+    return bool(held.actions) and current and said is not None and said.reason in reasons.PLATFORM_FAILURES
 
 
 def _wake_at(last: Passed | Held, look: Look, *, served: bool) -> datetime | None:

@@ -10,7 +10,7 @@ from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record
 from winepipelines.lifecycle.questions import Deployment, ModelRef
 from winepipelines.lifecycle.train import current_candidate
 from winepipelines.resource.observed import DeploymentView, Presence
-from winepipelines.resource.status import Candidate, Stage, TrainedModel
+from winepipelines.resource.status import Candidate, ConditionType, Stage, TrainedModel
 from winepipelines.resource.status import Outcome as Ending
 
 
@@ -25,10 +25,11 @@ def deploy(look: Look) -> Outcome:
         return held
     if view.presence is not Presence.CURRENT:
         since = candidate.with_(deploying_since=look.now, verifying_since=None)
+        mended = _drift(look, view)
         return Held(
             reasons.ROLLING_OUT,
-            f"deploying revision {candidate.revision}",
-            actions=(ApplyDeployment(reference(candidate)),),
+            f"{mended or 'deploying'} revision {candidate.revision}",
+            actions=(ApplyDeployment(reference(candidate), mended and f"{mended} revision {candidate.revision}"),),
             status=look.status.with_(candidate=since),
             wake_in=look.policy.rollout_interval,
         )
@@ -78,6 +79,15 @@ def reject(look: Look, candidate: Candidate, reason: str, message: str) -> Recor
     rejected = candidate.with_(rejected=reason, rejected_message=f"{message}; revision {served.revision} serves on")
     status = look.status.with_(candidate=rejected)
     return Record(ended(status, look.spec, Ending.REJECTED, reason, look.now))
+
+
+def _drift(look: Look, view: DeploymentView) -> str:
+    """Say what someone has done to a deployment that was rolled out for this very spec; nothing where it was not."""
+    if not look.held_true(ConditionType.DEPLOYED):
+        return ""
+    if view.presence is Presence.ABSENT:
+        return "the SeldonDeployment was gone: deploying"
+    return "the SeldonDeployment was not as it should be: deploying"
 
 
 def _wait(look: Look, candidate: Candidate, view: DeploymentView) -> Record | Held:

@@ -19,10 +19,11 @@ Answers = Mapping[Question[object], object]
 
 @dataclass(frozen=True)
 class Passed:
-    """A stage has nothing to do: its condition is True."""
+    """A stage has nothing to wait for: its condition is True. `actions` are done by the way."""
 
     reason: str
     message: str
+    actions: tuple[Action, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,12 @@ class Look:
     now: datetime
     policy: Policy = field(default_factory=Policy)
     failures: Mapping[Action, PlatformError] = field(default_factory=dict)  # actions of this look that failed
+
+    def held_true(self, kind: ConditionType) -> bool:
+        """Whether a condition was True of this very spec when the status was last written: what differs now is drift."""
+        condition = self.status.condition(kind)
+        current = self.status.observed_generation == self.pipeline.generation
+        return current and condition is not None and condition.status == "True"
 
     @property
     def spec(self) -> Spec:

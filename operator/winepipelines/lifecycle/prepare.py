@@ -1,18 +1,21 @@
 """First stage: the namespace has what the run and the server need. Called by `decide`."""
 
+from dataclasses import replace
+
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import AddFinalizer, ApplyChildren
-from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, first
+from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, failed, first
 from winepipelines.lifecycle.questions import Children
 from winepipelines.resource.observed import Child, Presence, SecretState
 from winepipelines.resource.pipeline import FINALIZER
+from winepipelines.resource.status import ConditionType
 
 ESSENTIAL = "Secret"
 
 
 def prepare(look: Look) -> Outcome:
     """See to the Secrets and PodDefaults."""
-    return first(CHECKS, look) or _passed(look)
+    return first(CHECKS, look) or _mended(look) or _passed(look)
 
 
 def finalizer_is_set(look: Look) -> Held | None:
@@ -49,9 +52,9 @@ def secret_is_ours(look: Look) -> Held | None:
 
 
 def children_are_current(look: Look) -> Held | None:
-    """Apply what is absent or differs."""
-    stale = [child for child in look.at(Children()).children if child.presence in (Presence.ABSENT, Presence.DIFFERS)]
-    if not stale:
+    """Apply what is absent or differs, but for what has been in place before."""
+    stale = _stale(look)
+    if not stale or look.held_true(ConditionType.PREPARED):
         return None
     return Held(reasons.APPLYING, f"applying {_names(stale)}", actions=(ApplyChildren(),))
 
@@ -63,6 +66,25 @@ CHECKS = (
     secret_is_ours,  # what others made stays
     children_are_current,  # the rest is made
 )
+
+
+def _stale(look: Look) -> list[Child]:
+    return [child for child in look.at(Children()).children if child.presence in (Presence.ABSENT, Presence.DIFFERS)]
+
+
+def _mended(look: Look) -> Passed | Held | None:
+    """Mend what someone has edited or deleted by the way: the model answers all the while."""
+    stale = _stale(look)
+    if not stale:
+        return None
+    changes = ", ".join(
+        f"{child.kind} {child.name} {'was gone' if child.presence is Presence.ABSENT else 'was not as it should be'}"
+        for child in stale
+    )
+    mend = ApplyChildren(mended=f"{changes}: applied again")
+    if (error := look.failures.get(mend)) is not None:
+        return failed(error, look.policy)
+    return replace(_passed(look), actions=(mend,))
 
 
 def _secret_is_complete(look: Look, secret: SecretState, missing: str, incomplete: str) -> Held | None:
@@ -86,9 +108,11 @@ def _passed(look: Look) -> Passed:
             f"{_names(unknown)} left out: this cluster has no PodDefault kind (runs do not need them)",
         )
     if foreign:
-        return Passed(
-            reasons.FOREIGN_OBJECT, f"{_names(foreign)} left as found: not made by this operator; runs do not need them"
+        removals = " && ".join(
+            f"kubectl -n {look.pipeline.namespace} delete {child.kind.lower()} {child.name}" for child in foreign
         )
+        message = f"{_names(foreign)} left as found: not made by this operator, and runs do not need them; to have them made: "
+        return Passed(reasons.FOREIGN_OBJECT, message + removals)
     return Passed(reasons.PREPARED, f"{_names(children)} are in place")
 
 

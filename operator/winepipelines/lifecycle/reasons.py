@@ -42,6 +42,24 @@ SERVING = "Serving"
 # the platform as a whole; the reasons against it are those of the checks in `doctor`
 CHECKS_PASSED = "ChecksPassed"
 
+# said by a step: the platform failed it, which is not the run's fault and does not count as one of its attempts
+SPARED = frozenset({"TrackingUnavailable"})
+
+# a system of the platform does not do what it is asked: said by the adapters
+PLATFORM_FAILURES = frozenset(
+    {
+        "KubeflowUnavailable",
+        "KubeflowRefused",
+        "KubernetesUnavailable",
+        "KubernetesRefused",
+        "MlflowUnavailable",
+        "MlflowRefused",
+        "StoreUnavailable",
+        "ExampleMissing",
+        "KindMissing",
+    }
+)
+
 # any
 SUSPENDED = "Suspended"
 DELETING = "Deleting"

@@ -79,7 +79,7 @@ def run_is_submitted(look: Look) -> Record | Held | None:
         reason = run.end_reason or reasons.RUN_DELETED
         message = f"run {run.id} is no longer in Kubeflow Pipelines"
         return _attempt_failed(look, reason, message, run.started_at or look.now) or Record(
-            look.status.with_(run=Run(name=run.name, attempt=run.attempt + 1))
+            look.status.with_(run=Run(name=run.name, attempt=run.attempt + 1, spared=run.spared))
         )
     submission = CreateRun(run.name, look.status.revision)
     if (error := look.failures.get(submission)) is not None:
@@ -138,7 +138,7 @@ def run_is_in_time(look: Look) -> Held | None:
         RunState.PAUSED: (reasons.PENDING, "the run is paused in Kubeflow Pipelines"),
         RunState.CANCELING: (reasons.ENDING, "someone has asked Kubeflow Pipelines to end the run"),
     }.get(view.state, (reasons.RUNNING, "the run is under way"))
-    attempt = f", attempt {run.attempt} of {look.spec.training.attempts}" if run.attempt > 1 else ""
+    attempt = f", {_attempt(look, run)}" if run.attempt > 1 else ""
     return Held(reason, f"{message}{attempt}: {view.url or view.id}", wake_in=deadline - look.now)
 
 
@@ -153,7 +153,14 @@ def run_succeeded(look: Look) -> Held | None:
     reason, message, permanent = _why(look, run, view)
     if (held := _attempt_failed(look, reason, message, finished, permanent=permanent)) is not None:
         return held
-    next_run = run.with_(attempt=run.attempt + 1, started_at=look.now, finished_at=finished, end_requested_at=None, end_reason="")
+    next_run = run.with_(
+        attempt=run.attempt + 1,
+        spared=run.spared + (reason in reasons.SPARED),
+        started_at=look.now,
+        finished_at=finished,
+        end_requested_at=None,
+        end_reason="",
+    )
     return Held(
         reasons.SUBMITTING,
         _retrying(look, next_run),
@@ -262,7 +269,7 @@ def _retry_is_due(run: Run, view: RunView) -> bool:
 
 
 def _retrying(look: Look, run: Run) -> str:
-    return f"starting attempt {run.attempt} of {look.spec.training.attempts}"
+    return f"starting {_attempt(look, run)}"
 
 
 def _why(look: Look, run: Run, view: RunView) -> tuple[str, str, bool]:
@@ -284,16 +291,21 @@ def _why(look: Look, run: Run, view: RunView) -> tuple[str, str, bool]:
 def _attempt_failed(look: Look, reason: str, message: str, finished: datetime, *, permanent: bool = False) -> Held | None:
     """Judge a failed attempt; None where the next one may start now."""
     run, attempts = _run(look), look.spec.training.attempts
-    if permanent or run.attempt >= attempts:
-        tried = f" (attempt {run.attempt} of {attempts})" if not permanent and attempts > 1 else ""
+    if permanent or (reason not in reasons.SPARED and run.attempt - run.spared >= attempts):
+        tried = f" ({_attempt(look, run)})" if not permanent and attempts > 1 else ""
         return _finish(look, reason, f"{message}{tried}")
     if look.spec.suspend:
         return _suspended("an attempt has failed")
-    due = finished + look.policy.attempt_backoff * 2 ** (run.attempt - 1)
+    due = finished + min(look.policy.attempt_backoff * 2 ** min(run.attempt - 1, 16), look.policy.attempt_backoff_limit)
     if look.now < due:
-        again = f"attempt {run.attempt} of {attempts} failed, the next one starts at {due:%H:%M:%S} UTC"
+        failed = "this does not count as an attempt" if reason in reasons.SPARED else f"{_attempt(look, run)} failed"
+        again = f"{failed}, the next one starts at {due:%H:%M:%S} UTC"
         return Held(reason, f"{message} ({again})", wake_in=due - look.now)
     return None
+
+
+def _attempt(look: Look, run: Run) -> str:
+    return f"attempt {run.attempt - run.spared} of {look.spec.training.attempts}"
 
 
 def _finish(look: Look, reason: str, message: str) -> Held:

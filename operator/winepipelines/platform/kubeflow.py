@@ -65,16 +65,20 @@ class Kubeflow:
     async def create(self, pipeline: WinePipeline, name: str, revision: int) -> None:
         """Submit the run of a revision."""
         experiment = await self._experiment(pipeline.namespace, pipeline.spec.training.experiment)
-        run: dict[str, Any] = {
+        await self._call(self._runs.run_service_create_run, self.request(pipeline, name, revision, experiment))
+
+    def request(self, pipeline: WinePipeline, name: str, revision: int, experiment_id: str) -> dict[str, Any]:
+        """Build the request that submits the run of a revision."""
+        request: dict[str, Any] = {
             "display_name": name,
             "description": f"WinePipeline {pipeline.namespace}/{pipeline.name}, revision {revision}",
-            "experiment_id": experiment,
+            "experiment_id": experiment_id,
             "pipeline_spec": self.pipeline_spec(pipeline),
             "runtime_config": {"parameters": self.parameters(pipeline, revision)},
         }
         if self._settings.kfp_service_account:
-            run["service_account"] = self._settings.kfp_service_account
-        await self._call(self._runs.run_service_create_run, run)
+            request["service_account"] = self._settings.kfp_service_account
+        return request
 
     async def retry(self, run_id: str) -> None:
         """Let an ended run try again what did not succeed."""

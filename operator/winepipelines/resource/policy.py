@@ -10,6 +10,7 @@ class Policy:
 
     submit_grace: timedelta = timedelta(seconds=30)  # a submission without an answer may still be carried out
     attempt_backoff: timedelta = timedelta(seconds=30)  # before the second attempt; twice that before the third, ...
+    attempt_backoff_limit: timedelta = timedelta(minutes=10)  # nor longer than this
     terminate_grace: timedelta = timedelta(minutes=2)  # 17 s were measured from the request to the end
     records_grace: timedelta = timedelta(minutes=1)  # a run that succeeded has logged its model
     progress_deadline: timedelta = timedelta(minutes=15)  # image pull, model copy, start

@@ -60,6 +60,7 @@ class Run(Model):
     url: str = ""
     state: str = ""
     attempt: int = 1
+    spared: int = 0
     submitted_at: Time | None = None
     started_at: Time | None = None
     finished_at: Time | None = None

@@ -1,0 +1,55 @@
+"""The CRDs in `crds/` as schemas, to check a resource where no API server is asked. Called by `render`.
+
+Rules across fields (CEL) are the API server's to check.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Schema = dict[str, Any]
+UNKNOWN = "x-kubernetes-preserve-unknown-fields"
+
+
+def schemas(crd: Schema) -> dict[tuple[str, str], Schema]:
+    """Build the schemas of a CRD's versions by API version and kind, made to refuse unknown fields."""
+    group, kind = crd["spec"]["group"], crd["spec"]["names"]["kind"]
+    made = {}
+    for version in crd["spec"]["versions"]:
+        schema = _closed(version["schema"]["openAPIV3Schema"])
+        for free in ("metadata", "apiVersion", "kind"):
+            schema.get("properties", {}).pop(free, None)
+        schema["additionalProperties"] = True
+        made[f"{group}/{version['name']}", kind] = schema
+    return made
+
+
+def read(folder: str | Path) -> dict[tuple[str, str], Schema]:
+    """Read the schemas of a folder of CRDs."""
+    known: dict[tuple[str, str], Schema] = {}
+    for path in sorted(Path(folder).glob("*.yaml")):
+        for crd in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            known |= schemas(crd)
+    return known
+
+
+def problems(body: Schema, schema: Schema) -> Iterator[str]:
+    """Say what is wrong with an object, each with the path of its field."""
+    import jsonschema  # not before: the operator's process is smaller without it
+
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(body):
+        yield f"{error.json_path.removeprefix('$.')}: {error.message}"
+
+
+def _closed(schema: Any) -> Any:
+    """Refuse unknown fields wherever the schema does not say that it keeps them."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and not schema.get(UNKNOWN) and "additionalProperties" not in schema:
+        closed["additionalProperties"] = False
+    return closed

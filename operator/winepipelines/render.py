@@ -1,0 +1,189 @@
+"""`render`: every object that would be applied for a resource, and the run that would be submitted. Called by `__main__`.
+
+For review, for GitOps and for support: no cluster is asked and nothing is applied. What only a cluster knows (the resource's uid,
+the model's address, the source Secret's values) is left out or masked.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from winepipelines.platform import crds
+from winepipelines.platform.kubeflow import Kubeflow
+from winepipelines.platform.manifests import Manifest, Manifests
+from winepipelines.platform.namespace import SOURCE_KEYS, Namespace
+from winepipelines.platform.objectstore import ObjectStore
+from winepipelines.platform.seldon import Seldon
+from winepipelines.resource.naming import HASH_ANNOTATION, run_name
+from winepipelines.resource.pipeline import API_VERSION, KIND, WinePipeline
+from winepipelines.resource.status import Status
+from winepipelines.settings import Settings
+
+MASK = "***"
+UNKNOWN_UID = "(uid)"
+UNKNOWN_MODEL = "s3://known-when-the-run-has-logged-its-model"
+GUIDE = {
+    "WINE_KFP_URL": "http://ml-pipeline.kubeflow.svc.cluster.local:8888",
+    "WINE_MLFLOW_URL": "http://mlflow-server.kubeflow.svc.cluster.local:5000",
+    "WINE_S3_ENDPOINT_URL": "http://minio.kubeflow.svc.cluster.local:9000",
+}
+"""Where the guide has the platform: stands in for addresses that are not set."""
+
+
+class RenderError(Exception):
+    """The input cannot be rendered; the message says why, a line a problem."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One YAML document and what it is."""
+
+    about: str
+    content: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """Write it as YAML under a comment."""
+        text = yaml.safe_dump(dict(self.content), sort_keys=False, allow_unicode=True, width=120)
+        return "".join(f"# {line}\n" for line in self.about.splitlines()) + text
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the command's options."""
+    parser.add_argument("-f", "--filename", help="file with WinePipelines, - for standard input")
+    parser.add_argument("-n", "--namespace", default="default", help="for resources that name none (default: %(default)s)")
+    parser.add_argument("--model-uri", help="print only the SeldonDeployment that serves this model: the guide's deploy step")
+    parser.add_argument("--name", default="mlflow", help="of the SeldonDeployment, without -f (default: %(default)s)")
+
+
+def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    """Print the documents; return the exit status."""
+    for name, address in GUIDE.items():
+        if not environment.get(name):
+            print(f"render: {name} is not set: {address} stands in", file=sys.stderr)
+    settings = Settings.from_environment({**GUIDE, **{name: value for name, value in environment.items() if value}})
+    try:
+        documents = [
+            document
+            for pipeline in _resources(options, settings)
+            for document in render(pipeline, settings, options.model_uri or "")
+        ]
+    except RenderError as error:
+        print(f"render: {error}", file=sys.stderr)
+        return 1
+    print("---\n".join(map(str, documents)), end="")
+    return 0
+
+
+def render(pipeline: WinePipeline, settings: Settings, model_uri: str = "") -> Iterator[Document]:
+    """Build what would be applied and submitted for a resource; with `model_uri` the SeldonDeployment alone.
+
+    Raises RenderError where the address is none that the serving platform can copy.
+    """
+    manifests = Manifests(settings.templates)
+    if model_uri:
+        stored = ObjectStore(settings).address(model_uri)
+        if not stored.startswith("s3://"):
+            raise RenderError(f"--model-uri: {model_uri} is not an s3:// address, which is all that Seldon's rclone copies")
+        yield _deployment(pipeline, settings, manifests, stored, f"The SeldonDeployment that serves {stored}")
+        return
+    source = {"data": dict.fromkeys(SOURCE_KEYS, "")}
+    nobody: Any = None  # building asks no API server
+    for manifest in Namespace(nobody, manifests, settings).wanted(pipeline, source):
+        metadata = manifest["metadata"]
+        if manifest["kind"] == "Secret":
+            about = f"values copied from the Secret {settings.platform_namespace}/{settings.source_secret}, masked here"
+            manifest = {**manifest, "data": dict.fromkeys(manifest["data"], MASK)}
+        else:
+            about = "for notebooks"
+        yield Document(f"{manifest['kind']} {metadata['name']}: {about}", _known_owner(pipeline, manifest))
+    yield _run(pipeline, settings)
+    model = pipeline.status.candidate or pipeline.status.served
+    yield _deployment(
+        pipeline, settings, manifests, model.uri if model else UNKNOWN_MODEL, "The SeldonDeployment, once there is a model"
+    )
+
+
+def _run(pipeline: WinePipeline, settings: Settings) -> Document:
+    revision, experiment = max(pipeline.status.revision, 1), pipeline.spec.training.experiment
+    request = Kubeflow(settings).request(pipeline, run_name(pipeline, revision), revision, f"(id of experiment {experiment})")
+    about = (
+        f"The run of revision {revision}, no object of the cluster: POST {settings.kfp_url}/apis/v2beta1/runs\n"
+        f"The experiment {experiment!r} is found or made in namespace {pipeline.namespace} first"
+    )
+    return Document(about, request)
+
+
+def _deployment(pipeline: WinePipeline, settings: Settings, manifests: Manifests, uri: str, about: str) -> Document:
+    nobody: Any = None
+    manifest = Seldon(nobody, manifests, settings, nobody).manifest(pipeline, max(pipeline.status.revision, 1), uri)
+    return Document(about, _known_owner(pipeline, manifest))
+
+
+def _known_owner(pipeline: WinePipeline, manifest: Manifest) -> Manifest:
+    """Leave out the owner where its uid is not known: applied so, the garbage collector would take the object away."""
+    if pipeline.uid != UNKNOWN_UID:
+        return manifest
+    metadata = {key: value for key, value in manifest["metadata"].items() if key != "ownerReferences"}
+    if "annotations" in metadata:
+        metadata["annotations"] = {key: value for key, value in metadata["annotations"].items() if key != HASH_ANNOTATION}
+    return {**manifest, "metadata": metadata}
+
+
+def _resources(options: argparse.Namespace, settings: Settings) -> Iterator[WinePipeline]:
+    """Read the resources that are asked for. Raises RenderError."""
+    if options.filename is None:
+        if not options.model_uri:
+            raise RenderError("name a file: -f wine.yaml, or - for standard input")
+        metadata = {"name": options.name, "namespace": options.namespace}
+        yield _resource({"metadata": metadata, "spec": {"data": {"url": "s3://unknown/"}}})
+        return
+    schema = crds.read(settings.crds)[API_VERSION, KIND]
+    found = False
+    for body in _bodies(options.filename):
+        if (body.get("apiVersion"), body.get("kind")) != (API_VERSION, KIND):
+            continue
+        found = True
+        metadata = body.setdefault("metadata", {})
+        metadata.setdefault("namespace", options.namespace)
+        where = f"{options.filename}: {metadata['namespace']}/{metadata.get('name', 'without a name')}"
+        wrong = [] if metadata.get("name") else ["metadata.name: is missing"]
+        wrong += [problem for problem in crds.problems(body, schema) if not problem.startswith("status")]
+        if wrong:
+            raise RenderError("\n".join(f"{where}: {problem}" for problem in wrong))
+        try:
+            yield _resource(body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise RenderError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if not found:
+        raise RenderError(f"{options.filename}: there is no {KIND} of {API_VERSION} in it")
+
+
+def _resource(body: dict[str, Any]) -> WinePipeline:
+    metadata = {"uid": UNKNOWN_UID, "resourceVersion": "", **body["metadata"]}
+    pipeline = WinePipeline.from_body({**body, "metadata": metadata, "status": {}})
+    try:
+        return replace(pipeline, status=Status.model_validate(body.get("status") or {}))
+    except ValidationError:  # of another version: what is asked for can be shown all the same
+        return pipeline
+
+
+def _bodies(filename: str) -> Iterator[dict[str, Any]]:
+    try:
+        text = sys.stdin.read() if filename == "-" else Path(filename).read_text(encoding="utf-8")
+        documents = [document for document in yaml.safe_load_all(text) if document is not None]
+    except (OSError, UnicodeError) as error:
+        raise RenderError(f"{filename}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise RenderError(f"{filename}: is not YAML: {error}") from None
+    for document in documents:
+        if not isinstance(document, dict):
+            raise RenderError(f"{filename}: holds a {type(document).__name__}, not an object")
+        items = document.get("items")
+        yield from items if isinstance(items, list) else [document]

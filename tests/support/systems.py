@@ -1,0 +1,70 @@
+"""Every system that the operator calls, behind a proxy: for tests that break the way to it."""
+
+import json
+import ssl
+from collections.abc import Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import yaml
+from support.cluster import Cluster
+from support.operator import OperatorProcess
+from support.proxy import Proxy
+
+from sandbox.plan import load
+
+SOURCE = "mlflow-server-seldon-init-container-s3-credentials"
+SYSTEMS = ("api", "kfp", "mlflow", "store", "gateway")
+
+
+class Systems:
+    """Proxies by name, of `SYSTEMS`, and an operator (not started) that knows no other way. Steps and Seldon go straight."""
+
+    def __init__(self, cluster: Cluster, changes: Mapping[str, str] | None = None) -> None:
+        self._cluster = cluster
+        self._changes = changes or {}
+        self._stack = ExitStack()
+        self.proxies: dict[str, Proxy] = {}
+
+    def __enter__(self) -> Self:
+        info = self._cluster.info
+        plan = load(self._cluster.sandbox.folder)
+        assert plan is not None
+        tls = ssl.create_default_context(cafile=plan.certificates / "ca.crt")
+        upstreams = {
+            "api": Proxy(plan.url("apiserver", "https"), tls=tls),
+            "kfp": Proxy(info.kfp_url),
+            "mlflow": Proxy(info.mlflow_url),
+            "store": Proxy(info.s3_endpoint, keep_host=True),
+            "gateway": Proxy(info.gateway_url),
+        }
+        self.proxies = {name: self._stack.enter_context(proxy) for name, proxy in upstreams.items()}
+        kubeconfig = yaml.safe_load(info.operator_kubeconfig.read_text())
+        for entry in kubeconfig["clusters"]:
+            entry["cluster"] = {"server": self.proxies["api"].url}
+        through = info.folder / "operator-through-proxy.kubeconfig"
+        through.write_text(yaml.safe_dump(kubeconfig))
+        through.chmod(0o600)
+        self._point_store(self.proxies["store"].url)
+        self.operator = OperatorProcess(
+            self._cluster.sandbox,
+            {
+                "KUBECONFIG": str(through),
+                "WINE_KFP_URL": self.proxies["kfp"].url,
+                "WINE_MLFLOW_URL": self.proxies["mlflow"].url,
+                "WINE_STEPS_MLFLOW_URL": info.mlflow_url,
+                "WINE_ENDPOINT_TEMPLATE": self.proxies["gateway"].url + "/seldon/{namespace}/{name}/api/v1.0/predictions",
+                **self._changes,
+            },
+        )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.operator.kill()
+        self._stack.close()
+        self._point_store(self._cluster.info.s3_endpoint)
+
+    def _point_store(self, url: str) -> None:
+        patch = json.dumps({"stringData": {"RCLONE_CONFIG_S3_ENDPOINT": url}})
+        self._cluster.sandbox.kubectl("-n", "kubeflow", "patch", "secret", SOURCE, "-p", patch)

@@ -1,0 +1,143 @@
+"""`render` shows what the operator would do for a resource, without a cluster."""
+
+import argparse
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from winepipelines import render
+from winepipelines.platform.manifests import Manifests
+from winepipelines.platform.seldon import Seldon
+from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.settings import Settings
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "examples" / "wine.yaml"
+SETTINGS = Settings.from_environment(render.GUIDE)
+UID = "01234567-89ab-cdef-0123-456789abcdef"
+
+
+def rendered(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0, **environment: str) -> str:
+    """Run the command; return what it printed, or what it complained of."""
+    parser = argparse.ArgumentParser()
+    render.add_arguments(parser)
+    assert render.run(parser.parse_args(arguments), {**render.GUIDE, **environment}) == status
+    out, complaint = capsys.readouterr()
+    assert bool(complaint) == bool(status)
+    return complaint or out
+
+
+def example(**metadata: str) -> dict[str, Any]:
+    body: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
+    body["metadata"] |= metadata
+    return body
+
+
+def written(folder: Path, *bodies: object) -> str:
+    path = folder / "wine.yaml"
+    path.write_text(yaml.safe_dump_all(bodies))
+    return str(path)
+
+
+def test_every_object_and_the_run_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    documents = list(yaml.safe_load_all(rendered(capsys, "-f", str(EXAMPLE))))
+    objects = [(document["kind"], document["metadata"]["name"]) for document in documents if "kind" in document]
+    assert objects == [
+        ("PodDefault", "mlflow-server-minio"),
+        ("PodDefault", "access-minio"),
+        ("Secret", "seldon-init-container-secret"),
+        ("SeldonDeployment", "mlflow"),
+    ]
+    [run] = [document for document in documents if "kind" not in document]
+    assert run["runtime_config"]["parameters"]["data_url"] == example()["spec"]["data"]["url"]
+    assert "download" in run["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+
+
+def test_secrets_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    [secret] = [d for d in yaml.safe_load_all(rendered(capsys, "-f", str(EXAMPLE))) if d.get("kind") == "Secret"]
+    assert set(secret["data"].values()) == {"***"}
+
+
+def test_what_is_shown_is_what_the_operator_applies(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    body = example(uid=UID) | {"status": {"revision": 3, "candidate": {"revision": 3, "uri": "s3://mlflow/3/model"}}}
+    [shown] = [
+        d for d in yaml.safe_load_all(rendered(capsys, "-f", written(tmp_path, body))) if d.get("kind") == "SeldonDeployment"
+    ]
+    body["metadata"]["resourceVersion"] = "1"
+    nobody: Any = None
+    seldon = Seldon(nobody, Manifests(SETTINGS.templates), SETTINGS, nobody)
+    assert shown == seldon.manifest(WinePipeline.from_body(body), 3, "s3://mlflow/3/model")
+
+
+def test_an_owner_of_unknown_uid_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ownerReferences" not in rendered(capsys, "-f", str(EXAMPLE)), "the garbage collector would take the object away"
+
+
+def test_a_model_uri_gives_the_deployment_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    [deployment] = yaml.safe_load_all(rendered(capsys, "--model-uri", "s3://mlflow/1/model", "-n", "admin"))
+    assert deployment["metadata"]["name"] == "mlflow"
+    assert deployment["metadata"]["namespace"] == "admin"
+    assert deployment["spec"]["predictors"][0]["graph"]["modelUri"] == "s3://mlflow/1/model"
+
+
+def test_the_servers_own_artifact_addresses_are_translated(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--model-uri", "mlflow-artifacts:/1/model")
+    shown = rendered(capsys, *arguments, WINE_ARTIFACTS_DESTINATION="s3://bucket/artifacts")
+    assert yaml.safe_load(shown)["spec"]["predictors"][0]["graph"]["modelUri"] == "s3://bucket/artifacts/1/model"
+    assert "s3://" in rendered(capsys, *arguments, status=1)
+
+
+def test_resources_come_from_standard_input_and_in_lists(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = {"apiVersion": "v1", "kind": "List", "items": [example(name="red"), example(name="white")]}
+    monkeypatch.setattr("sys.stdin", io.StringIO(yaml.safe_dump(several)))
+    shown = rendered(capsys, "-f", "-", "--model-uri", "s3://mlflow/1/model")
+    assert [document["metadata"]["name"] for document in yaml.safe_load_all(shown)] == ["red", "white"]
+
+
+def test_unset_addresses_are_the_guides_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    render.add_arguments(parser)
+    assert render.run(parser.parse_args(["-f", str(EXAMPLE)]), {"WINE_KFP_URL": "http://kfp"}) == 0
+    out, complaint = capsys.readouterr()
+    assert "WINE_KFP_URL" not in complaint
+    assert "WINE_MLFLOW_URL is not set: http://mlflow-server.kubeflow" in complaint
+    assert "POST http://kfp/apis/v2beta1/runs" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"spec": {"data": {"url": "ftp://host/wine.csv"}}}, "spec.data.url: 'ftp://host/wine.csv' does not match"),
+        (
+            {"spec": {"data": {"url": "http://h/w", "sperator": ","}}},
+            "spec.data: Additional properties are not allowed ('sperator'",
+        ),
+        (
+            {"spec": {"data": {"url": "http://h/w"}, "training": {"testFraction": 0.9}}},
+            "spec.training.testFraction: 0.9 is greater",
+        ),
+        ({"spec": {}}, "spec: 'data' is a required property"),
+        ({"metadata": {}}, "metadata.name: is missing"),
+        ({"kind": "Pod"}, "there is no WinePipeline"),
+    ],
+)
+def test_bad_input_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path, change: dict[str, Any], named: str) -> None:
+    assert named in rendered(capsys, "-f", written(tmp_path, example() | change), status=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"), [("a: [", "is not YAML"), ("- 1", "holds a list, not an object"), ("", "there is no WinePipeline")]
+)
+def test_what_is_no_object_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "wine.yaml"
+    path.write_text(text)
+    assert named in rendered(capsys, "-f", str(path), status=1)
+
+
+def test_a_missing_file_and_a_missing_name_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cannot be read" in rendered(capsys, "-f", "/no/such/file", status=1)
+    assert "name a file" in rendered(capsys, status=1)

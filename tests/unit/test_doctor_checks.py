@@ -184,7 +184,7 @@ class TestSourceSecret:
         assert finding.says.endswith("has no value for RCLONE_CONFIG_S3_ENDPOINT")
         assert '"RCLONE_CONFIG_S3_ENDPOINT": "…"' in finding.mend
 
-    @pytest.mark.parametrize(("kind", "endpoint"), [("gcs", "http://minio"), ("s3", "minio:9000")])
+    @pytest.mark.parametrize(("kind", "endpoint"), [("gcs", "http://minio"), ("s3", "ftp://minio:9000")])
     def test_its_values_are_of_another_form(self, kind: str, endpoint: str) -> None:
         state = SecretState("kubeflow", SETTINGS.source_secret, True)
         assert only_failure(replace(GOOD, source=SourceView(state, kind, endpoint))).reason == "SourceSecretIncomplete"
@@ -236,6 +236,10 @@ class TestKubeflow:
         finding = only_failure(replace(GOOD, access=forbidden))
         assert finding.reason == "KubeflowForbidden"
         assert "rbac.yaml" in finding.mend
+
+    def test_it_is_not_well(self) -> None:
+        access = Unavailable("KubeflowUnavailable", "Kubeflow Pipelines answered 500: Internal error")
+        assert only_failure(replace(GOOD, access=access)).reason == "KubeflowUnavailable"
 
     def test_multi_user_without_a_token_is_told(self) -> None:
         finding = find(replace(GOOD, token=None), "kubeflow lets the operator in")

@@ -7,7 +7,7 @@ systems hang. What needs an earlier answer (a bucket: the Secret and the artifac
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -253,7 +253,7 @@ class _Surveyor:
             return secret
         state = _state(self._settings.platform_namespace, self._settings.source_secret, secret, SOURCE_KEYS)
         values = _values(secret)
-        return SourceView(state, values.get("RCLONE_CONFIG_S3_TYPE", ""), values.get("RCLONE_CONFIG_S3_ENDPOINT", ""))
+        return SourceView(state, values.get("RCLONE_CONFIG_S3_TYPE", ""), _endpoint(values))
 
     # -- Kubeflow Pipelines --
 
@@ -310,9 +310,10 @@ class _Surveyor:
         secret = await source
         if isinstance(secret, PlatformError):
             return secret
-        values = {key.removeprefix("RCLONE_CONFIG_S3_"): value for key, value in _values(secret).items()}
-        keys = (values.get("ENDPOINT", ""), values.get("ACCESS_KEY_ID", ""), values.get("SECRET_ACCESS_KEY", ""))
-        return await self._bucket(await address, StoreAccess(*keys, values.get("REGION") or "us-east-1"))
+        values = _values(secret)
+        keys = (values.get("RCLONE_CONFIG_S3_ACCESS_KEY_ID", ""), values.get("RCLONE_CONFIG_S3_SECRET_ACCESS_KEY", ""))
+        region = values.get("RCLONE_CONFIG_S3_REGION") or "us-east-1"
+        return await self._bucket(await address, StoreAccess(_endpoint(values), *keys, region))
 
     async def _bucket(self, address: str, access: StoreAccess) -> BucketView | PlatformError | None:
         if not address.startswith("s3://") or not all((access.endpoint, access.access_key, access.secret_key)):
@@ -434,6 +435,12 @@ def _state(namespace: str, name: str, secret: Body | None, keys: tuple[str, ...]
 
 def _values(secret: Body | None) -> dict[str, str]:
     return {key: base64.b64decode(value).decode(errors="replace") for key, value in ((secret or {}).get("data") or {}).items()}
+
+
+def _endpoint(values: Mapping[str, str]) -> str:
+    """Read the source Secret's endpoint as rclone does: without a scheme it is https."""
+    endpoint = values.get("RCLONE_CONFIG_S3_ENDPOINT", "")
+    return endpoint if "://" in endpoint or not endpoint else f"https://{endpoint}"
 
 
 def _pull_troubles(pod: Body) -> list[PullTrouble]:

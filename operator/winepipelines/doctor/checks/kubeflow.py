@@ -5,7 +5,7 @@ from winepipelines.doctor.checks.systems import does_not_answer
 from winepipelines.doctor.finding import SETTINGS_REASON, Finding, failed, ok, skipped, warning
 from winepipelines.doctor.observations import PROFILES, Survey, answered
 from winepipelines.doctor.rights import PIPELINES
-from winepipelines.resource.errors import PlatformError
+from winepipelines.resource.errors import PlatformError, Unavailable
 
 SYSTEM = "Kubeflow Pipelines"
 PROJECTED = (
@@ -58,9 +58,8 @@ def kubeflow_lets_the_operator_in(survey: Survey) -> Finding:
             "KubeflowForbidden", says, f"kubectl apply -f deploy/operator/rbac.yaml: rights on {PIPELINES}; or the mesh"
         )
     if access is not None:
-        return failed(
-            "KubeflowRefused", access.message, f"kubectl -n {survey.settings.platform_namespace} logs deploy/ml-pipeline"
-        )
+        reason = "KubeflowUnavailable" if isinstance(access, Unavailable) else "KubeflowRefused"
+        return failed(reason, access.message, f"kubectl -n {survey.settings.platform_namespace} logs deploy/ml-pipeline")
     profiles = survey.kinds[PROFILES]
     if not view.multi_user and not isinstance(profiles, PlatformError) and profiles.served:
         says = f"{SYSTEM} is in single-user mode on a cluster with profiles: every user sees and ends everybody's runs"

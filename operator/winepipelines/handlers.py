@@ -7,6 +7,7 @@ event handlers only: no state of kopf's own is kept in annotations, and no handl
 import asyncio
 import contextlib
 import copy
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,6 @@ import aiohttp
 import kopf
 
 from winepipelines.act import Actor
-from winepipelines.doctor.finding import Report
 from winepipelines.doctor.survey import Systems
 from winepipelines.doctor.walk import walk
 from winepipelines.doctor.watch import PlatformWatch
@@ -76,7 +76,13 @@ class Operator:
         metrics = Metrics()
         inside = Path(SERVICE_ACCOUNT_TOKEN).exists()  # noqa: ASYNC240 - once, at the start
         systems = Systems(settings, kubernetes, kubeflow, mlflow, store, Network(), inside)
-        platform = _watch_platform(settings, systems, kubernetes, metrics)
+        platform = PlatformWatch(
+            functools.partial(walk, systems, seconds=min(settings.request_seconds, WALK_SECONDS)),
+            metrics.checked,
+            lambda: reconciler.look_within(settings.policy.check_interval),
+            functools.partial(_tell_of_platform, kubernetes, settings.platform_namespace),
+            max(1.0, settings.doctor_seconds),
+        )
         reconciler = Reconciler(
             kubernetes,
             Observer(namespace, kubeflow, mlflow, store, seldon, lambda: platform.verdict),
@@ -121,18 +127,10 @@ class Operator:
                 self.reconciler.wake_all()
 
 
-def _watch_platform(settings: Settings, systems: Systems, kubernetes: Kubernetes, metrics: Metrics) -> PlatformWatch:
-    """Have the platform's checks repeated; a change is told of the platform's namespace."""
-    namespace = settings.platform_namespace
+async def _tell_of_platform(kubernetes: Kubernetes, namespace: str, reason: str, message: str, warning: bool) -> None:
+    """Write an Event about the platform's namespace."""
     regarding = {"apiVersion": "v1", "kind": "Namespace", "name": namespace, "namespace": namespace}
-
-    async def check() -> Report:
-        return await walk(systems, seconds=min(settings.request_seconds, WALK_SECONDS))
-
-    async def tell(reason: str, message: str, warning: bool) -> None:
-        await kubernetes.tell_of(regarding, reason, message, warning=warning)
-
-    return PlatformWatch(check, metrics.checked, tell, max(1.0, settings.doctor_seconds))
+    await kubernetes.tell_of(regarding, reason, message, warning=warning)
 
 
 def _say_how_it_ended(task: asyncio.Task[None]) -> None:

@@ -59,6 +59,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._checks = _Checks()
         self.registry.register(self._checks)
+        self._walks = Counter("winepipelines_platform_walks", "Times that the platform was checked", registry=self.registry)
         self._seconds = Histogram(
             "winepipelines_reconcile_seconds", "Duration of one look at a resource", registry=self.registry, buckets=BUCKETS
         )
@@ -73,6 +74,7 @@ class Metrics:
     def checked(self, report: Report) -> None:
         """Take the platform's last report."""
         self._checks.report = report
+        self._walks.inc()
 
     def reconciled(self, seconds: float, failed: bool) -> None:
         """Take the duration of a reconcile, and whether it ended in a defect."""

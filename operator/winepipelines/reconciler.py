@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -34,6 +34,7 @@ from winepipelines.resource.status import Run, Stage, Status
 Key = tuple[str, str]  # namespace and name of a resource
 ROUNDS = 100  # questions and actions of one reconcile; far more than any way through the stages has
 BACKOFF_SECONDS = (1, 300)
+JITTER = 1.1
 logger = logging.getLogger(__name__)
 
 
@@ -116,6 +117,17 @@ class Reconciler:
         for key in list(self._entries):
             self.wake(key)
 
+    def look_within(self, duration: timedelta) -> None:
+        """Look at every resource within some time, one here and one there: what all of them tell has changed."""
+        loop, seconds = asyncio.get_running_loop(), duration.total_seconds()
+        for key, entry in self._entries.items():
+            if entry.running:
+                entry.again = True
+            elif entry.timer is None or entry.timer.when() > loop.time() + seconds * JITTER:
+                if entry.timer is not None:
+                    entry.timer.cancel()
+                entry.timer = loop.call_later(random.uniform(0, seconds), self.wake, key)  # noqa: S311 - not all at once
+
     def longest_reconcile(self) -> float:
         """Tell for how many seconds the oldest reconcile under way has been so: the measure of a hang."""
         return time.monotonic() - min(self._started.values()) if self._started else 0.0
@@ -156,7 +168,7 @@ class Reconciler:
         if entry.again:
             self.wake(key)
         elif wake_in is not None and entry.timer is None:
-            jittered = wake_in * random.uniform(1.0, 1.1)  # noqa: S311 - so that resources do not move in step
+            jittered = wake_in * random.uniform(1.0, JITTER)  # noqa: S311 - so that resources do not move in step
             entry.timer = asyncio.get_running_loop().call_later(jittered, self.wake, key)
 
     async def _reconcile(self, key: Key, entry: _Entry) -> float | None:

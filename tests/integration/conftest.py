@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.cluster import Cluster
+from support.doctor import Patient
 from support.operator import OperatorProcess
 
 from sandbox.platform import Sandbox
@@ -38,3 +39,10 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     name = cluster.namespace(f"team-{next(_numbers)}")
     yield name
     cluster.sandbox.kubectl("-n", name, "delete", "winepipelines", "--all", "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def patient() -> Iterator[Patient]:
+    """A second platform, that the doctor's tests break; its Kubeflow Pipelines asks for tokens."""
+    with Sandbox(f"patient-{os.getpid()}", without={"operator"}, authenticate=True) as sandbox:
+        yield Patient(sandbox)

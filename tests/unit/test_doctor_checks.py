@@ -108,6 +108,9 @@ class TestKubernetes:
         assert find(seen, "mlflow answers").result is Result.OK
         assert find(seen, "seldondeployments are served").says == "stands on: kubernetes answers"
 
+    def test_an_older_one_does_not_say_who_we_are(self) -> None:
+        assert find(replace(GOOD, identity=""), "kubernetes answers").result is Result.OK
+
     def test_a_missing_right_is_named_with_its_rule(self) -> None:
         pods = Right("", "pods", ("list",))
         finding = only_failure(replace(GOOD, rights=replace(RIGHTS, missing={**RIGHTS.missing, pods: ("list",)})))
@@ -181,7 +184,7 @@ class TestSourceSecret:
         assert finding.says.endswith("has no value for RCLONE_CONFIG_S3_ENDPOINT")
         assert '"RCLONE_CONFIG_S3_ENDPOINT": "…"' in finding.mend
 
-    @pytest.mark.parametrize(("kind", "endpoint"), [("gcs", "http://minio"), ("s3", "minio:9000")])
+    @pytest.mark.parametrize(("kind", "endpoint"), [("gcs", "http://minio"), ("s3", "ftp://minio:9000")])
     def test_its_values_are_of_another_form(self, kind: str, endpoint: str) -> None:
         state = SecretState("kubeflow", SETTINGS.source_secret, True)
         assert only_failure(replace(GOOD, source=SourceView(state, kind, endpoint))).reason == "SourceSecretIncomplete"
@@ -233,6 +236,10 @@ class TestKubeflow:
         finding = only_failure(replace(GOOD, access=forbidden))
         assert finding.reason == "KubeflowForbidden"
         assert "rbac.yaml" in finding.mend
+
+    def test_it_is_not_well(self) -> None:
+        access = Unavailable("KubeflowUnavailable", "Kubeflow Pipelines answered 500: Internal error")
+        assert only_failure(replace(GOOD, access=access)).reason == "KubeflowUnavailable"
 
     def test_multi_user_without_a_token_is_told(self) -> None:
         finding = find(replace(GOOD, token=None), "kubeflow lets the operator in")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.aio.config import kube_config
 
 from winepipelines.__main__ import main
 from winepipelines.doctor.schema import missing_fields
@@ -26,7 +27,7 @@ class Command:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         self._monkeypatch = monkeypatch
         self._capsys = capsys
-        self.set("KUBECONFIG", str(folder / "no-kubeconfig"))
+        monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(folder / "no-kubeconfig"))  # read at its import
         self.set("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # the command sets it: back to what it was afterwards
         for name in ("KFP", "MLFLOW", "S3_ENDPOINT"):
             self.set(f"WINE_{name}_URL", "http://127.0.0.1:1")
@@ -114,7 +115,7 @@ def test_the_compiled_pipelines_are_missing(command: Command, tmp_path: Path) ->
     command.set("WINE_TEMPLATES", str(tmp_path))
     finding = command.findings()["kubeflow answers"]
     assert finding["reason"] == "SettingsIncomplete"
-    assert "WINE_TEMPLATES" in finding["says"]
+    assert "WINE_TEMPLATES" in finding["mend"]
 
 
 def test_systems_that_hang_do_not_hold_it_up(command: Command, hanging: str) -> None:

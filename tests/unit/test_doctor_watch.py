@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import socket
 import urllib.request
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from support.survey import GOOD, SETTINGS
@@ -14,8 +17,10 @@ from winepipelines.doctor.observations import Outage, Reach
 from winepipelines.doctor.walk import judge
 from winepipelines.doctor.watch import PlatformWatch
 from winepipelines.metrics import Metrics
+from winepipelines.reconciler import Key, Reconciler
 from winepipelines.resource.errors import Unavailable
 from winepipelines.resource.observed import PlatformVerdict
+from winepipelines.resource.policy import Policy
 from winepipelines.resource.status import ConditionType
 
 WELL = judge(GOOD)
@@ -33,11 +38,15 @@ class Platform:
         self.seen: list[Report] = []
         self.told: list[tuple[str, bool]] = []
         self.deaf = False
-        self.watch = PlatformWatch(self.walk, self.seen.append, self.tell, interval=0.0, second_look=0.0)
+        self.changes = 0
+        self.watch = PlatformWatch(self.walk, self.seen.append, self.change, self.tell, interval=0.0, second_look=0.0)
 
     async def walk(self) -> Report:
         self.walks += 1
         return self.reports.pop(0) if len(self.reports) > 1 else self.reports[0]
+
+    def change(self) -> None:
+        self.changes += 1
 
     async def tell(self, reason: str, message: str, warning: bool) -> None:
         if self.deaf:
@@ -64,6 +73,7 @@ async def test_each_change_is_told_once() -> None:
     for report in (WELL, NO_MLFLOW, NO_MLFLOW, NO_MLFLOW, WELL, WELL):
         await platform.look(report)
     assert platform.told == [("MlflowUnreachable", True), ("PlatformReady", False)]
+    assert platform.changes == 3, "the first verdict is one too"
 
 
 async def test_a_bad_start_is_told() -> None:
@@ -106,7 +116,7 @@ async def test_a_defect_does_not_end_the_walks(caplog: pytest.LogCaptureFixture)
         again.set()
         return WELL
 
-    watch = PlatformWatch(breaks_once, platform.seen.append, platform.tell, interval=0.0)
+    watch = PlatformWatch(breaks_once, platform.seen.append, platform.change, platform.tell, interval=0.0)
     task = asyncio.create_task(watch.run())
     with caplog.at_level(logging.ERROR):
         await asyncio.wait_for(again.wait(), 5)
@@ -214,8 +224,46 @@ class TestMetrics:
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+class TestLookingAtEveryResource:
+    """A new verdict reaches resources that would not be looked at by themselves, too."""
+
+    KEYS = (("admin", "one"), ("admin", "two"), ("other", "three"))
+
+    async def looks(self, within: float, wake_in: float | None, for_seconds: float) -> list[Key]:
+        """Settle three resources that look again in `wake_in` seconds; return who looks after the verdict has changed."""
+        seen: list[Key] = []
+
+        class Sleepers(Reconciler):
+            async def _reconcile(self, key: Key, entry: object) -> float | None:
+                seen.append(key)
+                return wake_in
+
+        nothing: Any = None
+        reconciler = Sleepers(nothing, nothing, nothing, lambda _key, _run: None, Policy(), 2)
+        for namespace, name in self.KEYS:
+            reconciler.saw({"metadata": {"namespace": namespace, "name": name, "resourceVersion": "1", "uid": name}})
+        for _ in range(50):
+            await asyncio.sleep(0)  # every look is over
+        assert sorted(seen) == sorted(self.KEYS)
+        seen.clear()
+        reconciler.look_within(timedelta(seconds=within))
+        await asyncio.sleep(for_seconds)
+        await reconciler.stop()
+        return seen
+
+    async def test_those_that_wait_for_nothing(self) -> None:
+        assert sorted(await self.looks(0.05, None, 0.3)) == sorted(self.KEYS)
+
+    async def test_those_that_wait_longer(self) -> None:
+        assert sorted(await self.looks(0.05, 3600.0, 0.3)) == sorted(self.KEYS)
+
+    async def test_those_that_look_soon_anyway_are_left_to_it(self) -> None:
+        assert await self.looks(60.0, 59.0, 0.05) == []
+
+    async def test_not_all_at_once(self) -> None:
+        assert await self.looks(3600.0, None, 0.05) == []

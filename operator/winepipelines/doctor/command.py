@@ -64,8 +64,8 @@ async def _walk(settings: Settings, wishes: Wishes, seconds: float) -> Report:
         systems = Systems(
             settings=settings,
             kubernetes=kubernetes,
-            kubeflow=_made(lambda: Kubeflow(settings), "WINE_TEMPLATES", "the compiled pipelines cannot be read"),
-            mlflow=_made(lambda: MLflow(settings), "WINE_MLFLOW_URL", "no client for MLflow can be made"),
+            kubeflow=_made(lambda: Kubeflow(settings), "the compiled pipelines cannot be read"),
+            mlflow=_made(lambda: MLflow(settings), "no client for MLflow can be made"),
             store=ObjectStore(settings),
             network=Network(),
             inside=Path(SERVICE_ACCOUNT_TOKEN).exists(),  # noqa: ASYNC240 - once, before anything is asked
@@ -83,12 +83,12 @@ async def _connect() -> Kubernetes | PlatformError:
         return Unavailable("KubernetesUnavailable", "neither a pod's service account nor a kubeconfig that can be read is here")
 
 
-def _made(make: Callable[[], T], variable: str, why_not: str) -> T | PlatformError:
+def _made(make: Callable[[], T], why_not: str) -> T | PlatformError:
     """Make an adapter; what keeps it from being made is a finding like any other."""
     try:
         return make()
     except Exception as error:
-        return PlatformError(SETTINGS_REASON, f"{why_not} ({type(error).__name__}): is {variable} right?")
+        return PlatformError(SETTINGS_REASON, f"{why_not} ({type(error).__name__})")
 
 
 def _wishes(filename: str, namespace: str) -> Wishes:

@@ -7,7 +7,7 @@ systems hang. What needs an earlier answer (a bucket: the Secret and the artifac
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -38,7 +38,7 @@ from winepipelines.doctor.schema import missing_fields
 from winepipelines.platform.buckets import StoreAccess, refusal
 from winepipelines.platform.cluster import Cluster
 from winepipelines.platform.kubeflow import Kubeflow
-from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, Body, Kind, KindMissing, Kubernetes
+from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, SERVICE_ACCOUNT_TOKEN, Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.namespace import ARTIFACT_KEYS, SOURCE_KEYS
 from winepipelines.platform.network import Network, is_address
@@ -109,7 +109,7 @@ class _Surveyor:
                 return group.create_task(self._bounded(what))
 
             kubernetes = ask(self._with_cluster(Cluster.version))
-            identity = ask(self._with_cluster(Cluster.whoami))
+            identity = ask(self._identity())
             kinds = {kind: ask(self._kind(kind)) for kind in KINDS}
             fields = ask(self._missing_fields())
             account = group.create_task(self._account(identity))
@@ -175,6 +175,13 @@ class _Surveyor:
     async def _with_cluster(self, ask: Callable[[Cluster], Awaitable[T]]) -> T:
         return await ask(self._cluster)
 
+    async def _identity(self) -> str:
+        """Say who we are: in the API server's word, else in that of the pod's own token."""
+        known = await self._cluster.whoami()
+        if not known and self._systems.inside:
+            return str(claims(SERVICE_ACCOUNT_TOKEN).get("sub", ""))
+        return known
+
     async def _kind(self, kind: ApiKind) -> KindView:
         if kind.plural in await self._cluster.resources(kind.group, kind.version):
             return KindView(served=True)
@@ -194,7 +201,7 @@ class _Surveyor:
         allowed = await self._bounded(self._cluster.may(*review))
         if allowed is True:
             return f"{SERVICE_ACCOUNT}{self._settings.platform_namespace}:{ROLE}", False
-        return caller, False
+        return caller or "whoever runs this", False
 
     async def _rights(
         self, account: "asyncio.Task[tuple[str, bool] | PlatformError]", wanted: tuple[Right, ...], namespace: str = ""
@@ -246,7 +253,7 @@ class _Surveyor:
             return secret
         state = _state(self._settings.platform_namespace, self._settings.source_secret, secret, SOURCE_KEYS)
         values = _values(secret)
-        return SourceView(state, values.get("RCLONE_CONFIG_S3_TYPE", ""), values.get("RCLONE_CONFIG_S3_ENDPOINT", ""))
+        return SourceView(state, values.get("RCLONE_CONFIG_S3_TYPE", ""), _endpoint(values))
 
     # -- Kubeflow Pipelines --
 
@@ -303,9 +310,10 @@ class _Surveyor:
         secret = await source
         if isinstance(secret, PlatformError):
             return secret
-        values = {key.removeprefix("RCLONE_CONFIG_S3_"): value for key, value in _values(secret).items()}
-        keys = (values.get("ENDPOINT", ""), values.get("ACCESS_KEY_ID", ""), values.get("SECRET_ACCESS_KEY", ""))
-        return await self._bucket(await address, StoreAccess(*keys, values.get("REGION") or "us-east-1"))
+        values = _values(secret)
+        keys = (values.get("RCLONE_CONFIG_S3_ACCESS_KEY_ID", ""), values.get("RCLONE_CONFIG_S3_SECRET_ACCESS_KEY", ""))
+        region = values.get("RCLONE_CONFIG_S3_REGION") or "us-east-1"
+        return await self._bucket(await address, StoreAccess(_endpoint(values), *keys, region))
 
     async def _bucket(self, address: str, access: StoreAccess) -> BucketView | PlatformError | None:
         if not address.startswith("s3://") or not all((access.endpoint, access.access_key, access.secret_key)):
@@ -372,7 +380,7 @@ class _Surveyor:
             async with asyncio.timeout(self._seconds * ANSWER_SHARE):
                 return await asked
         except (Unavailable, TimeoutError) as error:
-            if isinstance(error, Unavailable) and " answered " in error.message:
+            if isinstance(error, Unavailable) and any(word in error.message for word in (" answered ", "certificate")):
                 raise  # it does answer, if not well
             raise Outage(url, await self._how_far(url)) from None
 
@@ -427,6 +435,12 @@ def _state(namespace: str, name: str, secret: Body | None, keys: tuple[str, ...]
 
 def _values(secret: Body | None) -> dict[str, str]:
     return {key: base64.b64decode(value).decode(errors="replace") for key, value in ((secret or {}).get("data") or {}).items()}
+
+
+def _endpoint(values: Mapping[str, str]) -> str:
+    """Read the source Secret's endpoint as rclone does: without a scheme it is https."""
+    endpoint = values.get("RCLONE_CONFIG_S3_ENDPOINT", "")
+    return endpoint if "://" in endpoint or not endpoint else f"https://{endpoint}"
 
 
 def _pull_troubles(pod: Body) -> list[PullTrouble]:

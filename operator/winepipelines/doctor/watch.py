@@ -1,7 +1,7 @@
 """The walk, slowly repeated: one verdict on the platform for all resources. Started by `handlers`.
 
-Resources read the verdict from memory at their own next look; nobody is woken. A change is told once, in one Event and one line
-of the log.
+Resources read the verdict from memory at their own next look; a walk that finds what the last one found wakes nobody. A change is
+told once, in one Event and one line of the log.
 """
 
 import asyncio
@@ -26,16 +26,20 @@ class PlatformWatch:
         self,
         walk: Callable[[], Awaitable[Report]],
         checked: Callable[[Report], None],
+        changed: Callable[[], None],
         tell: Tell,
         interval: float,
         second_look: float = SECOND_LOOK_SECONDS,
     ) -> None:
-        """Walk every `interval` seconds; `checked` gets each report, `tell` each change of the verdict.
+        """Walk every `interval` seconds; `checked` gets each report, `changed` is called when the words of the verdict change.
+
+        `tell` writes an Event where whether it is well, or why it is not, has changed.
 
         What fails is looked at again after `second_look` seconds: one lost answer is no outage.
         """
         self._walk = walk
         self._checked = checked
+        self._changed = changed
         self._tell = tell
         self._interval = interval
         self._second_look = second_look
@@ -65,6 +69,7 @@ class PlatformWatch:
         before, self._failing = self.verdict, failing
         reason = report.failures[0].reason if report.failures else CHECKS_PASSED
         self.verdict = PlatformVerdict(not failing, reason, report.message())
+        self._changed()
         if before is None or (before.ready, before.reason) != (self.verdict.ready, reason):
             await self._say(self.verdict, first=before is None)
 

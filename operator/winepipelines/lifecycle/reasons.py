@@ -43,6 +43,9 @@ PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 ANSWERS = "Answers"
 SERVING = "Serving"
 
+# the platform as a whole; the reasons against it are those of the checks in `doctor`
+CHECKS_PASSED = "ChecksPassed"
+
 # said by a step: the platform failed it, which is not the run's fault and does not count as one of its attempts
 SPARED = frozenset({"TrackingUnavailable"})
 
@@ -68,8 +71,6 @@ PLATFORM_FAILURES = frozenset(
         "MlflowUntrusted",
     }
 )
-# the platform as a whole; the reasons against it are those of the checks in `doctor`
-CHECKS_PASSED = "ChecksPassed"
 
 # any
 SUSPENDED = "Suspended"

@@ -8,7 +8,7 @@ import re
 
 from winepipelines.doctor.finding import Finding, failed, ok, skipped, warning
 from winepipelines.doctor.observations import Survey
-from winepipelines.resource.errors import PlatformError
+from winepipelines.resource.errors import PlatformError, Refused
 
 # registry/path/name:tag@digest, as the OCI distribution specification has it
 NAME = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -33,6 +33,10 @@ def images_are_well_named(survey: Survey) -> Finding:
 def images_can_be_pulled(survey: Survey) -> Finding:
     """No pod waits for one of them. A namespace may have reasons of its own, so this is no failure of the platform."""
     pulls = survey.pulls
+    if isinstance(pulls, Refused):
+        return skipped(
+            "whoever runs this may not list pods: see the rights above", ELSEWHERE.format(image=survey.settings.steps_image)
+        )
     if isinstance(pulls, PlatformError):
         return skipped(f"pods could not be listed: {pulls.message}", ELSEWHERE.format(image=survey.settings.steps_image))
     if not pulls:

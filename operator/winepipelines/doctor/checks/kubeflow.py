@@ -2,10 +2,10 @@
 
 from winepipelines.doctor.checks.kubernetes import judge_rights
 from winepipelines.doctor.checks.systems import does_not_answer
-from winepipelines.doctor.finding import Finding, failed, ok, skipped, warning
+from winepipelines.doctor.finding import SETTINGS_REASON, Finding, failed, ok, skipped, warning
 from winepipelines.doctor.observations import PROFILES, Survey, answered
 from winepipelines.doctor.rights import PIPELINES
-from winepipelines.resource.errors import PlatformError
+from winepipelines.resource.errors import PlatformError, Unavailable
 
 SYSTEM = "Kubeflow Pipelines"
 PROJECTED = (
@@ -36,6 +36,8 @@ def kubeflow_answers(survey: Survey) -> Finding:
         return skipped("WINE_KFP_URL is not set")
     view = survey.kubeflow
     if isinstance(view, PlatformError):
+        if view.reason == SETTINGS_REASON:
+            return failed(SETTINGS_REASON, view.message, "WINE_TEMPLATES=<the folder templates of this release>")
         namespace = survey.settings.platform_namespace
         mend = f"kubectl -n {namespace} get endpoints,pods -l app=ml-pipeline; is WINE_KFP_URL its address?"
         return does_not_answer(survey, SYSTEM, view, "KubeflowUnreachable", mend)
@@ -56,9 +58,8 @@ def kubeflow_lets_the_operator_in(survey: Survey) -> Finding:
             "KubeflowForbidden", says, f"kubectl apply -f deploy/operator/rbac.yaml: rights on {PIPELINES}; or the mesh"
         )
     if access is not None:
-        return failed(
-            "KubeflowRefused", access.message, f"kubectl -n {survey.settings.platform_namespace} logs deploy/ml-pipeline"
-        )
+        reason = "KubeflowUnavailable" if isinstance(access, Unavailable) else "KubeflowRefused"
+        return failed(reason, access.message, f"kubectl -n {survey.settings.platform_namespace} logs deploy/ml-pipeline")
     profiles = survey.kinds[PROFILES]
     if not view.multi_user and not isinstance(profiles, PlatformError) and profiles.served:
         says = f"{SYSTEM} is in single-user mode on a cluster with profiles: every user sees and ends everybody's runs"

@@ -15,7 +15,7 @@ def kubernetes_answers(survey: Survey) -> Finding:
         return failed("KubernetesUnreachable", survey.kubernetes.message, mend)
     if isinstance(survey.identity, PlatformError):
         return warning(f"Kubernetes {survey.kubernetes}; it does not say who we are", "kubectl auth whoami")
-    return ok(f"Kubernetes {survey.kubernetes}, as {survey.identity}")
+    return ok(f"Kubernetes {survey.kubernetes}, as {survey.identity or 'someone whom it cannot name (it is older than 1.28)'}")
 
 
 def rights_are_granted(survey: Survey) -> list[Finding] | Finding:

@@ -1,6 +1,6 @@
 """What is said of any system that does not answer. Called by the other checks."""
 
-from winepipelines.doctor.finding import SETTINGS_REASON, Finding, failed, skipped
+from winepipelines.doctor.finding import Finding, failed, skipped
 from winepipelines.doctor.observations import Outage, Survey
 from winepipelines.resource.errors import PlatformError
 
@@ -12,6 +12,4 @@ def does_not_answer(survey: Survey, system: str, error: PlatformError, reason: s
     if isinstance(error, Outage) and error.cluster_internal and not survey.inside:
         says = f"{system} at {error.url} can be reached from inside the cluster only"
         return skipped(says, f"kubectl -n {survey.settings.platform_namespace} exec deploy/wine-operator -- {COMMAND}")
-    if error.reason == SETTINGS_REASON:
-        return failed(SETTINGS_REASON, error.message, "the variable that it names")
     return failed(reason, f"{system}: {error.message}", mend)

@@ -8,7 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sandbox.errors import SandboxError
+from sandbox.mlflow_server import VARIANTS
 from sandbox.platform import Sandbox
+
+SECRETS = ("s3_secret_key", "mlflow_password")
 
 
 def main() -> int:
@@ -34,7 +37,9 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
         if not options.quiet:
             print(f"sandbox: {line}", file=sys.stderr, flush=True)
 
-    return Sandbox(options.name, options.folder, without=without, authenticate=options.authenticate, report=report)
+    return Sandbox(
+        options.name, options.folder, without=without, authenticate=options.authenticate, mlflow=options.mlflow, report=report
+    )
 
 
 def _run(options: argparse.Namespace, sandbox: Sandbox) -> None:
@@ -65,7 +70,7 @@ def _show(sandbox: Sandbox, *, as_json: bool) -> None:
     for name, value in facts.items():
         if name == "running":
             value = ", ".join(f"{component}{'' if alive else ' (stopped)'}" for component, alive in value.items())
-        print(f"{name:<22}{'(in --json)' if name == 's3_secret_key' else value}")
+        print(f"{name:<22}{'(in --json)' if value and name in SECRETS else value}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,11 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--no-operator", action="store_true", help="leave the operator out")
     up.add_argument("--without", action="append", default=[], metavar="COMPONENT", help="leave a component out")
     up.add_argument("--authenticate", action="store_true", help="Kubeflow Pipelines asks for tokens, as behind a mesh")
+    up.add_argument("--mlflow", choices=VARIANTS, default="direct", help="which tracking server (default: %(default)s)")
     up.add_argument("--quiet", action="store_true", help="no progress")
     down = command("down", "stop everything and forget it")
     down.add_argument("--keep-state", action="store_true", help="keep objects and data for the next up")
     info = command("info", "addresses, paths and what is running")
-    info.add_argument("--json", action="store_true", help="everything, the object store's secret key too")
+    info.add_argument("--json", action="store_true", help="everything, credentials too")
     command("add-namespace", "make users' namespaces").add_argument("namespaces", nargs="+")
     command("logs", "print a component's log").add_argument("component")
     for name in ("start", "stop", "restart"):

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sandbox import mlflow_server
 from sandbox.places import ROOT
-from sandbox.plan import PLATFORM_NAMESPACE, Plan
+from sandbox.plan import MLFLOW_SECRET, PLATFORM_NAMESPACE, Plan
 
 # Variables of the caller's that would lead a component elsewhere: another cluster, another store, other credentials.
 FOREIGN = ("AWS_", "MLFLOW_", "MINIO_", "KUBE", "WINE_", "ETCD_", "PYTEST_", "KFP_", "SELDON_", "PYTHONPATH", "PYTHONHOME")
@@ -155,7 +156,7 @@ def _control_plane(plan: Plan) -> tuple[Component, ...]:
 
 
 def _storage(plan: Plan) -> tuple[Component, ...]:
-    database = f"sqlite:///{plan.folder / 'mlflow.db'}"
+    mlflow = mlflow_server.variant(plan.mlflow)
     return (
         Component(
             "minio",
@@ -177,19 +178,12 @@ def _storage(plan: Plan) -> tuple[Component, ...]:
         ),
         Component(
             "mlflow",
-            # What `mlflow server --no-serve-artifacts` starts in the end; doing without that outer process halves time
-            # and memory. The variables are those it would set.
-            [plan.pipeline_python, "-m", "uvicorn", "--port", str(plan.ports["mlflow"]), "mlflow.server.fastapi_app:app"],
-            ready=lambda: answers(plan.url("mlflow") + "/api/2.0/mlflow/experiments/get?experiment_id=0"),
-            environment={
-                **store_environment(plan),
-                "_MLFLOW_SERVER_FILE_STORE": database,
-                "_MLFLOW_SERVER_REGISTRY_STORE": database,
-                "_MLFLOW_SERVER_ARTIFACT_ROOT": "s3://mlflow/",
-                "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1:*,localhost:*",
-                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-            },
+            mlflow_server.command(mlflow, plan.mlflow_python, plan.ports["mlflow"]),
+            # With authentication a stranger is told so, which is an answer too.
+            ready=lambda: answers(
+                plan.mlflow_url + "/api/2.0/mlflow/experiments/get?experiment_id=0", status=401 if mlflow.proxied else 200
+            ),
+            environment={**store_environment(plan), **mlflow_server.environment(mlflow, plan.folder)},
         ),
         Component(
             "data",
@@ -226,6 +220,14 @@ def _stand_ins(plan: Plan) -> tuple[Component, ...]:
     )
 
 
+def _mlflow_settings(plan: Plan) -> dict[str, str]:
+    """What an administrator says of a server that hands artifacts on and asks who is there."""
+    mlflow = mlflow_server.variant(plan.mlflow)
+    if not mlflow.proxied:
+        return {}
+    return {"WINE_MLFLOW_SECRET": MLFLOW_SECRET, "WINE_ARTIFACTS_DESTINATION": mlflow_server.destination(mlflow)}
+
+
 def _operator(plan: Plan) -> Component:
     return Component(
         "operator",
@@ -237,7 +239,8 @@ def _operator(plan: Plan) -> Component:
             "MALLOC_ARENA_MAX": "2",  # as in the image: threads that wait for blocking clients need no memory of their own
             "KUBECONFIG": str(plan.operator_kubeconfig),
             "WINE_KFP_URL": plan.url("kubeflow"),
-            "WINE_MLFLOW_URL": plan.url("mlflow"),
+            "WINE_MLFLOW_URL": plan.mlflow_url,
+            **_mlflow_settings(plan),
             "WINE_S3_ENDPOINT_URL": plan.url("minio"),
             "WINE_PLATFORM_NAMESPACE": PLATFORM_NAMESPACE,
             "WINE_ENDPOINT_TEMPLATE": plan.url("seldon") + "/seldon/{namespace}/{name}/api/v1.0/predictions",

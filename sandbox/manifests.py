@@ -9,7 +9,7 @@ from sandbox.certificates import write_kubeconfig, write_secret
 from sandbox.components import base_environment
 from sandbox.errors import KubectlError
 from sandbox.places import ROOT
-from sandbox.plan import PLATFORM_NAMESPACE, USER_NAMESPACE, Plan
+from sandbox.plan import MLFLOW_SECRET, PLATFORM_NAMESPACE, USER_NAMESPACE, Plan
 
 SOURCE_SECRET = "mlflow-server-seldon-init-container-s3-credentials"
 ARTIFACT_SECRET = "mlpipeline-minio-artifact"
@@ -43,7 +43,7 @@ def apply_platform(plan: Plan) -> None:
     """Apply everything that is there from the start, and wait until the API server serves the new kinds."""
     files = [ROOT / "sandbox" / "manifests", ROOT / "crds", ROOT / "deploy" / "operator" / "rbac.yaml"]
     names = [argument for file in files for argument in ("-f", str(file))]
-    secrets = _as_list([source_secret(plan), artifact_secret(plan, USER_NAMESPACE)])
+    secrets = _as_list([source_secret(plan), artifact_secret(plan, USER_NAMESPACE), *mlflow_secret(plan)])
     _apply(plan, *names, "-f", "-", stdin=secrets)
     kubectl(plan, "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
 
@@ -83,6 +83,13 @@ def source_secret(plan: Plan) -> Manifest:
         "ENDPOINT": plan.url("minio"),
     }
     return _secret(SOURCE_SECRET, PLATFORM_NAMESPACE, {f"RCLONE_CONFIG_S3_{key}": value for key, value in values.items()})
+
+
+def mlflow_secret(plan: Plan) -> list[Manifest]:
+    """The platform's Secret with credentials for MLflow, where that asks for some."""
+    info = plan.info()
+    values = {"MLFLOW_TRACKING_USERNAME": info.mlflow_user, "MLFLOW_TRACKING_PASSWORD": info.mlflow_password}
+    return [_secret(MLFLOW_SECRET, PLATFORM_NAMESPACE, values)] if info.mlflow_user else []
 
 
 def artifact_secret(plan: Plan, where: str) -> Manifest:

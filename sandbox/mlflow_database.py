@@ -1,31 +1,44 @@
-"""MLflow's empty database, made once per MLflow: its migrations are a second of every start. Called by `platform`."""
+"""MLflow's databases. The empty one of its records is made once per MLflow: its migrations are a second of every start.
+
+Called by `platform`.
+"""
 
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from sandbox import mlflow_server
+from sandbox.certificates import write_secret
 from sandbox.errors import BuildError
 from sandbox.places import cache_folder
 from sandbox.plan import Plan
 
+# What a server does at its first start. Not `mlflow db upgrade`: before version 3 that needs tables to begin with.
+MAKE_TABLES = (
+    "import sys, mlflow.store.db.utils as db; db._initialize_tables(db.create_sqlalchemy_engine_with_retry(sys.argv[1]))"
+)
+
 
 def prepare(plan: Plan) -> None:
-    """Give a new sandbox an empty database with all of its tables.
+    """Give a new sandbox an empty database with all of its tables, and the user that the server knows, where it asks for one.
 
     Raises BuildError when MLflow cannot make it.
     """
     database = plan.folder / "mlflow.db"
     # The environment's folder is named by the hash of its pins: another MLflow, another database.
-    kept = cache_folder() / "mlflow" / f"{Path(plan.pipeline_python).parents[1].name}.db"
+    kept = cache_folder() / "mlflow" / f"{Path(plan.mlflow_python).parents[1].name}.db"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
             made = Path(scratch) / kept.name
-            command = [plan.pipeline_python, "-m", "mlflow", "db", "upgrade", f"sqlite:///{made}"]
+            command = [plan.mlflow_python, "-c", MAKE_TABLES, f"sqlite:///{made}"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise BuildError(f"MLflow could not make its database:\n{done.stderr.strip()}")
             made.replace(kept)
     if not database.exists():
         shutil.copy(kept, database)
+    if mlflow_server.variant(plan.mlflow).proxied:
+        users = mlflow_server.authentication(plan.folder, plan.mlflow_password)
+        write_secret(plan.folder / mlflow_server.AUTHENTICATION, users.encode())

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from sandbox import ports
+from sandbox import mlflow_server, ports
 from sandbox.certificates import write_secret
 
 PORTS = ("etcd", "etcd-peer", "apiserver", "minio", "mlflow", "data", "kubeflow", "seldon", "operator")
 PLATFORM_NAMESPACE = "kubeflow"
 USER_NAMESPACE = "admin"
+MLFLOW_SECRET = "mlflow-tracking-credentials"
 FILE = "plan.json"
 
 
@@ -35,12 +36,15 @@ class Info:
     data_base_url: str  # any file in data_folder
     data_folder: Path
     log_folder: Path
+    mlflow_user: str  # with its password where MLflow asks for them, else empty
+    mlflow_password: str
 
 
 @dataclass(frozen=True)
 class Plan:
     """One sandbox. Ports and programs by name; interpreters are paths; the credentials are the object store's.
 
+    `mlflow` is a variant of `mlflow_server`, and `mlflow_password` its user's.
     `environment` has, by component, variables beyond those that it is given anyway. `authenticate`: Kubeflow Pipelines asks
     for tokens, and the API server for the rights behind them.
     """
@@ -50,9 +54,12 @@ class Plan:
     ports: Mapping[str, int]
     access_key: str
     secret_key: str
+    mlflow_password: str
     programs: Mapping[str, Path]
     pipeline_python: str
     operator_python: str
+    mlflow_python: str
+    mlflow: str = "direct"
     authenticate: bool = False
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -86,6 +93,11 @@ class Plan:
         """The folder that the data server serves; tests may add files."""
         return self.folder / "data"
 
+    @property
+    def mlflow_url(self) -> str:
+        """MLflow's address, with the path that it is under."""
+        return self.url("mlflow") + mlflow_server.variant(self.mlflow).prefix
+
     def url(self, component: str, scheme: str = "http") -> str:
         """A component's address."""
         return f"{scheme}://127.0.0.1:{self.ports[component]}"
@@ -99,7 +111,7 @@ class Plan:
             operator_kubeconfig=self.operator_kubeconfig,
             kubectl=self.programs["kubectl"],
             kfp_url=self.url("kubeflow"),
-            mlflow_url=self.url("mlflow"),
+            mlflow_url=self.mlflow_url,
             s3_endpoint=self.url("minio"),
             s3_access_key=self.access_key,
             s3_secret_key=self.secret_key,
@@ -109,6 +121,8 @@ class Plan:
             data_base_url=self.url("data"),
             data_folder=self.data,
             log_folder=self.logs,
+            mlflow_user=mlflow_server.USER if mlflow_server.variant(self.mlflow).proxied else "",
+            mlflow_password=self.mlflow_password if mlflow_server.variant(self.mlflow).proxied else "",
         )
 
     def save(self) -> None:
@@ -131,6 +145,8 @@ def choose_ports(previous: Plan | None) -> dict[str, int]:
     return ports.choose(PORTS, previous.ports if previous else {})
 
 
-def choose_credentials(previous: Plan | None) -> tuple[str, str]:
-    """An access key and a secret key, the previous plan's where there is one: the object store has its data under them."""
-    return (previous.access_key, previous.secret_key) if previous else (secrets.token_hex(8), secrets.token_hex(20))
+def choose_credentials(previous: Plan | None) -> tuple[str, str, str]:
+    """An access key, a secret key and MLflow's password, the previous plan's if any: the stores have data under them."""
+    if previous:
+        return previous.access_key, previous.secret_key, previous.mlflow_password
+    return secrets.token_hex(8), secrets.token_hex(20), secrets.token_hex(20)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sandbox import certificates, manifests, mlflow_database, parallel, places, plan, processes, programs
+from sandbox import certificates, manifests, mlflow_database, mlflow_server, parallel, places, plan, processes, programs
 from sandbox.components import Component, base_environment, components, python_environment, store_environment
 from sandbox.errors import ComponentError, PortTakenError, SandboxError
 from sandbox.locks import alone
@@ -34,6 +34,7 @@ class Sandbox:
     """A sandbox by name, running or not. As a context manager it goes down at the end, even if this process is killed.
 
     `without` names components to leave out, for instance `{"operator"}`; `authenticate` makes Kubeflow Pipelines ask for tokens;
+    `mlflow` is the variant of the tracking server (see `mlflow_server`);
     `environment` has more variables by component, for instance `{"operator": {"WINE_POLL_SECONDS": "5"}}`. They count from the
     next `up` of a sandbox of which nothing runs. `report` gets a line for each step.
     """
@@ -45,6 +46,7 @@ class Sandbox:
         *,
         without: Collection[str] = (),
         authenticate: bool = False,
+        mlflow: str = "direct",
         environment: Mapping[str, Mapping[str, str]] | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -54,6 +56,7 @@ class Sandbox:
         self.folder = (folder or places.cache_folder() / "sandboxes" / name).absolute()
         self.without = frozenset(without)
         self.authenticate = authenticate
+        self.mlflow = mlflow
         self.environment = environment or {}
         self.report = report
         self._guard: subprocess.Popen[bytes] | None = None
@@ -198,7 +201,8 @@ class Sandbox:
 
     def _make_plan(self, previous: Plan | None) -> Plan:
         with ThreadPoolExecutor() as pool:
-            pipeline, operator = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator"))
+            server = mlflow_server.variant(self.mlflow).environment
+            pipeline, operator, mlflow = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator", server))
             found = programs.find(self.report)
             current = Plan(
                 self.name,
@@ -208,6 +212,8 @@ class Sandbox:
                 programs=found,
                 pipeline_python=pipeline.result(),
                 operator_python=operator.result(),
+                mlflow_python=mlflow.result(),
+                mlflow=self.mlflow,
                 authenticate=self.authenticate,
                 environment=self.environment,
             )

@@ -11,20 +11,24 @@ from winepipelines.lifecycle.actions import (
     ReleaseDeployment,
     RemoveFinalizer,
     RetryRun,
+    SetAlias,
     TerminateRun,
 )
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import WINEPIPELINES, Body, Kubernetes
+from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.seldon import Seldon
+from winepipelines.resource.naming import ALIAS
 from winepipelines.resource.pipeline import FINALIZER, WinePipeline
 
 
 class Actor:
     """Has the platform do things."""
 
-    def __init__(self, kubernetes: Kubernetes, namespace: Namespace, kubeflow: Kubeflow, seldon: Seldon) -> None:
+    def __init__(self, kubernetes: Kubernetes, namespace: Namespace, kubeflow: Kubeflow, mlflow: MLflow, seldon: Seldon) -> None:
         """Use these adapters."""
+        self._mlflow = mlflow
         self._kubernetes = kubernetes
         self._namespace = namespace
         self._kubeflow = kubeflow
@@ -58,6 +62,8 @@ class Actor:
                 released = await self._seldon.release(pipeline)
                 if released is not None:
                     await self._namespace.hand_over(pipeline, released)
+            case SetAlias(version, mlflow_run):
+                await self._mlflow.set_alias(pipeline.spec.training.registered_model, ALIAS, version, mlflow_run)
         return None
 
     async def _set_finalizers(self, pipeline: WinePipeline, finalizers: tuple[str, ...]) -> Body:

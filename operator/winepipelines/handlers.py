@@ -62,8 +62,8 @@ class Operator:
         session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=settings.request_seconds))
         manifests = Manifests(settings.templates)
         kubeflow = Kubeflow(settings)
-        mlflow, store = MLflow(settings), ObjectStore(settings)
         namespace = Namespace(kubernetes, manifests, settings)
+        mlflow, store = MLflow(settings, namespace.mlflow_credentials), ObjectStore(settings)
         seldon = Seldon(kubernetes, manifests, settings, session)
         runs = RunWatch(kubeflow.active_runs, lambda key: reconciler.wake(key), settings.poll_seconds)
         metrics = Metrics()
@@ -79,7 +79,7 @@ class Operator:
         reconciler = Reconciler(
             kubernetes,
             Observer(namespace, kubeflow, mlflow, store, seldon, lambda: platform.verdict),
-            Actor(kubernetes, namespace, kubeflow, seldon),
+            Actor(kubernetes, namespace, kubeflow, mlflow, seldon),
             runs.follow,
             settings.policy,
             settings.workers,
@@ -90,9 +90,14 @@ class Operator:
         operator = cls(kubernetes, session, reconciler, runs, [], stop_metrics)
         operator.tasks = [
             asyncio.create_task(runs.watch(), name="run watch"),
-            asyncio.create_task(operator._watch_source_secret(settings), name="source secret watch"),
+            asyncio.create_task(
+                operator._watch_secret(settings.platform_namespace, settings.source_secret), name="source secret watch"
+            ),
             asyncio.create_task(platform.run(), name="platform watch"),
         ]
+        if settings.mlflow_secret:
+            watch = operator._watch_secret(settings.platform_namespace, settings.mlflow_secret, mlflow.forget_credentials)
+            operator.tasks.append(asyncio.create_task(watch, name="MLflow secret watch"))
         return operator
 
     async def stop(self) -> None:
@@ -105,11 +110,11 @@ class Operator:
         await self.session.close()
         await self.kubernetes.close()
 
-    async def _watch_source_secret(self, settings: Settings) -> None:
-        async with contextlib.aclosing(
-            self.kubernetes.watch_secret(settings.platform_namespace, settings.source_secret)
-        ) as changes:
+    async def _watch_secret(self, namespace: str, name: str, changed: Callable[[], None] = lambda: None) -> None:
+        """Look at every resource whenever one of the platform's Secrets changes."""
+        async with contextlib.aclosing(self.kubernetes.watch_secret(namespace, name)) as changes:
             async for _ in changes:
+                changed()
                 self.reconciler.wake_all()
 
 

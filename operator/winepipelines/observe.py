@@ -2,12 +2,25 @@
 
 from collections.abc import Awaitable, Callable
 
-from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Platform, Question, Records, Runs, Stored
+from winepipelines.lifecycle.questions import (
+    Aliased,
+    Answer,
+    Children,
+    Deployment,
+    ModelRef,
+    Platform,
+    Question,
+    Records,
+    Runs,
+    Stored,
+)
 from winepipelines.platform.kubeflow import Kubeflow
-from winepipelines.platform.mlflow import Example, MLflow
+from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.objectstore import ObjectStore
+from winepipelines.platform.records import Example
 from winepipelines.platform.seldon import Seldon
+from winepipelines.resource.naming import ALIAS
 from winepipelines.resource.observed import DeploymentView, PlatformVerdict, PredictionCheck
 from winepipelines.resource.pipeline import WinePipeline
 
@@ -58,6 +71,8 @@ class Observer:
                 return self._prediction(pipeline, model)
             case Platform():
                 return self._verdict()
+            case Aliased():
+                return self._mlflow.aliased(pipeline.spec.training.registered_model, ALIAS)
         raise TypeError(f"nobody answers {question!r}")
 
     async def _verdict(self) -> PlatformVerdict | None:

@@ -33,6 +33,8 @@ class Settings:
     kfp_ca_file: str = ""
     kfp_service_account: str = ""
     steps_mlflow_url: str = ""
+    mlflow_secret: str = ""
+    mlflow_ca_file: str = ""
     artifacts_destination: str = ""
     platform_namespace: str = "kubeflow"
     source_secret: str = "mlflow-server-seldon-init-container-s3-credentials"

@@ -105,6 +105,7 @@ def train(
     test_fraction: float,
     seed: int,
     registered_model: str,
+    server_version: str,
     data_url: str,
     data_sha256: str,
     s3_endpoint_url: str,
@@ -125,6 +126,7 @@ def train(
         test_fraction: Share of the rows that is held out to measure the model.
         seed: Seed of the split.
         registered_model: Name in MLflow's model registry.
+        server_version: Version of Seldon's mlflowserver that shall read the model; empty: this project's server.
         data_url: Address the data came from; logged.
         data_sha256: SHA-256 of the data; logged.
         s3_endpoint_url: Address of the object store that MLflow keeps artifacts in.
@@ -156,6 +158,7 @@ def train(
             test_fraction=test_fraction,
             seed=seed,
             registered_model=registered_model,
+            server_version=server_version,
             source={"data_url": redact_url(data_url), "data_sha256": data_sha256},
         )
         trained = train(Path(table.path), task, record, attempt)

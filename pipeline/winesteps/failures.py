@@ -72,7 +72,8 @@ def redact_url(url: str) -> str:
 
 def redact(text: str) -> str:
     """Text without the values of credentials in the environment, and its addresses without userinfo and query."""
-    secrets = {value for name, value in os.environ.items() if value and _names_credential(name)}
+    named = {value for name, value in os.environ.items() if value and _names_credential(name)}
+    secrets = named | {value.strip() for value in named if value.strip()}  # a line's end may be shown in another way
     for value in sorted(secrets, key=len, reverse=True):  # one may hold another
         text = text.replace(value, "***")
     text = re.sub(r"(\w://)[^\s/@]*@", r"\1", text)

@@ -7,11 +7,13 @@ guesses requirements for seconds. A saved folder, uploaded to `<run's artifacts>
 import contextlib
 import importlib.metadata
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from winesteps.failures import Reason, StepFailure, describe
+from winesteps.failures import Reason, StepFailure, describe, redact_url
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +104,7 @@ def set_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> No
 
 
 @contextlib.contextmanager
-def tracking_errors() -> Iterator[None]:
+def tracking_errors(tracking_uri: str = "") -> Iterator[None]:
     """Turn what MLflow and its artifact store raise into `StepFailure` TrackingUnavailable."""
     import requests
     from boto3.exceptions import Boto3Error
@@ -112,6 +114,19 @@ def tracking_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, Boto3Error, BotoCoreError, ClientError, requests.RequestException, OSError) as error:
-        raise StepFailure(
-            Reason.TRACKING_UNAVAILABLE, f"MLflow or its artifact store could not be written: {describe(error)}"
-        ) from None
+        message = f"MLflow or its artifact store could not be written: {describe(error)}"
+        raise StepFailure(Reason.TRACKING_UNAVAILABLE, f"{message}{_advice(str(error), tracking_uri)}") from None
+
+
+def _advice(error: str, tracking_uri: str) -> str:
+    """What the platform's administrator can do, where the error is one of those that deployments are known for."""
+    if "Invalid Host header" in error:
+        host = urlsplit(tracking_uri).netloc.rpartition("@")[2]
+        return f" Add {host} to MLFLOW_SERVER_ALLOWED_HOSTS of the tracking server."
+    if re.search(r"error code 401\b|\b401 Client Error|not authenticated", error):
+        return " The server asks for credentials: the Secret that mlflow_secret names must hold those that it knows."
+    if re.search(r"error code 403\b|\b403 Client Error|Permission denied", error):
+        return " The credentials in the Secret that mlflow_secret names may not write there."
+    if re.search(r"error code 404\b.*<", error, re.DOTALL):
+        return f" There is no MLflow API at {redact_url(tracking_uri)}: the address must have the path that the server is under."
+    return ""

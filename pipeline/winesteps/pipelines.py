@@ -9,11 +9,19 @@ from winesteps import components
 CREDENTIALS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
 """Keys of the object store's secret, and the variables that boto3 reads."""
 
+MLFLOW_CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+"""Keys of MLflow's secret, and the variables that its client reads: a user and a password, or a token."""
 
-def _settle(task: dsl.PipelineTask, s3_secret: str) -> dsl.PipelineTask:
-    """What holds for every step: never cached, since the bytes behind an address change; credentials; no root."""
+
+def _settle(task: dsl.PipelineTask, s3_secret: str, mlflow_secret: str) -> dsl.PipelineTask:
+    """What holds for every step: never cached, since the bytes behind an address change; credentials; no root.
+
+    MLflow's secret may be absent: most servers ask for nothing.
+    """
     task.set_caching_options(False)
     kubernetes.use_secret_as_env(task, secret_name=s3_secret, secret_key_to_env=CREDENTIALS)
+    same = {name: name for name in MLFLOW_CREDENTIALS}
+    kubernetes.use_secret_as_env(task, secret_name=mlflow_secret, secret_key_to_env=same, optional=True)
     return kubernetes.set_security_context(task, run_as_non_root=True)
 
 
@@ -32,7 +40,9 @@ def wine_training(
     seed: int = 1337,
     experiment: str = "wine",
     registered_model: str = "wine-elasticnet",
+    server_version: str = "",
     s3_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
+    mlflow_secret: str = "wine-mlflow-credentials",  # noqa: S107 - the name of a Secret
     owner: dict[str, Any] = {},  # noqa: B006
 ) -> str:
     """Trains a model on a CSV file and registers it in MLflow.
@@ -51,7 +61,9 @@ def wine_training(
         seed: Seed of the split.
         experiment: MLflow experiment that runs are kept under.
         registered_model: Name in MLflow's model registry.
+        server_version: Version of Seldon's mlflowserver that shall read the model, such as 1.17.1; empty: this project's server.
         s3_secret: Secret with the object store's keys, accesskey and secretkey.
+        mlflow_secret: Secret with MLflow's credentials, if any: MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN.
         owner: Resource that this run is for (namespace, name, uid, revision); empty when run by hand.
 
     Returns:
@@ -75,11 +87,12 @@ def wine_training(
         test_fraction=test_fraction,
         seed=seed,
         registered_model=registered_model,
+        server_version=server_version,
         data_url=data_url,
         data_sha256=downloaded.outputs["Output"],
         **reported,
     )
     for task in (downloaded, preprocessed, trained):
-        _settle(task, s3_secret)
+        _settle(task, s3_secret, mlflow_secret)
     model_uri: str = trained.outputs["Output"]
     return model_uri

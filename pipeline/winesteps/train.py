@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from winesteps import estimator, model, report, tracking
+from winesteps import estimator, model, report, servers, tracking
 from winesteps.failures import Attempt, Reason, StepFailure
 from winesteps.preprocess import lower_snake
 
@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """What shall be learned, from what. `source` only describes: it is logged beside the parameters."""
+    """What shall be learned, from what. `source` only describes: it is logged beside the parameters.
+
+    `server_version` is that of Seldon's mlflowserver where it shall read the model, see `servers`.
+    """
 
     target: str = "quality"
     algorithm: str = "ElasticNet"
@@ -36,6 +39,7 @@ class Task:
     test_fraction: float = 0.25
     seed: int = 1337
     registered_model: str = "wine-elasticnet"
+    server_version: str = ""
     source: Mapping[str, str] | None = None
 
 
@@ -64,9 +68,10 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
 
     """
     parameters = estimator.check_parameters(task.algorithm, task.parameters or {}, task.test_fraction, task.seed)
+    server = servers.server(task.server_version, task.algorithm)
     target = lower_snake(task.target)
     split = estimator.split_rows(pq.read_table(table_file).to_pandas(), target, task.test_fraction, task.seed)
-    with model.tracking_errors():
+    with model.tracking_errors(record.tracking_uri):
         client = tracking.connect(record)
         attempt.run_id = tracking.start_run(client, record)
     fitted, warnings = estimator.fit(task.algorithm, parameters, split)
@@ -82,11 +87,13 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
         root = Path(folder)
         example = split.x_test.head(EXAMPLE_ROWS)
         model.save(fitted, root / model.FOLDER, split.x_train, example)
+        if server is not None:
+            servers.adapt(root / model.FOLDER, fitted, list(split.x_train.columns), server)
         answers = model.load(root / model.FOLDER).predict(example)
         example_tags = _example_tags(example, [float(value) for value in answers])
         (root / "evaluation").mkdir()
         (root / "evaluation" / "predicted-against-actual.png").write_bytes(png)
-        with model.tracking_errors():
+        with model.tracking_errors(record.tracking_uri):
             stored = model.store(client, attempt.run_id, root, params, metrics)
             version = model.register(client, stored, attempt.run_id, task.registered_model, record.owner_tags)
             client.set_terminated(attempt.run_id, "FINISHED")

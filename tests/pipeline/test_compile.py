@@ -72,7 +72,9 @@ def test_parameters(documents: list[Any]) -> None:
         "registered_model": ("STRING", "wine-elasticnet"),
         "mlflow_tracking_uri": ("STRING", None),
         "s3_endpoint_url": ("STRING", None),
+        "server_version": ("STRING", ""),
         "s3_secret": ("STRING", "mlpipeline-minio-artifact"),
+        "mlflow_secret": ("STRING", "wine-mlflow-credentials"),
         "owner": ("STRUCT", {}),
     }
     assert all(entry["description"] for entry in inputs.values())
@@ -99,7 +101,11 @@ def test_credentials_come_from_the_secret_that_a_parameter_names(documents: list
     executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert set(executors) == {"exec-download", "exec-preprocess", "exec-train"}
     for executor in executors.values():
-        (secret,) = executor["secretAsEnv"]
+        secret, mlflow = executor["secretAsEnv"]
+        assert mlflow["secretNameParameter"] == {"componentInputParameter": "mlflow_secret"}
+        assert mlflow["optional"] is True, "most platforms' MLflow asks for nothing"
+        assert [entry["envVar"] for entry in mlflow["keyToEnv"]] == [entry["secretKey"] for entry in mlflow["keyToEnv"]]
+        assert len({entry["envVar"] for entry in mlflow["keyToEnv"] + secret["keyToEnv"]}) == 5, "none from two sources"
         assert secret["secretNameParameter"] == {"componentInputParameter": "s3_secret"}
         assert secret["keyToEnv"] == [
             {"envVar": "AWS_ACCESS_KEY_ID", "secretKey": "accesskey"},

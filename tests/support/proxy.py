@@ -7,13 +7,13 @@ to play instead of, or on top of, the real answer.
 import asyncio
 import ssl
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, encode_basic_auth, web
 
 
 class Fault(Enum):
@@ -32,15 +32,19 @@ class Call:
     method: str
     path: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Before = Callable[[Call], Fault | None]
+Before = Callable[[Call], Fault | int | None]  # an int is a status to answer with, nothing is carried out
 After = Callable[[Call], None]
 HOP = {"transfer-encoding", "content-length", "connection", "keep-alive", "content-encoding"}
 
 
 class Proxy:
-    """In front of one upstream. `tls` is how to talk to it where it speaks TLS; the proxy itself speaks plain HTTP."""
+    """In front of one upstream. `tls` is how to talk to it where it speaks TLS; the proxy itself speaks plain HTTP.
+
+    `strip` is a path that it is under and the upstream is not; `basic` are credentials that it puts in the place of the client's.
+    """
 
     def __init__(
         self,
@@ -50,7 +54,13 @@ class Proxy:
         after: After = lambda _: None,
         tls: ssl.SSLContext | None = None,
         keep_host: bool = False,
+        strip: str = "",
+        address: str = "127.0.0.1",
+        basic: tuple[str, str] | None = None,
     ) -> None:
+        self._strip = strip
+        self._address = address
+        self._basic = basic
         self._upstream = upstream
         self.before = before
         self.after = after
@@ -64,7 +74,7 @@ class Proxy:
     @property
     def url(self) -> str:
         """Its address."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._address}:{self._port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -88,7 +98,7 @@ class Proxy:
             app.router.add_route("*", "/{path:.*}", self._handle)
             runner = web.AppRunner(app, shutdown_timeout=1)
             await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0)
+            site = web.TCPSite(runner, self._address, 0)
             await site.start()
             server = site._server
             assert isinstance(server, asyncio.Server)
@@ -99,8 +109,11 @@ class Proxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        call = Call(request.method, request.raw_path, body)
+        call = Call(request.method, request.raw_path, body, request.headers)
         fault = self.before(call)
+        call = replace(call, path=call.path.removeprefix(self._strip))
+        if isinstance(fault, int):
+            return web.Response(status=fault, text="<html>", headers={"Location": "http://127.0.0.1:9/"})
         if fault is Fault.UNAVAILABLE:
             return web.json_response({"code": 14, "message": "unavailable"}, status=503)
         if fault is Fault.CUT_BEFORE:
@@ -108,6 +121,8 @@ class Proxy:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
         if not self._keep_host:
             headers.pop("Host", None)
+        if self._basic:
+            headers["Authorization"] = encode_basic_auth(*self._basic)
         try:
             if fault is Fault.TWICE:
                 async with self._session.request(

@@ -18,11 +18,23 @@ from winepipelines.lifecycle.actions import (
     ReleaseDeployment,
     RemoveFinalizer,
     RetryRun,
+    SetAlias,
     TerminateRun,
 )
 from winepipelines.lifecycle.decide import Decision, decide
 from winepipelines.lifecycle.events import Event, events
-from winepipelines.lifecycle.questions import Answer, Children, Deployment, ModelRef, Platform, Question, Records, Runs, Stored
+from winepipelines.lifecycle.questions import (
+    Aliased,
+    Answer,
+    Children,
+    Deployment,
+    ModelRef,
+    Platform,
+    Question,
+    Records,
+    Runs,
+    Stored,
+)
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import (
     Child,
@@ -69,6 +81,8 @@ class World:
     artifacts: SecretState = SecretState("admin", "artifacts", True)
     runs: list[RunView] = field(default_factory=list)
     records: dict[int, TrainingRecords] = field(default_factory=dict)
+    mlflow_secret: SecretState | None = None
+    alias: str = ""  # the version that has it in MLflow's registry
     stored: StoredModel | None = None
     platform: PlatformVerdict | None = None
     applied: ModelRef | None = None  # the model of the SeldonDeployment
@@ -150,6 +164,7 @@ class World:
         self.rolled_out = True
         self.reconcile()
         assert self.ready()
+        self.reconcile()  # what is left to do when it is Ready
 
     # -- what the operator does -----------------------------------------------------------------------------------
 
@@ -205,7 +220,8 @@ class World:
             case Children():
                 names = (("PodDefault", "access-minio"), ("Secret", "seldon-init-container-secret"))
                 found = [(kind, name, Presence.FOREIGN if kind in self.foreign_kinds else self.children) for kind, name in names]
-                return ChildrenView(self.source, self.artifacts, tuple(Child(*child) for child in found))
+                made = tuple(Child(*child) for child in found)
+                return ChildrenView(self.source, self.artifacts, made, self.mlflow_secret)
             case Runs(name):
                 return tuple(run for run in self.runs if run.name == name)
             case Records(revision):
@@ -221,6 +237,8 @@ class World:
                 return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL)
             case Platform():
                 return self.platform
+            case Aliased():
+                return self.alias
         raise AssertionError(question)
 
     def _deployment(self, model: ModelRef | None) -> DeploymentView:
@@ -263,6 +281,8 @@ class World:
                 self.applied = None
             case ReleaseDeployment():
                 self.owned = False
+            case SetAlias(version, _):
+                self.alias = version
         self._maybe_crash()
 
     def add_run(self, name: str) -> None:

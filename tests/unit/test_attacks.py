@@ -10,7 +10,7 @@ import yaml
 from aiohttp import web
 
 from winepipelines.platform.manifests import Manifests
-from winepipelines.platform.mlflow import Example
+from winepipelines.platform.records import Example
 from winepipelines.platform.seldon import Seldon
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.spec import Spec

@@ -1,5 +1,6 @@
 """Manifests are data: no value can become structure, and what others add to an object is no difference."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,6 +47,19 @@ def test_hostile_values_stay_values() -> None:
     children = Namespace(NOBODY, MANIFESTS, SETTINGS).wanted(PIPELINE, {"data": {"KEY": HOSTILE}})
     assert [child["kind"] for child in children] == ["PodDefault", "PodDefault", "Secret"]
     assert children[2]["data"] == {"KEY": HOSTILE}
+
+
+def test_the_steps_secret_has_mlflows_credentials_and_nothing_else() -> None:
+    settings = replace(SETTINGS, mlflow_secret="mlflow-tracking-credentials")
+    encoded = {
+        "MLFLOW_TRACKING_TOKEN": "dG9rZW4K",
+        "database-password": "c2VjcmV0",
+        "MLFLOW_TRACKING_USERNAME": "",
+    }  # "token" and a line's end
+    *_, secret = Namespace(NOBODY, MANIFESTS, settings).wanted(PIPELINE, {"data": {}}, {"data": encoded})
+    assert secret["metadata"]["name"] == "wine-mlflow-credentials"
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == PIPELINE.uid
+    assert secret["data"] == {"MLFLOW_TRACKING_TOKEN": "dG9rZW4="}
 
 
 def test_the_same_resource_makes_the_same_manifest() -> None:

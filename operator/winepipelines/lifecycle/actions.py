@@ -71,6 +71,14 @@ class ReleaseDeployment:
     """Give up the ownership of what serves, so that it outlives the resource."""
 
 
+@dataclass(frozen=True)
+class SetAlias:
+    """Have the registry's alias name a version of the registered model, if that version is this MLflow run's."""
+
+    version: str
+    mlflow_run: str
+
+
 Action = (
     AddFinalizer
     | RemoveFinalizer
@@ -82,4 +90,5 @@ Action = (
     | ApplyDeployment
     | DeleteDeployment
     | ReleaseDeployment
+    | SetAlias
 )

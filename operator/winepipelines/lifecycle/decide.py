@@ -181,7 +181,7 @@ def _is_tried_again(held: Held, kind: ConditionType, look: Look) -> bool:
 
 
 def _wake_at(last: Passed | Held, look: Look, *, served: bool) -> datetime | None:
-    waits = [last.wake_in] if isinstance(last, Held) and last.wake_in is not None else []
+    waits = [last.wake_in] if last.wake_in is not None else []
     if served or isinstance(last, Passed):
         waits.append(look.policy.check_interval)
     return look.now + min(waits) if waits else None

@@ -19,11 +19,15 @@ Answers = Mapping[Question[object], object]
 
 @dataclass(frozen=True)
 class Passed:
-    """A stage has nothing to wait for: its condition is True. `actions` are done by the way."""
+    """A stage has nothing to wait for: its condition is True. `actions` are done by the way.
+
+    `wake_in` is when to look again, where that is sooner than a settled resource is looked at.
+    """
 
     reason: str
     message: str
     actions: tuple[Action, ...] = ()
+    wake_in: timedelta | None = None
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,14 @@ def artifact_secret_is_complete(look: Look) -> Held | None:
     )
 
 
+def mlflow_secret_is_complete(look: Look) -> Held | None:
+    """The administrator's Secret with credentials for MLflow, where one is named."""
+    secret = look.at(Children()).mlflow
+    if secret is None:
+        return None
+    return _secret_is_complete(look, secret, reasons.MLFLOW_SECRET_MISSING, reasons.MLFLOW_SECRET_INCOMPLETE)
+
+
 def secret_is_ours(look: Look) -> Held | None:
     """Objects that others made are reported, not changed."""
     for child in look.at(Children()).children:
@@ -63,6 +71,7 @@ CHECKS = (
     finalizer_is_set,  # nothing without a way out
     source_secret_is_complete,  # what the copy is made from
     artifact_secret_is_complete,  # what the steps read and write with
+    mlflow_secret_is_complete,  # and what they and the operator ask MLflow with
     secret_is_ours,  # what others made stays
     children_are_current,  # the rest is made
 )

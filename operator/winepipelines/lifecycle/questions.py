@@ -75,3 +75,8 @@ class Answer(Question[PredictionCheck]):
 @dataclass(frozen=True)
 class Platform(Question[PlatformVerdict | None]):
     """Is the platform as a whole as it should be? From memory: the last word of `doctor`, None before its first."""
+
+
+@dataclass(frozen=True)
+class Aliased(Question[str]):
+    """Which version of the registered model has the alias of what serves? Empty where none has."""

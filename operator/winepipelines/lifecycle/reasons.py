@@ -9,6 +9,8 @@ PREPARED = "Prepared"
 PODDEFAULTS_LEFT_OUT = "PodDefaultsLeftOut"
 SOURCE_SECRET_MISSING = "SourceSecretMissing"
 SOURCE_SECRET_INCOMPLETE = "SourceSecretIncomplete"
+MLFLOW_SECRET_MISSING = "MlflowSecretMissing"
+MLFLOW_SECRET_INCOMPLETE = "MlflowSecretIncomplete"
 ARTIFACT_SECRET_MISSING = "ArtifactSecretMissing"
 ARTIFACT_SECRET_INCOMPLETE = "ArtifactSecretIncomplete"
 FOREIGN_OBJECT = "ForeignObject"
@@ -27,6 +29,7 @@ SUPERSEDED = "Superseded"
 DUPLICATE_RUN = "DuplicateRun"
 MODEL_PENDING = "ModelPending"
 MODEL_NOT_LOGGED = "ModelNotLogged"
+MODEL_RECORD_REFUSED = "ModelRecordRefused"
 MODEL_LOGGED = "ModelLogged"
 
 # deploy
@@ -54,6 +57,9 @@ PLATFORM_FAILURES = frozenset(
         "KubernetesRefused",
         "MlflowUnavailable",
         "MlflowRefused",
+        "MlflowUnauthorized",
+        "MlflowHostRefused",
+        "MlflowUntrusted",
         "StoreUnavailable",
         "ExampleMissing",
         "KindMissing",

@@ -172,8 +172,11 @@ def run_succeeded(look: Look) -> Held | None:
 
 def model_is_logged(look: Look) -> Held | None:
     """MLflow knows the model that the run trained."""
-    if look.at(Records(look.status.revision)).model is not None:
+    found = look.at(Records(look.status.revision))
+    if found.model is not None:
         return None
+    if found.refused:
+        return _finish(look, reasons.MODEL_RECORD_REFUSED, found.refused)
     finished = _view(look).finished_at or look.now
     if look.now < finished + look.policy.records_grace:
         message = "the run has succeeded; waiting for its model in MLflow"

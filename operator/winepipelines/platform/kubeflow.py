@@ -107,6 +107,7 @@ class Kubeflow:
             "seed": training.seed,
             "experiment": training.experiment,
             "registered_model": training.registered_model,
+            "server_version": _server_version(pipeline),
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
             "s3_endpoint_url": self._settings.s3_endpoint_url,
             "owner": {
@@ -222,6 +223,11 @@ class Kubeflow:
             if isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError):
                 raise NotSent("KubeflowUnavailable", f"{where} cannot be reached") from None
             raise Unavailable("KubeflowUnavailable", f"{where} did not answer") from None
+
+
+def _server_version(pipeline: WinePipeline) -> str:  # noqa: ARG001 - there is one server to date
+    """Say which of Seldon's mlflowservers shall read the model; empty: the project's own server."""
+    return ""
 
 
 def _message(error: ApiException) -> str:

@@ -1,78 +1,94 @@
-"""MLflow: what the steps of a run recorded. Called by `observe`.
+"""MLflow: what the steps of a run recorded, and the alias of what serves. Called by `observe` and `act`.
 
 Kubeflow's API carries neither outputs nor reasons, so the steps tag their MLflow runs with the resource's uid and revision
-(`pipeline/winesteps`). The client is blocking: every call goes to a thread.
+(`pipeline/winesteps`). What these tags say is not believed as it stands, see `records`. The client is blocking: every call goes
+to a thread. Its stores are used rather than `MlflowClient`, which takes credentials from the environment of the whole process.
 """
 
 import asyncio
-import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+from urllib.parse import urlsplit
 
-# Read by the client at its import: an unreachable server is seen in seconds, and tried again by the operator itself.
+# Read by the client: an unreachable server is seen in seconds, and tried again by the operator itself; credentials go to the
+# address that the administrator named and nowhere else.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ["MLFLOW_ALLOW_HTTP_REDIRECTS"] = "false"
 
-from mlflow.exceptions import MlflowException, RestException
-from mlflow.tracking import MlflowClient
-from mlflow.utils.rest_utils import http_request
+from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.store.model_registry.rest_store import RestStore as RegistryStore
+from mlflow.store.tracking.rest_store import RestStore as TrackingStore
+from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
-from winepipelines.resource.errors import Refused, Unavailable
-from winepipelines.resource.observed import LoggedModel, StepFailure, TrainingRecords
+from winepipelines.platform import records
+from winepipelines.platform.records import Example
+from winepipelines.resource.errors import PlatformError, Refused, Unavailable
+from winepipelines.resource.observed import TrainingRecords
 from winepipelines.resource.pipeline import GROUP
 from winepipelines.settings import Settings
 
 T = TypeVar("T")
 LOOK_LIMIT = 1 << 16  # characters
 
+USERNAME, PASSWORD, TOKEN = CREDENTIAL_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of an alias: the registry's word for it depends on its version
+RUNS_READ = 20
+MESSAGE_LIMIT = 500
 
-@dataclass(frozen=True)
-class Example:
-    """Rows that a model can be asked about, with what it answered when it was trained."""
+Credentials = Callable[[], Awaitable[Mapping[str, str]]]
 
-    names: list[str]
-    rows: list[list[float]]
-    predictions: list[float]
+
+async def no_credentials() -> Mapping[str, str]:
+    """Ask without any."""
+    return {}
 
 
 class MLflow:
-    """An MLflow tracking server."""
+    """An MLflow tracking server, version 2.22 or 3."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Nothing is asked yet."""
+    def __init__(self, settings: Settings, credentials: Credentials = no_credentials) -> None:
+        """Nothing is asked yet. `credentials` reads the administrator's Secret, or gives an empty mapping."""
+        self._settings = settings
         self._url = settings.mlflow_url
-        self._client = MlflowClient(tracking_uri=settings.mlflow_url)
+        self._read_credentials = credentials
+        self._credentials: MlflowHostCreds | None = None
+        self._tracking = TrackingStore(self._host)
+        self._registry = RegistryStore(self._host)
+
+    def forget_credentials(self) -> None:
+        """Read them anew before the next request: the Secret has changed."""
+        self._credentials = None
 
     async def records(self, experiment: str, uid: str, revision: int) -> TrainingRecords:
         """Find what a revision's steps recorded: the newest model and the newest failure."""
-        found = await self._call(self._client.get_experiment_by_name, experiment)
+        found = await self._call(self._tracking.get_experiment_by_name, experiment)
         if found is None:
             return TrainingRecords()
         condition = f"tags.`{GROUP}/uid` = '{uid}' AND tags.`{GROUP}/revision` = '{revision}'"
         runs = await self._call(
-            self._client.search_runs, [found.experiment_id], condition, max_results=20, order_by=["attributes.start_time DESC"]
+            self._tracking.search_runs,
+            [found.experiment_id],
+            condition,
+            ViewType.ACTIVE_ONLY,
+            max_results=RUNS_READ,
+            order_by=["attributes.start_time DESC"],
         )
-        models = [run for run in runs if run.info.status == "FINISHED" and f"{GROUP}/model-uri" in run.data.tags]
-        failures = [run for run in runs if f"{GROUP}/failure-reason" in run.data.tags]
-        return TrainingRecords(
-            model=_model(models[0]) if models else None,
-            failure=_failure(failures[0]) if failures else None,
-        )
+        return records.read(runs)
 
     async def example(self, mlflow_run: str) -> Example:
         """Read a model's own example.
 
         Raises Refused where the training step left none.
         """
-        run = await self._call(self._client.get_run, mlflow_run)
-        try:
-            example = json.loads(run.data.tags[f"{GROUP}/example"])
-            return Example(example["names"], example["ndarray"], json.loads(run.data.tags[f"{GROUP}/prediction"]))
-        except (KeyError, TypeError, ValueError):
-            raise Refused("ExampleMissing", f"MLflow run {mlflow_run} has no input example in its tags") from None
+        run = await self._call(self._tracking.get_run, mlflow_run)
+        example = records.example(run)
+        if example is None:
+            raise Refused("ExampleMissing", f"MLflow run {mlflow_run} has no usable input example in its tags")
+        return example
 
     async def look(self, path: str, **query: str) -> tuple[int, str]:
         """Read a path of the server as it answers: status and the text's beginning.
@@ -85,38 +101,99 @@ class MLflow:
         response = http_request(self._host(), path, "GET", params=query, raise_on_status=False)
         return int(response.status_code), str(response.text[:LOOK_LIMIT])
 
-    def _host(self) -> Any:
-        return self._client._tracking_client.store.get_host_creds()
+    async def aliased(self, registered_model: str, alias: str) -> str:
+        """Look up the version that has an alias; empty where none has."""
+        try:
+            version = await self._call(self._registry.get_model_version_by_alias, registered_model, alias, forgiven=ABSENT)
+        except _Forgiven:
+            return ""
+        return str(version.version)
 
-    async def _call(self, function: Callable[..., T], *arguments: object, **options: object) -> T:
+    async def set_alias(self, registered_model: str, alias: str, version: str, mlflow_run: str) -> None:
+        """Give a version an alias, if it is that of the MLflow run: what a run's tags say may be anything."""
+        found = await self._call(self._registry.get_model_version, registered_model, version)
+        if found.run_id != mlflow_run:
+            message = f"version {version} of {registered_model!r} in MLflow's registry is not of MLflow run {mlflow_run}"
+            raise Refused("MlflowRefused", message)
+        await self._call(self._registry.set_registered_model_alias, registered_model, alias, version)
+
+    def _host(self) -> MlflowHostCreds:
+        assert self._credentials is not None, "_call has read them"
+        return self._credentials
+
+    async def _call(self, function: Callable[..., T], *arguments: object, forgiven: tuple[str, ...] = (), **options: object) -> T:
+        if self._credentials is None:
+            values = await self._read_credentials()
+            self._credentials = MlflowHostCreds(
+                self._url,
+                username=values.get(USERNAME),
+                password=values.get(PASSWORD),
+                token=values.get(TOKEN),
+                server_cert_path=self._settings.mlflow_ca_file or None,
+            )
         try:
             return await asyncio.to_thread(function, *arguments, **options)
-        except RestException as error:
-            status = error.get_http_status_code()
-            message = f"MLflow at {self._url} answered {status}: {error.message}"
-            if status == 429 or status >= 500:
-                raise Unavailable("MlflowUnavailable", message) from None
-            raise Refused("MlflowRefused", message) from None
-        except MlflowException:  # its text names sockets, which differ from try to try
-            raise Unavailable("MlflowUnavailable", f"MLflow at {self._url} does not answer") from None
+        except MlflowException as error:
+            if error.error_code in forgiven:
+                raise _Forgiven from None
+            raise self._problem(error) from None
+
+    def _problem(self, error: MlflowException) -> PlatformError:
+        """Say what is wrong, and who can mend it."""
+        text = str(error.message)
+        status = _status(error, text)
+        where = f"MLflow at {self._url}"
+        if status is None:
+            return self._no_answer(text)
+        if "Invalid Host header" in text:
+            host = urlsplit(self._url).netloc
+            message = f"{where} does not answer to the name {host}: add it to MLFLOW_SERVER_ALLOWED_HOSTS of the tracking server"
+            return Refused("MlflowHostRefused", message)
+        if status in (401, 403):
+            self.forget_credentials()
+            return Refused("MlflowUnauthorized", f"{where} answered {status}: {self._unauthorized(status)}")
+        if 300 <= status < 400:
+            message = (
+                f"{where} answered {status}, a redirection, which is not followed: WINE_MLFLOW_URL must be the address behind it"
+            )
+            return Refused("MlflowRefused", message)
+        if status == 404 and error.error_code == "ENDPOINT_NOT_FOUND":
+            message = f"{where} answered 404: there is no MLflow API; WINE_MLFLOW_URL must have the path that the server is under"
+            return Refused("MlflowRefused", message)
+        message = f"{where} answered {status}: {text[:MESSAGE_LIMIT]}"
+        if status == 429 or status >= 500:
+            return Unavailable("MlflowUnavailable", message)
+        return Refused("MlflowRefused", message)
+
+    def _no_answer(self, text: str) -> PlatformError:
+        """Explain a request without an answer of MLflow's; its text names sockets, which differ from try to try."""
+        where = f"MLflow at {self._url}"
+        if "valid JSON" in text:
+            message = f"something else answers in the place of {where}, perhaps a login page: check WINE_MLFLOW_URL"
+            return Refused("MlflowRefused", message)
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            message = f"{where} shows a certificate that is not trusted: WINE_MLFLOW_CA_FILE must name its authority's"
+            return Refused("MlflowUntrusted", message)
+        return Unavailable("MlflowUnavailable", f"{where} does not answer")
+
+    def _unauthorized(self, status: int) -> str:
+        secret = self._settings.mlflow_secret
+        if not secret:
+            return "it asks for credentials; the administrator puts them into a Secret and names it in WINE_MLFLOW_SECRET"
+        named = f"the Secret {secret} in namespace {self._settings.platform_namespace}"
+        if status == 401:
+            return f"it does not know the credentials in {named}; the administrator mends them"
+        return f"the credentials in {named} may not do this; the administrator gives their user the right to"
 
 
-def _model(run: Any) -> LoggedModel:
-    tags = run.data.tags
-    return LoggedModel(
-        uri=tags[f"{GROUP}/model-uri"],
-        mlflow_run=run.info.run_id,
-        version=tags.get(f"{GROUP}/model-version", ""),
-        metrics={name: round(value, 6) for name, value in run.data.metrics.items()},
-    )
+class _Forgiven(Exception):
+    """The answer was an error that the caller expects."""
 
 
-def _failure(run: Any) -> StepFailure:
-    tags = run.data.tags
-    return StepFailure(
-        step=tags.get(f"{GROUP}/failed-step", "unknown"),
-        reason=tags[f"{GROUP}/failure-reason"],
-        message=tags.get(f"{GROUP}/failure-message", ""),
-        permanent=tags.get(f"{GROUP}/failure-permanent") == "true",
-        at=datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, UTC),
-    )
+def _status(error: MlflowException, text: str) -> int | None:
+    """Tell the answer's status; None where there was no answer, or none of MLflow's."""
+    if (named := re.search(r"failed with error code (\d{3})", text)) is not None:
+        return int(named[1])
+    if text.startswith("API request to"):
+        return None
+    return int(error.get_http_status_code())

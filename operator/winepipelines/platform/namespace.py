@@ -1,4 +1,5 @@
-"""What a user's namespace needs: two PodDefaults for notebooks and the Secret that Seldon copies models with.
+"""What a user's namespace needs: two PodDefaults for notebooks, the Secret that Seldon copies models with and, where MLflow asks
+for credentials, the Secret that the steps have theirs from.
 
 Several resources of a namespace share them. Each applies them under a field manager of its own, so that every one is an owner,
 and the garbage collector takes them with the last. Called by `observe` and `act`.
@@ -9,10 +10,12 @@ from collections.abc import Iterable
 
 from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.manifests import Manifest, Manifests, covers
+from winepipelines.platform.mlflow import CREDENTIAL_KEYS, PASSWORD, TOKEN, USERNAME
 from winepipelines.resource.naming import (
     ARTIFACT_SECRET,
     MANAGED_BY,
     MANAGED_BY_LABEL,
+    MLFLOW_SECRET,
     SELDON_SECRET,
     field_manager,
     owner_reference,
@@ -42,21 +45,22 @@ class Namespace:
 
     async def view(self, pipeline: WinePipeline) -> ChildrenView:
         """See what is there, compared with what shall be."""
-        source = await self._source()
+        source, mlflow = await self._source(), await self._mlflow_source()
         artifacts = await self._kubernetes.get(SECRETS, pipeline.namespace, ARTIFACT_SECRET)
         children = []
-        for manifest in self.wanted(pipeline, source):
+        for manifest in self.wanted(pipeline, source, mlflow):
             presence = await self._presence(manifest)
             children.append(Child(manifest["kind"], manifest["metadata"]["name"], presence))
         return ChildrenView(
             source=_state(self._settings.platform_namespace, self._settings.source_secret, source, SOURCE_KEYS),
             artifacts=_state(pipeline.namespace, ARTIFACT_SECRET, artifacts, ARTIFACT_KEYS),
             children=tuple(children),
+            mlflow=self._mlflow_state(mlflow),
         )
 
     async def apply(self, pipeline: WinePipeline) -> None:
         """Apply what is absent or differs; leave alone what others made."""
-        for manifest in self.wanted(pipeline, await self._source()):
+        for manifest in self.wanted(pipeline, await self._source(), await self._mlflow_source()):
             if await self._presence(manifest) in (Presence.ABSENT, Presence.DIFFERS):
                 live = await self._kubernetes.apply(KINDS[manifest["kind"]], manifest, field_manager(pipeline))
                 await self._remove_strange_keys(manifest, live)
@@ -85,23 +89,39 @@ class Namespace:
 
     async def rclone_settings(self) -> dict[str, str]:
         """Read the serving platform's own way to the object store, to look with it where models lie."""
-        source = await self._source() or {}
-        return {key: base64.b64decode(value).decode() for key, value in (source.get("data") or {}).items()}
+        return _values(await self._source())
+
+    async def mlflow_credentials(self) -> dict[str, str]:
+        """Read the credentials for MLflow; none where the administrator has named no Secret, or where it is not there."""
+        return _mlflow_credentials(await self._mlflow_source())
 
     async def _source(self) -> Body | None:
         return await self._kubernetes.get(SECRETS, self._settings.platform_namespace, self._settings.source_secret)
 
-    def wanted(self, pipeline: WinePipeline, source: Body | None) -> list[Manifest]:
-        """Build what shall be there; `source` is the platform's Secret."""
+    async def _mlflow_source(self) -> Body | None:
+        name = self._settings.mlflow_secret
+        return await self._kubernetes.get(SECRETS, self._settings.platform_namespace, name) if name else None
+
+    def _mlflow_state(self, secret: Body | None) -> SecretState | None:
+        if not self._settings.mlflow_secret:
+            return None
+        keys = () if TOKEN in _mlflow_credentials(secret) else (USERNAME, PASSWORD)  # the one or the other
+        return _state(self._settings.platform_namespace, self._settings.mlflow_secret, secret, keys)
+
+    def wanted(self, pipeline: WinePipeline, source: Body | None, mlflow: Body | None = None) -> list[Manifest]:
+        """Build what shall be there; `source` and `mlflow` are the platform's Secrets."""
         values = {"namespace": pipeline.namespace, "owner": owner_reference(pipeline)}
-        poddefaults = self._manifests.render(
+        manifests = self._manifests.render(
             "poddefaults.yaml.j2",
             mlflow_url=self._settings.mlflow_url_in_steps,
             s3_endpoint_url=self._settings.s3_endpoint_url,
             **values,
         )
-        secret = self._manifests.render("secret.yaml.j2", data=(source or {}).get("data") or {}, **values)
-        return poddefaults + secret
+        manifests += self._manifests.render("secret.yaml.j2", name=SELDON_SECRET, data=(source or {}).get("data") or {}, **values)
+        if self._settings.mlflow_secret:
+            data = {key: base64.b64encode(value.encode()).decode() for key, value in _mlflow_credentials(mlflow).items()}
+            manifests += self._manifests.render("secret.yaml.j2", name=MLFLOW_SECRET, data=data, **values)
+        return manifests
 
     async def _presence(self, manifest: Manifest) -> Presence:
         metadata = manifest["metadata"]
@@ -119,6 +139,17 @@ class Namespace:
 
 def _is_ours(live: Body) -> bool:
     return (live["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY
+
+
+def _mlflow_credentials(secret: Body | None) -> dict[str, str]:
+    """Take MLflow's credentials from a Secret, and nothing else that may be in it; a line's end is no part of any."""
+    values = {key: value.strip() for key, value in _values(secret).items()}
+    return {key: values[key] for key in CREDENTIAL_KEYS if values.get(key)}
+
+
+def _values(secret: Body | None) -> dict[str, str]:
+    data = (secret or {}).get("data") or {}
+    return {key: base64.b64decode(value).decode(errors="replace") for key, value in data.items()}
 
 
 def _state(namespace: str, name: str, secret: Body | None, keys: Iterable[str]) -> SecretState:

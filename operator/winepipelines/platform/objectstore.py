@@ -5,19 +5,25 @@ looked at beforehand, with the credentials and the endpoint that rclone will use
 """
 
 import asyncio
+import re
 from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
+from winepipelines.platform.records import line
 from winepipelines.resource.errors import Unavailable
 from winepipelines.resource.observed import StoredModel
 from winepipelines.settings import Settings
 
 PREFIX = "RCLONE_CONFIG_S3_"
-ABSENT = {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}
+ABSENT = {"NoSuchKey", "NoSuchObject"}
 DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+# Nothing but a folder of a bucket: `s3,endpoint=http://…:bucket/…` or `:http,url=…:` would have rclone take the credentials
+# elsewhere. The address is the experiment's, and whoever makes an experiment chooses it.
+S3_FOLDER = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.{1,2}(/|$))[A-Za-z0-9_=+.@-]{1,255}){1,32}")
+ADDRESS_LIMIT = 1024
 
 
 class ObjectStore:
@@ -35,43 +41,92 @@ class ObjectStore:
         Raises Unavailable where the store does not answer.
         """
         address = self.address(uri)
-        parts = urlsplit(address)
-        if parts.scheme != "s3" or not parts.netloc:
-            message = f"the model is at {uri}, which rclone cannot copy: MLflow must keep artifacts in s3://, or the chart's "
-            return StoredModel(uri, False, "ModelAddressUnusable", message + "artifactsDestination must say where they are")
-        return await asyncio.to_thread(self._look, address, parts.netloc, parts.path.strip("/"), rclone)
+        if (why := self._unusable(uri, address)) is not None:
+            return StoredModel(uri, False, "ModelAddressUnusable", why)
+        bucket, _, folder = address.removeprefix("s3://").partition("/")
+        return await asyncio.to_thread(self._look, address, bucket, folder, rclone)
 
     def address(self, uri: str) -> str:
         """Turn MLflow's address of an artifact into the store's."""
         destination = self._settings.artifacts_destination
-        if uri.startswith("mlflow-artifacts:") and destination:
-            return f"{destination.rstrip('/')}/{urlsplit(uri).path.lstrip('/')}"
+        if uri.startswith("mlflow-artifacts:/") and not uri.startswith("mlflow-artifacts://") and destination:
+            return f"{destination.rstrip('/')}/{uri.removeprefix('mlflow-artifacts:').lstrip('/')}"
         return uri
 
-    def _look(self, uri: str, bucket: str, folder: str, rclone: dict[str, str]) -> StoredModel:
-        endpoint = urlsplit(rclone[f"{PREFIX}ENDPOINT"])
-        client = Minio(
-            endpoint.netloc,
-            access_key=rclone[f"{PREFIX}ACCESS_KEY_ID"],
-            secret_key=rclone[f"{PREFIX}SECRET_ACCESS_KEY"],
-            secure=endpoint.scheme == "https",
-            region=rclone.get(f"{PREFIX}REGION") or "us-east-1",
-            http_client=self._pool,
+    def _unusable(self, uri: str, address: str) -> str | None:
+        """Say why rclone cannot copy from an address with the Seldon secret, and what to set."""
+        if S3_FOLDER.fullmatch(address) and len(address) <= ADDRESS_LIMIT:
+            return None
+        scheme = "file" if uri.startswith(("/", ".")) else uri.partition(":")[0]
+        where, destination = f"the model is at {line(uri, 200)}", self._settings.artifacts_destination
+        if scheme == "mlflow-artifacts" and uri.startswith("mlflow-artifacts://"):
+            return f"{where}, which names another MLflow server: its artifact root must be mlflow-artifacts:/, without a host"
+        if scheme == "mlflow-artifacts" and not destination:
+            return (
+                f"{where}, which only MLflow can read: WINE_ARTIFACTS_DESTINATION must say where the server keeps its artifacts, "
+                "as its own --artifacts-destination does (s3://bucket/folder)"
+            )
+        if scheme == "mlflow-artifacts":
+            return (
+                f"{where}, and WINE_ARTIFACTS_DESTINATION is {destination}: together they give {line(address, 200)}, which is no "
+                "plain s3://bucket/folder"
+            )
+        if scheme == "s3" or not scheme.replace("-", "").isalnum():
+            return f"{where}, which is no plain s3://bucket/folder"
+        if scheme in ("models", "runs"):
+            return f"{where}, a name in MLflow rather than an address: the step must record its run's artifact address"
+        if scheme == "file":
+            return (
+                f"{where}, on a disk of the machine that MLflow or the step runs on: the tracking server needs "
+                "--default-artifact-root s3://…, or --serve-artifacts with --artifacts-destination s3://…"
+            )
+        return (
+            f"{where}, and Seldon's secret is for s3 only: the tracking server needs --default-artifact-root s3://… "
+            f"for the experiment (one that exists keeps the root it was made with)"
         )
+
+    def _look(self, uri: str, bucket: str, folder: str, rclone: dict[str, str]) -> StoredModel:
         secret = f"the Secret {self._settings.source_secret} in namespace {self._settings.platform_namespace}"
+        where = rclone.get(f"{PREFIX}ENDPOINT", "")
+        try:
+            endpoint = urlsplit(where if "://" in where else f"https://{where}")  # as rclone reads it
+            client = Minio(
+                endpoint.netloc,
+                access_key=rclone.get(f"{PREFIX}ACCESS_KEY_ID"),
+                secret_key=rclone.get(f"{PREFIX}SECRET_ACCESS_KEY"),
+                secure=endpoint.scheme == "https",
+                region=rclone.get(f"{PREFIX}REGION") or "us-east-1",
+                http_client=self._pool,
+            )
+        except ValueError as error:
+            message = f"{PREFIX}ENDPOINT in {secret} is {where[:200]!r}, which is no address of an object store: {error}"
+            return StoredModel(uri, False, "StoreEndpointInvalid", message)
         try:
             response = client.get_object(bucket, f"{folder}/MLmodel", length=1)
             response.close()
             response.release_conn()
         except S3Error as error:
-            if error.code in ABSENT:
-                return StoredModel(uri, False, "ModelMissing", f"there is no {uri}/MLmodel in the object store ({error.code})")
-            if error.code in DENIED:
-                message = f"the object store refuses {uri} to the credentials of {secret} ({error.code})"
-                return StoredModel(uri, False, "StoreAccessDenied", message)
-            raise Unavailable("StoreUnavailable", f"the object store answered {error.code} to {uri}") from None
-        except (urllib3.exceptions.HTTPError, MinioException):
-            where = f"{endpoint.scheme}://{endpoint.netloc}"
+            return self._not_read(error, uri, bucket, where, secret)
+        except (urllib3.exceptions.HTTPError, MinioException, ValueError):
             message = f"the object store at {where} does not answer (its address is in {secret})"
             raise Unavailable("StoreUnavailable", message) from None
         return StoredModel(uri, True)
+
+    def _not_read(self, error: S3Error, uri: str, bucket: str, where: str, secret: str) -> StoredModel:
+        """Explain the store's answer.
+
+        Raises Unavailable where it may be another one the next time.
+        """
+        ours = self._settings.s3_endpoint_url
+        hint = (
+            f"; {secret} names {where}, while the platform's store is {ours}: are they one?" if where.rstrip("/") != ours else ""
+        )
+        if error.code == "NoSuchBucket":
+            message = f"there is no bucket {bucket} in the object store at {where}, where Seldon would copy {uri} from{hint}"
+            return StoredModel(uri, False, "BucketMissing", message)
+        if error.code in ABSENT:
+            return StoredModel(uri, False, "ModelMissing", f"there is no {uri}/MLmodel in the object store at {where}{hint}")
+        if error.code in DENIED:
+            message = f"the object store at {where} refuses {uri} to the credentials of {secret} ({error.code})"
+            return StoredModel(uri, False, "StoreAccessDenied", message)
+        raise Unavailable("StoreUnavailable", f"the object store at {where} answered {error.code} to {uri}")

@@ -15,7 +15,7 @@ import aiohttp
 
 from winepipelines.platform.kubernetes import DEPLOYMENTS, PODS, Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.manifests import Manifest, Manifests, covers, digest
-from winepipelines.platform.mlflow import Example
+from winepipelines.platform.records import Example
 from winepipelines.resource.naming import (
     GRAPH,
     HASH_ANNOTATION,

@@ -44,6 +44,7 @@ class ChildrenView:
     source: SecretState
     artifacts: SecretState
     children: tuple[Child, ...]
+    mlflow: SecretState | None = None  # None where MLflow needs no credentials
 
 
 class RunState(StrEnum):
@@ -104,10 +105,14 @@ class LoggedModel:
 
 @dataclass(frozen=True)
 class TrainingRecords:
-    """What MLflow knows of a revision: its newest model and its newest failure."""
+    """What MLflow knows of a revision: its newest model and its newest failure.
+
+    `refused` says, where there is no model, why one that is recorded is not believed in.
+    """
 
     model: LoggedModel | None = None
     failure: StepFailure | None = None
+    refused: str = ""
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,10 @@ class TrainedModel(Model):
 
 
 class ServedModel(TrainedModel):
-    """A model that answers."""
+    """A model that answers. `alias` is what the registry calls it, once that was seen there."""
 
     since: Time | None = None
+    alias: str = ""
 
 
 class Candidate(TrainedModel):

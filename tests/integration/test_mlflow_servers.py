@@ -1,0 +1,351 @@
+"""The operator's adapter on MLflow as platforms run it: 2.22, 3 with a store of its own, 3 behind a password and a path."""
+
+import io
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from minio import Minio
+from mlflow.entities import Metric, RunTag
+from mlflow.store.model_registry.rest_store import RestStore as RegistryStore
+from mlflow.store.tracking.rest_store import RestStore as TrackingStore
+from mlflow.utils.rest_utils import MlflowHostCreds
+from support.proxy import Call, Proxy
+
+from sandbox.mlflow_server import VARIANTS, destination, variant
+from sandbox.plan import Info
+from sandbox.platform import Sandbox
+from winepipelines.platform.mlflow import MLflow
+from winepipelines.platform.objectstore import ObjectStore
+from winepipelines.resource.errors import PlatformError, Refused, Unavailable
+from winepipelines.settings import Settings
+
+ELSEWHERE = {"etcd", "apiserver", "controller-manager", "kubeflow", "seldon", "operator", "data"}
+GROUP = "winepipelines.io"
+
+
+@dataclass
+class Server:
+    """One MLflow with its object store. `runs` and `registry` write as a user's step would."""
+
+    name: str
+    info: Info
+
+    def __post_init__(self) -> None:
+        user = {"username": self.info.mlflow_user, "password": self.info.mlflow_password} if self.info.mlflow_user else {}
+        self.credentials = {f"MLFLOW_TRACKING_{key.upper()}": value for key, value in user.items()}
+        host = MlflowHostCreds(self.info.mlflow_url, **user)
+        self.runs, self.registry = TrackingStore(lambda: host), RegistryStore(lambda: host)
+        self.settings = Settings(
+            kfp_url="http://kfp",
+            mlflow_url=self.info.mlflow_url,
+            s3_endpoint_url=self.info.s3_endpoint,
+            mlflow_secret="mlflow-tracking-credentials" if user else "",
+            artifacts_destination=destination(variant(self.name)) if variant(self.name).proxied else "",
+        )
+
+    def adapter(self, credentials: Mapping[str, str] | None = None, **settings: str) -> MLflow:
+        values = self.credentials if credentials is None else credentials
+
+        async def read() -> Mapping[str, str]:
+            return values
+
+        return MLflow(replace(self.settings, **settings), read)  # type: ignore[arg-type] # all are texts
+
+    def experiment(self, name: str, root: str = "") -> str:
+        found = self.runs.get_experiment_by_name(name)
+        return str(found.experiment_id if found else self.runs.create_experiment(name, root or None, []))
+
+    def log(self, experiment: str, tags: Mapping[str, str], status: str = "FINISHED", metrics: Mapping[str, float] = {}) -> Any:
+        """Make a run, with the words of `{root}` in its tags replaced by its own artifact root."""
+        now = int(time.time() * 1000)
+        run = self.runs.create_run(experiment, "someone", now, [], "by hand")
+        words = {name: value.replace("{root}", run.info.artifact_uri) for name, value in tags.items()}
+        written = [RunTag(f"{GROUP}/{name}", value) for name, value in words.items()]
+        self.runs.log_batch(run.info.run_id, [Metric(name, value, now, 0) for name, value in metrics.items()], [], written)
+        self.runs.update_run_info(run.info.run_id, {"FINISHED": 3, "FAILED": 4}[status], now, "by hand")
+        return run
+
+    def rclone(self, **changes: str) -> dict[str, str]:
+        info = self.info
+        keys = {"TYPE": "s3", "ENDPOINT": info.s3_endpoint, "ACCESS_KEY_ID": info.s3_access_key}
+        values = {**keys, "SECRET_ACCESS_KEY": info.s3_secret_key, **changes}
+        return {f"RCLONE_CONFIG_S3_{key}": value for key, value in values.items()}
+
+
+@pytest.fixture(scope="module", params=list(VARIANTS))
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    with Sandbox("mlflow", folder, without=ELSEWHERE, mlflow=request.param) as sandbox:
+        yield Server(request.param, sandbox.info)
+
+
+OF_ONE = {"uid": "uid-1", "revision": "7", "model-uri": "{root}/model", "model-version": "1"}
+
+
+async def test_a_model_and_a_failure_are_found_by_uid_and_revision(server: Server) -> None:
+    experiment = server.experiment("found")
+    server.log(experiment, {**OF_ONE, "revision": "6"}, metrics={"r2": 0.1})
+    server.log(experiment, {**OF_ONE, "uid": "uid-2"}, metrics={"r2": 0.2})
+    said = {"uid": "uid-1", "revision": "7", "failed-step": "train", "failure-reason": "TrainingFailed"}
+    server.log(experiment, {**said, "failure-message": "no", "failure-permanent": "true"}, "FAILED")
+    run = server.log(experiment, OF_ONE, metrics={"r2": 0.3, "rmse": 0.7})
+    records = await server.adapter().records("found", "uid-1", 7)
+    assert records.model is not None
+    assert records.model.uri == f"{run.info.artifact_uri}/model"
+    assert records.model.mlflow_run == run.info.run_id
+    assert records.model.metrics == {"r2": 0.3, "rmse": 0.7}
+    assert records.failure is not None
+    assert (records.failure.step, records.failure.reason, records.failure.permanent) == ("train", "TrainingFailed", True)
+
+
+@pytest.mark.parametrize("name", ["it's", 'the "wine" \\ experiment', "x' OR tags.`a` = 'b"])
+async def test_names_with_quotes_are_names(server: Server, name: str) -> None:
+    server.log(server.experiment(name), OF_ONE)
+    assert (await server.adapter().records(name, "uid-1", 7)).model is not None
+    assert (await server.adapter().records(name + "'", "uid-1", 7)).model is None
+    assert await server.adapter().aliased(name, "champion") == ""
+
+
+async def test_an_experiment_that_is_not_there_has_no_records(server: Server) -> None:
+    records = await server.adapter().records("never", "uid-1", 7)
+    assert (records.model, records.failure, records.refused) == (None, None, "")
+
+
+async def test_the_example_is_read(server: Server) -> None:
+    tags = {"example": '{"names": ["a", "b"], "ndarray": [[1, 2.5]]}', "prediction": "[5.7]"}
+    run = server.log(server.experiment("example"), tags)
+    example = await server.adapter().example(run.info.run_id)
+    assert (example.names, example.rows, example.predictions) == (["a", "b"], [[1, 2.5]], [5.7])
+
+
+async def test_a_run_without_an_example_says_so(server: Server) -> None:
+    run = server.log(server.experiment("example"), {"example": "[[[", "prediction": "[NaN]"})
+    with pytest.raises(Refused, match=run.info.run_id) as caught:
+        await server.adapter().example(run.info.run_id)
+    assert caught.value.reason == "ExampleMissing"
+
+
+async def test_the_alias_follows(server: Server) -> None:
+    adapter, experiment = server.adapter(), server.experiment("registry")
+    server.registry.create_registered_model("wine's best")
+    assert await adapter.aliased("wine's best", "champion") == ""
+    runs = [server.log(experiment, OF_ONE) for _ in range(2)]
+    for run in runs:
+        server.registry.create_model_version("wine's best", f"{run.info.artifact_uri}/model", run.info.run_id)
+    for version, run in (("1", runs[0]), ("2", runs[1]), ("2", runs[1])):
+        await adapter.set_alias("wine's best", "champion", version, run.info.run_id)
+        assert await adapter.aliased("wine's best", "champion") == version
+
+
+async def test_a_version_of_another_run_gets_no_alias(server: Server) -> None:
+    """The version's number stands in a tag, which whoever may write to MLflow may write."""
+    adapter, experiment = server.adapter(), server.experiment("registry")
+    server.registry.create_registered_model("theirs")
+    theirs, mine = server.log(experiment, OF_ONE), server.log(experiment, OF_ONE)
+    server.registry.create_model_version("theirs", f"{theirs.info.artifact_uri}/model", theirs.info.run_id)
+    with pytest.raises(Refused, match=mine.info.run_id):
+        await adapter.set_alias("theirs", "champion", "1", mine.info.run_id)
+    assert await adapter.aliased("theirs", "champion") == ""
+
+
+async def test_a_malicious_run_changes_nothing(server: Server) -> None:
+    """Tagged with a resource's uid and revision by someone else who may write to MLflow."""
+    experiment = server.experiment("malicious")
+    good = server.log(experiment, OF_ONE, metrics={"r2": 0.5})
+    many = {f"metric-{number:03}": float(number) for number in range(60)}
+    for uri in (
+        "s3,endpoint=http://evil.example:mlflow/model",
+        ":http,url='http://evil.example':model",
+        "s3://other-bucket/model",
+        "{root}/../../secrets/model",
+        "{root}/other/model",
+        good.info.artifact_uri + "/model",  # another run's
+        "http://evil.example/model",
+        "/etc",
+    ):
+        server.log(experiment, {**OF_ONE, "model-uri": uri, "model-version": "9' OR"}, metrics={**many, "r2": float("nan")})
+    server.log(experiment, {**OF_ONE, "failure-reason": "Ready=True; x", "failure-message": "a\nb\x00" + "c" * 3000}, "FAILED")
+    records = await server.adapter().records("malicious", "uid-1", 7)
+    assert records.model is not None
+    assert records.model.mlflow_run == good.info.run_id
+    assert records.failure is not None
+    assert records.failure.reason == "Unexpected"
+    assert len(records.failure.message) <= 1000
+    assert records.failure.message.isprintable()
+
+
+async def test_nothing_but_malicious_runs_is_said(server: Server) -> None:
+    experiment = server.experiment("alone")
+    run = server.log(experiment, {**OF_ONE, "model-uri": "s3,endpoint=http://evil.example:mlflow/model"})
+    records = await server.adapter().records("alone", "uid-1", 7)
+    assert records.model is None
+    assert run.info.run_id in records.refused
+
+
+async def test_metrics_that_no_status_can_hold_are_left_out(server: Server) -> None:
+    many = {f"metric-{number:03}": float(number) for number in range(60)}
+    odd = {"nan": float("nan"), "inf": float("inf"), "x" * 200: 1.0, "r2": 0.5}
+    server.log(server.experiment("metrics"), OF_ONE, metrics={**many, **odd})
+    records = await server.adapter().records("metrics", "uid-1", 7)
+    assert records.model is not None
+    assert len(records.model.metrics) == 32
+    assert records.model.metrics["r2"] == 0.5
+    assert not {"nan", "inf", "x" * 200} & set(records.model.metrics)
+
+
+async def test_an_experiment_with_an_evil_root_is_no_address(server: Server) -> None:
+    """Whoever makes an experiment chooses where its artifacts are: then the run's own root is evil too."""
+    for number, root in enumerate(("s3,endpoint=http://evil.example:mlflow", "s3://mlflow,endpoint=evil/x", "gs://bucket/x")):
+        try:
+            experiment = server.experiment(f"evil-{number}", root)
+        except Exception:
+            continue
+        server.log(experiment, OF_ONE)
+        records = await server.adapter().records(f"evil-{number}", "uid-1", 7)
+        assert records.model is not None
+        stored = await ObjectStore(server.settings).stored(records.model.uri, server.rclone())
+        assert (stored.readable, stored.reason) == (False, "ModelAddressUnusable")
+        assert "s3" in stored.message
+
+
+def _put(server: Server, uri: str) -> str:
+    """Put an MLmodel where a step would, and give the address that the store should find it at."""
+    kind = variant(server.name)
+    address = uri.replace("mlflow-artifacts:", destination(kind)) if kind.proxied else uri
+    bucket, _, folder = address.removeprefix("s3://").partition("/")
+    client = Minio(
+        server.info.s3_endpoint.partition("://")[2], server.info.s3_access_key, server.info.s3_secret_key, secure=False
+    )
+    client.put_object(bucket, f"{folder}/MLmodel", io.BytesIO(b"flavors: {}"), 11)
+    return address
+
+
+async def test_the_store_is_looked_at_with_seldons_eyes(server: Server) -> None:
+    run = server.log(server.experiment("stored"), OF_ONE)
+    uri = f"{run.info.artifact_uri}/model"
+    store = ObjectStore(server.settings)
+    missing = await store.stored(uri, server.rclone())
+    assert (missing.readable, missing.reason) == (False, "ModelMissing")
+    address = _put(server, uri)
+    found = await store.stored(uri, server.rclone())
+    assert (found.readable, found.uri) == (True, address)
+    denied = await store.stored(uri, server.rclone(SECRET_ACCESS_KEY="another"))
+    assert (denied.readable, denied.reason) == (False, "StoreAccessDenied")
+    assert server.settings.source_secret in denied.message
+    with pytest.raises(Unavailable, match="does not answer"):
+        await store.stored(uri, server.rclone(ENDPOINT="http://127.0.0.1:9"))
+    nowhere = await store.stored(uri, server.rclone(ENDPOINT="http://[::"))
+    assert nowhere.reason == "StoreEndpointInvalid"
+    absent = await store.stored("s3://no-such-bucket/1/model", server.rclone())
+    assert (absent.readable, absent.reason) == (False, "BucketMissing")
+
+
+async def test_a_path_that_is_not_the_servers_is_said(server: Server) -> None:
+    wrong = server.info.mlflow_url + "/no/such/path"
+    with pytest.raises(PlatformError) as caught:
+        await server.adapter(mlflow_url=wrong).records("found", "uid-1", 7)
+    assert isinstance(caught.value, Refused)
+    assert "WINE_MLFLOW_URL" in caught.value.message or caught.value.reason == "MlflowUnauthorized"
+
+
+async def test_behind_a_path_of_a_reverse_proxy(server: Server) -> None:
+    """As an ingress does it: the server itself knows nothing of the path."""
+    server.log(server.experiment("prefixed"), OF_ONE)
+
+    def stripped(call: Call) -> None:
+        assert call.path.startswith("/tools/mlflow/")
+
+    root = server.info.mlflow_url
+    with Proxy(root, before=stripped, strip="/tools/mlflow") as proxy:
+        adapter = server.adapter(mlflow_url=f"{proxy.url}/tools/mlflow")
+        assert (await adapter.records("prefixed", "uid-1", 7)).model is not None
+
+
+async def test_a_host_that_the_server_does_not_know_is_said(server: Server) -> None:
+    if variant(server.name).series == 2:
+        pytest.skip("MLflow 2 answers whatever it is called")
+    prefix = variant(server.name).prefix
+    upstream = server.info.mlflow_url.removesuffix(prefix)
+    with Proxy(upstream, keep_host=True, address="127.0.0.2") as proxy:  # the loopback network has many names
+        strange = f"{proxy.url}{prefix}"
+        error = await _refusal(server.adapter(mlflow_url=strange))
+    assert error.reason == "MlflowHostRefused"
+    assert "MLFLOW_SERVER_ALLOWED_HOSTS" in error.message
+    assert strange.split("/")[2] in error.message
+
+
+async def _refusal(adapter: MLflow) -> PlatformError:
+    with pytest.raises(PlatformError) as caught:
+        await adapter.records("found", "uid-1", 7)
+    return caught.value
+
+
+async def test_down_is_unavailable_and_nothing_else(server: Server) -> None:
+    error = await _refusal(server.adapter(mlflow_url="http://127.0.0.1:9"))
+    assert isinstance(error, Unavailable)
+    assert error.message == "MLflow at http://127.0.0.1:9 does not answer"
+
+
+async def test_a_token_goes_with_every_request_and_nowhere_else(server: Server) -> None:
+    """As gateways in front of MLflow ask for it."""
+    values = {"MLFLOW_TRACKING_TOKEN": "first"}
+    known = {"first"}
+    seen: list[str] = []
+
+    def guard(call: Call) -> int | None:
+        seen.append(call.headers.get("Authorization", ""))
+        return None if seen[-1].removeprefix("Bearer ") in known else 401
+
+    user = server.info.mlflow_user
+    with Proxy(server.info.mlflow_url, before=guard, basic=(user, server.info.mlflow_password) if user else None) as proxy:
+        adapter = server.adapter(values, mlflow_url=proxy.url, mlflow_secret="mlflow-tracking-credentials")
+        await adapter.records("never", "uid-1", 7)
+        assert set(seen) == {"Bearer first"}
+        known = {"second"}  # rotated: the Secret is read again when it was refused
+        error = await _refusal(adapter)
+        assert error.reason == "MlflowUnauthorized"
+        assert "first" not in error.message
+        assert "mlflow-tracking-credentials" in error.message
+        values["MLFLOW_TRACKING_TOKEN"] = "second"
+        await adapter.records("never", "uid-1", 7)
+    assert seen[-1] == "Bearer second"
+
+
+async def test_a_redirection_is_not_followed(server: Server) -> None:
+    """A login page, or another host: credentials go nowhere but to the address that the administrator named."""
+    with Proxy(server.info.mlflow_url, before=lambda _: 302) as proxy:
+        error = await _refusal(server.adapter({"MLFLOW_TRACKING_TOKEN": "mine"}, mlflow_url=proxy.url))
+    assert error.reason == "MlflowRefused"
+    assert "302" in error.message
+
+
+class TestAuthentication:
+    """Of the server that asks for a password."""
+
+    @pytest.fixture(autouse=True)
+    def asks(self, server: Server) -> None:
+        if not server.credentials:
+            pytest.skip("it asks for none")
+
+    async def test_without_a_secret_it_says_which_setting_names_one(self, server: Server) -> None:
+        error = await _refusal(server.adapter({}, mlflow_secret=""))
+        assert (error.reason, "WINE_MLFLOW_SECRET" in error.message) == ("MlflowUnauthorized", True)
+
+    async def test_a_wrong_password_is_one_clear_condition(self, server: Server) -> None:
+        wrong = {**server.credentials, "MLFLOW_TRACKING_PASSWORD": "not-the-password"}
+        error = await _refusal(server.adapter(wrong))
+        assert isinstance(error, Refused)
+        assert error.reason == "MlflowUnauthorized"
+        assert "401" in error.message
+        assert "mlflow-tracking-credentials" in error.message
+        assert "not-the-password" not in error.message
+
+    async def test_credentials_are_read_again_when_they_change(self, server: Server) -> None:
+        values = {**server.credentials, "MLFLOW_TRACKING_PASSWORD": "not-yet"}
+        adapter = server.adapter(values)
+        await _refusal(adapter)
+        values.update(server.credentials)
+        await adapter.records("never", "uid-1", 7)

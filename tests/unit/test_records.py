@@ -1,0 +1,156 @@
+"""What MLflow's records say is believed only as far as it can be: anyone who may write to MLflow may have written it."""
+
+import json
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from winepipelines.platform import records
+from winepipelines.resource.observed import LoggedModel
+
+ROOT = "s3://mlflow/1/abc/artifacts"
+GROUP = "winepipelines.io"
+
+
+def run(tags: dict[str, str], *, status: str = "FINISHED", run_id: str = "abc", root: str = ROOT, **info: Any) -> Any:
+    """A run as MLflow's client gives it."""
+    metrics = info.pop("metrics", {})
+    times = {"start_time": 1_000, "end_time": 2_000, **info}
+    data = SimpleNamespace(tags={f"{GROUP}/{name}": value for name, value in tags.items()}, metrics=metrics)
+    return SimpleNamespace(info=SimpleNamespace(run_id=run_id, status=status, artifact_uri=root, **times), data=data)
+
+
+def model_of(*runs: Any) -> LoggedModel:
+    model = records.read(runs).model
+    assert model is not None
+    return model
+
+
+def test_the_newest_model_counts() -> None:
+    newer, older = (run({"model-uri": f"{ROOT}/model", "model-version": version}) for version in ("2", "1"))
+    assert model_of(newer, older).version == "2"
+
+
+def test_a_run_that_has_not_finished_has_no_model() -> None:
+    assert records.read([run({"model-uri": f"{ROOT}/model"}, status="RUNNING")]).model is None
+
+
+def test_a_root_may_end_in_a_slash() -> None:
+    assert model_of(run({"model-uri": f"{ROOT}/model"}, root=f"{ROOT}/")).uri == f"{ROOT}/model"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "s3,endpoint=http://evil:mlflow/1/abc/artifacts/model",
+        ":http,url='http://evil':model",
+        ":s3,access_key_id=x,endpoint=evil:bucket/x",
+        "s3://mlflow/1/abd/artifacts/model",
+        "s3://mlflow/1/abc/artifacts",
+        "s3://mlflow/1/abc/artifacts/model/../../../9",
+        "s3://mlflow/1/abc/artifacts/model/",
+        "s3://evil/s3://mlflow/1/abc/artifacts/model",
+        "S3://mlflow/1/abc/artifacts/model",
+        " s3://mlflow/1/abc/artifacts/model",
+        "x" * 100_000,
+        "\x00\n",
+    ],
+)
+def test_a_model_lies_in_its_own_run(uri: str) -> None:
+    found = records.read([run({"model-uri": uri})])
+    assert found.model is None
+    assert "MLflow run abc" in found.refused
+    assert len(found.refused) < 1000
+    assert found.refused.isprintable()
+    good = run({"model-uri": f"{ROOT}/model"})
+    assert model_of(run({"model-uri": uri}), good).uri == f"{ROOT}/model"
+    assert records.read([run({"model-uri": uri}), good]).refused == ""
+
+
+@pytest.mark.parametrize("version", ["", "1 OR 1=1", "-1", "1.5", "9" * 19, "latest", "١"])
+def test_a_version_is_a_number(version: str) -> None:
+    assert model_of(run({"model-uri": f"{ROOT}/model", "model-version": version})).version == ""
+
+
+def test_metrics_are_finite_few_and_named_plainly() -> None:
+    many = {f"m{number:03}": float(number) for number in range(100)}
+    odd = {"nan": math.nan, "inf": math.inf, "less": -math.inf, "stored": 1.7976931348623157e308, "a\nb": 1.0, "x" * 65: 1.0}
+    kept = records.metrics({**odd, **many, "rmse": 0.7, "r2": 0.123456789})
+    assert len(kept) == 32
+    assert list(kept)[:3] == ["r2", "rmse", "m000"]
+    assert kept["r2"] == 0.123457
+    json.dumps(kept, allow_nan=False)
+
+
+@pytest.mark.parametrize("reason", ["", "not a reason", "Ready\nx", "1st", "x" * 65, "Ünruh", '"}'])
+def test_a_reason_is_one_that_a_condition_can_have(reason: str) -> None:
+    failure = records.read([run({"failure-reason": reason}, status="FAILED")]).failure
+    assert failure is not None
+    assert failure.reason == "Unexpected"
+
+
+def test_a_failure_is_bounded() -> None:
+    tags = {"failure-reason": "DataInvalid", "failure-message": "a\r\n\x1b[31m" * 2000, "failed-step": "s" * 500}
+    failure = records.read([run(tags, status="FAILED", end_time=10**18)]).failure
+    assert failure is not None
+    assert failure.message.isprintable()
+    assert len(failure.message) <= 1000
+    assert len(failure.step) <= 64
+    assert not failure.permanent
+    assert failure.at.year == 1970
+
+
+EXAMPLE = '{"names": ["a", "b"], "ndarray": [[1, 2.5], [3, 4]]}'
+
+
+def test_an_example_is_read() -> None:
+    example = records.example(run({"example": EXAMPLE, "prediction": "[5, 6.5]"}))
+    assert example is not None
+    assert (example.names, example.rows, example.predictions) == (["a", "b"], [[1, 2.5], [3, 4]], [5, 6.5])
+
+
+@pytest.mark.parametrize(
+    ("example", "prediction"),
+    [
+        ("", ""),
+        (EXAMPLE, "[5]"),
+        (EXAMPLE, "[5, NaN]"),
+        (EXAMPLE, "[5, true]"),
+        (EXAMPLE, "[5, Infinity]"),
+        (EXAMPLE, '{"0": 5, "1": 6}'),
+        ('{"names": ["a"], "ndarray": [[1, 2], [3, 4]]}', "[5, 6]"),
+        ('{"names": ["a", 2], "ndarray": [[1, 2], [3, 4]]}', "[5, 6]"),
+        ('{"names": ["a", "b"], "ndarray": [[1, 2], [3, NaN]]}', "[5, 6]"),
+        ('{"names": ["a", "b"], "ndarray": [[1, 2], [3, "4"]]}', "[5, 6]"),
+        ('{"names": [], "ndarray": []}', "[]"),
+        ('["names", "ndarray"]', "[]"),
+        ('{"names": ["a"], "ndarray": [[' + "9" * 400 + "]]}", "[5]"),
+        ("[" * 90_000, "[5]"),
+        ('{"names": ["a"], "ndarray": [' + ",".join(["[1]"] * 11) + "]}", json.dumps([1] * 11)),
+        ("x" * 200_000, "[5]"),
+    ],
+)
+def test_an_example_is_a_table_of_numbers(example: str, prediction: str) -> None:
+    assert records.example(run({"example": example, "prediction": prediction})) is None
+
+
+TAGS: SearchStrategy[dict[str, str]] = st.dictionaries(
+    st.sampled_from(["model-uri", "model-version", "failure-reason", "failure-message", "failed-step", "example", "prediction"]),
+    st.text() | st.just(f"{ROOT}/model"),
+)
+
+
+@given(TAGS, st.dictionaries(st.text(), st.floats()), st.sampled_from(["FINISHED", "FAILED"]), st.integers() | st.none())
+def test_whatever_is_written_it_is_read(tags: dict[str, str], metrics: dict[str, float], status: str, end: int | None) -> None:
+    one = run(tags, status=status, metrics=metrics, end_time=end)
+    found = records.read([one])
+    records.example(one)
+    if found.model is not None:
+        assert found.model.uri == f"{ROOT}/model"
+        json.dumps(found.model.metrics, allow_nan=False)

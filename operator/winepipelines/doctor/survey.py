@@ -397,7 +397,7 @@ class _Surveyor:
             async with asyncio.timeout(self._seconds * ANSWER_SHARE):
                 return await asked
         except (Unavailable, TimeoutError) as error:
-            if isinstance(error, Unavailable) and " answered " in error.message:
+            if isinstance(error, Unavailable) and any(word in error.message for word in (" answered ", "certificate")):
                 raise  # it does answer, if not well
             raise Outage(url, await self._how_far(url)) from None
 

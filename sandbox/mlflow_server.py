@@ -92,6 +92,7 @@ def authentication(folder: Path, password: str) -> str:
             f"admin_username = {USER}",
             f"admin_password = {password}",
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth",
+            "auth_cache_ttl_seconds = 60",  # a password is slow to check, by design
             "",
         )
     )

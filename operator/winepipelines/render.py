@@ -17,15 +17,17 @@ from pydantic import ValidationError
 from winepipelines.platform import crds
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.manifests import Manifest, Manifests
+from winepipelines.platform.mlflow import CREDENTIAL_KEYS
 from winepipelines.platform.namespace import SOURCE_KEYS, Namespace
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.seldon import Seldon
-from winepipelines.resource.naming import HASH_ANNOTATION, run_name
+from winepipelines.resource.naming import HASH_ANNOTATION, MLFLOW_SECRET, run_name
 from winepipelines.resource.pipeline import API_VERSION, KIND, WinePipeline
 from winepipelines.resource.status import Status
 from winepipelines.settings import Settings
 
 MASK = "***"
+UNKNOWN_VALUE = "eA=="  # of a Secret, which is not read here
 UNKNOWN_UID = "(uid)"
 UNKNOWN_MODEL = "s3://known-when-the-run-has-logged-its-model"
 GUIDE = {
@@ -87,17 +89,19 @@ def render(pipeline: WinePipeline, settings: Settings, model_uri: str = "") -> I
     """
     manifests = Manifests(settings.templates)
     if model_uri:
-        stored = ObjectStore(settings).address(model_uri)
-        if not stored.startswith("s3://"):
-            raise RenderError(f"--model-uri: {model_uri} is not an s3:// address, which is all that Seldon's rclone copies")
+        store = ObjectStore(settings)
+        if (why := store.refusal(model_uri)) is not None:
+            raise RenderError(f"--model-uri: {why}")
+        stored = store.address(model_uri)
         yield _deployment(pipeline, settings, manifests, stored, f"The SeldonDeployment that serves {stored}")
         return
-    source = {"data": dict.fromkeys(SOURCE_KEYS, "")}
+    source, mlflow = ({"data": dict.fromkeys(keys, UNKNOWN_VALUE)} for keys in (SOURCE_KEYS, CREDENTIAL_KEYS))
     nobody: Any = None  # building asks no API server
-    for manifest in Namespace(nobody, manifests, settings).wanted(pipeline, source):
+    for manifest in Namespace(nobody, manifests, settings).wanted(pipeline, source, mlflow):
         metadata = manifest["metadata"]
         if manifest["kind"] == "Secret":
-            about = f"values copied from the Secret {settings.platform_namespace}/{settings.source_secret}, masked here"
+            copied = settings.mlflow_secret if metadata["name"] == MLFLOW_SECRET else settings.source_secret
+            about = f"values copied from the Secret {settings.platform_namespace}/{copied}, masked here"
             manifest = {**manifest, "data": dict.fromkeys(manifest["data"], MASK)}
         else:
             about = "for notebooks"

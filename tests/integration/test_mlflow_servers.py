@@ -12,6 +12,7 @@ from mlflow.entities import Metric, RunTag
 from mlflow.store.model_registry.rest_store import RestStore as RegistryStore
 from mlflow.store.tracking.rest_store import RestStore as TrackingStore
 from mlflow.utils.rest_utils import MlflowHostCreds
+from support.mlflow import MLFLOW_ONLY
 from support.proxy import Call, Proxy
 
 from sandbox.mlflow_server import VARIANTS, destination, variant
@@ -22,7 +23,6 @@ from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.resource.errors import PlatformError, Refused, Unavailable
 from winepipelines.settings import Settings
 
-ELSEWHERE = {"etcd", "apiserver", "controller-manager", "kubeflow", "seldon", "operator", "data"}
 GROUP = "winepipelines.io"
 
 
@@ -78,7 +78,7 @@ class Server:
 @pytest.fixture(scope="module", params=list(VARIANTS))
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("mlflow")
-    with Sandbox("mlflow", folder, without=ELSEWHERE, mlflow=request.param) as sandbox:
+    with Sandbox("mlflow", folder, without=MLFLOW_ONLY, mlflow=request.param) as sandbox:
         yield Server(request.param, sandbox.info)
 
 

@@ -46,7 +46,7 @@ class OperatorProcess:
         """Start it and wait until its probe answers."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
-        eventually(lambda: self.alive() and self._ready())
+        eventually(lambda: self.alive() and self._ready(), 90)
 
     def launch(self) -> None:
         """Start it without waiting."""

@@ -60,6 +60,13 @@ def test_secrets_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(secret["data"].values()) == {"***"}
 
 
+def test_mlflows_secret_is_shown_where_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    text = rendered(capsys, "-f", str(EXAMPLE), WINE_MLFLOW_SECRET="mlflow-tracking-credentials")
+    [secret] = [d for d in yaml.safe_load_all(text) if d.get("metadata", {}).get("name") == "wine-mlflow-credentials"]
+    assert set(secret["data"].values()) == {"***"}
+    assert "copied from the Secret kubeflow/mlflow-tracking-credentials" in text
+
+
 def test_what_is_shown_is_what_the_operator_applies(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     body = example(uid=UID) | {"status": {"revision": 3, "candidate": {"revision": 3, "uri": "s3://mlflow/3/model"}}}
     [shown] = [
@@ -87,6 +94,7 @@ def test_the_servers_own_artifact_addresses_are_translated(capsys: pytest.Captur
     shown = rendered(capsys, *arguments, WINE_ARTIFACTS_DESTINATION="s3://bucket/artifacts")
     assert yaml.safe_load(shown)["spec"]["predictors"][0]["graph"]["modelUri"] == "s3://bucket/artifacts/1/model"
     assert "s3://" in rendered(capsys, *arguments, status=1)
+    assert "no plain s3://" in rendered(capsys, "--model-uri", "s3,endpoint=http://evil:bucket/model", status=1)
 
 
 def test_resources_come_from_standard_input_and_in_lists(

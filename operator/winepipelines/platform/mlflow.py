@@ -25,7 +25,7 @@ from mlflow.store.tracking.rest_store import RestStore as TrackingStore
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from winepipelines.platform import records
-from winepipelines.platform.records import Example
+from winepipelines.platform.records import Example, line
 from winepipelines.resource.errors import PlatformError, Refused, Unavailable
 from winepipelines.resource.observed import TrainingRecords
 from winepipelines.resource.pipeline import GROUP
@@ -160,10 +160,9 @@ class MLflow:
         if status == 404 and error.error_code == "ENDPOINT_NOT_FOUND":
             message = f"{where} answered 404: there is no MLflow API; WINE_MLFLOW_URL must have the path that the server is under"
             return Refused("MlflowRefused", message)
-        message = f"{where} answered {status}: {text[:MESSAGE_LIMIT]}"
-        if status == 429 or status >= 500:
-            return Unavailable("MlflowUnavailable", message)
-        return Refused("MlflowRefused", message)
+        if status == 429 or status >= 500:  # what else it says may differ from try to try
+            return Unavailable("MlflowUnavailable", f"{where} answered {status}")
+        return Refused("MlflowRefused", f"{where} answered {status}: {line(text, MESSAGE_LIMIT)}")
 
     def _no_answer(self, text: str) -> PlatformError:
         """Explain a request without an answer of MLflow's; its text names sockets, which differ from try to try."""
@@ -192,7 +191,7 @@ class _Forgiven(Exception):
 
 def _status(error: MlflowException, text: str) -> int | None:
     """Tell the answer's status; None where there was no answer, or none of MLflow's."""
-    if (named := re.search(r"failed with error code (\d{3})", text)) is not None:
+    if (named := re.search(r"(?:failed with error code|too many) (\d{3})\b", text)) is not None:
         return int(named[1])
     if text.startswith("API request to"):
         return None

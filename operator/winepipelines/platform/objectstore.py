@@ -41,7 +41,7 @@ class ObjectStore:
         Raises Unavailable where the store does not answer.
         """
         address = self.address(uri)
-        if (why := self._unusable(uri, address)) is not None:
+        if (why := self.refusal(uri)) is not None:
             return StoredModel(uri, False, "ModelAddressUnusable", why)
         bucket, _, folder = address.removeprefix("s3://").partition("/")
         return await asyncio.to_thread(self._look, address, bucket, folder, rclone)
@@ -53,8 +53,9 @@ class ObjectStore:
             return f"{destination.rstrip('/')}/{uri.removeprefix('mlflow-artifacts:').lstrip('/')}"
         return uri
 
-    def _unusable(self, uri: str, address: str) -> str | None:
-        """Say why rclone cannot copy from an address with the Seldon secret, and what to set."""
+    def refusal(self, uri: str) -> str | None:
+        """Say why rclone cannot copy from MLflow's address with the Seldon secret, and what to set; None where it can."""
+        address = self.address(uri)
         if S3_FOLDER.fullmatch(address) and len(address) <= ADDRESS_LIMIT:
             return None
         scheme = "file" if uri.startswith(("/", ".")) else uri.partition(":")[0]

@@ -1,0 +1,147 @@
+"""The steps on MLflow as platforms run it: 2.22, 3 with a store of its own, 3 behind a password and a path."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import boto3
+import pytest
+from mlflow import MlflowClient
+from mlflow.store.artifact.s3_artifact_repo import _cached_get_s3_client
+from support.mlflow import MLFLOW_ONLY
+
+from sandbox.mlflow_server import VARIANTS, destination, variant
+from sandbox.plan import Info
+from sandbox.platform import Sandbox
+from winesteps import tracking
+from winesteps.failures import Attempt, Reason, StepFailure, reporting
+from winesteps.preprocess import preprocess
+from winesteps.train import Task, Trained, train
+
+OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7.0}
+
+
+@pytest.fixture(scope="module", params=list(VARIANTS))
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Info]]:
+    """A variant's name, and where it is."""
+    with Sandbox("steps-mlflow", tmp_path_factory.mktemp("mlflow"), without=MLFLOW_ONLY, mlflow=request.param) as sandbox:
+        yield request.param, sandbox.info
+
+
+@pytest.fixture(autouse=True)
+def step_environment(server: tuple[str, Info], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a step's pod has from its Secrets, and nothing of this process."""
+    _, info = server
+    for name in os.environ:
+        if name.startswith(("MLFLOW_", "AWS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", info.s3_access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", info.s3_secret_key)
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # a step is a process: it has seen no other store
+    _cached_get_s3_client.cache_clear()
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "")  # restored afterwards: the step sets it
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    if info.mlflow_user:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", info.mlflow_user)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", info.mlflow_password)
+
+
+@pytest.fixture
+def record(server: tuple[str, Info]) -> tracking.Record:
+    _, info = server
+    return tracking.Record(info.mlflow_url, "it's wine", info.s3_endpoint, OWNER, "run-1")
+
+
+@pytest.fixture
+def table(red_wine: Path, tmp_path: Path) -> Path:
+    preprocess(red_wine, tmp_path / "table", separator=";", target="quality")
+    return tmp_path / "table"
+
+
+def stored(server: tuple[str, Info], trained: Trained, name: str) -> bytes:
+    """Read a file of the model where Seldon would, in the object store itself."""
+    variant_name, info = server
+    address = trained.model_uri.replace("mlflow-artifacts:", destination(variant(variant_name)))
+    bucket, _, folder = address.removeprefix("s3://").partition("/")
+    store = boto3.client("s3", endpoint_url=info.s3_endpoint, region_name="us-east-1")
+    return store.get_object(Bucket=bucket, Key=f"{folder}/{name}")["Body"].read()
+
+
+@pytest.mark.parametrize("server_version", ["", "1.15.1"])
+def test_a_model_is_logged_registered_and_stored(
+    server: tuple[str, Info], record: tracking.Record, table: Path, server_version: str
+) -> None:
+    trained = train(table, Task(registered_model="wine's best", server_version=server_version), record, Attempt())
+    client = MlflowClient(record.tracking_uri)
+    run = client.get_run(trained.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == pytest.approx(trained.metrics)
+    tags = {name.removeprefix(tracking.PREFIX): value for name, value in run.data.tags.items()}
+    assert tags["model-uri"] == trained.model_uri == f"{run.info.artifact_uri}/model"
+    assert trained.model_uri.startswith("mlflow-artifacts:/" if variant(server[0]).proxied else "s3://mlflow/")
+    assert (tags["uid"], tags["revision"], tags["model-version"]) == ("1f0c", "7", trained.version)
+    version = client.get_model_version("wine's best", trained.version)
+    assert version.tags == {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": "7"}
+    assert version.run_id == trained.run_id
+    assert b"flavors:" in stored(server, trained, "MLmodel")
+    assert len(stored(server, trained, "linear.json" if server_version else "model.pkl"))
+    assert len(json.loads(tags["prediction"])) == 3
+
+
+def test_a_failure_is_recorded(record: tracking.Record) -> None:
+    with pytest.raises(StepFailure), reporting("download", record):
+        raise StepFailure(Reason.DATA_NOT_FOUND, "404")
+    client = MlflowClient(record.tracking_uri)
+    found = client.get_experiment_by_name(record.experiment)
+    assert found is not None
+    newest = client.search_runs([found.experiment_id], "tags.`winepipelines.io/failed-step` = 'download'")[0]
+    assert newest.info.status == "FAILED"
+    assert newest.data.tags["winepipelines.io/failure-reason"] == "DataNotFound"
+
+
+def refused(table: Path, record: tracking.Record) -> str:
+    with pytest.raises(StepFailure) as caught:
+        train(table, Task(), record, Attempt())
+    assert caught.value.reason is Reason.TRACKING_UNAVAILABLE
+    return caught.value.message
+
+
+def test_a_wrong_password_is_said_and_not_shown(
+    server: tuple[str, Info], record: tracking.Record, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not server[1].mlflow_user:
+        pytest.skip("it asks for none")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "not-the-password")
+    message = refused(table, record)
+    assert "mlflow_secret" in message
+    assert "not-the-password" not in message
+
+
+def test_a_token_with_a_lines_end_is_not_shown(record: tracking.Record, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No header can hold it, and the client's own error shows it."""
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-secret-token\n")
+    assert "a-secret-token" not in refused(table, record)
+
+
+def test_a_name_that_the_server_does_not_answer_to_is_said(
+    server: tuple[str, Info], record: tracking.Record, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if variant(server[0]).series == 2:
+        pytest.skip("MLflow 2 answers whatever it is called")
+    strange = record.tracking_uri.replace("127.0.0.1", "mlflow.127.0.0.1.invalid")
+    from socket import getaddrinfo as real
+
+    def resolve(host: str, *arguments: object, **options: object) -> object:
+        return real("127.0.0.1" if host.endswith(".invalid") else host, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("socket.getaddrinfo", resolve)
+    message = refused(table, replace(record, tracking_uri=strange))
+    assert f"Add {strange.split('/')[2]} to MLFLOW_SERVER_ALLOWED_HOSTS" in message
+
+
+def test_a_path_that_is_not_the_servers_is_said(record: tracking.Record, table: Path) -> None:
+    message = refused(table, replace(record, tracking_uri=record.tracking_uri.removesuffix("/mlflow") + "/no/such/path"))
+    assert "the path that the server is under" in message or "mlflow_secret" in message

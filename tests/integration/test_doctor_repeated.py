@@ -114,6 +114,7 @@ def test_an_outage_is_one_condition_one_event_and_two_writes(repeated: Repeated)
     cluster, log = repeated.patient.cluster, repeated.operator.log
     assert repeated.metric("winepipelines_platform_ready") == 1
     assert repeated.platform_events() == []
+    _everyone_has_looked_again(repeated)  # nothing is left to do
     changes, mark = Changes(repeated), len(log.read_text())
 
     repeated.patient.sandbox.stop("kubeflow")

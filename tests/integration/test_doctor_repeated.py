@@ -68,6 +68,8 @@ def repeated(patient: Patient) -> Iterator[Repeated]:
             resources.append(("first", f"suspended-{number}"))
         for namespace in NAMESPACES:
             cluster.wait(namespace, lambda pipeline: ready(pipeline) and platform_is("True")(pipeline))
+        for namespace, name in resources:  # those that are suspended may have been there before the first walk
+            cluster.wait(namespace, platform_is("True"), name)
         yield Repeated(patient, operator, f"http://127.0.0.1:{port}", resources)
         for namespace in NAMESPACES:
             patient.sandbox.kubectl("-n", namespace, "delete", "winepipelines", "--all", "--wait=true", "--timeout=60s")

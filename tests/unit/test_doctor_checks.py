@@ -276,8 +276,8 @@ class TestMlflow:
                 "MlflowHostRefused",
                 "MLFLOW_SERVER_ALLOWED_HOSTS=mlflow.kubeflow.svc:5000",
             ),
-            (403, "Permission denied", "MlflowForbidden", "READ"),
-            (401, "You are not authenticated", "MlflowUnauthenticated", "credentials"),
+            (403, "Permission denied", "MlflowUnauthorized", "WINE_MLFLOW_SECRET"),
+            (401, "You are not authenticated", "MlflowUnauthorized", "WINE_MLFLOW_SECRET"),
             (404, "<html>", "MlflowNotFound", "WINE_MLFLOW_URL"),
             (500, "", "MlflowUnwell", "log"),
         ],
@@ -287,6 +287,17 @@ class TestMlflow:
         finding = only_failure(seen)
         assert finding.reason == reason
         assert mend in finding.mend
+
+    def test_its_secret_is_missing_or_incomplete_or_not_what_it_wants(self) -> None:
+        named = replace(GOOD, settings=replace(SETTINGS, mlflow_secret="credentials"))
+        missing = replace(named, mlflow_secret=SecretState("kubeflow", "credentials", False, ("MLFLOW_TRACKING_USERNAME",)))
+        assert only_failure(missing).reason == "MlflowSecretMissing"
+        incomplete = replace(named, mlflow_secret=SecretState("kubeflow", "credentials", True, ("MLFLOW_TRACKING_PASSWORD",)))
+        assert "MLFLOW_TRACKING_PASSWORD" in only_failure(incomplete).says
+        known = replace(named, mlflow_secret=SecretState("kubeflow", "credentials", True))
+        assert judge(known).failures == ()
+        refused = replace(known, mlflow=MlflowView("3.17.2", 401, ""), artifact_address="", bucket=None)
+        assert "edit secret credentials" in only_failure(refused).mend
 
     def test_artifacts_on_the_servers_disk_cannot_be_served(self) -> None:
         seen = replace(GOOD, artifact_address="/mlflow/0", bucket=None)

@@ -9,7 +9,7 @@ from winepipelines.doctor.rights import ROLE, Right, rights
 from winepipelines.settings import Settings
 
 MANIFEST = Path(__file__).parents[2] / "deploy/operator/rbac.yaml"
-SETTINGS = Settings("http://kfp", "http://mlflow", "http://minio")
+SETTINGS = Settings("http://kfp", "http://mlflow", "http://minio", mlflow_secret="mlflow-tracking-credentials")
 
 
 def granted() -> Iterator[tuple[str, str, str, str, str]]:
@@ -55,6 +55,10 @@ def test_a_rule_is_yaml_that_grants_it() -> None:
         "resourceNames": ["source"],
         "verbs": ["watch"],
     }
+
+
+def test_without_a_secret_for_mlflow_no_right_on_one_is_needed() -> None:
+    assert not any("mlflow-tracking" in right.name for right in rights(Settings("http://kfp", "http://mlflow", "http://minio")))
 
 
 def test_the_source_secret_is_the_administrators() -> None:

@@ -21,7 +21,9 @@ from winepipelines.doctor.survey import Systems, Wishes
 from winepipelines.doctor.walk import walk
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Kubernetes
-from winepipelines.platform.mlflow import MLflow
+from winepipelines.platform.manifests import Manifests
+from winepipelines.platform.mlflow import Credentials, MLflow, no_credentials
+from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.network import Network
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.resource.errors import PlatformError, Unavailable
@@ -65,7 +67,7 @@ async def _walk(settings: Settings, wishes: Wishes, seconds: float) -> Report:
             settings=settings,
             kubernetes=kubernetes,
             kubeflow=_made(lambda: Kubeflow(settings), "the compiled pipelines cannot be read"),
-            mlflow=_made(lambda: MLflow(settings), "no client for MLflow can be made"),
+            mlflow=_made(lambda: MLflow(settings, _credentials(kubernetes, settings)), "no client for MLflow can be made"),
             store=ObjectStore(settings),
             network=Network(),
             inside=Path(SERVICE_ACCOUNT_TOKEN).exists(),  # noqa: ASYNC240 - once, before anything is asked
@@ -81,6 +83,13 @@ async def _connect() -> Kubernetes | PlatformError:
         return await Kubernetes.connect()
     except (ConfigException, OSError, ValueError, yaml.YAMLError):
         return Unavailable("KubernetesUnavailable", "neither a pod's service account nor a kubeconfig that can be read is here")
+
+
+def _credentials(kubernetes: Kubernetes | PlatformError, settings: Settings) -> Credentials:
+    """Say where credentials for MLflow come from: the administrator's Secret, where there is a cluster to read it in."""
+    if isinstance(kubernetes, PlatformError):
+        return no_credentials
+    return Namespace(kubernetes, Manifests(settings.templates), settings).mlflow_credentials
 
 
 def _made(make: Callable[[], T], why_not: str) -> T | PlatformError:

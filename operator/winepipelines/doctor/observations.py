@@ -200,6 +200,7 @@ class Survey:
     bucket: BucketView | PlatformError | None
     pulls: tuple[PullTrouble, ...] | PlatformError
     artifact_address: str = ""
+    mlflow_secret: SecretState | PlatformError | None = None
     namespace: NamespaceView | None = None
     data_host: HostView | PlatformError | None = None
 

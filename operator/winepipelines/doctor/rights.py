@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from winepipelines.resource.naming import ARTIFACT_SECRET, SELDON_SECRET
+from winepipelines.resource.naming import ARTIFACT_SECRET, MLFLOW_SECRET, SELDON_SECRET
 from winepipelines.settings import Settings
 
 ROLE = "wine-operator"
@@ -46,14 +46,18 @@ def rights(settings: Settings) -> tuple[Right, ...]:
             "machinelearning.seldon.io", "seldondeployments", ("get", "list", "watch", "patch", "create", "delete")
         ),  # what serves
         Right("", "secrets", ("get", "patch"), name=SELDON_SECRET),  # made for Seldon
+        *((Right("", "secrets", ("get", "patch"), name=MLFLOW_SECRET),) if settings.mlflow_secret else ()),  # made for steps
         Right("", "secrets", ("get",), name=ARTIFACT_SECRET),  # whose keys are looked at
         Right("", "secrets", ("create",)),  # cannot be limited by name
         Right("apps", "deployments", ("list",)),  # what Seldon makes of it
         Right("", "pods", ("list",)),  # and what keeps it from starting
+        Right("argoproj.io", "workflows", ("list", "watch")),  # which tell that a run has moved
         Right("apiextensions.k8s.io", "customresourcedefinitions", ("list", "watch")),  # kopf looks which kinds there are
         Right(PIPELINES, "runs", ("create", "get", "list", "terminate", "retry", "delete")),  # asked by Kubeflow Pipelines
         Right(PIPELINES, "experiments", ("create", "get", "list")),  # likewise
-        Right(
-            "", "secrets", ("get", "list", "watch"), settings.source_secret, settings.platform_namespace
-        ),  # what copies are made from
+        *(
+            Right("", "secrets", ("get", "list", "watch"), name, settings.platform_namespace)
+            for name in (settings.source_secret, settings.mlflow_secret)
+            if name
+        ),  # what copies are made from, followed as they change
     )

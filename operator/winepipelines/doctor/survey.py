@@ -39,7 +39,7 @@ from winepipelines.platform.buckets import StoreAccess, refusal
 from winepipelines.platform.cluster import Cluster
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, SERVICE_ACCOUNT_TOKEN, Body, Kind, KindMissing, Kubernetes
-from winepipelines.platform.mlflow import MLflow
+from winepipelines.platform.mlflow import PASSWORD, TOKEN, USERNAME, MLflow
 from winepipelines.platform.namespace import ARTIFACT_KEYS, SOURCE_KEYS
 from winepipelines.platform.network import Network, is_address
 from winepipelines.platform.objectstore import ObjectStore
@@ -50,6 +50,7 @@ from winepipelines.resource.naming import (
     ARTIFACT_SECRET,
     MANAGED_BY,
     MANAGED_BY_LABEL,
+    MLFLOW_SECRET,
     PODDEFAULT_MINIO,
     PODDEFAULT_MLFLOW,
     SELDON_SECRET,
@@ -116,6 +117,7 @@ class _Surveyor:
             rights_view = group.create_task(self._rights(account, rights(settings)))
             webhooks = ask(self._webhooks())
             source_body = ask(self._secret(settings.platform_namespace, settings.source_secret))
+            mlflow_secret = ask(self._mlflow_secret())
             kubeflow = ask(self._kubeflow())
             access = ask(self._knock(settings.platform_namespace))
             mlflow = ask(self._mlflow())
@@ -142,6 +144,7 @@ class _Surveyor:
             bucket=bucket.result(),
             pulls=pulls.result(),
             artifact_address=address.result(),
+            mlflow_secret=mlflow_secret.result(),
             namespace=namespace.result() if namespace else None,
             data_host=host.result() if host else None,
         )
@@ -255,6 +258,14 @@ class _Surveyor:
         values = _values(secret)
         return SourceView(state, values.get("RCLONE_CONFIG_S3_TYPE", ""), _endpoint(values))
 
+    async def _mlflow_secret(self) -> SecretState | None:
+        namespace, name = self._settings.platform_namespace, self._settings.mlflow_secret
+        if not name:
+            return None
+        secret = await self._secret(namespace, name)
+        keys = () if _values(secret).get(TOKEN) else (USERNAME, PASSWORD)  # the one or the other
+        return _state(namespace, name, secret, keys)
+
     # -- Kubeflow Pipelines --
 
     def _token(self) -> TokenView | None:
@@ -336,7 +347,7 @@ class _Surveyor:
             self._bounded(self._secret(name, ARTIFACT_SECRET)),
             self._bounded(self._knock(name)),
             self._rights(account, everywhere, name),
-            asyncio.gather(*(self._object(name, *wanted) for wanted in _names(wishes.name))),
+            asyncio.gather(*(self._object(name, *wanted) for wanted in self._names(wishes.name))),
         )
         bucket: BucketView | PlatformError | None = None
         if not isinstance(artifacts, PlatformError):
@@ -368,6 +379,12 @@ class _Surveyor:
             return await self._kubernetes.get(kind, namespace, name)
         except KindMissing:
             return None
+
+    def _names(self, resource: str) -> list[tuple[str, Kind, str]]:
+        secrets = (SELDON_SECRET, MLFLOW_SECRET) if self._settings.mlflow_secret else (SELDON_SECRET,)
+        names = [("Secret", SECRETS, name) for name in secrets]
+        names += [("PodDefault", PODDEFAULTS, name) for name in (PODDEFAULT_MLFLOW, PODDEFAULT_MINIO)]
+        return names + ([("SeldonDeployment", SELDONDEPLOYMENTS, resource)] if resource else [])
 
     # -- the network --
 
@@ -413,12 +430,6 @@ class _Surveyor:
         first = name.count(".") < search.ndots  # else the name itself is tried first
         captured = {domain: found for domain, found in zip(search.domains, under, strict=True) if found} if first else {}
         return HostView(url, host, bare, absolute, captured)
-
-
-def _names(resource: str) -> list[tuple[str, Kind, str]]:
-    names = [("Secret", SECRETS, SELDON_SECRET)]
-    names += [("PodDefault", PODDEFAULTS, name) for name in (PODDEFAULT_MLFLOW, PODDEFAULT_MINIO)]
-    return names + ([("SeldonDeployment", SELDONDEPLOYMENTS, resource)] if resource else [])
 
 
 def _presence(live: Body | None) -> Presence:

@@ -90,6 +90,17 @@ class MLflow:
             raise Refused("ExampleMissing", f"MLflow run {mlflow_run} has no usable input example in its tags")
         return example
 
+    async def look(self, path: str, **query: str) -> tuple[int, str]:
+        """Read a path of the server as it answers: status and the text's beginning.
+
+        Raises Unavailable where it does not answer.
+        """
+        return await self._call(self._get, path, query)
+
+    def _get(self, path: str, query: dict[str, str]) -> tuple[int, str]:
+        response = http_request(self._host(), path, "GET", params=query, raise_on_status=False)
+        return int(response.status_code), str(response.text[:LOOK_LIMIT])
+
     async def aliased(self, registered_model: str, alias: str) -> str:
         """Look up the version that has an alias; empty where none has."""
         try:
@@ -105,18 +116,6 @@ class MLflow:
             message = f"version {version} of {registered_model!r} in MLflow's registry is not of MLflow run {mlflow_run}"
             raise Refused("MlflowRefused", message)
         await self._call(self._registry.set_registered_model_alias, registered_model, alias, version)
-
-    async def look(self, path: str, **query: str) -> tuple[int, str]:
-        """Read a path of the server as it answers: status and the text's beginning.
-
-        Raises Unavailable where it does not answer.
-        """
-
-        def ask() -> tuple[int, str]:
-            response = http_request(self._host(), path, "GET", params=query, raise_on_status=False)
-            return int(response.status_code), str(response.text[:LOOK_LIMIT])
-
-        return await self._call(ask)
 
     def _host(self) -> MlflowHostCreds:
         assert self._credentials is not None, "_call has read them"

@@ -41,6 +41,7 @@ PLATFORM = (
     Check(kinds.poddefaults_act_on_pods, needs=(kinds.poddefaults_are_served,)),  # their webhook is registered
     Check(kubernetes.rights_are_granted, needs=(kubernetes.kubernetes_answers,)),  # what deploy/operator/rbac.yaml grants
     Check(secrets.source_secret_is_complete, needs=(kubernetes.kubernetes_answers,)),  # Seldon's way to the models
+    Check(secrets.mlflow_secret_is_complete, needs=(kubernetes.kubernetes_answers,)),  # and to MLflow, where it asks who comes
     Check(kubeflow.kubeflow_token_is_usable),  # a file, for the right audience, not expired
     Check(kubeflow.kubeflow_answers, needs=(kubeflow.kubeflow_token_is_usable,)),
     Check(kubeflow.kubeflow_lets_the_operator_in, needs=(kubeflow.kubeflow_answers,)),  # who we are there

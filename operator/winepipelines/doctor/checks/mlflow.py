@@ -29,7 +29,8 @@ def mlflow_answers(survey: Survey) -> Finding:
 
 def mlflow_lets_the_operator_in(survey: Survey) -> Finding:
     """The smallest request of its API passes."""
-    view, url = survey.mlflow, survey.settings.mlflow_url
+    view, settings = survey.mlflow, survey.settings
+    url = settings.mlflow_url
     assert not isinstance(view, PlatformError), "mlflow_answers comes first"
     if view.status == 403 and HOST_REFUSED in view.text:
         host = urlsplit(url).netloc
@@ -37,13 +38,17 @@ def mlflow_lets_the_operator_in(survey: Survey) -> Finding:
         return failed(
             "MlflowHostRefused", says, f"on the server: MLFLOW_SERVER_ALLOWED_HOSTS={host}, beside the names that it has"
         )
-    if view.status == 401:
+    if view.status in (401, 403):
+        secret = settings.mlflow_secret
+        if not secret:
+            says = f"{SYSTEM} answered {view.status}: it asks for credentials"
+            return failed(
+                "MlflowUnauthorized", says, "a Secret with them in the platform's namespace, named in WINE_MLFLOW_SECRET"
+            )
+        why = "does not know the credentials" if view.status == 401 else "shows no experiments to the user"
+        says = f"{SYSTEM} answered {view.status}: it {why} of the Secret {secret} in namespace {settings.platform_namespace}"
         return failed(
-            "MlflowUnauthenticated", f"{SYSTEM} does not know who asks (401)", "credentials for MLflow in the operator's settings"
-        )
-    if view.status == 403:
-        return failed(
-            "MlflowForbidden", f"{SYSTEM} refuses the operator its default experiment (403)", "grant its user READ on experiments"
+            "MlflowUnauthorized", says, f"kubectl -n {settings.platform_namespace} edit secret {secret}; or the user's rights"
         )
     if view.status == 404 and "RESOURCE_DOES_NOT_EXIST" not in view.text:
         says = f"what answers at {url} is not the API of {SYSTEM} (404)"

@@ -1,4 +1,4 @@
-"""The platform's Secret that Seldon copies models with."""
+"""The platform's Secrets: the one that Seldon copies models with, and the one with credentials for MLflow."""
 
 from urllib.parse import urlsplit
 
@@ -38,3 +38,27 @@ def source_secret_is_complete(survey: Survey) -> Finding:
         says = f"RCLONE_CONFIG_S3_ENDPOINT of {where} is no http:// or https:// address"
         return failed("SourceSecretIncomplete", says, f"RCLONE_CONFIG_S3_ENDPOINT={settings.s3_endpoint_url}")
     return ok(f"{settings.source_secret} in {settings.platform_namespace}, for {parts.scheme}://{parts.netloc}")
+
+
+def mlflow_secret_is_complete(survey: Survey) -> Finding:
+    """The one with credentials for MLflow is there, if one is named, and has a user and a password, or a token."""
+    settings, secret = survey.settings, survey.mlflow_secret
+    if secret is None:
+        return ok("none is named: WINE_MLFLOW_SECRET is not set")
+    where = f"the Secret {settings.mlflow_secret} in namespace {settings.platform_namespace}"
+    get = f"kubectl -n {settings.platform_namespace} describe secret {settings.mlflow_secret}"
+    if isinstance(secret, Refused):
+        return skipped(f"whoever runs this may not read {where}: see the rights above", get)
+    if isinstance(secret, PlatformError):
+        return skipped(f"{where} could not be read: {secret.message}", get)
+    if not secret.exists:
+        mend = (
+            f"kubectl -n {settings.platform_namespace} create secret generic {settings.mlflow_secret} "
+            "--from-env-file=<file with MLFLOW_TRACKING_… lines>, or unset WINE_MLFLOW_SECRET where MLflow asks for none"
+        )
+        return failed("MlflowSecretMissing", f"{where} does not exist", mend)
+    if secret.missing_keys:
+        keys = ", ".join(secret.missing_keys)
+        says = f"{where} has no value for {keys}"
+        return failed("MlflowSecretIncomplete", says, f"{get}; set {keys}, or MLFLOW_TRACKING_TOKEN")
+    return ok(f"{settings.mlflow_secret} in {settings.platform_namespace}")

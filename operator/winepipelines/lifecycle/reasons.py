@@ -65,10 +65,6 @@ PLATFORM_FAILURES = frozenset(
         "StoreUnavailable",
         "ExampleMissing",
         "KindMissing",
-        "DeploymentRefused",
-        "MlflowHostRefused",
-        "MlflowUnauthorized",
-        "MlflowUntrusted",
     }
 )
 

@@ -4,6 +4,7 @@ Called by `manifests` and `clusters`. The mark is a label whose value no other s
 cluster of someone's nothing is changed or deleted that does not carry it.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -79,7 +80,8 @@ def remove(plan: Plan) -> None:
             if item["metadata"].get("finalizers"):  # who would have removed them has been stopped
                 where = ("--namespace", item["metadata"]["namespace"])
                 patch = ("patch", kind, item["metadata"]["name"], "--type=merge", '--patch={"metadata":{"finalizers":null}}')
-                kubectl(plan, *where, *patch)
+                with contextlib.suppress(KubectlError):  # gone meanwhile; were it not, removing the kind would say so
+                    kubectl(plan, *where, *patch)
     kubectl(plan, "delete", ",".join(REMOVED), selector, "--timeout=120s")
 
 

@@ -14,13 +14,15 @@ from sandbox.kubectl import kubectl
 from sandbox.plan import Plan
 
 LABEL = "winepipelines.io/sandbox"
-CLUSTER_WIDE = {
+CLUSTER_WIDE = {  # in the order in which they are removed: what acts on others before what it acts on
+    "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
+    "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
+    "ClusterRoleBinding": "clusterrolebindings",
+    "ClusterRole": "clusterroles",
     "Namespace": "namespaces",
     "CustomResourceDefinition": "customresourcedefinitions",
-    "ClusterRole": "clusterroles",
-    "ClusterRoleBinding": "clusterrolebindings",
 }
-REMOVED = ("clusterrolebindings", "clusterroles", "namespaces", "customresourcedefinitions")
+REMOVED = ",".join(CLUSTER_WIDE.values())
 
 Manifest = dict[str, Any]
 
@@ -54,8 +56,11 @@ def check(plan: Plan, manifests: Iterable[Manifest]) -> None:
 
     Raises ClusterError with what is there.
     """
-    names = [f"{CLUSTER_WIDE[m['kind']]}/{m['metadata']['name']}" for m in manifests if m["kind"] in CLUSTER_WIDE]
-    found = _items(kubectl(plan, "get", *names, "--ignore-not-found", "--output=json")) if names else []
+    names = [f"{CLUSTER_WIDE[m['kind']]}/{m['metadata']['name']}" for m in manifests if "namespace" not in m["metadata"]]
+    try:
+        found = _items(kubectl(plan, "get", *names, "--ignore-not-found", "--output=json"))
+    except KubectlError as error:
+        raise ClusterError(f"The API server has not what the sandbox needs: {error}") from error
     others = [item for item in found if _mark(item) != plan.mark]
     if not others:
         return
@@ -63,9 +68,7 @@ def check(plan: Plan, manifests: Iterable[Manifest]) -> None:
     advice = "The sandbox would change what is someone's. Use a cluster without them, a new kind cluster for instance."
     marks = sorted(filter(None, map(_mark, others)))
     if len(marks) == len(others):
-        advice = (
-            f"Another sandbox has made them: take it down. Is it gone, then: kubectl delete {','.join(REMOVED)} -l '{LABEL} in "
-        )
+        advice = f"Another sandbox has made them: take it down. Is it gone, then: kubectl delete {REMOVED} -l '{LABEL} in "
         advice += f"({','.join(dict.fromkeys(marks))})'"
     raise ClusterError(f"The cluster has already: {', '.join(told)}. {advice}")
 
@@ -82,7 +85,7 @@ def remove(plan: Plan) -> None:
                 patch = ("patch", kind, item["metadata"]["name"], "--type=merge", '--patch={"metadata":{"finalizers":null}}')
                 with contextlib.suppress(KubectlError):  # gone meanwhile; were it not, removing the kind would say so
                     kubectl(plan, *where, *patch)
-    kubectl(plan, "delete", ",".join(REMOVED), selector, "--timeout=120s")
+    kubectl(plan, "delete", REMOVED, selector, "--timeout=120s")
 
 
 def _items(text: str) -> list[Manifest]:

@@ -166,7 +166,7 @@ def test_another_sandboxs_objects_are_not_taken_even_under_its_name(base: Sandbo
         said = refused(folder=tmp_path / "second", without=PROCESSES)
         assert "Another sandbox has made them: take it down" in said
         mark = getattr(load(first.folder), "mark", "")
-        assert said.endswith(f"kubectl delete {','.join(ownership.REMOVED)} -l '{ownership.LABEL} in ({mark})'")
+        assert said.endswith(f"kubectl delete {ownership.REMOVED} -l '{ownership.LABEL} in ({mark})'")
         assert "kubeflow" in base.kubectl("get", "namespaces", "--output=name")
     finally:
         first.down()

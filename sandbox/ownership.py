@@ -4,6 +4,7 @@ Called by `manifests` and `clusters`. The mark is a label whose value no other s
 cluster of someone's nothing is changed or deleted that does not carry it.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -13,13 +14,15 @@ from sandbox.kubectl import kubectl
 from sandbox.plan import Plan
 
 LABEL = "winepipelines.io/sandbox"
-CLUSTER_WIDE = {
+CLUSTER_WIDE = {  # in the order in which they are removed: what acts on others before what it acts on
+    "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
+    "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
+    "ClusterRoleBinding": "clusterrolebindings",
+    "ClusterRole": "clusterroles",
     "Namespace": "namespaces",
     "CustomResourceDefinition": "customresourcedefinitions",
-    "ClusterRole": "clusterroles",
-    "ClusterRoleBinding": "clusterrolebindings",
 }
-REMOVED = ("clusterrolebindings", "clusterroles", "namespaces", "customresourcedefinitions")
+REMOVED = ",".join(CLUSTER_WIDE.values())
 
 Manifest = dict[str, Any]
 
@@ -53,8 +56,11 @@ def check(plan: Plan, manifests: Iterable[Manifest]) -> None:
 
     Raises ClusterError with what is there.
     """
-    names = [f"{CLUSTER_WIDE[m['kind']]}/{m['metadata']['name']}" for m in manifests if m["kind"] in CLUSTER_WIDE]
-    found = _items(kubectl(plan, "get", *names, "--ignore-not-found", "--output=json")) if names else []
+    names = [f"{CLUSTER_WIDE[m['kind']]}/{m['metadata']['name']}" for m in manifests if "namespace" not in m["metadata"]]
+    try:
+        found = _items(kubectl(plan, "get", *names, "--ignore-not-found", "--output=json"))
+    except KubectlError as error:
+        raise ClusterError(f"The API server has not what the sandbox needs: {error}") from error
     others = [item for item in found if _mark(item) != plan.mark]
     if not others:
         return
@@ -62,9 +68,7 @@ def check(plan: Plan, manifests: Iterable[Manifest]) -> None:
     advice = "The sandbox would change what is someone's. Use a cluster without them, a new kind cluster for instance."
     marks = sorted(filter(None, map(_mark, others)))
     if len(marks) == len(others):
-        advice = (
-            f"Another sandbox has made them: take it down. Is it gone, then: kubectl delete {','.join(REMOVED)} -l '{LABEL} in "
-        )
+        advice = f"Another sandbox has made them: take it down. Is it gone, then: kubectl delete {REMOVED} -l '{LABEL} in "
         advice += f"({','.join(dict.fromkeys(marks))})'"
     raise ClusterError(f"The cluster has already: {', '.join(told)}. {advice}")
 
@@ -79,8 +83,9 @@ def remove(plan: Plan) -> None:
             if item["metadata"].get("finalizers"):  # who would have removed them has been stopped
                 where = ("--namespace", item["metadata"]["namespace"])
                 patch = ("patch", kind, item["metadata"]["name"], "--type=merge", '--patch={"metadata":{"finalizers":null}}')
-                kubectl(plan, *where, *patch)
-    kubectl(plan, "delete", ",".join(REMOVED), selector, "--timeout=120s")
+                with contextlib.suppress(KubectlError):  # gone meanwhile; were it not, removing the kind would say so
+                    kubectl(plan, *where, *patch)
+    kubectl(plan, "delete", REMOVED, selector, "--timeout=120s")
 
 
 def _items(text: str) -> list[Manifest]:

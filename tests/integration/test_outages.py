@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from support.cluster import Cluster, eventually, ready, says
+from support.cluster import Cluster, eventually, ready, says, settled
 from support.operator import OperatorProcess
 from support.proxy import Call, Fault
 from support.systems import Systems
@@ -58,7 +58,7 @@ def test_an_outage_is_one_condition_and_one_event(
     for name in SETTLED:
         cluster.apply(cluster.resource(namespace, name))
     for name in SETTLED:
-        cluster.wait(namespace, ready, name)
+        cluster.wait(namespace, settled, name)
     before = _versions(cluster, namespace)
 
     outage = Outage(systems, system, fault)

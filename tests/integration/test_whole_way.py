@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.cluster import Body, Cluster, eventually, ready, says
+from support.cluster import Body, Cluster, eventually, ready, says, settled
 from support.operator import OperatorProcess
 
 from winepipelines.resource.naming import SELDON_SECRET
@@ -144,6 +144,7 @@ def test_the_story_is_in_the_events(cluster: Cluster, served: WinePipeline) -> N
 
 def test_a_settled_resource_is_not_written_again(cluster: Cluster, operator: OperatorProcess, served: WinePipeline) -> None:
     """Not at a restart either."""
+    cluster.wait("served", settled)
     before = _version(cluster)
     operator.kill()
     mark = len(operator.log.read_text())

@@ -7,6 +7,8 @@ place of kind there is a program that takes kind's arguments and hands that API 
 import json
 import os
 import shutil
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,7 +166,7 @@ def test_another_sandboxs_objects_are_not_taken_even_under_its_name(base: Sandbo
         said = refused(folder=tmp_path / "second", without=PROCESSES)
         assert "Another sandbox has made them: take it down" in said
         mark = getattr(load(first.folder), "mark", "")
-        assert said.endswith(f"kubectl delete {','.join(ownership.REMOVED)} -l '{ownership.LABEL} in ({mark})'")
+        assert said.endswith(f"kubectl delete {ownership.REMOVED} -l '{ownership.LABEL} in ({mark})'")
         assert "kubeflow" in base.kubectl("get", "namespaces", "--output=name")
     finally:
         first.down()
@@ -216,6 +218,24 @@ def test_a_context_that_cannot_be_used_is_refused(kubeconfig: Path, tmp_path: Pa
     with pytest.raises(ClusterError, match=why):
         Sandbox("guest", tmp_path / "guest", cluster="current", context=context).up()
     assert not (tmp_path / "guest").exists()
+
+
+def test_the_command_line_says_so_too(kubeconfig: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "sandbox",
+        "up",
+        "--folder",
+        str(tmp_path / "guest"),
+        "--cluster",
+        "current",
+        "--context",
+        "plugin",
+    ]
+    done = subprocess.run(command, cwd=places.ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("sandbox: Context plugin signs in by exec")
 
 
 def test_a_context_is_copied_whole_and_nothing_else(base: Sandbox, kubeconfig: Path, tmp_path: Path) -> None:

@@ -332,6 +332,20 @@ def test_a_deleted_pod_and_a_deleted_deployment_come_again(cluster: Cluster) -> 
     cluster.wait(NAME, 2.0)
 
 
+def test_a_pod_that_someones_finalizer_holds_ends_all_the_same_and_once(cluster: Cluster, sandbox: Sandbox) -> None:
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+    (pid,) = processes(sandbox, cluster)
+    name, kept = cluster.pods(NAME)[0]["metadata"]["name"], {"metadata": {"finalizers": ["example.com/kept"]}}
+    cluster.core.patch_namespaced_pod(name, cluster.namespace, kept)
+    cluster.core.delete_namespaced_pod(name, cluster.namespace)
+    until(lambda: not alive(pid) and len(processes(sandbox, cluster)) == 1)
+    cluster.wait(NAME, 2.0)
+    assert len(cluster.pods(NAME)) == 2
+    cluster.core.patch_namespaced_pod(name, cluster.namespace, {"metadata": {"finalizers": None}})
+    until(lambda: len(cluster.pods(NAME)) == 1)
+
+
 def test_deletion_takes_everything_along(cluster: Cluster, sandbox: Sandbox) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)

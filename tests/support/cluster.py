@@ -109,6 +109,11 @@ def ready(pipeline: WinePipeline) -> bool:
     return condition is not None and condition.status == "True" and pipeline.status.observed_generation == pipeline.generation
 
 
+def settled(pipeline: WinePipeline) -> bool:
+    """Whether it is Ready and nothing is left to write: MLflow's registry calls the model the champion."""
+    return ready(pipeline) and pipeline.status.served is not None and pipeline.status.served.alias != ""
+
+
 def says(kind: ConditionType, reason: str) -> Callable[[WinePipeline], bool]:
     """Whether a condition has a reason, for the present spec."""
 

@@ -13,6 +13,7 @@ from typing import Self
 from winepipelines.resource.policy import Policy
 
 PREFIX = "WINE_"
+CHOICES = {"log_level": ("debug", "info", "warning", "error"), "log_format": ("text", "json")}
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -46,6 +47,10 @@ class Settings:
     workers: int = 10
     probe_host: str = "0.0.0.0"  # noqa: S104 - a kubelet probes a pod from outside
     probe_port: int = 0
+    hang_seconds: float = 600.0  # a reconcile that takes longer fails the probe
+    namespaces: tuple[str, ...] = ()  # the only ones to look at; none: all
+    log_level: str = "info"
+    log_format: str = "text"
     policy: Policy = field(default_factory=Policy)
 
     @classmethod
@@ -59,13 +64,15 @@ class Settings:
             name = PREFIX + setting.name.upper()
             if setting.name == "policy" or name not in environment:
                 continue
-            text = environment[name]
-            values[setting.name] = _number(name, text, setting.type) if setting.type in (int, float) else text.rstrip("/")
+            values[setting.name] = _value(name, environment[name], setting.type)
         missing = [PREFIX + name.upper() for name in ("kfp_url", "mlflow_url", "s3_endpoint_url") if not values.get(name)]
         if missing:
             raise SettingsError(
                 f"not set: {', '.join(missing)} (the addresses of Kubeflow Pipelines, MLflow and the object store)"
             )
+        for chosen in values.keys() & CHOICES.keys():
+            if values[chosen] not in CHOICES[chosen]:
+                raise SettingsError(f"{PREFIX}{chosen.upper()}: {values[chosen]!r} is none of {', '.join(CHOICES[chosen])}")
         return cls(**values, policy=_policy(environment))  # type: ignore[arg-type] # the values have just been read by type
 
     @property
@@ -81,6 +88,14 @@ def _policy(environment: Mapping[str, str]) -> Policy:
         if name in environment:
             values[setting.name] = timedelta(seconds=_number(name, environment[name], float))
     return Policy(**values)
+
+
+def _value(name: str, text: str, kind: object) -> object:
+    if kind in (int, float):
+        return _number(name, text, kind)
+    if kind == tuple[str, ...]:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return text.rstrip("/")
 
 
 def _number(name: str, text: str, kind: object) -> float:

@@ -33,3 +33,14 @@ def test_patience_is_in_seconds() -> None:
 def test_a_malformed_number_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         Settings.from_environment({**ADDRESSES, name: value})
+
+
+def test_namespaces_are_a_list() -> None:
+    assert Settings.from_environment(ADDRESSES).namespaces == ()
+    settings = Settings.from_environment({**ADDRESSES, "WINE_NAMESPACES": "team-a, team-b,"})
+    assert settings.namespaces == ("team-a", "team-b")
+
+
+def test_a_choice_that_there_is_not_is_named() -> None:
+    with pytest.raises(SettingsError, match="WINE_LOG_LEVEL: 'loud' is none of debug, info, warning, error"):
+        Settings.from_environment({**ADDRESSES, "WINE_LOG_LEVEL": "loud"})

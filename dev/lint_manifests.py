@@ -27,7 +27,7 @@ Manifest = dict[str, Any]
 
 def main() -> int:
     """Check everything; print each finding; return the exit status."""
-    manifests = [*_files(), *_rendered()]
+    manifests = [*_files(), *rendered()]
     findings = list(check(manifests))
     for finding in findings:
         print(finding, file=sys.stderr)
@@ -51,7 +51,7 @@ def _files() -> Iterator[tuple[str, Manifest]]:
                     yield str(path), manifest
 
 
-def _rendered() -> Iterator[tuple[str, Manifest]]:
+def rendered() -> Iterator[tuple[str, Manifest]]:
     """Render what the operator applies for an example."""
     settings = Settings(kfp_url="http://kfp", mlflow_url="http://mlflow", s3_endpoint_url="http://minio")
     manifests = Manifests(settings.templates)

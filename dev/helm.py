@@ -20,16 +20,16 @@ class HelmError(Exception):
     """Helm refused; the message is what it said."""
 
 
-def run(*arguments: str, stdin: str = "") -> str:
+def run(*arguments: str, stdin: str = "", kubeconfig: str = os.devnull) -> str:
     """Run Helm, built when that is first asked for; return what it printed.
 
     Raises HelmError.
     """
-    with TemporaryDirectory() as home:  # nothing of the user's: no plugins, no repositories, no cluster
+    with TemporaryDirectory() as home:  # nothing of the user's: no plugins, no repositories
         places = {f"HELM_{place}_HOME": home for place in ("CACHE", "CONFIG", "DATA")}
         done = subprocess.run(  # noqa: S603 - our own arguments
             [_path(), *arguments],
-            env={"PATH": os.environ["PATH"], "HOME": home, "KUBECONFIG": os.devnull, **places},
+            env={"PATH": os.environ["PATH"], "HOME": home, "KUBECONFIG": kubeconfig, **places},
             input=stdin,
             capture_output=True,
             text=True,

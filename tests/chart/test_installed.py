@@ -1,0 +1,136 @@
+"""The chart installed, upgraded and removed by Helm on a real API server. There are no nodes: what pods do is not seen here."""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from support.cluster import Cluster, eventually
+
+from dev import helm
+from dev.lint_manifests import rendered
+from sandbox.errors import KubectlError
+from sandbox.platform import Sandbox
+
+Object = dict[str, Any]
+VALUES: Object = {"fullnameOverride": "wine", "metrics": {"dashboard": {"enabled": True}}}
+OPERATOR = "system:serviceaccount:kubeflow:wine"
+NAMESPACE = "admin"
+OWN = [manifest for _, manifest in rendered()]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A control plane, without the platform."""
+    others = {"minio", "mlflow", "data", "kubeflow", "seldon", "operator"}
+    with Sandbox(f"chart-{os.getpid()}", without=others) as sandbox:
+        yield Cluster(sandbox)
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Cluster) -> Cluster:
+    """The chart is there; it has taken over the CRD that the sandbox had applied."""
+    _helm(cluster, "install", "--take-ownership")
+    return cluster
+
+
+def _helm(cluster: Cluster, verb: str, *options: str, values: Object | None = None) -> None:
+    files = [str(helm.CHART), "--values", "-"] if verb != "uninstall" else []
+    said = yaml.safe_dump({**VALUES, **(values or {})})
+    helm.run(verb, "wine", *files, "--namespace", "kubeflow", *options, stdin=said, kubeconfig=str(cluster.info.kubeconfig))
+
+
+def _write(cluster: Cluster, user: str, manifest: Object) -> str:
+    """Apply a manifest as somebody, without leaving it there; give the refusal, or nothing."""
+    manifest = {**manifest, "metadata": {**manifest["metadata"], "namespace": NAMESPACE}}
+    try:
+        cluster.sandbox.kubectl(
+            *("--as", user, "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"),
+            stdin=json.dumps(manifest),
+        )
+    except KubectlError as error:
+        return str(error)
+    return ""
+
+
+def _may(cluster: Cluster, user: str, verb: str, resource: str, namespace: str = NAMESPACE, subresource: str = "") -> bool:
+    asked = ("auth", "can-i", verb, resource, f"--subresource={subresource}")
+    try:
+        return cluster.sandbox.kubectl("--as", user, "-n", namespace, *asked).strip() == "yes"
+    except KubectlError:
+        return False
+
+
+@pytest.mark.parametrize("manifest", OWN, ids=lambda one: f"{one['kind']} {one['metadata']['name']}")
+def test_the_operator_may_write_what_it_makes(installed: Cluster, manifest: Object) -> None:
+    assert _write(installed, OPERATOR, manifest) == ""
+
+
+def test_the_operator_may_not_write_another_secret(installed: Cluster) -> None:
+    secret = next(manifest for manifest in OWN if manifest["kind"] == "Secret")
+    token = {**secret, "type": "kubernetes.io/service-account-token"}
+    token["metadata"] = {**secret["metadata"], "annotations": {"kubernetes.io/service-account.name": "default"}}
+    eventually(lambda: "the operator writes no token of a service account" in _write(installed, OPERATOR, token))
+    other = {**secret, "metadata": {**secret["metadata"], "name": "planted"}}
+    assert "forbidden" in _write(installed, OPERATOR, other)  # it may not patch one of that name, and applying is patching
+    with pytest.raises(KubectlError, match="the operator writes no other Secret"):
+        installed.sandbox.kubectl("--as", OPERATOR, "-n", NAMESPACE, "create", "secret", "generic", "planted", "--dry-run=server")
+
+
+def test_the_operator_may_not_deploy_another_image(installed: Cluster) -> None:
+    deployment = json.loads(json.dumps(next(manifest for manifest in OWN if manifest["kind"] == "SeldonDeployment")))
+    deployment["spec"]["predictors"][0]["componentSpecs"][0]["spec"]["containers"][0]["image"] = "evil"
+    eventually(lambda: "one of the images that it was installed with" in _write(installed, OPERATOR, deployment))
+
+
+def test_a_user_with_edit_rights_has_pipelines_but_not_their_status(installed: Cluster) -> None:
+    for role in ("view", "edit"):
+        installed.sandbox.kubectl("-n", NAMESPACE, "create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}or")
+    eventually(lambda: _may(installed, "editor", "create", "winepipelines"))
+    eventually(lambda: _may(installed, "viewor", "get", "winepipelines"))
+    assert _may(installed, "editor", "deletecollection", "winepipelines")
+    assert not _may(installed, "viewor", "create", "winepipelines")
+    assert _may(installed, OPERATOR, "update", "winepipelines", subresource="status")
+    for verb in ("update", "patch"):
+        assert not _may(installed, "editor", verb, "winepipelines", subresource="status")
+
+
+def test_resources_survive_an_upgrade_a_removal_and_a_new_installation(installed: Cluster) -> None:
+    installed.apply(installed.resource(NAMESPACE, url="http://data/wine.csv"))
+    before = installed.get("winepipeline", NAMESPACE, "mlflow")
+    assert before is not None
+
+    def survives() -> bool:
+        now = installed.get("winepipeline", NAMESPACE, "mlflow")
+        return now is not None and now["metadata"]["uid"] == before["metadata"]["uid"]
+
+    _helm(installed, "upgrade", values={"logging": {"level": "debug"}})
+    deployment = installed.get("deployment", "kubeflow", "wine")
+    assert deployment is not None
+    assert {"name": "WINE_LOG_LEVEL", "value": "debug"} in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert survives()
+
+    _helm(installed, "uninstall")
+    assert installed.get("deployment", "kubeflow", "wine") is None
+    assert not _may(installed, OPERATOR, "list", "winepipelines")
+    assert survives()
+
+    _helm(installed, "install")
+    assert _may(installed, OPERATOR, "list", "winepipelines")
+    assert survives()
+
+
+def test_with_namespaces_the_operator_has_rights_in_no_other(installed: Cluster) -> None:
+    installed.namespace("team-b")
+    _helm(installed, "upgrade", values={"namespaces": [NAMESPACE]})
+    eventually(lambda: not _may(installed, OPERATOR, "list", "winepipelines", "team-b"))
+    assert _may(installed, OPERATOR, "list", "winepipelines")
+    assert _may(installed, OPERATOR, "create", "seldondeployments.machinelearning.seldon.io")
+    source = "secrets/mlflow-server-seldon-init-container-s3-credentials"
+    assert _may(installed, OPERATOR, "watch", source, "kubeflow")
+    assert not _may(installed, OPERATOR, "get", "secrets/other", "kubeflow")
+    assert not _may(installed, OPERATOR, "list", "customresourcedefinitions.apiextensions.k8s.io")
+    for manifest in OWN:
+        assert _write(installed, OPERATOR, manifest) == ""

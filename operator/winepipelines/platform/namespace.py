@@ -58,7 +58,16 @@ class Namespace:
         """Apply what is absent or differs; leave alone what others made."""
         for manifest in self.wanted(pipeline, await self._source()):
             if await self._presence(manifest) in (Presence.ABSENT, Presence.DIFFERS):
-                await self._kubernetes.apply(KINDS[manifest["kind"]], manifest, field_manager(pipeline))
+                live = await self._kubernetes.apply(KINDS[manifest["kind"]], manifest, field_manager(pipeline))
+                await self._remove_strange_keys(manifest, live)
+
+    async def _remove_strange_keys(self, manifest: Manifest, live: Body) -> None:
+        """Take from a Secret what others have added: applying leaves that, and rclone would follow it."""
+        strange = {key: None for key in live.get("data") or {} if key not in (manifest.get("data") or {})}
+        if strange:
+            metadata = live["metadata"]
+            patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "data": strange}
+            await self._kubernetes.merge(SECRETS, metadata["namespace"], metadata["name"], patch)
 
     async def hand_over(self, pipeline: WinePipeline, owner: Body) -> None:
         """Have the Secret live as long as a deployment that outlives the resource."""

@@ -106,7 +106,7 @@ class Seldon:
         request = {"data": {"names": example.names, "ndarray": example.rows}}
         at, begun = datetime.now(UTC), time.perf_counter()
         try:
-            async with self._session.post(url, json=request) as response:
+            async with self._session.post(url, json=request, allow_redirects=False) as response:
                 text = await response.content.read(ANSWER_LIMIT)
                 status = response.status
         except (aiohttp.ClientError, TimeoutError):

@@ -1,0 +1,64 @@
+"""A user with every right in one namespace cannot lead the platform's credentials, or the operator, elsewhere."""
+
+import base64
+from typing import Any
+
+from support.cluster import Body, Cluster, ready, says
+from support.operator import OperatorProcess
+
+from winepipelines.resource.naming import MANAGED_BY, MANAGED_BY_LABEL, SELDON_SECRET
+from winepipelines.resource.status import ConditionType
+
+EVIL = "http://evil.example:9000"
+
+
+def _object(kind: str, api_version: str, namespace: str, name: str, *, ours: bool, **fields: Any) -> Body:
+    labels = {MANAGED_BY_LABEL: MANAGED_BY} if ours else {}
+    metadata = {"name": name, "namespace": namespace, "labels": labels}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **fields}
+
+
+def test_what_is_passed_off_as_the_operators_is_made_right_before_it_is_used(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    forged = {"RCLONE_CONFIG_S3_ENDPOINT": EVIL, "RCLONE_CONFIG_S3_TYPE": "s3", "RCLONE_CONFIG_S3_EXTRA": "x"}
+    cluster.apply(_object("Secret", "v1", namespace, SELDON_SECRET, ours=True, stringData=forged))
+    env = [{"name": "MLFLOW_TRACKING_URI", "value": EVIL}]
+    spec = {"selector": {"matchLabels": {"mlflow-server-minio": "true"}}, "env": env}
+    cluster.apply(_object("PodDefault", "kubeflow.org/v1alpha1", namespace, "mlflow-server-minio", ours=True, spec=spec))
+    cluster.apply(cluster.resource(namespace))
+    cluster.wait(namespace, ready)
+    secret = cluster.get("secrets", namespace, SELDON_SECRET)
+    source = cluster.get("secrets", "kubeflow", "mlflow-server-seldon-init-container-s3-credentials")
+    pod_default = cluster.get("poddefaults", namespace, "mlflow-server-minio")
+    assert secret is not None
+    assert source is not None
+    assert pod_default is not None
+    assert secret["data"] == source["data"]
+    assert EVIL not in str(pod_default["spec"])
+
+
+def test_credentials_are_not_written_into_a_secret_that_someone_else_made(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    cluster.apply(_object("Secret", "v1", namespace, SELDON_SECRET, ours=False, stringData={"mine": "stays"}))
+    cluster.apply(cluster.resource(namespace))
+    cluster.wait(namespace, says(ConditionType.PREPARED, "ForeignObject"))
+    secret = cluster.get("secrets", namespace, SELDON_SECRET)
+    assert secret is not None
+    assert secret["data"] == {"mine": base64.b64encode(b"stays").decode()}
+    assert cluster.get("sdep", namespace, "mlflow") is None
+    assert cluster.runs(namespace) == []
+
+
+def test_annotations_and_labels_lead_nowhere(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+    body = cluster.resource(namespace)
+    body["metadata"]["annotations"] = {
+        f"winepipelines.io/{name}": EVIL for name in ("endpoint", "mlflow-url", "kfp-url", "s3-endpoint", "model-uri", "applied")
+    }
+    cluster.apply(body)
+    pipeline = cluster.wait(namespace, ready)
+    made = cluster.sandbox.kubectl("-n", namespace, "get", "sdep,deployments,poddefaults,secrets,workflows", "-o", "yaml")
+    assert EVIL not in made
+    assert base64.b64encode(EVIL.encode()).decode() not in made
+    assert EVIL not in pipeline.status.model_dump_json()

@@ -37,11 +37,12 @@ def _holds(expression: str, variables: Object) -> bool:
         return False  # failurePolicy Fail
 
 
-def _refused(manifest: Object, user: str = OPERATOR) -> list[str]:
+def _refused(manifest: Object, user: str = OPERATOR, before: Object | None = None) -> list[str]:
     """What the guard says to a user's writing a manifest; nothing where it lets it pass or is not asked."""
     spec = _policies()[RESOURCES[manifest["kind"]]]
     assert spec["failurePolicy"] == "Fail"
-    variables = {"object": manifest, "request": {"userInfo": {"username": user}}}
+    request = {"userInfo": {"username": user}, "operation": "CREATE" if before is None else "UPDATE"}
+    variables = {"object": manifest, "oldObject": before, "request": request}
     if not all(_holds(condition["expression"], variables) for condition in spec["matchConditions"]):
         return []
     return [one["message"] for one in spec["validations"] if not _holds(one["expression"], variables)]
@@ -125,6 +126,24 @@ CASES = [(kind, attack) for kind, attacks in ATTACKS.items() for attack in attac
 @pytest.mark.parametrize(("kind", "attack"), CASES)
 def test_a_thief_of_its_token_is_refused(kind: str, attack: str) -> None:
     assert _refused(_changed(kind, ATTACKS[kind][attack]))
+
+
+@pytest.mark.parametrize(("kind", "attack"), CASES)
+def test_a_thief_can_turn_nothing_that_is_there_into_it(kind: str, attack: str) -> None:
+    manifest = _changed(kind, ATTACKS[kind][attack])
+    assert _refused(manifest, before=_changed(kind, lambda _: None))
+
+
+def test_what_a_user_has_added_to_a_poddefault_does_not_stop_the_operator() -> None:
+    def add(it: Object) -> None:
+        it["spec"]["env"].append({"name": "HTTP_PROXY", "value": "http://proxy"})
+        it["spec"]["volumes"] = [{"name": "mine", "emptyDir": {}}]
+
+    before = _changed("PodDefault", add)
+    assert _refused(before, before=before) == []
+    after = copy.deepcopy(before)
+    after["spec"]["volumes"].append({"name": "root", "hostPath": {"path": "/"}})
+    assert _refused(after, before=before)
 
 
 @pytest.mark.parametrize(("kind", "attack"), CASES)

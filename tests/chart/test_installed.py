@@ -85,6 +85,17 @@ def test_the_operator_may_not_deploy_another_image(installed: Cluster) -> None:
     eventually(lambda: "one of the images that it was installed with" in _write(installed, OPERATOR, deployment))
 
 
+def test_what_a_user_has_added_to_a_poddefault_stays_and_does_not_stop_the_operator(installed: Cluster) -> None:
+    manifest = json.loads(json.dumps(next(one for one in OWN if one["kind"] == "PodDefault")))
+    manifest["metadata"] |= {"namespace": NAMESPACE, "ownerReferences": []}
+    manifest["spec"]["volumes"] = [{"name": "mine", "emptyDir": {}}]
+    assert "sets variables of the platform, and nothing else" in _write(installed, OPERATOR, manifest)
+    installed.apply(manifest)
+    assert _write(installed, OPERATOR, manifest) == ""
+    manifest["spec"]["volumes"][0] = {"name": "mine", "hostPath": {"path": "/"}}
+    assert "sets variables of the platform, and nothing else" in _write(installed, OPERATOR, manifest)
+
+
 def test_a_user_with_edit_rights_has_pipelines_but_not_their_status(installed: Cluster) -> None:
     for role in ("view", "edit"):
         installed.sandbox.kubectl("-n", NAMESPACE, "create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}or")

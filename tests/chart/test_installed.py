@@ -2,7 +2,11 @@
 
 import json
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +15,9 @@ from support.cluster import Cluster, eventually
 
 from dev import helm
 from dev.lint_manifests import rendered
+from sandbox.certificates import write_kubeconfig
 from sandbox.errors import KubectlError
+from sandbox.plan import load
 from sandbox.platform import Sandbox
 
 Object = dict[str, Any]
@@ -145,3 +151,50 @@ def test_with_namespaces_the_operator_has_rights_in_no_other(installed: Cluster)
     assert not _may(installed, OPERATOR, "list", "customresourcedefinitions.apiextensions.k8s.io")
     for manifest in OWN:
         assert _write(installed, OPERATOR, manifest) == ""
+
+
+@pytest.fixture
+def operator(installed: Cluster, tmp_path: Path) -> Iterator[Path]:
+    """The operator as the chart would run it for one namespace, but as a process: its settings, its rights. Gives its log."""
+    _helm(installed, "upgrade", values={"namespaces": [NAMESPACE]})
+    plan = load(installed.sandbox.folder)
+    deployment = installed.get("deployment", "kubeflow", "wine")
+    assert plan is not None
+    assert deployment is not None
+    token = installed.sandbox.kubectl("-n", "kubeflow", "create", "token", "wine").strip()
+    kubeconfig, token_file, log = tmp_path / "kubeconfig", tmp_path / "token", tmp_path / "log"
+    write_kubeconfig(kubeconfig, plan.certificates, plan.url("apiserver", "https"), token=token)
+    token_file.write_text("for Kubeflow Pipelines")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    given = {one["name"]: one["value"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    here = {"KUBECONFIG": str(kubeconfig), "WINE_KFP_TOKEN_FILE": str(token_file), "WINE_PROBE_PORT": str(port)}
+    here["WINE_KFP_URL"] = "http://127.0.0.1:1"  # nobody there, and no name to look up
+    command = [sys.executable, "-m", "winepipelines", "run"]
+    with log.open("wb") as out, subprocess.Popen(command, env={**os.environ, **given, **here}, stdout=out, stderr=out) as process:
+        yield log
+        process.terminate()
+        assert process.wait(30) == 0, log.read_text()
+
+
+def test_in_its_namespaces_the_operator_gets_as_far_as_its_platform_and_no_other_is_touched(
+    installed: Cluster, operator: Path
+) -> None:
+    installed.namespace("team-c")
+    for namespace in ("team-c", NAMESPACE):
+        installed.apply(installed.resource(namespace, "red", url="http://data/wine.csv"))
+
+    def condition(kind: str) -> Object:
+        resource = installed.get("winepipeline", NAMESPACE, "red") or {}
+        return next((one for one in resource.get("status", {}).get("conditions", []) if one["type"] == kind), {})
+
+    eventually(lambda: condition("Prepared").get("status") == "True")  # past the guard, with the rights of a Role
+    eventually(lambda: condition("Ready").get("reason") == "KubeflowUnavailable")  # there is no platform
+    assert {one["metadata"]["name"] for one in installed.objects("poddefaults", NAMESPACE)} >= {"access-minio"}
+    other = installed.get("winepipeline", "team-c", "red")
+    assert other is not None
+    assert "status" not in other
+    assert "finalizers" not in other["metadata"]
+    said = operator.read_text()
+    assert "forbidden" not in said.lower()
+    assert "permission" not in said.lower()

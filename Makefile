@@ -10,7 +10,7 @@ export MYPYPATH := operator:pipeline:tests:.
 export PYTHONPATH := operator:pipeline:tests:.
 PYTEST := -m pytest
 
-.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox contract test-integration lint format compile bench
+.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox contract test-chart test-integration lint lint-chart format compile chart bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -22,7 +22,7 @@ demo: ## from kubectl apply to an answering model; KEEP=1 leaves it running, CLU
 demo-stop: ## end what make demo KEEP=1 has left running
 	@$(call python,operator) -m sandbox down --name demo
 
-test: test-unit test-pipeline test-sandbox contract test-integration ## every test: units in seconds, then against real servers
+test: test-unit test-pipeline test-sandbox contract test-chart test-integration ## every test: units in seconds, then against real servers
 
 test-unit: ## decisions, schema, manifests: no server, seconds
 	@$(call python,dev) $(PYTEST) tests/unit
@@ -40,17 +40,24 @@ export CONTRACT_KUBECONFIG CONTRACT_SELDON_RUNS CONTRACT_SELDON_MODELS CONTRACT_
 contract: ## what is relied on of other systems, on the stand-ins; CONTRACT_KFP_URL=, CONTRACT_KUBECONFIG= for real ones
 	@$(call python,dev) $(PYTEST) tests/contract
 
+test-chart: ## the Helm chart as it is rendered; builds Helm, once
+	@$(call python,dev) $(PYTEST) tests/chart
+
 test-integration: ## the operator on a real API server, MLflow and object store
 	@$(call python,dev) $(PYTEST) tests/integration
 
-lint: ## ruff, mypy --strict, import rules, manifests, stale compiled pipelines
+lint: lint-chart ## ruff, mypy --strict, import rules, manifests, stale compiled pipelines, the chart
 	@$(call python,dev) -m ruff check .
 	@$(call python,dev) -m ruff format --check .
-	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/contract tests/integration tests/support
+	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/contract tests/integration tests/support tests/chart dev/chart.py dev/lint_chart.py
 	@$(call python,dev) -m mypy --python-executable $(call python,pipeline-dev) pipeline sandbox bench tests/pipeline tests/sandbox
 	@$(call python,dev) dev/lint_imports.py
 	@$(call python,dev) dev/lint_manifests.py
 	@$(call python,pipeline) -m winesteps.compile --check
+
+lint-chart: ## helm lint, schemas, Pod Security, stale parts
+	@$(call python,dev) dev/chart.py --check
+	@$(call python,dev) dev/lint_chart.py
 
 format: ## put every file into the project's form
 	@$(call python,dev) -m ruff check --fix --quiet .
@@ -58,6 +65,9 @@ format: ## put every file into the project's form
 
 compile: ## compile the pipeline and its components into templates/
 	@$(call python,pipeline) -m winesteps.compile
+
+chart: ## make the chart's parts that have their source elsewhere: CRDs, rights, schema, README
+	@$(call python,dev) dev/chart.py
 
 bench: ## measure: from apply to Ready against one straight script, and the rest of bench/
 	@$(call python,operator) bench/apply_to_ready.py

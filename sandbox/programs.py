@@ -18,6 +18,7 @@ from sandbox.errors import BuildError
 from sandbox.places import ROOT, cache_folder
 
 KUBERNETES = "v1.36.3"
+HELM = "v4.3.1"
 GO = "1.26"
 AT_ONCE = 2  # a link of kube-apiserver takes 2 GB
 SHOW_EVERY = 15.0  # seconds between two signs of life of a build
@@ -49,6 +50,19 @@ PROGRAMS = (
     _kubernetes("kubectl"),
     Program("etcd", "kubernetes", "go.etcd.io/etcd/server/v3"),
 )
+
+# Not the sandbox's: renders and checks the chart, and is built when that is first asked for.
+_HELM = Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", f"-s -w -X helm.sh/helm/v4/internal/version.version={HELM}")
+
+
+def helm(report: Report) -> Path:
+    """Helm's path, after building it if it is missing.
+
+    Raises BuildError.
+    """
+    if not _cached(_HELM).exists():
+        _build_all([_HELM], report)
+    return _cached(_HELM)
 
 
 def find(report: Report, *, control_plane: bool = True) -> dict[str, Path]:

@@ -1,18 +1,15 @@
 """The command line: `python -m winepipelines run|render|doctor`."""
 
 import argparse
-import logging
 import os
 import sys
 
 import kopf
 
-from winepipelines import render
+from winepipelines import logs, render
 from winepipelines.doctor import command as doctor
 from winepipelines.handlers import register
 from winepipelines.settings import Settings, SettingsError
-
-NOISY = ("kopf.objects", "kopf._core.engines.activities", "aiohttp.access", "urllib3", "kubernetes", "asyncio")
 
 
 def main() -> int:
@@ -39,15 +36,15 @@ def main() -> int:
 
 
 def _run(settings: Settings, *, verbose: bool) -> int:
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-    )
-    for noisy in NOISY:
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logs.set_up("debug" if verbose else settings.log_level, settings.log_format)
     probe = f"http://{settings.probe_host}:{settings.probe_port}/healthz" if settings.probe_port else None
-    kopf.run(registry=register(settings), clusterwide=True, standalone=True, liveness_endpoint=probe)
+    kopf.run(
+        registry=register(settings),
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        standalone=True,
+        liveness_endpoint=probe,
+    )
     return 0
 
 

@@ -150,6 +150,7 @@ def register(settings: Settings) -> kopf.OperatorRegistry:
         settings.watching.server_timeout = 300
         settings.watching.inactivity_timeout = 360
         settings.networking.request_timeout = 30
+        settings.scanning.disabled = bool(wine_settings.namespaces)  # then there is no right to look at CRDs and namespaces
         running.append(await Operator.start(wine_settings))
 
     wine_settings = settings
@@ -182,6 +183,9 @@ def register(settings: Settings) -> kopf.OperatorRegistry:
 
     @kopf.on.probe(id="longestReconcileSeconds", registry=registry)
     async def longest_reconcile(**_: Any) -> float:
-        return max((operator.reconciler.longest_reconcile() for operator in running), default=0.0)
+        longest = max((operator.reconciler.longest_reconcile() for operator in running), default=0.0)
+        if longest > wine_settings.hang_seconds:  # kopf answers 500, and the kubelet starts the operator anew
+            raise kopf.PermanentError(f"a reconcile has been under way for {longest:.0f} s")
+        return longest
 
     return registry

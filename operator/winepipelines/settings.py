@@ -14,6 +14,7 @@ from winepipelines.resource.policy import Policy
 
 PREFIX = "WINE_"
 ADDRESSES = ("kfp_url", "mlflow_url", "s3_endpoint_url")
+CHOICES = {"log_level": ("debug", "info", "warning", "error"), "log_format": ("text", "json")}
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -60,6 +61,10 @@ class Settings:
     metrics_host: str = "0.0.0.0"  # noqa: S104 - and a Prometheus scrapes it from outside
     metrics_port: int = 0
     doctor_seconds: float = 300.0  # between two walks of the platform's checks
+    hang_seconds: float = 600.0  # a reconcile that takes longer fails the probe
+    namespaces: tuple[str, ...] = ()  # the only ones to look at; none: all
+    log_level: str = "info"
+    log_format: str = "text"
     policy: Policy = field(default_factory=Policy)
 
     @classmethod
@@ -73,8 +78,7 @@ class Settings:
             name = PREFIX + setting.name.upper()
             if setting.name == "policy" or name not in environment:
                 continue
-            text = environment[name]
-            values[setting.name] = _number(name, text, setting.type) if setting.type in (int, float) else text.rstrip("/")
+            values[setting.name] = _value(name, environment[name], setting.type)
         missing = [PREFIX + name.upper() for name in ADDRESSES if not values.get(name)]
         if missing and incomplete:
             values |= {name: values.get(name, "") for name in ADDRESSES}
@@ -86,6 +90,9 @@ class Settings:
             values.setdefault("mlflowserver_version", str(values["mlflowserver_image"]).rpartition("/")[2].partition(":")[2])
         if str(values.get("endpoint_template", "")).endswith("/predictions"):
             raise SettingsError("WINE_ENDPOINT_TEMPLATE: leave out /api/v1.0/predictions; the path follows the protocol")
+        for chosen in values.keys() & CHOICES.keys():
+            if values[chosen] not in CHOICES[chosen]:
+                raise SettingsError(f"{PREFIX}{chosen.upper()}: {values[chosen]!r} is none of {', '.join(CHOICES[chosen])}")
         return cls(**values, policy=_policy(environment))  # type: ignore[arg-type] # the values have just been read by type
 
     @property
@@ -101,6 +108,14 @@ def _policy(environment: Mapping[str, str]) -> Policy:
         if name in environment:
             values[setting.name] = timedelta(seconds=_number(name, environment[name], float))
     return Policy(**values)
+
+
+def _value(name: str, text: str, kind: object) -> object:
+    if kind in (int, float):
+        return _number(name, text, kind)
+    if kind == tuple[str, ...]:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return text.rstrip("/")
 
 
 def _number(name: str, text: str, kind: object) -> float:

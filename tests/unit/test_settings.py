@@ -54,3 +54,14 @@ def test_another_mlflowserver_image_is_of_the_release_that_its_tag_says(image: s
     assert Settings.from_environment({**ADDRESSES, "WINE_MLFLOWSERVER_IMAGE": image}).mlflowserver_version == version
     named = {"WINE_MLFLOWSERVER_IMAGE": image, "WINE_MLFLOWSERVER_VERSION": "1.16.0"}
     assert Settings.from_environment({**ADDRESSES, **named}).mlflowserver_version == "1.16.0"
+
+
+def test_namespaces_are_a_list() -> None:
+    assert Settings.from_environment(ADDRESSES).namespaces == ()
+    settings = Settings.from_environment({**ADDRESSES, "WINE_NAMESPACES": "team-a, team-b,"})
+    assert settings.namespaces == ("team-a", "team-b")
+
+
+def test_a_choice_that_there_is_not_is_named() -> None:
+    with pytest.raises(SettingsError, match="WINE_LOG_LEVEL: 'loud' is none of debug, info, warning, error"):
+        Settings.from_environment({**ADDRESSES, "WINE_LOG_LEVEL": "loud"})

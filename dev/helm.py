@@ -1,0 +1,67 @@
+"""Helm, as the checks and tests of the chart use it."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from sandbox.programs import helm
+
+CHART = Path(__file__).resolve().parents[1] / "deploy/charts/wine-operator"
+KUBERNETES = "1.34.0"
+
+
+class HelmError(Exception):
+    """Helm refused; the message is what it said."""
+
+
+def run(*arguments: str, stdin: str = "", kubeconfig: str = os.devnull) -> str:
+    """Run Helm, built when that is first asked for; return what it printed.
+
+    Raises HelmError.
+    """
+    with TemporaryDirectory() as home:  # nothing of the user's: no plugins, no repositories
+        places = {f"HELM_{place}_HOME": home for place in ("CACHE", "CONFIG", "DATA")}
+        done = subprocess.run(  # noqa: S603 - our own arguments
+            [_path(), *arguments],
+            env={"PATH": os.environ["PATH"], "HOME": home, "KUBECONFIG": kubeconfig, **places},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise HelmError((done.stdout + done.stderr).strip())
+    return done.stdout
+
+
+def template(values: dict[str, Any] | None = None, *, release: str = "wine-operator", namespace: str = "kubeflow") -> list[Any]:
+    """Render the chart with these values; give its manifests.
+
+    Raises HelmError.
+    """
+    return list(_manifests(run(*_template(release, namespace), stdin=yaml.safe_dump(values or {}))))
+
+
+def notes(values: dict[str, Any] | None = None) -> str:
+    """Render what is said after an installation."""
+    arguments = ("install", "wine-operator", str(CHART), "--namespace", "kubeflow", "--dry-run=client", "--values", "-")
+    return run(*arguments, stdin=yaml.safe_dump(values or {})).partition("NOTES:\n")[2]
+
+
+def _template(release: str, namespace: str) -> tuple[str, ...]:
+    return ("template", release, str(CHART), "--namespace", namespace, "--kube-version", KUBERNETES, "--values", "-")
+
+
+def _manifests(text: str) -> Iterator[Any]:
+    yield from (manifest for manifest in yaml.safe_load_all(text) if manifest)
+
+
+@cache
+def _path() -> str:
+    return str(helm(print))

@@ -1,0 +1,108 @@
+"""Resources with the statuses that the operator writes on its way, as the API server has them: for what others make of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from support.world import World
+
+from winepipelines.lifecycle.questions import Answer, Runs
+from winepipelines.resource.errors import Refused, Unavailable
+from winepipelines.resource.observed import SecretState
+from winepipelines.resource.pipeline import API_VERSION, KIND
+from winepipelines.resource.status import Status
+
+Body = dict[str, Any]
+
+
+def _untouched(world: World) -> None:
+    """It has just been applied."""
+
+
+def _training(world: World) -> None:
+    world.reconcile()
+
+
+def _deploying(world: World) -> None:
+    world.reconcile()
+    world.succeed()
+    world.reconcile()
+
+
+def _serving(world: World) -> None:
+    world.serve()
+
+
+def _changed(world: World) -> None:
+    world.serve()
+    world.change(data={"url": "http://data/better.csv"})
+
+
+def _training_again(world: World) -> None:
+    _changed(world)
+    world.reconcile()
+
+
+def _bad_data(world: World) -> None:
+    world.reconcile()
+    world.fail(permanent=True)
+    world.reconcile()
+
+
+def _source_secret_missing(world: World) -> None:
+    world.source = SecretState("kubeflow", "source", False)
+    world.reconcile()
+
+
+def _suspended(world: World) -> None:
+    world.change(suspend=True)
+    world.reconcile()
+
+
+def _serving_suspended(world: World) -> None:
+    world.serve()
+    world.change(suspend=True)
+    world.reconcile()
+
+
+def _kubeflow_down(world: World) -> None:
+    world.down[Runs] = Unavailable("KubeflowUnavailable", "no answer")
+    world.reconcile()
+
+
+def _kubeflow_refuses(world: World) -> None:
+    world.down[Runs] = Refused("KubeflowRefused", "not you")
+    world.reconcile()
+
+
+def _answers_wrongly(world: World) -> None:
+    world.serve()
+    world.wrong_answers.add(1)
+    world.pass_time(hours=1)
+    world.reconcile()
+
+
+def _deleted(world: World) -> None:
+    world.serve()
+    world.delete()
+    world.down[Answer] = Unavailable("EndpointUnreachable", "no answer")
+
+
+SITUATIONS: dict[str, Callable[[World], None]] = {
+    name.removeprefix("_"): situation
+    for name, situation in list(globals().items())
+    if getattr(situation, "__module__", "") == __name__ and name.startswith("_")
+}
+
+
+def resource(situation: str) -> Body:
+    """Give the resource in a situation."""
+    world = World()
+    SITUATIONS[situation](world)
+    pipeline = world.pipeline
+    metadata: Body = {"name": pipeline.name, "namespace": pipeline.namespace, "generation": pipeline.generation}
+    if pipeline.deleted_at is not None:
+        metadata["deletionTimestamp"] = pipeline.deleted_at.isoformat()
+    body: Body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata}
+    body["spec"] = pipeline.spec.model_dump(by_alias=True, mode="json", exclude_none=True)
+    # The API server has no status until the first is written.
+    return {**body, "status": pipeline.status.to_body()} if pipeline.status != Status() else body

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from dev import helm
+from winepipelines.metrics import Metrics
 from winepipelines.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ class TestSettings:
         manifests = helm.template(EVERYTHING)
         environment = _environment(manifests)
         mounts = {mount["mountPath"] for mount in _container(manifests)["volumeMounts"]}
-        for variable in ("WINE_KFP_TOKEN_FILE", "WINE_KFP_CA_FILE"):
+        for variable in ("WINE_KFP_TOKEN_FILE", "WINE_KFP_CA_FILE", "WINE_MLFLOW_CA_FILE"):
             assert str(Path(environment[variable]).parent) in mounts
 
     def test_the_token_is_for_kubeflow_pipelines_alone(self) -> None:
@@ -94,7 +95,7 @@ class TestSettings:
 
 class TestRights:
     def test_they_are_those_of_the_sandbox(self) -> None:
-        manifests = helm.template()
+        manifests = helm.template({"mlflow": {"secret": "mlflow-tracking-credentials"}})
         given = _rights_in_the_sandbox()
         assert _of(manifests, "ClusterRole")["wine-operator"]["rules"] == given["ClusterRole"]["rules"]
         assert _of(manifests, "Role")["kubeflow/wine-operator-sources"]["rules"] == given["Role"]["rules"]
@@ -212,6 +213,18 @@ class TestMonitoring:
         for kind in ("ServiceMonitor", "PrometheusRule"):
             (one,) = _of(manifests, kind).values()
             assert one["metadata"]["labels"]["release"] == "prometheus"
+
+    def test_alerts_and_dashboard_ask_for_metrics_that_the_operator_has(self) -> None:
+        metrics = Metrics()
+        metrics.count_stages(lambda: {"Serving": 1})
+        known = {sample.name for metric in metrics.registry.collect() for sample in metric.samples} | {
+            metric.name for metric in metrics.registry.collect()
+        }
+        manifests = helm.template(EVERYTHING)
+        texts = (str(_of(manifests, kind)) for kind in ("PrometheusRule", "ConfigMap"))
+        asked = {name for text in texts for name in re.findall(r"winepipelines_[a-z_]+", text)}
+        assert asked
+        assert asked <= known
 
 
 class TestWhatIsSaid:

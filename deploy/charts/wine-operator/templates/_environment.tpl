@@ -26,6 +26,9 @@ the rest is put together here.
 {{- if or .Values.kubeflow.ca.configMap .Values.kubeflow.ca.secret -}}
 {{- $variables = append $variables (dict "name" "WINE_KFP_CA_FILE" "value" "/var/run/ca/kubeflow/ca.crt") -}}
 {{- end -}}
+{{- if or .Values.mlflow.ca.configMap .Values.mlflow.ca.secret -}}
+{{- $variables = append $variables (dict "name" "WINE_MLFLOW_CA_FILE" "value" "/var/run/ca/mlflow/ca.crt") -}}
+{{- end -}}
 {{- $known := list -}}
 {{- range $variables }}{{ $known = append $known .name }}{{ end -}}
 {{- range .Values.extraEnv -}}

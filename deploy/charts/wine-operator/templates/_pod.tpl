@@ -41,6 +41,7 @@ volumes:
             expirationSeconds: {{ toJson .Values.kubeflow.token.expirationSeconds }}
   {{- end }}
   {{- include "wine-operator.caVolume" (list "kubeflow" .Values.kubeflow.ca) }}
+  {{- include "wine-operator.caVolume" (list "mlflow" .Values.mlflow.ca) }}
   {{- with .Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -61,6 +62,7 @@ volumeMounts:
   - {name: kubeflow-token, mountPath: /var/run/secrets/kubeflow, readOnly: true}
   {{- end }}
   {{- include "wine-operator.caMount" (list "kubeflow" .Values.kubeflow.ca) }}
+  {{- include "wine-operator.caMount" (list "mlflow" .Values.mlflow.ca) }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

@@ -15,8 +15,8 @@ from support.cluster import Cluster, eventually
 
 from dev import helm
 from dev.lint_manifests import rendered
-from sandbox.certificates import write_kubeconfig
 from sandbox.errors import KubectlError
+from sandbox.kubeconfigs import Access
 from sandbox.plan import load
 from sandbox.platform import Sandbox
 
@@ -163,7 +163,7 @@ def operator(installed: Cluster, tmp_path: Path) -> Iterator[Path]:
     assert deployment is not None
     token = installed.sandbox.kubectl("-n", "kubeflow", "create", "token", "wine").strip()
     kubeconfig, token_file, log = tmp_path / "kubeconfig", tmp_path / "token", tmp_path / "log"
-    write_kubeconfig(kubeconfig, plan.certificates, plan.url("apiserver", "https"), token=token)
+    Access.read(plan.kubeconfig).with_token(token).write(kubeconfig)
     token_file.write_text("for Kubeflow Pipelines")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -24,11 +24,12 @@ from winepipelines.doctor.walk import walk
 from winepipelines.doctor.watch import PlatformWatch
 from winepipelines.metrics import Metrics
 from winepipelines.observe import Observer
+from winepipelines.platform import metadata
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Kubernetes
 from winepipelines.platform.manifests import Manifests
 from winepipelines.platform.mlflow import MLflow
-from winepipelines.platform.namespace import Namespace
+from winepipelines.platform.namespace import Namespace, copies, is_others_doing, sources
 from winepipelines.platform.network import Network
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.seldon import Seldon
@@ -97,14 +98,13 @@ class Operator:
         operator = cls(kubernetes, session, reconciler, runs, [], stop_metrics)
         operator.tasks = [
             asyncio.create_task(runs.watch(), name="run watch"),
-            asyncio.create_task(
-                operator._watch_secret(settings.platform_namespace, settings.source_secret), name="source secret watch"
-            ),
             asyncio.create_task(platform.run(), name="platform watch"),
+            *(
+                asyncio.create_task(operator._watch_source(source, mlflow.forget_credentials), name=f"watch of {source.name}")
+                for source in sources(settings)
+            ),
+            *(asyncio.create_task(operator._watch_copies(copied), name=f"watch of {copied.name}") for copied in copies(settings)),
         ]
-        if settings.mlflow_secret:
-            watch = operator._watch_secret(settings.platform_namespace, settings.mlflow_secret, mlflow.forget_credentials)
-            operator.tasks.append(asyncio.create_task(watch, name="MLflow secret watch"))
         for task in operator.tasks:
             task.add_done_callback(_say_how_it_ended)
         return operator
@@ -119,12 +119,22 @@ class Operator:
         await self.session.close()
         await self.kubernetes.close()
 
-    async def _watch_secret(self, namespace: str, name: str, changed: Callable[[], None] = lambda: None) -> None:
-        """Look at every resource whenever one of the platform's Secrets changes."""
-        async with contextlib.aclosing(self.kubernetes.watch_secret(namespace, name)) as changes:
-            async for _ in changes:
-                changed()
-                self.reconciler.wake_all()
+    async def _watch_source(self, source: metadata.Objects, changed: Callable[[], None]) -> None:
+        """Look at every resource whenever one of the platform's Secrets changes, or may have."""
+        async with contextlib.aclosing(metadata.watch(self.kubernetes, source)) as watch:
+            async for seen in watch:
+                if seen is not None:
+                    changed()
+                    self.reconciler.wake_all()
+
+    async def _watch_copies(self, copied: metadata.Objects) -> None:
+        """Look at a namespace's resources whenever someone else changes what was made for them. Lists are no change."""
+        async with contextlib.aclosing(metadata.watch(self.kubernetes, copied)) as watch:
+            async for seen in watch:
+                if seen is not None and not seen.complete:
+                    for item in seen.objects:
+                        if seen.gone or is_others_doing(item):
+                            self.reconciler.wake_namespace(item["namespace"])
 
 
 async def _tell_of_platform(kubernetes: Kubernetes, namespace: str, reason: str, message: str, warning: bool) -> None:

@@ -128,6 +128,12 @@ class Reconciler:
                     entry.timer.cancel()
                 entry.timer = loop.call_later(random.uniform(0, seconds), self.wake, key)  # noqa: S311 - not all at once
 
+    def wake_namespace(self, namespace: str) -> None:
+        """Look at every resource of a namespace now."""
+        for key in list(self._entries):
+            if key[0] == namespace:
+                self.wake(key)
+
     def longest_reconcile(self) -> float:
         """Tell for how many seconds the oldest reconcile under way has been so: the measure of a hang."""
         return time.monotonic() - min(self._started.values()) if self._started else 0.0

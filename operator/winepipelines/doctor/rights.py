@@ -41,12 +41,14 @@ def rights(settings: Settings) -> tuple[Right, ...]:
         Right("winepipelines.io", "winepipelines/finalizers", ("update",)),  # its children block a deletion
         Right("events.k8s.io", "events", ("create",)),  # transitions are told
         Right("", "events", ("create",)),  # kopf's own
-        Right("kubeflow.org", "poddefaults", ("get", "patch", "create")),  # made for notebooks
+        Right("kubeflow.org", "poddefaults", ("get", "list", "watch", "patch", "create")),  # made for notebooks
         Right(
             "machinelearning.seldon.io", "seldondeployments", ("get", "list", "watch", "patch", "create", "delete")
         ),  # what serves
-        Right("", "secrets", ("get", "patch"), name=SELDON_SECRET),  # made for Seldon
-        *((Right("", "secrets", ("get", "patch"), name=MLFLOW_SECRET),) if settings.mlflow_secret else ()),  # made for steps
+        Right("", "secrets", ("get", "list", "watch", "patch"), name=SELDON_SECRET),  # made for Seldon
+        *(
+            (Right("", "secrets", ("get", "list", "watch", "patch"), name=MLFLOW_SECRET),) if settings.mlflow_secret else ()
+        ),  # made for steps
         Right("", "secrets", ("get",), name=ARTIFACT_SECRET),  # whose keys are looked at
         Right("", "secrets", ("create",)),  # cannot be limited by name
         Right("apps", "deployments", ("list",)),  # what Seldon makes of it

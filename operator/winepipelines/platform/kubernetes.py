@@ -3,11 +3,9 @@
 Called by the other adapters and by `reconciler`.
 """
 
-import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -35,9 +33,10 @@ class Kind:
     plural: str
 
     def path(self, namespace: str, name: str = "") -> str:
-        """Build the path of an object, or of a namespace's list."""
+        """Build the path of an object, of a namespace's list, or without a namespace of the list of all."""
         root = "/api" if "/" not in self.api_version else "/apis"
-        return f"{root}/{self.api_version}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
+        place = f"namespaces/{namespace}/" if namespace else ""
+        return f"{root}/{self.api_version}/{place}{self.plural}" + (f"/{name}" if name else "")
 
 
 SECRETS = Kind("v1", "secrets")
@@ -177,21 +176,6 @@ class Kubernetes:
             return await self._request(method, path, **parameters)
         except NotFoundError:
             return None
-
-    async def watch_secret(self, namespace: str, name: str) -> AsyncGenerator[None]:
-        """Yield whenever a Secret is created, changed or deleted, and once at each (re)connection; for ever."""
-        query = {"field_selector": f"metadata.name={name}", "watch": True, "timeout_seconds": WATCH_SECONDS}
-        while True:
-            try:
-                # Not the client's own watcher: it needs a typed API, whose models are 20 MB of memory.
-                response = await self._dynamic.request(
-                    "get", SECRETS.path(namespace), serialize=False, _request_timeout=WATCH_SECONDS + 10, **query
-                )
-                yield
-                async for _ in response.content:
-                    yield
-            except (client.ApiException, aiohttp.ClientError, TimeoutError, ValueError):
-                await asyncio.sleep(5)  # the API server is away: nothing tells when it is back
 
     async def open(self, path: str, accept: str, **query: Any) -> aiohttp.ClientResponse:
         """GET a path; the answer is yet to be read. A watch's connection ends after `WATCH_SECONDS` at the latest.

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.manifests import Manifest, Manifests, covers
+from winepipelines.platform.metadata import Objects
 from winepipelines.platform.mlflow import CREDENTIAL_KEYS, PASSWORD, TOKEN, USERNAME
 from winepipelines.resource.naming import (
     ARTIFACT_SECRET,
@@ -32,6 +33,32 @@ SOURCE_KEYS = (
 )
 ARTIFACT_KEYS = ("accesskey", "secretkey")
 KINDS: dict[str, Kind] = {"PodDefault": PODDEFAULTS, "Secret": SECRETS}
+
+
+def sources(settings: Settings) -> list[Objects]:
+    """Name the platform's Secrets that copies are made from."""
+    named = [name for name in (settings.source_secret, settings.mlflow_secret) if name]
+    path = SECRETS.path(settings.platform_namespace)
+    return [Objects(path, f"the Secret {name}", fields=f"metadata.name={name}") for name in named]
+
+
+def copies(settings: Settings) -> list[Objects]:
+    """Name what is made in users' namespaces: in all of them at once, or in each that the operator is limited to."""
+    named = [SELDON_SECRET, *([MLFLOW_SECRET] if settings.mlflow_secret else [])]
+    ours = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+    found = []
+    for namespace in settings.namespaces or ("",):
+        where = f" in {namespace}" if namespace else ""
+        found += [Objects(SECRETS.path(namespace), f"Secrets {name}{where}", fields=f"metadata.name={name}") for name in named]
+        found.append(Objects(PODDEFAULTS.path(namespace), f"PodDefaults{where}", labels=ours))
+    return found
+
+
+def is_others_doing(metadata: Body) -> bool:
+    """Tell from an object's metadata whether the last to change it was someone else than a resource's own applying."""
+    fields = metadata.get("managedFields") or []
+    last = max((field.get("time", "") for field in fields), default="")
+    return not all(field["manager"].startswith(f"{MANAGED_BY}-") for field in fields if field.get("time", "") == last)
 
 
 class Namespace:

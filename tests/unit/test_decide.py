@@ -740,6 +740,28 @@ def test_a_failure_of_an_earlier_attempt_is_not_told_of_a_later_one(world: World
     assert "step train" in world.condition(TRAINED).message
 
 
+def test_a_failure_is_given_a_moment_to_be_explained(world: World) -> None:
+    world.change(training={"attempts": 1})
+    world.reconcile()
+    world.move_run(RunState.FAILED)  # and Kubeflow Pipelines does not say yet which task it was
+    world.reconcile()
+    assert world.condition(TRAINED).reason == reasons.ENDING
+    world.pass_time(seconds=1)
+    world.fail("ColumnMissing", permanent=True)
+    world.reconcile()
+    assert world.condition(TRAINED).reason == "ColumnMissing"
+
+
+def test_a_failure_that_nothing_explains_is_told_as_such(world: World) -> None:
+    world.change(training={"attempts": 1})
+    world.reconcile()
+    world.move_run(RunState.FAILED)
+    world.pass_time(seconds=16)
+    world.reconcile()
+    assert world.condition(TRAINED).reason == reasons.RUN_FAILED
+    assert "before any step did" in world.condition(TRAINED).message
+
+
 def test_mlflow_down_after_the_run_is_waited_for(world: World) -> None:
     world.reconcile()
     world.succeed()

@@ -14,7 +14,7 @@ from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record, fa
 from winepipelines.lifecycle.questions import Records, Runs, Server, Stored
 from winepipelines.resource.errors import NotSent, Refused
 from winepipelines.resource.naming import run_name
-from winepipelines.resource.observed import RunState, RunView
+from winepipelines.resource.observed import RunState, RunView, StepFailure
 from winepipelines.resource.spec import Runtime
 from winepipelines.resource.status import Candidate, ConditionType, Run, Stage
 from winepipelines.resource.status import Outcome as Ending
@@ -159,6 +159,8 @@ def run_succeeded(look: Look) -> Held | None:
     finished = view.finished_at or run.started_at or look.now
     if _retry_is_due(run, view):  # asked for, and not yet carried out
         return Held(reasons.SUBMITTING, _retrying(look, run), actions=(RetryRun(view.id),))
+    if (waits := _is_yet_to_be_explained(look, run, view, finished)) is not None:
+        return waits
     reason, message, permanent = _why(look, run, view)
     if (held := _attempt_failed(look, reason, message, finished, permanent=permanent)) is not None:
         return held
@@ -295,11 +297,25 @@ def _why(look: Look, run: Run, view: RunView) -> tuple[str, str, bool]:
     if run.end_reason == reasons.RUN_TERMINATED or view.state is RunState.CANCELED:
         message = f"someone ended run {view.id} in Kubeflow Pipelines; a change of spec.data or spec.training starts a new one"
         return reasons.RUN_TERMINATED, message, True
-    failure = look.at(Records(look.status.revision)).failure
-    if failure is not None and (run.started_at is None or failure.at >= run.started_at - CLOCK_SKEW):
+    if (failure := _failure(look, run)) is not None:
         return failure.reason, f"step {failure.step}: {failure.message}", failure.permanent
     step = f"step {view.failed_step} failed" if view.failed_step else "the run failed before any step did"
     return reasons.RUN_FAILED, f"{step} and left no reason in MLflow; its log is at {view.url}", False
+
+
+def _failure(look: Look, run: Run) -> StepFailure | None:
+    """Look up what a step of this attempt has written about its failure."""
+    failure = look.at(Records(look.status.revision)).failure
+    ours = failure is not None and (run.started_at is None or failure.at >= run.started_at - CLOCK_SKEW)
+    return failure if ours else None
+
+
+def _is_yet_to_be_explained(look: Look, run: Run, view: RunView, finished: datetime) -> Held | None:
+    """Wait a moment for a word on a failure: Kubeflow Pipelines calls a run failed before it does its task."""
+    asked_for = run.end_reason or view.state is RunState.CANCELED
+    if asked_for or view.failed_step or look.now >= finished + look.policy.explain_grace or _failure(look, run) is not None:
+        return None
+    return Held(reasons.ENDING, "the run has failed; waiting for the step that did to show", wake_in=EXPLAIN_INTERVAL)
 
 
 def _attempt_failed(look: Look, reason: str, message: str, finished: datetime, *, permanent: bool = False) -> Held | None:
@@ -341,4 +357,5 @@ def _suspended(what: str) -> Held:
     return Held(reasons.SUSPENDED, message, stage=Stage.SUSPENDED, waiting=False)
 
 
+EXPLAIN_INTERVAL = timedelta(seconds=1)
 CLOCK_SKEW = timedelta(seconds=5)  # between the clocks of a step and of the operator

@@ -12,6 +12,7 @@ class Policy:
     attempt_backoff: timedelta = timedelta(seconds=30)  # before the second attempt; twice that before the third, ...
     attempt_backoff_limit: timedelta = timedelta(minutes=10)  # nor longer than this
     terminate_grace: timedelta = timedelta(minutes=2)  # 17 s were measured from the request to the end
+    explain_grace: timedelta = timedelta(seconds=15)  # a failed run's step is known
     records_grace: timedelta = timedelta(minutes=1)  # a run that succeeded has logged its model
     progress_deadline: timedelta = timedelta(minutes=15)  # image pull, model copy, start
     slow_progress_deadline: timedelta = timedelta(minutes=30)  # the same, with a runtime that installs packages at its start

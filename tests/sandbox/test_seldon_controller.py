@@ -190,7 +190,7 @@ def test_a_pod_that_a_quota_refuses_is_said_and_made_when_there_is_room(cluster:
 
     assert "exceeded quota: full" in until(refusal)
     assert cluster.pods(NAME) == []
-    assert cluster.status(NAME)["state"] == "Creating"
+    until(lambda: cluster.status(NAME)["state"] == "Creating")
     cluster.core.delete_namespaced_resource_quota("full", cluster.namespace)
     cluster.wait(NAME, 2.0)
     assert refusal() is None
@@ -246,7 +246,7 @@ def test_an_empty_prefix_is_copied_and_the_server_crashes(cluster: Cluster) -> N
     last = server(pod)["lastState"]["terminated"]
     assert (last["exitCode"], last["reason"]) == (1, "Error")
     assert last["message"].startswith("wineserver: there is no MLmodel file in /mnt/models (it is empty)")
-    assert cluster.status(NAME)["state"] == "Creating"
+    until(lambda: cluster.status(NAME)["state"] == "Creating")
     assert cluster.predict(NAME) == (503, "no healthy upstream")
 
 
@@ -272,7 +272,7 @@ def test_a_missing_bucket_leaves_the_previous_model_serving(cluster: Cluster) ->
     with Load(cluster) as load:
         cluster.apply(NAME, predictor("s3://nosuchbucket/model"))
         assert "NoSuchBucket" in until(lambda: failed_copy(cluster))
-        assert cluster.status(NAME)["state"] == "Creating"
+        until(lambda: cluster.status(NAME)["state"] == "Creating")
         assert len(cluster.pods(NAME)) == 2
         cluster.apply(NAME, predictor(MODELS[2]))
         cluster.wait(NAME, 4.0)

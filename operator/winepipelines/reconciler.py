@@ -25,7 +25,7 @@ from winepipelines.lifecycle.questions import Answer, Question
 from winepipelines.lifecycle.reasons import SPEC_INVALID
 from winepipelines.observe import Observer
 from winepipelines.platform.kubernetes import WINEPIPELINES, Body, Conflict, KindMissing, Kubernetes
-from winepipelines.resource.errors import PlatformError
+from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import PredictionCheck
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.policy import Policy
@@ -161,10 +161,15 @@ class Reconciler:
             except Conflict:
                 await self._refresh(key, entry)
                 wake_in = 0.0
+            except Unavailable as error:
+                # Without the API server nothing can be written. It is tried again as often as ever: it may be back at any time.
+                logger.log(logging.DEBUG if entry.failures else logging.WARNING, "%s/%s: %s", *key, error)
+                wake_in = self._policy.retry_interval.total_seconds()
+                entry.failures += 1
             except Exception:
                 # The one place where nothing may be let through: a defect must not stop the other resources.
                 logger.exception("reconciling %s/%s failed", *key)
-                wake_in = min(BACKOFF_SECONDS[0] * 2.0**entry.failures, BACKOFF_SECONDS[1])
+                wake_in = min(BACKOFF_SECONDS[0] * 2.0 ** min(entry.failures, 16), BACKOFF_SECONDS[1])
                 entry.failures += 1
             finally:
                 self._measure(time.monotonic() - self._started.pop(key), entry.failures > 0)

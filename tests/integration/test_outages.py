@@ -90,6 +90,23 @@ def test_serving_away_is_told_of_each_model_once(cluster: Cluster, systems: Syst
     assert len(cluster.runs(namespace)) == 1
 
 
+def test_the_api_server_away_loses_nothing_and_is_seen_when_it_is_back(
+    cluster: Cluster, systems: Systems, namespace: str
+) -> None:
+    cluster.apply(cluster.resource(namespace))
+    cluster.wait(namespace, lambda pipeline: pipeline.status.run is not None and pipeline.status.run.id != "")
+    outage = Outage(systems, "api", Fault.CUT_BEFORE)
+    eventually(lambda: outage.in_vain >= ENOUGH)
+    run = cluster.runs(namespace)[0]["run_id"]
+    eventually(lambda: next(each for each in cluster.runs(namespace) if each["run_id"] == run)["state"] == "SUCCEEDED", 60)
+    outage.mend()
+    assert outage.seen.wait(5), "an interval is a second here"
+    pipeline = cluster.wait(namespace, ready)
+    assert pipeline.status.revision == 1
+    assert len(cluster.runs(namespace)) == 1
+    assert systems.operator.alive()
+
+
 def _versions(cluster: Cluster, namespace: str) -> dict[str, str]:
     return {
         body["metadata"]["name"]: body["metadata"]["resourceVersion"]

@@ -64,3 +64,10 @@ def test_without_a_secret_for_mlflow_no_right_on_one_is_needed() -> None:
 def test_the_source_secret_is_the_administrators() -> None:
     settings = Settings("http://kfp", "http://mlflow", "http://minio", source_secret="other", platform_namespace="platform")
     assert Right("", "secrets", ("get", "list", "watch"), "other", "platform") in rights(settings)
+
+
+def test_an_operator_of_some_namespaces_needs_its_rights_there_alone() -> None:
+    settings = Settings("http://kfp", "http://mlflow", "http://minio", namespaces=("red", "white"))
+    found = rights(settings)
+    assert {right.namespace for right in found} == {"red", "white", "kubeflow"}
+    assert not any(right.resource == "customresourcedefinitions" for right in found)

@@ -1,6 +1,6 @@
 """The operator's rights, one by one: what `deploy/operator/rbac.yaml` grants (a test holds the two together). Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from winepipelines.resource.naming import ARTIFACT_SECRET, MLFLOW_SECRET, SELDON_SECRET
 from winepipelines.settings import Settings
@@ -34,7 +34,20 @@ class Right:
 
 
 def rights(settings: Settings) -> tuple[Right, ...]:
-    """List them, in the order of the manifest."""
+    """List them, in the order of the manifest: for all namespaces, or for each that the operator is limited to."""
+    everywhere = in_namespaces(settings)
+    if settings.namespaces:
+        there = [replace(right, namespace=namespace) for namespace in settings.namespaces for right in everywhere]
+    else:
+        # kopf looks which kinds there are
+        there = [*everywhere, Right("apiextensions.k8s.io", "customresourcedefinitions", ("list", "watch"))]
+    sources = (name for name in (settings.source_secret, settings.mlflow_secret) if name)
+    # what copies are made from, followed as they change
+    return (*there, *(Right("", "secrets", ("get", "list", "watch"), name, settings.platform_namespace) for name in sources))
+
+
+def in_namespaces(settings: Settings) -> tuple[Right, ...]:
+    """List those on objects in users' namespaces."""
     return (
         Right("winepipelines.io", "winepipelines", ("get", "list", "watch", "patch")),  # its own resources
         Right("winepipelines.io", "winepipelines/status", ("update",)),  # it tells what is
@@ -54,12 +67,6 @@ def rights(settings: Settings) -> tuple[Right, ...]:
         Right("apps", "deployments", ("list",)),  # what Seldon makes of it
         Right("", "pods", ("list",)),  # and what keeps it from starting
         Right("argoproj.io", "workflows", ("list", "watch")),  # which tell that a run has moved
-        Right("apiextensions.k8s.io", "customresourcedefinitions", ("list", "watch")),  # kopf looks which kinds there are
         Right(PIPELINES, "runs", ("create", "get", "list", "terminate", "retry", "delete")),  # asked by Kubeflow Pipelines
         Right(PIPELINES, "experiments", ("create", "get", "list")),  # likewise
-        *(
-            Right("", "secrets", ("get", "list", "watch"), name, settings.platform_namespace)
-            for name in (settings.source_secret, settings.mlflow_secret)
-            if name
-        ),  # what copies are made from, followed as they change
     )

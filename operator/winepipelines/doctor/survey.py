@@ -33,7 +33,7 @@ from winepipelines.doctor.observations import (
     TokenView,
     Webhook,
 )
-from winepipelines.doctor.rights import ROLE, Right, rights
+from winepipelines.doctor.rights import ROLE, Right, in_namespaces, rights
 from winepipelines.doctor.schema import missing_fields
 from winepipelines.platform.buckets import StoreAccess, refusal
 from winepipelines.platform.cluster import Cluster
@@ -65,7 +65,6 @@ ANSWER_SHARE, REACH_SHARE = 0.6, 0.3  # of the time for one answer: for the answ
 DEFAULT_EXPERIMENT = "/api/2.0/mlflow/experiments/get"
 SERVICE_ACCOUNT = "system:serviceaccount:"
 PULL_TROUBLES = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
-CRDS = "customresourcedefinitions"  # of no namespace
 
 
 @dataclass(frozen=True)
@@ -340,13 +339,12 @@ class _Surveyor:
     ) -> NamespaceView:
         name = wishes.namespace
         service_account = self._settings.kfp_service_account or "default-editor"
-        everywhere = tuple(right for right in rights(self._settings) if not right.namespace and right.resource != CRDS)
         labels, exists, artifacts, access, view, objects = await asyncio.gather(
             self._bounded(self._labels(name)),
             self._bounded(self._has_service_account(name, service_account)),
             self._bounded(self._secret(name, ARTIFACT_SECRET)),
             self._bounded(self._knock(name)),
-            self._rights(account, everywhere, name),
+            self._rights(account, in_namespaces(self._settings), name),
             asyncio.gather(*(self._object(name, *wanted) for wanted in self._names(wishes.name))),
         )
         bucket: BucketView | PlatformError | None = None

@@ -2,8 +2,9 @@
 
 Kubeflow's API has no watch. A list of a namespace's active runs is one request, whatever the number of resources; in single-user
 mode one list has them all; where no run is followed there is none. A run's Workflow does have a watch: as long as it agrees with
-what is known of the run, the run is left to that watch, and listed only now and then. A Workflow is but a hint: it moves before
-its run does, and is not always there. What is true of a run, a resource that is woken asks Kubeflow Pipelines itself.
+what is known of the run, the run is left to that watch, and listed only now and then, or where the Workflow has changed without
+saying how: one that someone ends is CANCELING for seconds only. A Workflow is but a hint: it moves before its run does, and is not
+always there. What is true of a run, a resource that is woken asks Kubeflow Pipelines itself.
 """
 
 import asyncio
@@ -55,6 +56,7 @@ class RunWatch:
         self._keys: dict[str, Key] = {}  # of the followed runs, by id
         self._seen: dict[Key, frozenset[tuple[str, str]] | None] = {}
         self._phases: dict[str, str] = {}  # of the Workflows of all runs that have not ended, by run id
+        self._stirred: set[str] = set()  # ids of followed runs whose Workflow has changed since they were listed
         self._hearing = False
         self._listed: dict[str, float] = {}  # when a namespace's runs were listed, or first followed
         self._next_list = 0.0
@@ -65,6 +67,7 @@ class RunWatch:
         known = self._followed.get(key)
         if known is not None and (run is None or run.id != known.id):
             self._keys.pop(known.id, None)
+            self._stirred.discard(known.id)
         if run is None:
             self._followed.pop(key, None)
             self._seen.pop(key, None)
@@ -93,6 +96,7 @@ class RunWatch:
                     continue
                 gone = self._phases.keys() - hint.phases.keys() if hint.complete else set()
                 moved = gone | {run for run, phase in hint.phases.items() if self._phases.get(run) != phase}
+                stirred = set() if hint.complete else (hint.phases.keys() - moved) & self._keys.keys()
                 for run in moved:
                     phase = hint.phases.get(run)
                     if phase is None:
@@ -103,9 +107,13 @@ class RunWatch:
                     if not self._is_left_to_the_watch(self._followed[key]):
                         self._wake(key)
                         self._plan(key)
+                self._stirred |= stirred
+                for run in stirred:
+                    self._plan(self._keys[run])
 
     def _is_left_to_the_watch(self, run: Run) -> bool:
-        return self._hearing and run.state in AGREES.get(self._phases.get(run.id, "gone"), ())
+        quiet = self._hearing and run.id not in self._stirred
+        return quiet and run.state in AGREES.get(self._phases.get(run.id, "gone"), ())
 
     def _due(self, key: Key, now: float) -> float:
         interval = self._fallback if self._is_left_to_the_watch(self._followed[key]) else self._interval
@@ -162,6 +170,7 @@ class RunWatch:
         for key, followed in list(self._followed.items()):
             if key[0] not in namespaces:
                 continue
+            self._stirred.discard(followed.id)
             now = None if isinstance(found, PlatformError) else frozenset(by_name.get(followed.name, ()))
             if self._seen[key] != now:
                 self._seen[key] = now

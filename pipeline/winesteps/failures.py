@@ -36,12 +36,14 @@ class Reason(StrEnum):
     PARAMETERS_INVALID = "ParametersInvalid"
     TRAINING_FAILED = "TrainingFailed"
     TRACKING_UNAVAILABLE = "TrackingUnavailable"
+    TRACKING_REFUSED = "TrackingRefused"
     UNEXPECTED = "Unexpected"
 
     @property
     def permanent(self) -> bool:
         """Whether only a change by the user helps; False: another attempt may pass."""
-        return self not in {Reason.DATA_UNREACHABLE, Reason.TRACKING_UNAVAILABLE, Reason.UNEXPECTED}
+        passing = {Reason.DATA_UNREACHABLE, Reason.TRACKING_UNAVAILABLE, Reason.TRACKING_REFUSED, Reason.UNEXPECTED}
+        return self not in passing
 
 
 class StepFailure(Exception):

@@ -103,9 +103,16 @@ def set_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> No
     client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 
+REFUSALS = (
+    r"SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied|error code 40[13]\b|\b40[13] Client Error|not authenticated"
+    r"|Permission denied|Invalid Host header"
+)
+"""Words of MLflow and of object stores that no waiting changes: who runs the platform must."""
+
+
 @contextlib.contextmanager
 def tracking_errors(tracking_uri: str = "") -> Iterator[None]:
-    """Turn what MLflow and its artifact store raise into `StepFailure` TrackingUnavailable."""
+    """Turn what MLflow and its artifact store raise into `StepFailure` TrackingUnavailable, or TrackingRefused by credentials."""
     import requests
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
@@ -115,7 +122,8 @@ def tracking_errors(tracking_uri: str = "") -> Iterator[None]:
         yield
     except (MlflowException, Boto3Error, BotoCoreError, ClientError, requests.RequestException, OSError) as error:
         message = f"MLflow or its artifact store could not be written: {describe(error)}"
-        raise StepFailure(Reason.TRACKING_UNAVAILABLE, f"{message}{_advice(str(error), tracking_uri)}") from None
+        reason = Reason.TRACKING_REFUSED if re.search(REFUSALS, str(error)) else Reason.TRACKING_UNAVAILABLE
+        raise StepFailure(reason, f"{message}{_advice(str(error), tracking_uri)}") from None
 
 
 def _advice(error: str, tracking_uri: str) -> str:

@@ -95,7 +95,7 @@ def test_a_wrong_key_is_told_and_never_shown(cluster: Cluster, operator: Operato
     pipeline = cluster.wait(namespace, _stalled)
     condition = pipeline.status.condition(ConditionType.TRAINED)
     assert condition is not None
-    assert condition.reason == "TrackingUnavailable"
+    assert condition.reason == "TrackingRefused"
     assert "not-the-key-of-this-store" not in pipeline.status.model_dump_json()
 
 

@@ -48,7 +48,12 @@ def contract_tags(run: Run) -> dict[str, str]:
 
 
 def test_what_is_permanent() -> None:
-    assert {reason for reason in Reason if not reason.permanent} == {"DataUnreachable", "TrackingUnavailable", "Unexpected"}
+    assert {reason for reason in Reason if not reason.permanent} == {
+        "DataUnreachable",
+        "TrackingUnavailable",
+        "TrackingRefused",
+        "Unexpected",
+    }
     assert {str(reason) for reason in Reason if reason.permanent} == {
         *("UrlInvalid", "DataNotFound", "DataTooLarge", "ChecksumMismatch", "DataNotCsv", "ColumnMissing", "DataInvalid"),
         *("TooFewRows", "ParametersInvalid", "TrainingFailed"),

@@ -228,12 +228,10 @@ async def test_a_workflow_that_moves_wakes_its_resource_once_a_phase() -> None:
         watch.follow(KEY, KNOWN.with_(state="PENDING"))
         await kubeflow.tell(Hint({"1": ""}), Hint({"1": "Pending"}))
         assert kubeflow.woken == [], "as the status says"
-        await kubeflow.tell(Hint({"1": "Running"}), Hint({"1": "Running"}), Hint({"other": "Failed"}))
+        await kubeflow.tell(Hint({"1": "Running"}), Hint({"other": "Failed"}))
         assert kubeflow.woken == [KEY]
         watch.follow(KEY, KNOWN)
-        await kubeflow.tell(Hint({"1": "Running"}))
-        assert kubeflow.woken == [KEY]
-        await kubeflow.tell(Hint({"1": "Succeeded"}), Hint({"1": "Succeeded"}))
+        await kubeflow.tell(Hint({"1": "Succeeded"}))
         assert kubeflow.woken == [KEY] * 2
         await kubeflow.tell(Hint({"1": None}))
         assert kubeflow.woken == [KEY] * 3, "the run's end is recorded"
@@ -287,3 +285,21 @@ async def test_what_moved_while_the_watch_was_away_wakes_when_it_is_back() -> No
         watch.follow(("other", "wine"), Run(name="wine-1", id="2", state="RUNNING"))
         await kubeflow.tell(None, everything(_2="Running"))
         assert kubeflow.woken == [KEY]
+
+
+async def test_a_workflow_that_changes_within_its_phase_has_its_run_listed_once() -> None:
+    """A run that someone ends is CANCELING for seconds only, and its Workflow runs on meanwhile."""
+    async with watching() as (kubeflow, watch):
+        watch.follow(KEY, KNOWN)
+        await kubeflow.tell(everything(_1="Running"))
+        await intervals(2)
+        kubeflow.woken.clear()
+        before = len(kubeflow.lists)
+        kubeflow.runs = (replace(RUN, state=RunState.CANCELING),)
+        await kubeflow.tell(Hint({"1": "Running"}))
+        await intervals(2)
+        assert kubeflow.woken == [KEY]
+        assert len(kubeflow.lists) == before + 1
+        await kubeflow.tell(Hint({"2": "Running"}))
+        await intervals(2)
+        assert len(kubeflow.lists) == before + 1, "nobody follows that one"

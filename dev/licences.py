@@ -1,7 +1,7 @@
 """List under which licence each package in an image is: `make licences`; `--check` fails where docs/licences.md is stale.
 
-A licence is what a package's own metadata say, as an SPDX expression. One that is not among those allowed is named, and nothing is
-written.
+A licence is what a package's own metadata say, as an SPDX expression. One that is not among those allowed is named, and nothing
+is written.
 """
 
 import re
@@ -14,6 +14,7 @@ from license_expression import ExpressionError, LicenseExpression, get_spdx_lice
 from dev import pins
 
 LIST = pins.ROOT / "docs/licences.md"
+HEAD = "| package | version | licence | images |\n|---|---|---|---|\n"  # what is above is written by hand
 SPDX = get_spdx_licensing()
 
 ALLOWED = {
@@ -56,10 +57,11 @@ def main() -> int:
         print(f"{name}: {expression or 'its metadata name no licence'}: not among those of dev/licences.py", file=sys.stderr)
     if outside:
         return 1
-    rows = [f"| {name} | {version} | {expression} | {', '.join(of)} |\n" for (name, version), (expression, of) in sorted(found.items())]
-    text = PAGE.format(allowed=", ".join(sorted(ALLOWED)), rows="".join(rows))
+    rows = [f"| {name} | {held} | {says} | {', '.join(images)} |\n" for (name, held), (says, images) in sorted(found.items())]
+    old = LIST.read_text()
+    text = old.partition(HEAD)[0] + HEAD + "".join(rows)
     if "--check" in sys.argv[1:]:
-        if not LIST.exists() or LIST.read_text() != text:
+        if old != text:
             print(f"{LIST.relative_to(pins.ROOT)} is stale: make licences", file=sys.stderr)
             return 1
         return 0
@@ -78,7 +80,7 @@ def licence(distribution: Distribution) -> str:
     field = str(metadata["License"] or "")
     classifiers = [one.rpartition(" :: ")[2] for one in metadata.get_all("Classifier", []) if one.startswith("License :: ")]
     for said in (field, " OR ".join(map(_spdx, classifiers))):
-        if said and (known := _spdx(said)) in SPDX.known_symbols or is_expression(said):
+        if (said and (known := _spdx(said)) in SPDX.known_symbols) or is_expression(said):
             return known if known in SPDX.known_symbols else said
         if _spdx(said) == "BSD":
             return _bsd(distribution)
@@ -100,8 +102,8 @@ def allowed(expression: str) -> bool:
 
 def table(page: str) -> Mapping[tuple[str, str], tuple[str, str]]:
     """Read the list: licence and images by name and version."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")]
-    return {(name, version): (expression, of) for name, version, expression, of in rows if name != "package"}
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.partition(HEAD)[2].splitlines()]
+    return {(name, version): (expression, images) for name, version, expression, images in rows}
 
 
 def _holds(node: LicenseExpression) -> bool:
@@ -124,29 +126,6 @@ def _bsd(distribution: Distribution) -> str:
     if "Redistribution and use in source and binary forms" not in text:
         return "BSD"
     return "BSD-3-Clause" if "endorse or promote" in text else "BSD-2-Clause"
-
-
-PAGE = """<!-- Made by `make licences` from the packages' metadata: change dev/licences.py. -->
-# Licences
-The project is under Apache-2.0. Its images hold Python packages, each pinned with hashes, under these licences; what their base image
-holds, Debian's and CPython's, it lists itself in `/usr/share/doc/*/copyright` and in the SBOM that is attached to each image.
-
-Allowed are {allowed}: none of them asks more than a notice, or to pass on changes of the package's own files. A package under
-another one fails `make lint` until someone has decided about it.
-
-## Not shipped
-| what | licence | where it is used |
-|---|---|---|
-| Seldon Core 1, to 1.17.1 | Apache-2.0 | yours; the operator writes its resources and speaks to its services |
-| Seldon Core 1, from 1.18 | Business Source License 1.1 | likewise: **read its terms before use in production**. Neither its code nor its images are part of this project |
-| MinIO | AGPL-3.0 | the sandbox's object store: built from source, unchanged, on the machine that runs a demo or the tests; in no image that a release pushes. The images hold its client for Python, which is under Apache-2.0 |
-| etcd, Kubernetes, Helm | Apache-2.0 | the sandbox and the tests, built from source likewise |
-| the wine data | CC BY 4.0, P. Cortez et al. | `data/`: demo, tests, bench |
-
-## In the images
-| package | version | licence | images |
-|---|---|---|---|
-{rows}"""
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgori
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -83,8 +85,11 @@ def of_image(
 
 
 def text(bom: Bom) -> str:
-    """Write a bill as JSON."""
-    return JsonV1Dot6(bom).output_as_string(indent=2) + "\n"
+    """Write a bill as JSON. Raises SbomError where CycloneDX's schema refuses it."""
+    made = JsonV1Dot6(bom).output_as_string(indent=2) + "\n"
+    if problem := JsonStrictValidator(SchemaVersion.V1_6).validate_str(made):
+        raise SbomError(f"no CycloneDX: {problem}")
+    return made
 
 
 def needed(direct: list[Requirement], requires: Mapping[str, list[str]]) -> dict[str, set[str]]:
@@ -165,7 +170,7 @@ def _container(image: str) -> Component:
 
 def _body(bom: Bom) -> str:
     """Write all but the serial number, which is random until it is set."""
-    return re.sub(r'"serialNumber": "[^"]*"', "", text(bom))
+    return re.sub(r'"serialNumber": "[^"]*"', "", JsonV1Dot6(bom).output_as_string())
 
 
 if __name__ == "__main__":

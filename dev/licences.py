@@ -122,7 +122,7 @@ def _spdx(said: str) -> str:
 def _bsd(distribution: Distribution) -> str:
     """Tell BSD licences apart by their text."""
     files = [path for path in distribution.files or () if re.search("licen[cs]e|copying", path.name, re.IGNORECASE)]
-    text = " ".join(" ".join(path.read_text().split()) for path in files if path.locate().is_file())
+    text = " ".join(" ".join(path.read_text().split()) for path in files if path.suffix in {"", ".txt", ".md", ".rst"})
     if "Redistribution and use in source and binary forms" not in text:
         return "BSD"
     return "BSD-3-Clause" if "endorse or promote" in text else "BSD-2-Clause"

@@ -18,13 +18,13 @@ from dev.version import version
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 HASH = "0" * 64
+INSTALLED = {str(canonicalize_name(found.metadata["Name"])): found for found in distributions()}
 
 
 def _operators() -> str:
     """Make the operator's bill: its packages are in this environment too."""
     held = pins.read("operator")
-    installed = {canonicalize_name(found.metadata["Name"]): found for found in distributions()}
-    return sbom.text(sbom.of_image("operator", BASE, held, installed, list(pins.direct("operator")), NOW))
+    return sbom.text(sbom.of_image("operator", BASE, held, INSTALLED, list(pins.direct("operator")), NOW))
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,8 @@ def test_the_same_commit_gives_the_same_bytes(bill: Any) -> None:
 
 def test_other_contents_have_another_serial_number() -> None:
     def serial(held: str) -> object:
-        return sbom.of_image("operator", BASE, {"kopf": pins.Pin("kopf", held, (HASH,))}, installed, [kopf], NOW).serial_number
+        return sbom.of_image("operator", BASE, {"kopf": pins.Pin("kopf", held, (HASH,))}, INSTALLED, [kopf], NOW).serial_number
 
-    installed = {canonicalize_name(found.metadata["Name"]): found for found in distributions()}
     kopf = Requirement("kopf")
     assert serial("1.45.2") == serial("1.45.2") != serial("1.45.3")
 
@@ -84,12 +83,11 @@ def test_what_an_extra_needs_belongs_to_whoever_asks_for_the_extra() -> None:
 
 
 def test_a_pin_that_nothing_needs_is_refused() -> None:
-    installed = {canonicalize_name(found.metadata["Name"]): found for found in distributions()}
     held = {name: pins.Pin(name, "1", (HASH,)) for name in ("pyyaml", "jinja2")}
     with pytest.raises(sbom.SbomError, match="needed by nothing: jinja2"):
-        sbom.of_image("operator", BASE, held, installed, [Requirement("pyyaml")], NOW)
+        sbom.of_image("operator", BASE, held, INSTALLED, [Requirement("pyyaml")], NOW)
     with pytest.raises(sbom.SbomError, match="not installed: absent"):
-        sbom.of_image("operator", BASE, {"absent": pins.Pin("absent", "1", (HASH,))}, installed, [], NOW)
+        sbom.of_image("operator", BASE, {"absent": pins.Pin("absent", "1", (HASH,))}, INSTALLED, [], NOW)
 
 
 def test_the_base_image_is_the_dockerfiles_unless_another_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The version is said in one place and the same wherever it is repeated; a tag of it is a release."""
 
+import argparse
 import shutil
 import subprocess
 from pathlib import Path
@@ -41,7 +42,7 @@ def test_another_one_is_said_everywhere_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["1.2", "v1.2.3", "1.2.3+build", "latest", "1.2.3 "])
 def test_what_helm_and_registries_do_not_both_take_is_refused(text: str) -> None:
-    with pytest.raises(version.argparse.ArgumentTypeError, match="not of the form"):
+    with pytest.raises(argparse.ArgumentTypeError, match="not of the form"):
         version._version(text)
 
 

@@ -14,8 +14,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?")  # as Helm needs it: a tag of an image, and of Git after a "v"
-WORD = r"(?P<version>[0-9]+\.[0-9]+\.[0-9]+(?:-[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)*)?)"
+WORD = r"(?P<version>[0-9]+\.[0-9]+\.[0-9]+(?:-[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)*)?)"  # an image's tag, a chart's version, after a "v" a tag of Git
 SOURCE = "pyproject.toml"
 SAID = {  # by file: what stands before the version
     SOURCE: r'(?m:^version = ")',
@@ -46,17 +45,19 @@ def version(root: Path = ROOT) -> str:
 
 
 def said(root: Path = ROOT) -> dict[str, list[str]]:
-    """List the versions that each file says, by its path."""
-    found = {path: [match["version"] for match in pattern.finditer(_text(root / path))] for path, pattern in _patterns(root)}
+    """List the versions that each file says, by its path; tests may speak of others."""
+    files = [(path, pattern) for path, pattern in _patterns(root) if not path.startswith("tests/")]
+    found = {path: [match["version"] for match in pattern.finditer(_text(root / path))] for path, pattern in files}
     return {path: versions for path, versions in found.items() if versions or path in SAID}
 
 
 def write(another: str, root: Path = ROOT) -> list[str]:
     """Say another version wherever one is said; return the paths of the files that have changed."""
     changed = []
+    now = version(root)
     for path, pattern in _patterns(root):
         text = _text(root / path)
-        new = pattern.sub(lambda match: match["before"] + another, text)
+        new = pattern.sub(lambda match: match["before"] + (another if match["version"] == now else match["version"]), text)
         if new != text:
             (root / path).write_text(new)
             changed.append(path)
@@ -80,7 +81,7 @@ def _text(path: Path) -> str:
 
 
 def _version(text: str) -> str:
-    if not VERSION.fullmatch(text):
+    if not re.fullmatch(WORD, text):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1.2.3 or 1.2.3-rc.1")
     return text
 

@@ -14,7 +14,8 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-WORD = r"(?P<version>[0-9]+\.[0-9]+\.[0-9]+(?:-[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)*)?)"  # an image's tag, a chart's version, after a "v" a tag of Git
+# As an image's tag, a chart's version and, after a "v", a tag of Git can all be.
+WORD = r"(?P<version>[0-9]+\.[0-9]+\.[0-9]+(?:-[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)*)?)"
 SOURCE = "pyproject.toml"
 SAID = {  # by file: what stands before the version
     SOURCE: r'(?m:^version = ")',

@@ -72,12 +72,12 @@ def main() -> int:
 def licence(distribution: Distribution) -> str:
     """Return a package's licence as an SPDX expression; what it says itself where that is none; "" where it says nothing."""
     metadata = distribution.metadata
-    if metadata["License-Expression"]:
-        return str(metadata["License-Expression"])
+    if "License-Expression" in metadata:
+        return metadata["License-Expression"]
     name = str(metadata["Name"]).lower().replace("_", "-")
     if name in READ:
         return READ[name]
-    field = str(metadata["License"] or "")
+    field = metadata["License"] if "License" in metadata else ""
     classifiers = [one.rpartition(" :: ")[2] for one in metadata.get_all("Classifier", []) if one.startswith("License :: ")]
     for said in (field, " OR ".join(map(_spdx, classifiers))):
         if (said and (known := _spdx(said)) in SPDX.known_symbols) or is_expression(said):

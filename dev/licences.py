@@ -77,7 +77,7 @@ def licence(distribution: Distribution) -> str:
     name = str(metadata["Name"]).lower().replace("_", "-")
     if name in READ:
         return READ[name]
-    field = metadata["License"] if "License" in metadata else ""
+    field = "".join(metadata.get_all("License", []))
     classifiers = [one.rpartition(" :: ")[2] for one in metadata.get_all("Classifier", []) if one.startswith("License :: ")]
     for said in (field, " OR ".join(map(_spdx, classifiers))):
         if (said and (known := _spdx(said)) in SPDX.known_symbols) or is_expression(said):

@@ -10,7 +10,7 @@ export MYPYPATH := operator:pipeline:tests:.
 export PYTHONPATH := operator:pipeline:tests:.
 PYTEST := -m pytest
 
-.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox contract test-chart test-integration lint lint-chart format compile chart bench
+.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox contract test-chart test-integration lint lint-chart format compile chart sbom licences audit bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -46,14 +46,17 @@ test-chart: ## the Helm chart as it is rendered; builds Helm, once
 test-integration: ## the operator on a real API server, MLflow and object store
 	@$(call python,dev) $(PYTEST) tests/integration
 
-lint: lint-chart ## ruff, mypy --strict, import rules, manifests, stale compiled pipelines, the chart
+SUPPLY := dev/version.py dev/release.py dev/pins.py dev/sbom.py dev/licences.py dev/audit.py
+
+lint: lint-chart ## ruff, mypy --strict, import rules, manifests, stale compiled pipelines, the chart, licences
 	@$(call python,dev) -m ruff check .
 	@$(call python,dev) -m ruff format --check .
-	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/contract tests/integration tests/support tests/chart dev/chart.py dev/lint_chart.py
+	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/contract tests/integration tests/support tests/chart dev/chart.py dev/lint_chart.py $(SUPPLY)
 	@$(call python,dev) -m mypy --python-executable $(call python,pipeline-dev) pipeline sandbox bench tests/pipeline tests/sandbox
 	@$(call python,dev) dev/lint_imports.py
 	@$(call python,dev) dev/lint_manifests.py
 	@$(call python,pipeline) -m winesteps.compile --check
+	@$(call python,dev) dev/licences.py --check
 
 lint-chart: ## helm lint, schemas, Pod Security, stale parts
 	@$(call python,dev) dev/chart.py --check
@@ -68,6 +71,15 @@ compile: ## compile the pipeline and its components into templates/
 
 chart: ## make the chart's parts that have their source elsewhere: CRDs, rights, schema, README
 	@$(call python,dev) dev/chart.py
+
+sbom: ## what each image holds, as CycloneDX in dist/sbom/; BASE_IMAGE= is another base
+	@$(call python,dev) dev/sbom.py
+
+licences: ## list the licences of what the images hold in docs/licences.md
+	@$(call python,dev) dev/licences.py
+
+audit: ## ask a vulnerability service about every pin: flaws known, none, or could not ask
+	@$(call python,dev) dev/audit.py
 
 bench: ## measure: from apply to Ready against one straight script, and the rest of bench/
 	@$(call python,operator) bench/apply_to_ready.py

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
+from winepipelines import __version__
 from winepipelines.resource.policy import Policy
 
 PREFIX = "WINE_"
@@ -45,8 +46,8 @@ class Settings:
     platform_namespace: str = "kubeflow"
     source_secret: str = "mlflow-server-seldon-init-container-s3-credentials"
     endpoint_template: str = "http://{name}-wine-super-model.{namespace}.svc.cluster.local:8000"
-    steps_image: str = "winepipelines/steps:0.1.0"
-    server_image: str = "winepipelines/server:0.1.0"
+    steps_image: str = f"winepipelines/steps:{__version__}"
+    server_image: str = f"winepipelines/server:{__version__}"
     mlflowserver_image: str = "docker.io/seldonio/mlflowserver:1.18.2"
     mlflowserver_version: str = "1.18.2"
     templates: str = str(REPOSITORY / "templates")

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from dev import helm
+from dev.version import version
 from winepipelines.metrics import Metrics
 from winepipelines.settings import Settings
 
@@ -244,4 +245,4 @@ class TestWhatIsSaid:
 
     def test_it_can_be_packaged(self, tmp_path: Path) -> None:
         helm.run("package", str(helm.CHART), "--destination", str(tmp_path))
-        assert [path.name for path in tmp_path.iterdir()] == ["wine-operator-0.1.0.tgz"]
+        assert [path.name for path in tmp_path.iterdir()] == [f"wine-operator-{version()}.tgz"]

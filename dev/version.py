@@ -1,0 +1,91 @@
+"""The project's version, in the one place where it is said: `[project] version` of pyproject.toml.
+
+    python dev/version.py              print it
+    python dev/version.py --set 0.2.0  say another, there and wherever it is repeated
+
+Repeated it is where a file must stand on its own: the operator's package, which no installer gives metadata in its image, the
+chart, and the names of the images. A unit test holds them together. Needs Python and Git alone.
+"""
+
+import argparse
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# As an image's tag, a chart's version and, after a "v", a tag of Git can all be.
+WORD = r"(?P<version>[0-9]+\.[0-9]+\.[0-9]+(?:-[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)*)?)"
+SOURCE = "pyproject.toml"
+SAID = {  # by file: what stands before the version
+    SOURCE: r'(?m:^version = ")',
+    "operator/winepipelines/__init__.py": r'(?m:^__version__ = ")',
+    "deploy/charts/wine-operator/Chart.yaml": r"(?m:^(?:version|appVersion): )",
+}
+IMAGE = r"\bwinepipelines/(?:operator|steps|server):"
+"""Stands before it in every tracked file."""
+HISTORY = "CHANGELOG.md"  # names older ones
+
+
+def main() -> None:
+    """Print the version, or say another."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--set", metavar="VERSION", dest="another", type=_version, help="say another one everywhere")
+    another = parser.parse_args().another
+    if another is None:
+        print(version())
+        return
+    for path in write(another):
+        print(f"wrote {path}")
+    print("now: make chart compile; then CHANGELOG.md, see docs/releasing.md")
+
+
+def version(root: Path = ROOT) -> str:
+    """Read the version."""
+    return str(tomllib.loads((root / SOURCE).read_text())["project"]["version"])
+
+
+def said(root: Path = ROOT) -> dict[str, list[str]]:
+    """List the versions that each file says, by its path; tests may speak of others."""
+    files = [(path, pattern) for path, pattern in _patterns(root) if not path.startswith("tests/")]
+    found = {path: [match["version"] for match in pattern.finditer(_text(root / path))] for path, pattern in files}
+    return {path: versions for path, versions in found.items() if versions or path in SAID}
+
+
+def write(another: str, root: Path = ROOT) -> list[str]:
+    """Say another version wherever one is said; return the paths of the files that have changed."""
+    changed = []
+    now = version(root)
+    for path, pattern in _patterns(root):
+        text = _text(root / path)
+        new = pattern.sub(lambda match: match["before"] + (another if match["version"] == now else match["version"]), text)
+        if new != text:
+            (root / path).write_text(new)
+            changed.append(path)
+    return changed
+
+
+def _patterns(root: Path) -> list[tuple[str, re.Pattern[str]]]:
+    listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], check=True, capture_output=True, text=True)  # noqa: S603, S607
+    return [
+        (path, re.compile(f"(?P<before>{'|'.join(filter(None, (SAID.get(path), IMAGE)))}){WORD}"))
+        for path in sorted({*listed.stdout.split("\0"), *SAID} - {"", HISTORY})
+        if (root / path).is_file() or path in SAID
+    ]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except UnicodeDecodeError:
+        return ""  # no place for a version
+
+
+def _version(text: str) -> str:
+    if not re.fullmatch(WORD, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1.2.3 or 1.2.3-rc.1")
+    return text
+
+
+if __name__ == "__main__":
+    main()

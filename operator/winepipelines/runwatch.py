@@ -3,8 +3,8 @@
 Kubeflow's API has no watch. A list of a namespace's active runs is one request, whatever the number of resources; in single-user
 mode one list has them all; where no run is followed there is none. A run's Workflow does have a watch: as long as it agrees with
 what is known of the run, the run is left to that watch, and listed only now and then, or where the Workflow has changed without
-saying how: one that someone ends is CANCELING for seconds only. A Workflow is but a hint: it moves before its run does, and is not
-always there. What is true of a run, a resource that is woken asks Kubeflow Pipelines itself.
+saying how: one that someone ends is CANCELING for seconds only. A Workflow is but a hint: it moves before its run does, and is
+not always there. What is true of a run, a resource that is woken asks Kubeflow Pipelines itself.
 """
 
 import asyncio

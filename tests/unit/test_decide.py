@@ -639,6 +639,22 @@ class TestDeletion:
         assert world.run().state is RunState.CANCELING
         assert not world.exists
 
+    def test_it_removes_a_run_that_cannot_be_ended(self, world: World) -> None:
+        world.reconcile()
+        world.workflows_gone = True
+        world.delete()
+        world.reconcile()
+        assert world.runs == []
+        assert not world.exists
+
+    def test_it_removes_no_run_that_was_not_asked_to_end(self, world: World) -> None:
+        world.reconcile()
+        world.down[TerminateRun] = NotSent("KubeflowUnavailable", "cannot be reached")
+        world.delete()
+        world.reconcile()
+        assert world.run().state is RunState.PENDING
+        assert world.exists
+
     def test_it_ends_the_deployment(self, world: World) -> None:
         world.serve()
         world.delete()

@@ -5,12 +5,12 @@ platform keeps is named in an Event.
 """
 
 from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import DeleteDeployment, ReleaseDeployment, RemoveFinalizer, TerminateRun
+from winepipelines.lifecycle.actions import DeleteDeployment, DeleteRun, ReleaseDeployment, RemoveFinalizer, TerminateRun
 from winepipelines.lifecycle.history import run_is_over
 from winepipelines.lifecycle.look import Held, Look
 from winepipelines.lifecycle.questions import Deployment, Runs
-from winepipelines.resource.errors import PlatformError
-from winepipelines.resource.observed import Presence, RunState
+from winepipelines.resource.errors import NotSent, PlatformError
+from winepipelines.resource.observed import Presence, RunState, RunView
 from winepipelines.resource.pipeline import FINALIZER
 from winepipelines.resource.spec import DeletionPolicy
 
@@ -40,6 +40,10 @@ def run_has_ended(look: Look) -> Held | None:
     if run is None or run_is_over(status):
         return None
     views = look.at(Runs(run.name))
+    stuck = [view for view in views if view.live and _cannot_be_ended(look, view)]
+    if stuck:
+        message = "removing a run that does not end"
+        return Held(reasons.DELETING, message, actions=tuple(DeleteRun(view.id) for view in stuck))
     running = [view for view in views if view.live and view.state is not RunState.CANCELING]
     if running:
         actions = tuple(TerminateRun(view.id) for view in running)
@@ -49,6 +53,12 @@ def run_has_ended(look: Look) -> Held | None:
         if look.now < settled:  # a submission that was not answered may yet be carried out
             return Held(reasons.DELETING, "waiting for the submitted run to show", wake_in=settled - look.now)
     return None
+
+
+def _cannot_be_ended(look: Look, view: RunView) -> bool:
+    """Tell whether asking for a run's end has failed: without its Workflow it would be CANCELING for ever."""
+    error = look.failures.get(TerminateRun(view.id))
+    return error is not None and not isinstance(error, NotSent)
 
 
 def deployment_is_gone(look: Look) -> Held | None:

@@ -469,7 +469,9 @@ class TestRollout:
         world.reconcile()
         assert world.writes == writes
         world.pass_time(minutes=2)
+        world.calls.clear()
         world.reconcile()
+        assert [call for call in world.calls if call.startswith("write")] == ["write Deploying", "write Failed"]
         assert world.condition(READY).reason == "ErrImagePull"
         assert "was not rolled out within 15 minutes: the image s:1" in world.condition(READY).message
         assert world.applied is not None

@@ -684,6 +684,40 @@ class TestDeletion:
         assert not world.exists
         assert "its run" in world.left_behind[0]
 
+    def _is_late_without_kubeflow(self, world: World) -> None:
+        world.serve()
+        world.change(data={"url": "http://data/new.csv"}, deletionPolicy="Retain")
+        world.reconcile()
+        world.down[Runs] = Unavailable("KubeflowUnavailable", "down")
+        world.delete()
+        world.reconcile()
+        world.pass_time(minutes=3)
+
+    def test_what_is_retained_is_released_however_late(self, world: World) -> None:
+        self._is_late_without_kubeflow(world)
+        world.reconcile()
+        assert not world.exists
+        assert world.applied is not None
+        assert not world.owned, "the garbage collector would take it"
+        assert world.left_behind == ("its run (down)",)
+
+    def test_a_platform_that_is_back_at_the_last_moment_is_cleaned_up(self, world: World) -> None:
+        self._is_late_without_kubeflow(world)
+        world.down.clear()
+        world.reconcile()
+        assert world.run().state is RunState.CANCELING
+        assert not world.exists
+        assert world.left_behind == ()
+
+    def test_it_says_why_something_was_left_behind(self, world: World) -> None:
+        world.reconcile()
+        world.down[TerminateRun] = NotSent("KubeflowUnavailable", "cannot be reached")
+        world.delete()
+        world.pass_time(minutes=3)
+        world.reconcile()
+        assert not world.exists
+        assert world.left_behind == ("its run (cannot be reached)",)
+
 
 def _through(world: World) -> None:
     """The whole way, twice, with a failure that passes and a deletion."""

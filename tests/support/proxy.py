@@ -112,7 +112,6 @@ class Proxy:
             runner = web.AppRunner(app, shutdown_timeout=1)
             await runner.setup()
             site = web.TCPSite(runner, self._address, 0, ssl_context=self._own_tls)
-            site = web.TCPSite(runner, self._address, 0)
             await site.start()
             server = site._server
             assert isinstance(server, asyncio.Server)

@@ -36,7 +36,7 @@ from winepipelines.lifecycle.questions import (
     Server,
     Stored,
 )
-from winepipelines.resource.errors import PlatformError
+from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import (
     Child,
     ChildrenView,
@@ -82,6 +82,7 @@ class World:
     source: SecretState = SecretState("kubeflow", "source", True)
     artifacts: SecretState = SecretState("admin", "artifacts", True)
     runs: list[RunView] = field(default_factory=list)
+    workflows_gone: bool = False  # then a run can be asked to end, and never does
     records: dict[int, TrainingRecords] = field(default_factory=dict)
     mlflow_secret: SecretState | None = None
     alias: str = ""  # the version that has it in MLflow's registry
@@ -278,6 +279,8 @@ class World:
                 self._set_run(run_id, RunState.RUNNING, None)
             case TerminateRun(run_id):
                 self._set_run(run_id, RunState.CANCELING, None)
+                if self.workflows_gone:
+                    raise Unavailable("KubeflowUnavailable", "answered 500")
             case DeleteRun(run_id):
                 self.runs = [run for run in self.runs if run.id != run_id]
             case ApplyDeployment(model, mended):

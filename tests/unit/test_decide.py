@@ -469,7 +469,9 @@ class TestRollout:
         world.reconcile()
         assert world.writes == writes
         world.pass_time(minutes=2)
+        world.calls.clear()
         world.reconcile()
+        assert [call for call in world.calls if call.startswith("write")] == ["write Deploying", "write Failed"]
         assert world.condition(READY).reason == "ErrImagePull"
         assert "was not rolled out within 15 minutes: the image s:1" in world.condition(READY).message
         assert world.applied is not None
@@ -639,6 +641,22 @@ class TestDeletion:
         assert world.run().state is RunState.CANCELING
         assert not world.exists
 
+    def test_it_removes_a_run_that_cannot_be_ended(self, world: World) -> None:
+        world.reconcile()
+        world.workflows_gone = True
+        world.delete()
+        world.reconcile()
+        assert world.runs == []
+        assert not world.exists
+
+    def test_it_removes_no_run_that_was_not_asked_to_end(self, world: World) -> None:
+        world.reconcile()
+        world.down[TerminateRun] = NotSent("KubeflowUnavailable", "cannot be reached")
+        world.delete()
+        world.reconcile()
+        assert world.run().state is RunState.PENDING
+        assert world.exists
+
     def test_it_ends_the_deployment(self, world: World) -> None:
         world.serve()
         world.delete()
@@ -665,6 +683,40 @@ class TestDeletion:
         world.reconcile()
         assert not world.exists
         assert "its run" in world.left_behind[0]
+
+    def _is_late_without_kubeflow(self, world: World) -> None:
+        world.serve()
+        world.change(data={"url": "http://data/new.csv"}, deletionPolicy="Retain")
+        world.reconcile()
+        world.down[Runs] = Unavailable("KubeflowUnavailable", "down")
+        world.delete()
+        world.reconcile()
+        world.pass_time(minutes=3)
+
+    def test_what_is_retained_is_released_however_late(self, world: World) -> None:
+        self._is_late_without_kubeflow(world)
+        world.reconcile()
+        assert not world.exists
+        assert world.applied is not None
+        assert not world.owned, "the garbage collector would take it"
+        assert world.left_behind == ("its run (down)",)
+
+    def test_a_platform_that_is_back_at_the_last_moment_is_cleaned_up(self, world: World) -> None:
+        self._is_late_without_kubeflow(world)
+        world.down.clear()
+        world.reconcile()
+        assert world.run().state is RunState.CANCELING
+        assert not world.exists
+        assert world.left_behind == ()
+
+    def test_it_says_why_something_was_left_behind(self, world: World) -> None:
+        world.reconcile()
+        world.down[TerminateRun] = NotSent("KubeflowUnavailable", "cannot be reached")
+        world.delete()
+        world.pass_time(minutes=3)
+        world.reconcile()
+        assert not world.exists
+        assert world.left_behind == ("its run (cannot be reached)",)
 
 
 def _through(world: World) -> None:

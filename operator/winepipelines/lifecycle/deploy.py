@@ -51,7 +51,7 @@ def keep_serving(look: Look) -> Held | None:
     if view.presence not in (Presence.ABSENT, Presence.DIFFERS):
         return None
     message = f"having revision {served.revision} serve again"
-    return Held(reasons.ROLLING_OUT, message, actions=(ApplyDeployment(reference(served)),))
+    return Held(reasons.ROLLING_OUT, message, actions=(ApplyDeployment(reference(served)),), stage=Stage.DEPLOYING)
 
 
 def reference(model: TrainedModel) -> ModelRef:
@@ -103,7 +103,7 @@ def _wait(look: Look, candidate: Candidate, view: DeploymentView) -> Record | He
     deadline = since + patience
     if look.now >= deadline:
         minutes = patience.total_seconds() / 60
-        message = f"revision {candidate.revision} was not rolled out within {minutes:g} minutes: {what}"
+        message = f"revision {candidate.revision} was not rolled out within {minutes:.3g} minutes: {what}"
         return reject(look, candidate, view.reason or reasons.PROGRESS_DEADLINE_EXCEEDED, message)
     wake_in = min(look.policy.rollout_interval, deadline - look.now)
     return Held(view.reason or reasons.ROLLING_OUT, what, wake_in=wake_in)

@@ -5,12 +5,12 @@ platform keeps is named in an Event.
 """
 
 from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import DeleteDeployment, ReleaseDeployment, RemoveFinalizer, TerminateRun
+from winepipelines.lifecycle.actions import Action, DeleteDeployment, DeleteRun, ReleaseDeployment, RemoveFinalizer, TerminateRun
 from winepipelines.lifecycle.history import run_is_over
 from winepipelines.lifecycle.look import Held, Look
 from winepipelines.lifecycle.questions import Deployment, Runs
-from winepipelines.resource.errors import PlatformError
-from winepipelines.resource.observed import Presence, RunState
+from winepipelines.resource.errors import NotSent, PlatformError
+from winepipelines.resource.observed import Presence, RunState, RunView
 from winepipelines.resource.pipeline import FINALIZER
 from winepipelines.resource.spec import DeletionPolicy
 
@@ -21,17 +21,23 @@ def finalize(look: Look) -> Held | None:
         return None
     assert look.pipeline.deleted_at is not None, "only deleted resources are finalized"
     late = look.now >= look.pipeline.deleted_at + look.policy.delete_bound
+    last_tries: list[Action] = []
     left_behind: list[str] = []
     for step, what in ((run_has_ended, "its run"), (deployment_is_gone, "its SeldonDeployment")):
         try:
             held = step(look)
         except PlatformError as error:
             held = Held(error.reason, error.message, wake_in=look.policy.retry_interval)
-        if held is not None and not late:
+        if held is None:
+            continue
+        if not late:
             return held
-        if held is not None:
-            left_behind.append(f"{what} ({held.message})")
-    return Held(reasons.DELETING, "everything is cleaned up", actions=(RemoveFinalizer(tuple(left_behind)),), waiting=False)
+        untried = [action for action in held.actions if action not in look.failures]
+        last_tries += untried
+        if not untried:
+            left_behind.append(f"{what} ({_why(held, look)})")
+    actions = (*last_tries, RemoveFinalizer(tuple(left_behind)))
+    return Held(reasons.DELETING, "everything is cleaned up", actions=actions, waiting=False)
 
 
 def run_has_ended(look: Look) -> Held | None:
@@ -40,6 +46,10 @@ def run_has_ended(look: Look) -> Held | None:
     if run is None or run_is_over(status):
         return None
     views = look.at(Runs(run.name))
+    stuck = [view for view in views if view.live and _cannot_be_ended(look, view)]
+    if stuck:
+        message = "removing a run that does not end"
+        return Held(reasons.DELETING, message, actions=tuple(DeleteRun(view.id) for view in stuck))
     running = [view for view in views if view.live and view.state is not RunState.CANCELING]
     if running:
         actions = tuple(TerminateRun(view.id) for view in running)
@@ -49,6 +59,16 @@ def run_has_ended(look: Look) -> Held | None:
         if look.now < settled:  # a submission that was not answered may yet be carried out
             return Held(reasons.DELETING, "waiting for the submitted run to show", wake_in=settled - look.now)
     return None
+
+
+def _why(held: Held, look: Look) -> str:
+    return next((look.failures[action].message for action in held.actions if action in look.failures), held.message)
+
+
+def _cannot_be_ended(look: Look, view: RunView) -> bool:
+    """Tell whether asking for a run's end has failed: without its Workflow it would be CANCELING for ever."""
+    error = look.failures.get(TerminateRun(view.id))
+    return error is not None and not isinstance(error, NotSent)
 
 
 def deployment_is_gone(look: Look) -> Held | None:

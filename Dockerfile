@@ -1,5 +1,5 @@
 # The three images, by target: operator, steps, server. `make images` builds them; docs/images.md says what is in them.
-# The base has Python 3.11 or newer with pip and venv, and a shell.
+# The base has Python 3.11 or newer with pip and venv, and a shell. Labels that change with each version are given by dev/images.
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
 # Packages are installed here. Of these stages an image gets the folders that it copies, and nothing else.
@@ -15,8 +15,9 @@ COPY deploy/images/install deploy/images/strip.py /build/
 
 FROM packages AS operator-build
 COPY requirements/operator.txt /build/
+# Left out: the blocking Kubernetes client's calls. The operator's is `kubernetes.aio`.
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
-    /build/install /build/operator.txt
+    /build/install /build/operator.txt kubernetes/client/api
 COPY deploy/images/bytecode.py deploy/images/use_operator.py deploy/examples/wine.yaml /build/
 COPY crds /app/crds
 COPY templates /app/templates
@@ -27,8 +28,9 @@ RUN PYTHONPATH=/app/operator /opt/wine/bin/python /build/bytecode.py /build/use_
 
 FROM packages AS pipeline-build
 COPY requirements/pipeline.txt /build/
+# Left out: the pages of MLflow's server.
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
-    /build/install /build/pipeline.txt
+    /build/install /build/pipeline.txt mlflow/server/js
 COPY deploy/images/bytecode.py deploy/images/use_pipeline.py data/winequality-red.csv /build/
 COPY pipeline /app/pipeline
 RUN PYTHONPATH=/app/pipeline MPLCONFIGDIR=/tmp/matplotlib /opt/wine/bin/python /build/bytecode.py /build/use_pipeline.py /standard-library \
@@ -56,14 +58,9 @@ COPY --from=operator-build /app /app
 # Threads that wait for blocking clients need no memory of their own.
 ENV PYTHONPATH=/app/operator MALLOC_ARENA_MAX=2
 CMD ["python", "-m", "winepipelines", "run"]
-ARG VERSION=unknown REVISION=unknown CREATED=1980-01-01T00:00:00Z BASE_IMAGE
 LABEL org.opencontainers.image.title="wine-operator" \
       org.opencontainers.image.description="The operator of WinePipeline resources" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.created="${CREATED}" \
-      org.opencontainers.image.base.name="${BASE_IMAGE}"
+      org.opencontainers.image.licenses="Apache-2.0"
 
 FROM runtime AS pipeline
 COPY --from=pipeline-build /standard-library /
@@ -73,24 +70,14 @@ ENV PYTHONPATH=/app/pipeline
 FROM pipeline AS steps
 COPY --from=pipeline-build /app/pipeline/winesteps /app/pipeline/winesteps
 CMD ["python", "-m", "kfp.dsl.executor_main", "--help"]
-ARG VERSION=unknown REVISION=unknown CREATED=1980-01-01T00:00:00Z BASE_IMAGE
 LABEL org.opencontainers.image.title="wine-steps" \
       org.opencontainers.image.description="The steps of the wine training pipeline, for Kubeflow Pipelines" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.created="${CREATED}" \
-      org.opencontainers.image.base.name="${BASE_IMAGE}"
+      org.opencontainers.image.licenses="Apache-2.0"
 
 FROM pipeline AS server
 COPY --from=pipeline-build /app/pipeline/wineserver /app/pipeline/wineserver
 CMD ["python", "-m", "wineserver"]
 EXPOSE 9000
-ARG VERSION=unknown REVISION=unknown CREATED=1980-01-01T00:00:00Z BASE_IMAGE
 LABEL org.opencontainers.image.title="wine-server" \
       org.opencontainers.image.description="Serves a wine model behind Seldon, with the packages that trained it" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.created="${CREATED}" \
-      org.opencontainers.image.base.name="${BASE_IMAGE}"
+      org.opencontainers.image.licenses="Apache-2.0"

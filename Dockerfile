@@ -37,7 +37,8 @@ RUN PYTHONPATH=/app/pipeline MPLCONFIGDIR=/tmp/matplotlib /opt/wine/bin/python /
     && chmod -R u=rwX,go=rX /opt/wine /app /standard-library \
     && find /opt/wine /app /standard-library -exec touch -h -d @315532800 {} +
 
-# What all three stand on: the base without what installs packages. They run as any user; only /tmp is written to.
+# What all three stand on: the base without what installs packages. They run as any user, whom no file knows and who is named here
+# for getpass.getuser(); only /tmp is written to.
 FROM ${BASE_IMAGE} AS runtime
 USER 0
 RUN for folder in /usr/local/lib/python3*/site-packages /usr/lib/python3/dist-packages; do \
@@ -45,7 +46,7 @@ RUN for folder in /usr/local/lib/python3*/site-packages /usr/lib/python3/dist-pa
         $folder/pkg_resources $folder/_distutils_hack $folder/distutils-precedence.pth; done \
     && rm -rf /usr/local/lib/python3*/ensurepip /usr/lib/python3*/ensurepip /usr/share/python-wheels \
       /usr/local/bin/pip* /usr/local/bin/wheel /usr/bin/pip* /usr/bin/wheel /root/.cache
-ENV PATH=/opt/wine/bin:$PATH HOME=/tmp TMPDIR=/tmp MPLCONFIGDIR=/tmp/matplotlib \
+ENV PATH=/opt/wine/bin:$PATH HOME=/tmp LOGNAME=wine USER=wine TMPDIR=/tmp MPLCONFIGDIR=/tmp/matplotlib \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 \
     MLFLOW_DISABLE_TELEMETRY=true GIT_PYTHON_REFRESH=quiet
 WORKDIR /app

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import jsonschema  # noqa: F401 - imported late where it is used
-import winepipelines.__main__
 from aiohttp import web  # noqa: F401 - the probe's server, which kopf imports when it starts
+
+import winepipelines.__main__
 
 NOWHERE = "http://127.0.0.1:1"
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import boto3
 import kfp.dsl.executor_main  # noqa: F401 - what a step's command runs
 import pyarrow.parquet as pq
-import wineserver
-import winesteps
 from mlflow.store.artifact import s3_artifact_repo  # noqa: F401 - the modules below are imported late, where they are used
 from mlflow.store.model_registry import rest_store as registry_store  # noqa: F401
 from mlflow.store.tracking import rest_store as tracking_store  # noqa: F401
+
+import wineserver
+import winesteps
 from wineserver.application import create_application
 from wineserver.environment import Environment
 from winesteps import estimator, model, preprocess, report, tracking

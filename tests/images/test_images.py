@@ -72,9 +72,7 @@ def test_anyone_but_root_may_run_it_and_writes_to_the_temporary_folder_alone(
 ) -> None:
     done = engine.run(images[target], "python", "-c", LOOK, user=user)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == (
-        f'{{"user": {user}, "temporary": "/tmp", "written": [], "tools": [], "modules": []}}\n'
-    )
+    assert done.stdout == (f'{{"user": {user}, "temporary": "/tmp", "written": [], "tools": [], "modules": []}}\n')
 
 
 @pytest.mark.parametrize("target", TARGETS)

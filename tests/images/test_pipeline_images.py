@@ -55,8 +55,13 @@ def test_a_step_runs_as_the_compiled_pipeline_says(engine: Engine, images: Mappi
     given: dict[str, Any] = {
         "inputs": {
             "parameterValues": {
-                **{"separator": ";", "target": "quality", "experiment": "wine", "owner": {}, "kfp_run": ""},
-                **{"s3_endpoint_url": "", "mlflow_tracking_uri": "http://127.0.0.1:1"},
+                "separator": ";",
+                "target": "quality",
+                "experiment": "wine",
+                "owner": {},
+                "kfp_run": "",
+                "s3_endpoint_url": "",
+                "mlflow_tracking_uri": "http://127.0.0.1:1",
             },
             "artifacts": {"data": {"artifacts": [data]}},
         },

@@ -62,9 +62,7 @@ class Engine:
             with tarfile.open(file) as archive:
                 [manifest] = json.load(_member(archive, "manifest.json"))
                 digests = json.load(_member(archive, manifest["Config"]))["rootfs"]["diff_ids"]
-                return [
-                    _layer(digest, _member(archive, name)) for digest, name in zip(digests, manifest["Layers"], strict=True)
-                ]
+                return [_layer(digest, _member(archive, name)) for digest, name in zip(digests, manifest["Layers"], strict=True)]
 
     @contextlib.contextmanager
     def start(
@@ -132,7 +130,7 @@ class Engine:
 
 def find() -> Engine | None:
     """Find what `dev/images` finds."""
-    for name in os.environ.get("BUILDER", "docker podman buildah").split():
+    for name in (os.environ.get("BUILDER") or "docker podman buildah").split():
         if shutil.which(name) and (name != "docker" or not subprocess.run(["docker", "info"], capture_output=True).returncode):
             return Engine(name)
     return None

@@ -21,7 +21,13 @@ from typing import IO, Any
 CHROOT = r"""
 root=$1 user=$2; shift 2
 mount --bind "$root" "$root"
-while [ "$1" != -- ]; do mkdir -p "$root$2"; mount --bind "$1" "$root$2"; [ "$3" = rw ] || mount -o remount,bind,ro "$root$2"; shift 3; done; shift
+while [ "$1" != -- ]; do
+  mkdir -p "$root$2"
+  mount --bind "$1" "$root$2"
+  [ "$3" = rw ] || mount -o remount,bind,ro "$root$2"
+  shift 3
+done
+shift
 mount -t tmpfs -o mode=1777 tmp "$root/tmp"
 mount --rbind /dev "$root/dev"
 mount -t proc proc "$root/proc"

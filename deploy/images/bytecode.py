@@ -10,7 +10,7 @@ import importlib.util
 import runpy
 import sys
 from pathlib import Path
-from py_compile import PycInvalidationMode, compile
+from py_compile import PycInvalidationMode, compile  # noqa: A004 - this one
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     sources = {str(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
     size = files = 0
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for source in sorted(name for name in sources if name.endswith(".py") and name != __file__):
+    for source in sorted(name for name in sources if name.endswith(".py") and name not in (program, __file__)):
         target = Path(importlib.util.cache_from_source(source))
         if target.exists():
             continue  # some bases have it

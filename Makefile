@@ -10,7 +10,7 @@ export MYPYPATH := operator:pipeline:tests:.
 export PYTHONPATH := operator:pipeline:tests:.
 PYTEST := -m pytest
 
-.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox contract test-chart test-integration lint lint-chart format compile chart sbom licences audit bench
+.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox contract test-chart test-integration test-images images lint lint-chart format compile chart sbom licences audit bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -46,12 +46,20 @@ test-chart: ## the Helm chart as it is rendered; builds Helm, once
 test-integration: ## the operator on a real API server, MLflow and object store
 	@$(call python,dev) $(PYTEST) tests/integration
 
+# BUILDER, REGISTRY, BASE_IMAGE, IMAGE_BUILD_ARGS, SOURCE_DATE_EPOCH: docs/images.md
+export BUILDER REGISTRY BASE_IMAGE IMAGE_BUILD_ARGS
+images: ## the three container images, by docker, podman or buildah; REGISTRY= goes before their names
+	@dev/images
+
+test-images: ## builds the images and tries them; not part of make test, which needs no builder
+	@$(call python,dev) $(PYTEST) tests/images --timeout 1800 --capture no
+
 SUPPLY := dev/version.py dev/release.py dev/pins.py dev/sbom.py dev/licences.py dev/audit.py
 
 lint: lint-chart ## ruff, mypy --strict, import rules, manifests, stale compiled pipelines, the chart, licences
 	@$(call python,dev) -m ruff check .
 	@$(call python,dev) -m ruff format --check .
-	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/contract tests/integration tests/support tests/chart dev/chart.py dev/lint_chart.py $(SUPPLY)
+	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/contract tests/integration tests/support tests/chart tests/images dev/chart.py dev/lint_chart.py $(SUPPLY)
 	@$(call python,dev) -m mypy --python-executable $(call python,pipeline-dev) pipeline sandbox bench tests/pipeline tests/sandbox
 	@$(call python,dev) dev/lint_imports.py
 	@$(call python,dev) dev/lint_manifests.py

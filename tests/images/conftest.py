@@ -1,0 +1,27 @@
+"""The images, built once for all tests by `dev/images`; BUILDER and IMAGE_BUILD_ARGS go on to it."""
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from support import containers
+from support.containers import Engine
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGETS = ("operator", "steps", "server")
+ANYONE = (8888, 1000620017)  # Seldon's choice, and a cluster's that gives every namespace users of its own
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    found = containers.find()
+    assert found, "these tests need docker, podman or buildah"
+    return found
+
+
+@pytest.fixture(scope="session")
+def images(engine: Engine) -> Mapping[str, str]:
+    """The images' names by target."""
+    done = subprocess.run([ROOT / "dev/images", *TARGETS], stdout=subprocess.PIPE, text=True, check=True)
+    return dict(zip(TARGETS, done.stdout.split(), strict=True))

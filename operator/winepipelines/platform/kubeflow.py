@@ -29,7 +29,8 @@ SYSTEM = "Kubeflow Pipelines"
 PIPELINE_FILE = "pipelines/wine-training.yaml"
 STEPS = ("download", "preprocess", "train")
 TRAIN_EXECUTOR = "exec-train"
-ACTIVE = ["PENDING", "RUNNING", "CANCELING", "PAUSED"]
+NOT_BEGUN = "RUNTIME_STATE_UNSPECIFIED"  # filtered by, and shown as no state at all: Argo has not taken the Workflow up yet
+ACTIVE = ["PENDING", "RUNNING", "CANCELING", "PAUSED", NOT_BEGUN]
 PAGE_SIZE = 50  # specs come along with every run
 LOGIN = "WINE_KFP_URL must be the API itself (service ml-pipeline), not a gateway with a login"
 HINTS = {
@@ -175,7 +176,7 @@ class Kubeflow:
             query["page_token"] = page.next_page_token
 
     def _view(self, run: Any) -> RunView:
-        state = run.state or RunState.UNSPECIFIED
+        state = RunState.PENDING if run.state in (None, "", NOT_BEGUN) else run.state
         tasks = (run.run_details.task_details or []) if run.run_details else []
         failed = [task.display_name for task in tasks if task.state == "FAILED" and task.display_name in STEPS]
         ui = self._settings.kfp_ui_url or self._settings.kfp_url

@@ -17,6 +17,7 @@ def main() -> None:
     """Remove it, and print how much that was."""
     [packages] = Path(sys.argv[1]).glob("lib/python3*/site-packages")
     doomed = [folder for name in FOLDERS for folder in packages.glob(f"*/**/{name}") if folder.is_dir()]
+    doomed += Path(sys.argv[1]).glob("include")
     doomed += [packages / part for part in sys.argv[2:]]
     doomed += [file for file in packages.rglob("*") if file.suffix in SUFFIXES and file.is_file()]
     before = _size(packages)

@@ -5,7 +5,6 @@ systems hang. What needs an earlier answer (a bucket: the Secret and the artifac
 """
 
 import asyncio
-import base64
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ from winepipelines.platform.cluster import Cluster
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, SERVICE_ACCOUNT_TOKEN, Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.mlflow import PASSWORD, TOKEN, USERNAME, MLflow
-from winepipelines.platform.namespace import ARTIFACT_KEYS, SOURCE_KEYS
+from winepipelines.platform.namespace import ARTIFACT_KEYS, SOURCE_KEYS, secret_state, secret_values
 from winepipelines.platform.network import Network, is_address
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.seldon import SELDONDEPLOYMENTS
@@ -253,8 +252,8 @@ class _Surveyor:
     def _source(self, secret: Body | PlatformError | None) -> SourceView | PlatformError:
         if isinstance(secret, PlatformError):
             return secret
-        state = _state(self._settings.platform_namespace, self._settings.source_secret, secret, SOURCE_KEYS)
-        values = _values(secret)
+        state = secret_state(self._settings.platform_namespace, self._settings.source_secret, secret, SOURCE_KEYS)
+        values = secret_values(secret)
         return SourceView(state, values.get("RCLONE_CONFIG_S3_TYPE", ""), _endpoint(values))
 
     async def _mlflow_secret(self) -> SecretState | None:
@@ -262,8 +261,8 @@ class _Surveyor:
         if not name:
             return None
         secret = await self._secret(namespace, name)
-        keys = () if _values(secret).get(TOKEN) else (USERNAME, PASSWORD)  # the one or the other
-        return _state(namespace, name, secret, keys)
+        keys = () if secret_values(secret).get(TOKEN) else (USERNAME, PASSWORD)  # the one or the other
+        return secret_state(namespace, name, secret, keys)
 
     # -- Kubeflow Pipelines --
 
@@ -320,7 +319,7 @@ class _Surveyor:
         secret = await source
         if isinstance(secret, PlatformError):
             return secret
-        values = _values(secret)
+        values = secret_values(secret)
         keys = (values.get("RCLONE_CONFIG_S3_ACCESS_KEY_ID", ""), values.get("RCLONE_CONFIG_S3_SECRET_ACCESS_KEY", ""))
         region = values.get("RCLONE_CONFIG_S3_REGION") or "us-east-1"
         return await self._bucket(await address, StoreAccess(_endpoint(values), *keys, region))
@@ -349,10 +348,12 @@ class _Surveyor:
         )
         bucket: BucketView | PlatformError | None = None
         if not isinstance(artifacts, PlatformError):
-            values = _values(artifacts)
+            values = secret_values(artifacts)
             keys = StoreAccess(self._settings.s3_endpoint_url, values.get("accesskey", ""), values.get("secretkey", ""))
             bucket = await self._bucket(await address, keys)
-        state = artifacts if isinstance(artifacts, PlatformError) else _state(name, ARTIFACT_SECRET, artifacts, ARTIFACT_KEYS)
+        state = (
+            artifacts if isinstance(artifacts, PlatformError) else secret_state(name, ARTIFACT_SECRET, artifacts, ARTIFACT_KEYS)
+        )
         return NamespaceView(name, labels, exists, state, bucket, tuple(objects), view, access)
 
     async def _labels(self, namespace: str) -> dict[str, str] | None:
@@ -435,15 +436,6 @@ def _presence(live: Body | None) -> Presence:
         return Presence.ABSENT
     labels = live["metadata"].get("labels") or {}
     return Presence.CURRENT if labels.get(MANAGED_BY_LABEL) == MANAGED_BY else Presence.FOREIGN
-
-
-def _state(namespace: str, name: str, secret: Body | None, keys: tuple[str, ...]) -> SecretState:
-    data = (secret or {}).get("data") or {}
-    return SecretState(namespace, name, secret is not None, tuple(key for key in keys if not data.get(key)))
-
-
-def _values(secret: Body | None) -> dict[str, str]:
-    return {key: base64.b64decode(value).decode(errors="replace") for key, value in ((secret or {}).get("data") or {}).items()}
 
 
 def _endpoint(values: Mapping[str, str]) -> str:

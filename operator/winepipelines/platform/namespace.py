@@ -79,8 +79,8 @@ class Namespace:
             presence = await self._presence(manifest)
             children.append(Child(manifest["kind"], manifest["metadata"]["name"], presence))
         return ChildrenView(
-            source=_state(self._settings.platform_namespace, self._settings.source_secret, source, SOURCE_KEYS),
-            artifacts=_state(pipeline.namespace, ARTIFACT_SECRET, artifacts, ARTIFACT_KEYS),
+            source=secret_state(self._settings.platform_namespace, self._settings.source_secret, source, SOURCE_KEYS),
+            artifacts=secret_state(pipeline.namespace, ARTIFACT_SECRET, artifacts, ARTIFACT_KEYS),
             children=tuple(children),
             mlflow=self._mlflow_state(mlflow),
         )
@@ -116,7 +116,7 @@ class Namespace:
 
     async def rclone_settings(self) -> dict[str, str]:
         """Read the serving platform's own way to the object store, to look with it where models lie."""
-        return _values(await self._source())
+        return secret_values(await self._source())
 
     async def mlflow_credentials(self) -> dict[str, str]:
         """Read the credentials for MLflow; none where the administrator has named no Secret, or where it is not there."""
@@ -133,7 +133,7 @@ class Namespace:
         if not self._settings.mlflow_secret:
             return None
         keys = () if TOKEN in _mlflow_credentials(secret) else (USERNAME, PASSWORD)  # the one or the other
-        return _state(self._settings.platform_namespace, self._settings.mlflow_secret, secret, keys)
+        return secret_state(self._settings.platform_namespace, self._settings.mlflow_secret, secret, keys)
 
     def wanted(self, pipeline: WinePipeline, source: Body | None, mlflow: Body | None = None) -> list[Manifest]:
         """Build what shall be there; `source` and `mlflow` are the platform's Secrets."""
@@ -170,15 +170,17 @@ def _is_ours(live: Body) -> bool:
 
 def _mlflow_credentials(secret: Body | None) -> dict[str, str]:
     """Take MLflow's credentials from a Secret, and nothing else that may be in it; a line's end is no part of any."""
-    values = {key: value.strip() for key, value in _values(secret).items()}
+    values = {key: value.strip() for key, value in secret_values(secret).items()}
     return {key: values[key] for key in CREDENTIAL_KEYS if values.get(key)}
 
 
-def _values(secret: Body | None) -> dict[str, str]:
+def secret_values(secret: Body | None) -> dict[str, str]:
+    """Read a Secret's values; none where it is not there."""
     data = (secret or {}).get("data") or {}
     return {key: base64.b64decode(value).decode(errors="replace") for key, value in data.items()}
 
 
-def _state(namespace: str, name: str, secret: Body | None, keys: Iterable[str]) -> SecretState:
+def secret_state(namespace: str, name: str, secret: Body | None, keys: Iterable[str]) -> SecretState:
+    """Say whether a Secret is there, and which of its keys have no value."""
     data = (secret or {}).get("data") or {}
     return SecretState(namespace, name, secret is not None, tuple(key for key in keys if not data.get(key)))

@@ -40,9 +40,10 @@ def download(
     sha256: str = "",
     max_bytes: int = 1024**3,
     s3_endpoint_url: str = "",
+    text: bool = True,
     wait: Callable[[float], None] = time.sleep,
 ) -> Downloaded:
-    """Fetch `url` into `target`, which appears complete or not at all.
+    """Fetch `url` into `target`, which appears complete or not at all. What is not `text` is not looked at.
 
     Raises:
         StepFailure: see `winesteps.failures.Reason`; a passing one only after `ATTEMPTS` tries, 1 s and 2 s apart.
@@ -52,16 +53,16 @@ def download(
         raise StepFailure(Reason.PARAMETERS_INVALID, "data_sha256 must be 64 hexadecimal digits, or empty.")
     for attempt in range(1, ATTEMPTS):
         try:
-            return _transfer(url, target, sha256.lower(), max_bytes, s3_endpoint_url)
+            return _transfer(url, target, sha256.lower(), max_bytes, s3_endpoint_url, text)
         except StepFailure as failure:
             if failure.permanent:
                 raise
             log.warning("attempt %d of %d: %s", attempt, ATTEMPTS, failure.message)
             wait(2.0 ** (attempt - 1))
-    return _transfer(url, target, sha256.lower(), max_bytes, s3_endpoint_url)
+    return _transfer(url, target, sha256.lower(), max_bytes, s3_endpoint_url, text)
 
 
-def _transfer(url: str, target: Path, sha256: str, max_bytes: int, s3_endpoint_url: str) -> Downloaded:
+def _transfer(url: str, target: Path, sha256: str, max_bytes: int, s3_endpoint_url: str, text: bool) -> Downloaded:
     shown = redact_url(url)
     part = target.with_name(target.name + ".part")
     try:
@@ -69,7 +70,7 @@ def _transfer(url: str, target: Path, sha256: str, max_bytes: int, s3_endpoint_u
             _check_announced(source, shown, max_bytes)
             log.info("downloading %s (%s bytes)", shown, "?" if source.size is None else f"{source.size:,}")
             digest, size, reported = hashlib.sha256(), 0, 0
-            for chunk in _checked(source.chunks, shown):
+            for chunk in _checked(source.chunks, shown) if text else source.chunks:
                 size += len(chunk)
                 if size > max_bytes:
                     raise _too_large(shown, f"more than {max_bytes:,} bytes", max_bytes)

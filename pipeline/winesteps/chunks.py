@@ -1,7 +1,7 @@
 """Reads a table of any length in chunks of bounded size, without the rows that cannot be scored. Called by `predict`.
 
-CSV is read in blocks of whole lines. A good block is read by pyarrow at full speed; one that it refuses is parted, and the few lines
-around what is wrong are looked at one by one. Parquet is read in batches of its row groups.
+CSV is read in blocks of whole lines. A good block is read by pyarrow at full speed; one that it refuses is parted, and the few
+lines around what is wrong are looked at one by one. Parquet is read in batches of its row groups.
 """
 
 import csv

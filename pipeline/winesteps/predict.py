@@ -1,8 +1,9 @@
 """The predict step: a file of any length, scored with a model of MLflow's, as a file in the object store beside a small report.
 
-Called by the `predict` component. The file is fetched to disk first: its checksum is known before a row is scored, and a transfer
-that breaks off is tried again. Then one chunk of rows at a time is read (chunks.py), scored and sent out (outputs.py), so that the
-memory needed does not depend on the file's length. The tags that tell the operator of success are written last, in one request.
+Called by the `predict` component. The file is fetched to disk first: its checksum is known before a row is scored, and a
+transfer that breaks off is tried again. Then one chunk of rows at a time is read (chunks.py), scored and sent out (outputs.py),
+so that the memory needed does not depend on the file's length. The tags that tell the operator of success are written last, in
+one request.
 """
 
 import json

@@ -18,7 +18,9 @@ from winesteps.failures import Reason, StepFailure
 
 def read(source: Source) -> tuple[pd.DataFrame, list[int], dict[str, list[int]]]:
     """All chunks together: rows, their numbers, and the numbers of the rejected ones."""
-    tables, numbers, rejected = [], [], {}
+    tables: list[pa.Table] = []
+    numbers: list[int] = []
+    rejected: dict[str, list[int]] = {}
     for chunk in source.chunks():
         tables.append(chunk.table)
         numbers += chunk.numbers.tolist()
@@ -34,8 +36,7 @@ def csv(tmp_path: Path, content: bytes, features: list[str], separator: str = ";
 
 def refused(reason: Reason, call: Any, *arguments: Any) -> str:
     with pytest.raises(StepFailure) as caught:
-        source = call(*arguments)
-        list(source.chunks())
+        list(call(*arguments).chunks())
     assert caught.value.reason is reason, caught.value
     return caught.value.message
 
@@ -83,7 +84,9 @@ def test_in_many_blocks_every_row_is_what_it_is_in_one(
     dice = random.Random(seed)
     monkeypatch.setattr(chunks, "BLOCK_BYTES", dice.choice([64, 1000, 4096]))
     monkeypatch.setattr(chunks, "PIECE_LINES", dice.choice([1, 3, 50]))
-    expected, bad, lines = {}, {}, []
+    expected: dict[int, list[float]] = {}
+    bad: dict[str, list[int]] = {}
+    lines: list[bytes] = []
     for number in range(1, 2001):
         if dice.random() < 0.02:
             lines.append(b"")  # blank

@@ -52,6 +52,8 @@ def in_namespaces(settings: Settings) -> tuple[Right, ...]:
         Right("winepipelines.io", "winepipelines", ("get", "list", "watch", "patch")),  # its own resources
         Right("winepipelines.io", "winepipelines/status", ("update",)),  # it tells what is
         Right("winepipelines.io", "winepipelines/finalizers", ("update",)),  # its children block a deletion
+        Right("winepipelines.io", "winepredictions", ("get", "list", "watch", "patch", "delete")),  # deleted after their time
+        Right("winepipelines.io", "winepredictions/status", ("update",)),  # it tells what is
         Right("events.k8s.io", "events", ("create",)),  # transitions are told
         Right("", "events", ("create",)),  # kopf's own
         Right("kubeflow.org", "poddefaults", ("get", "list", "watch", "patch", "create")),  # made for notebooks

@@ -2,10 +2,10 @@
 
     PYTHONPATH=operator:pipeline:tests:. $(dev/environment pipeline-dev) bench/batch.py [--rows 10000000]
 
-A WinePipeline trains and serves on a sandbox. Its endpoint is asked for rows one after another on one kept connection, as a loop in a
-notebook would at best. The step's process scores a CSV file of wine rows drawn anew, from the object store into the object store; all
-of it counts, from the interpreter's start: imports, the model, the transfer, the upload. The kernel says how much memory it had at
-its peak (VmHWM). Both are the same model and the same machine.
+A WinePipeline trains and serves on a sandbox. Its endpoint is asked for rows one after another on one kept connection, as a loop
+in a notebook would at best. The step's process scores a CSV file of wine rows drawn anew, from the object store into the object
+store; all of it counts, from the interpreter's start: imports, the model, the transfer, the upload. The kernel says how much
+memory it had at its peak (VmHWM). Both are the same model and the same machine.
 """
 
 import argparse

@@ -20,15 +20,15 @@ GOOD = {
 }
 
 
-def run(status: str = "FINISHED", others: dict[str, str] | None = None, **said: str) -> Any:
+def run(status: str = "FINISHED", others: dict[str, str] | None = None, said: dict[str, str] | None = None) -> Any:
     """An MLflow run with tags."""
-    tags = {f"winepipelines.io/prediction-{name}": value for name, value in (GOOD | said).items()} | (others or {})
+    tags = {f"winepipelines.io/prediction-{name}": value for name, value in (GOOD | (said or {})).items()} | (others or {})
     info = SimpleNamespace(run_id="r1", status=status, start_time=0, end_time=1000, artifact_uri="s3://mlflow/1/r1/artifacts")
     return SimpleNamespace(info=info, data=SimpleNamespace(tags=tags, metrics={}))
 
 
 def test_a_good_outcome_is_read() -> None:
-    found = predicted.read([run(report="s3://elsewhere/report.json")], PREDICTION)
+    found = predicted.read([run(said={"report": "s3://elsewhere/report.json"})], PREDICTION)
     assert found.refused == ""
     assert found.scored is not None
     assert (found.scored.rows, found.scored.output) == (10, OUTPUT)
@@ -38,7 +38,7 @@ def test_a_good_outcome_is_read() -> None:
 
 def test_the_newest_outcome_and_the_newest_failure_are_told() -> None:
     failure = {"winepipelines.io/failure-reason": "DataUnreachable", "winepipelines.io/failed-step": "predict"}
-    found = predicted.read([run("FAILED", failure), run(), run(rows="9", scored="6")], PREDICTION)
+    found = predicted.read([run("FAILED", failure), run(), run(said={"rows": "9", "scored": "6"})], PREDICTION)
     assert found.failure is not None
     assert found.failure.reason == "DataUnreachable"
     assert found.scored is not None
@@ -71,8 +71,8 @@ def test_a_run_that_has_not_finished_says_nothing() -> None:
     ],
 )
 def test_what_cannot_be_is_refused_and_said(change: dict[str, str], said: str) -> None:
-    found = predicted.read([run(**change)], PREDICTION)
+    found = predicted.read([run(said=change)], PREDICTION)
     assert found.scored is None
     assert said in found.refused
     assert len(found.refused) < 1000
-    assert predicted.read([run(**change), run()], PREDICTION).refused == "", "a good one settles it"
+    assert predicted.read([run(said=change), run()], PREDICTION).refused == "", "a good one settles it"

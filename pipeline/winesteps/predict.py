@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pyarrow as pa
 
-from winesteps import model, tracking
+from winesteps import model, servers, tracking
 from winesteps.chunks import Chunk, Rejection, Source, open_csv, open_parquet
 from winesteps.download import download
 from winesteps.failures import Attempt, Reason, StepFailure, describe, redact_url
@@ -173,10 +173,18 @@ def _load(client: "MlflowClient", task: Task, root: Path, tracking_uri: str) -> 
         loaded = model.load(folder)
     except Exception as error:
         raise _unusable(task, f"it cannot be loaded: {describe(error)}") from None
-    signature = loaded.metadata.signature
-    if signature is None or not signature.inputs.has_input_names():
+    if not (columns := _columns(loaded, folder)):
         raise _unusable(task, "it does not name its columns")
-    return loaded, [str(name) for name in signature.inputs.input_names()]
+    return loaded, columns
+
+
+def _columns(loaded: Any, folder: Path) -> list[str]:
+    """The columns that a model needs, by its signature; one for Seldon's mlflowserver has none, but names its coefficients."""
+    signature = loaded.metadata.signature
+    if signature is not None and signature.inputs.has_input_names():
+        return [str(name) for name in signature.inputs.input_names()]
+    numbers = folder / servers.NUMBERS
+    return list(json.loads(numbers.read_text())["columns"]) if numbers.is_file() else []
 
 
 def _unusable(task: Task, why: str) -> StepFailure:

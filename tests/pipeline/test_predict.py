@@ -302,3 +302,14 @@ def test_a_store_that_does_not_answer_may_yet(
     monkeypatch.setattr(outputs.Store, "__init__", lambda self, _: real(self, "http://127.0.0.1:9"))
     refused(Reason.OUTPUT_UNAVAILABLE, score, wine)
     assert not Reason.OUTPUT_UNAVAILABLE.permanent
+
+
+def test_a_model_that_was_written_for_seldons_own_server_scores_alike(
+    score: Callable[..., Predicted], store: Any, wine: str, expected: np.ndarray, red_wine: Path, info: Info, tmp_path: Path
+) -> None:
+    preprocess(red_wine, tmp_path / "table")
+    record = tracking.Record(info.mlflow_url, "wine", info.s3_endpoint, OWNER, "run-1")
+    other = train(tmp_path / "table", Training(server_version="1.18.2"), record, Attempt())
+    scored = score(wine, "s3://scores/other.csv", mlflow_run=other.run_id, model_version=other.version)
+    frame = pd.read_csv(io.BytesIO(body(store, scored.output)), sep=";")
+    assert frame["prediction"].to_numpy() == pytest.approx(expected)

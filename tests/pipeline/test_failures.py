@@ -50,6 +50,7 @@ def contract_tags(run: Run) -> dict[str, str]:
 def test_what_is_permanent() -> None:
     assert {reason for reason in Reason if not reason.permanent} == {
         "DataUnreachable",
+        "OutputUnavailable",
         "TrackingUnavailable",
         "TrackingRefused",
         "Unexpected",

@@ -23,6 +23,7 @@ from winepipelines.lifecycle.events import events
 from winepipelines.lifecycle.look import Held
 from winepipelines.lifecycle.questions import Answer, Question
 from winepipelines.lifecycle.reasons import SPEC_INVALID
+from winepipelines.lifecycle.verify import check_interval
 from winepipelines.observe import Observer
 from winepipelines.platform.kubernetes import WINEPIPELINES, Body, Conflict, KindMissing, Kubernetes
 from winepipelines.resource.errors import PlatformError, Unavailable
@@ -189,7 +190,7 @@ class Reconciler:
         except ValidationError as error:
             await self._refuse(entry, error)
             return None
-        answers: dict[Question[object], object] = self._still_fresh(entry)
+        answers: dict[Question[object], object] = self._still_fresh(entry, pipeline.status)
         failures: dict[Action, PlatformError] = {}
         for _ in range(ROUNDS):
             decision = decide(pipeline, answers, failures, datetime.now(UTC), self._policy)
@@ -212,7 +213,7 @@ class Reconciler:
                     self._keep(entry, body)
                     pipeline = WinePipeline.from_body(body)
                 await self._tell_of(action, pipeline)
-            answers = self._still_fresh(entry)
+            answers = self._still_fresh(entry, pipeline.status)
         else:
             raise RuntimeError(f"no end after {ROUNDS} rounds")
         self._follow(key, decision.follow)
@@ -232,13 +233,14 @@ class Reconciler:
             entry.checked = {question: answer} if passed else {}
         return answer
 
-    def _still_fresh(self, entry: _Entry) -> dict[Question[object], object]:
+    def _still_fresh(self, entry: _Entry, status: Status) -> dict[Question[object], object]:
         """Take over a prediction check that has passed not long ago: the endpoint is not asked at every look."""
         now = datetime.now(UTC)
+        interval = check_interval(status, self._policy, now)
         return {
             question: check
             for question, check in entry.checked.items()
-            if isinstance(check, PredictionCheck) and now - check.at < self._policy.check_interval
+            if isinstance(check, PredictionCheck) and now - check.at < interval
         }
 
     async def _write(self, pipeline: WinePipeline, entry: _Entry, decision: Decision) -> WinePipeline:

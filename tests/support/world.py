@@ -12,10 +12,12 @@ from winepipelines.lifecycle.actions import (
     AddFinalizer,
     ApplyChildren,
     ApplyDeployment,
+    CreateDataCheck,
     CreateRun,
     DeleteDeployment,
     DeleteRun,
     ReleaseDeployment,
+    RemoveAlias,
     RemoveFinalizer,
     RetryRun,
     SetAlias,
@@ -27,19 +29,21 @@ from winepipelines.lifecycle.questions import (
     Aliased,
     Answer,
     Children,
+    DataChecked,
     Deployment,
-    ModelRef,
     Platform,
     Question,
     Records,
     Runs,
     Server,
     Stored,
+    Tried,
 )
 from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import (
     Child,
     ChildrenView,
+    DataCheckView,
     DeploymentView,
     LoggedModel,
     PlatformVerdict,
@@ -52,15 +56,22 @@ from winepipelines.resource.observed import (
     StepFailure,
     StoredModel,
     TrainingRecords,
+    TrialView,
 )
-from winepipelines.resource.pipeline import FINALIZER, WinePipeline
+from winepipelines.resource.pipeline import FINALIZER, Asks, WinePipeline
 from winepipelines.resource.policy import Policy
+from winepipelines.resource.rollout import ModelRef, Rollout
 from winepipelines.resource.spec import Spec
 from winepipelines.resource.status import Condition, ConditionType, Status
 
 START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 URL = "http://endpoint/predict"
 GOOD = Spec.model_validate({"data": {"url": "http://data/wine.csv"}})
+
+
+def _pods(rollout: Rollout) -> set[ModelRef]:
+    """Which models have pods."""
+    return {rollout.model} | ({rollout.trial} if rollout.trial else set())
 
 
 class Crash(Exception):
@@ -85,12 +96,15 @@ class World:
     workflows_gone: bool = False  # then a run can be asked to end, and never does
     records: dict[int, TrainingRecords] = field(default_factory=dict)
     mlflow_secret: SecretState | None = None
-    alias: str = ""  # the version that has it in MLflow's registry
+    aliases: dict[str, str] = field(default_factory=dict)  # of MLflow's registry: alias to version
+    trials: dict[int, TrialView] = field(default_factory=dict)  # how a revision's model does on trial
+    data_checks: dict[int, DataCheckView] = field(default_factory=dict)
+    known_data: tuple[str, str] = ("", "")  # what the last look at the data was told
     stored: StoredModel | None = None
     server: ServerView = ServerView("1.18.2")  # of a runtime that is not bundled
     trouble: tuple[str, str] = ("", "")  # reason and message of what keeps a deployment from rolling out
     platform: PlatformVerdict | None = None
-    applied: ModelRef | None = None  # the model of the SeldonDeployment
+    applied: Rollout | None = None  # what the SeldonDeployment says
     replicas: int = 1
     foreign: bool = False
     rolled_out: bool = False
@@ -108,6 +122,15 @@ class World:
     decision: Decision | None = None
 
     # -- what a test does -----------------------------------------------------------------------------------------
+
+    @property
+    def alias(self) -> str:
+        """The version that is the champion."""
+        return self.aliases.get("champion", "")
+
+    @alias.setter
+    def alias(self, version: str) -> None:
+        self.aliases["champion"] = version
 
     @property
     def status(self) -> Status:
@@ -129,6 +152,10 @@ class World:
         """Apply another spec."""
         changed = Spec.model_validate({**self.pipeline.spec.model_dump(by_alias=True), **spec})
         self.pipeline = replace(self.pipeline, spec=changed, generation=self.pipeline.generation + 1)
+
+    def ask(self, **asks: str) -> None:
+        """Annotate the resource, which leaves its generation as it is."""
+        self.pipeline = replace(self.pipeline, asks=Asks(**asks))
 
     def delete(self) -> None:
         """Ask for deletion."""
@@ -235,25 +262,32 @@ class World:
                 return self.stored or StoredModel(uri, readable=True)
             case Server():
                 return self.server
-            case Deployment(model):
-                return self._deployment(model)
+            case Deployment(rollout):
+                return self._deployment(rollout)
             case Answer(model):
                 answering = self.applied is not None and self.rolled_out
-                passed = answering and self.applied == model and model.revision not in self.wrong_answers
+                asked = self.applied.model if self.applied is not None else None
+                passed = answering and asked == model and model.revision not in self.wrong_answers
                 reason = "" if passed else "PredictionDiffers"
                 return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL, "seldon")
-            case Aliased():
-                return self.alias
+            case Tried(model, served):
+                assert self.applied is not None
+                assert (self.applied.trial, self.applied.model) == (model, served), "it is asked of what is there"
+                return self.trials.get(model.revision, TrialView(20, milliseconds=4, served_milliseconds=4))
+            case DataChecked(count):
+                return self.data_checks.get(count)
+            case Aliased(alias):
+                return self.aliases.get(alias, "")
             case Platform():
                 return self.platform
         raise AssertionError(question)
 
-    def _deployment(self, model: ModelRef | None) -> DeploymentView:
+    def _deployment(self, rollout: Rollout | None) -> DeploymentView:
         if self.foreign:
             return DeploymentView(Presence.FOREIGN)
         if self.applied is None:
             return DeploymentView(Presence.ABSENT)
-        current = model is None or (model == self.applied and self.replicas == self.pipeline.spec.serving.replicas)
+        current = rollout is None or (rollout == self.applied and self.replicas == self.pipeline.spec.serving.replicas)
         presence = Presence.CURRENT if current else Presence.DIFFERS
         rolled_out = current and self.rolled_out
         reason, message = self.trouble if current and not rolled_out else ("", "")
@@ -283,17 +317,23 @@ class World:
                     raise Unavailable("KubeflowUnavailable", "answered 500")
             case DeleteRun(run_id):
                 self.runs = [run for run in self.runs if run.id != run_id]
-            case ApplyDeployment(model, mended):
+            case ApplyDeployment(rollout, mended):
                 self.mended += [mended] if mended else []
-                self.rolled_out = self.rolled_out and model == self.applied
-                self.applied, self.owned = model, True
+                self.rolled_out = self.rolled_out and (self.applied is None or _pods(rollout) <= _pods(self.applied))
+                self.applied, self.owned = rollout, True
                 self.replicas = self.pipeline.spec.serving.replicas
             case DeleteDeployment():
                 self.applied = None
             case ReleaseDeployment():
                 self.owned = False
-            case SetAlias(version, _):
-                self.alias = version
+            case SetAlias(version, _, alias):
+                self.aliases[alias] = version
+            case RemoveAlias(version, alias):
+                if self.aliases.get(alias) == version:
+                    del self.aliases[alias]
+            case CreateDataCheck(name, _, sha256, etag):
+                self.known_data = (sha256, etag)
+                self.add_run(name)
         self._maybe_crash()
 
     def add_run(self, name: str) -> None:

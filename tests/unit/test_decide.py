@@ -46,7 +46,7 @@ class TestTheWay:
         world.reconcile()
         assert world.status.stage is Stage.DEPLOYING
         assert world.applied is not None
-        assert world.applied.uri == "s3://mlflow/1/model"
+        assert world.applied.model.uri == "s3://mlflow/1/model"
 
         world.rolled_out = True
         world.reconcile()
@@ -61,6 +61,7 @@ class TestTheWay:
             "Ready",
             "Prepared",
             "Trained",
+            "Accepted",
             "Deployed",
             "Answering",
         }
@@ -365,10 +366,10 @@ class TestASpecChange:
         assert not world.ready()
         assert world.condition(ANSWERING).status == "True"
         assert world.applied is not None
-        assert world.applied.revision == 1
+        assert world.applied.model.revision == 1
         world.succeed()
         world.reconcile()
-        assert world.applied.revision == 2
+        assert world.applied.model.revision == 2
         assert world.status.served is not None
         assert world.status.served.revision == 1
         world.rolled_out = True
@@ -407,7 +408,7 @@ class TestASpecChange:
         assert world.condition(READY).reason == "DataNotCsv"
         assert world.condition(ANSWERING).status == "True"
         assert world.applied is not None
-        assert world.applied.revision == 1
+        assert world.applied.model.revision == 1
 
     def test_a_model_that_answers_wrongly_is_taken_back(self, world: World) -> None:
         world.serve()
@@ -422,7 +423,7 @@ class TestASpecChange:
         world.pass_time(minutes=1)
         world.reconcile()
         assert world.applied is not None
-        assert world.applied.revision == 1
+        assert world.applied.model.revision == 1
         world.rolled_out = True
         world.reconcile()
         assert world.status.stage is Stage.FAILED
@@ -440,7 +441,7 @@ class TestASpecChange:
         world.pass_time(minutes=16)
         world.reconcile()
         assert world.applied is not None
-        assert world.applied.revision == 1
+        assert world.applied.model.revision == 1
         assert world.condition(READY).reason == reasons.PROGRESS_DEADLINE_EXCEEDED
 
 
@@ -475,7 +476,7 @@ class TestRollout:
         assert world.condition(READY).reason == "ErrImagePull"
         assert "was not rolled out within 15 minutes: the image s:1" in world.condition(READY).message
         assert world.applied is not None
-        assert world.applied.revision == 1
+        assert world.applied.model.revision == 1
 
     def test_a_shorter_word_on_the_same_trouble_does_not_replace_a_fuller_one(self, world: World) -> None:
         self._retrained(world)
@@ -499,7 +500,7 @@ class TestRollout:
         assert world.condition(READY).reason == "DeploymentRefused"
         assert world.condition(ConditionType.STALLED).message == self.REFUSED.message
         assert world.applied is not None
-        assert world.applied.revision == 1
+        assert world.applied.model.revision == 1
         writes, told = world.writes, len(world.told)
         for _ in range(5):
             world.pass_time(seconds=10)
@@ -570,10 +571,10 @@ class TestRuntime:
         world.change(serving=self.MLFLOWSERVER)
         world.reconcile()
         assert world.applied is not None
-        assert world.applied.runtime is Runtime.BUNDLED
+        assert world.applied.model.runtime is Runtime.BUNDLED
         world.succeed()
         world.reconcile()
-        assert world.applied.runtime is Runtime.MLFLOWSERVER
+        assert world.applied.model.runtime is Runtime.MLFLOWSERVER
 
     def test_the_bundled_runtime_asks_for_no_server(self, world: World) -> None:
         world.serve()
@@ -836,4 +837,4 @@ def test_two_models_of_one_revision_leave_the_newest(world: World) -> None:
     assert isinstance(world.records[1], TrainingRecords)
     world.reconcile()
     assert world.applied is not None
-    assert world.applied.uri == "s3://mlflow/retry/model"
+    assert world.applied.model.uri == "s3://mlflow/retry/model"

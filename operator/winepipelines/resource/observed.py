@@ -101,6 +101,9 @@ class LoggedModel:
     mlflow_run: str
     version: str
     metrics: dict[str, float] = field(default_factory=dict, hash=False)
+    data_sha256: str = ""
+    data_etag: str = ""
+    served_problem: str = ""  # why the model that serves could not be measured on the same rows
 
 
 @dataclass(frozen=True)
@@ -127,10 +130,14 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class ServerView:
-    """The server of a runtime. `version` is that of its image, "" for the bundled one; `problem` why it is of no use."""
+    """The server of a runtime. `version` is that of its image, "" for the bundled one; `problem` why it is of no use.
+
+    `splits_traffic` says that shares of the traffic mean something on this platform.
+    """
 
     version: str = ""
     problem: str = ""
+    splits_traffic: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,28 @@ class PredictionCheck:
     message: str = ""
     url: str = ""
     protocol: str = ""
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """Predictions of a model on trial, at its own service. `wrong` says how it answers wrongly; milliseconds are medians."""
+
+    asked: int
+    failed: int = 0
+    failure: str = ""
+    wrong: str = ""
+    milliseconds: float = 0.0
+    served_milliseconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class DataCheckView:
+    """What a look at the data found: whether they have changed, and what they are; or why it failed."""
+
+    changed: bool
+    sha256: str = ""
+    etag: str = ""
+    failure: StepFailure | None = None
 
 
 @dataclass(frozen=True)

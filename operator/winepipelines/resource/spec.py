@@ -36,6 +36,7 @@ class Data(Model):
     sha256: str = ""
     separator: str = ";"
     target: str = "quality"
+    check_schedule: str = ""
 
 
 class Parameters(Model):
@@ -54,6 +55,8 @@ class Training(Model):
     seed: int = 1337
     experiment: str = "wine"
     registered_model: str = "wine-elasticnet"
+    schedule: str = ""
+    time_zone: str = "Etc/UTC"
     timeout: str = "30m"
     attempts: int = 3
     resources: Resources = Resources()
@@ -86,6 +89,18 @@ class Autoscaling(Model):
     target_cpu_utilization: int = Field(default=70, alias="targetCPUUtilization")
 
 
+class Canary(Model):
+    """How a candidate takes over: its shares of the traffic in percent, one after another, and how long each is watched."""
+
+    steps: tuple[int, ...] = (10, 50)
+    pause: str = "5m"
+
+    @property
+    def pause_duration(self) -> timedelta:
+        """`pause` as a duration."""
+        return parse_duration(self.pause)
+
+
 class Serving(Model):
     """How the model is served. `replicas` counts without `autoscaling` only."""
 
@@ -93,7 +108,17 @@ class Serving(Model):
     runtime: Runtime = Runtime.BUNDLED
     replicas: int = 1
     autoscaling: Autoscaling | None = None
+    canary: Canary | None = None
     resources: Resources = Resources()
+
+
+class Gate(Model):
+    """What one metric of a model must show before it serves. One of the three is set."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+    no_worse_than_served: float | None = None
 
 
 class Spec(Model):
@@ -101,6 +126,7 @@ class Spec(Model):
 
     data: Data
     training: Training = Training()
+    gate: tuple[Gate, ...] = ()
     serving: Serving = Serving()
     suspend: bool = False
     history_limit: int = 10
@@ -109,8 +135,8 @@ class Spec(Model):
     @property
     def inputs(self) -> str:
         """Hash of all that makes another model: a change of it is a new revision, a change of anything else is not."""
-        training = self.training.model_dump(exclude={"timeout", "attempts", "resources"})
-        parts: list[object] = [self.data.model_dump(), training]
+        training = self.training.model_dump(exclude={"timeout", "attempts", "resources", "schedule", "time_zone"})
+        parts: list[object] = [self.data.model_dump(exclude={"check_schedule"}), training]
         if self.serving.runtime is not Runtime.BUNDLED:  # whose models are written for it
             parts.append(self.serving.runtime)
         text = json.dumps(parts, sort_keys=True)

@@ -126,7 +126,6 @@ class Candidate(TrainedModel):
     """The model of the present revision."""
 
     served_problem: str = ""
-    alias: str = ""
     trial: Trial | None = None
     deploying_since: Time | None = None
     verifying_since: Time | None = None
@@ -199,7 +198,6 @@ class DataCheck(Model):
     run: str = ""
     inputs: str = ""
     submitted_at: Time | None = None
-    end_requested_at: Time | None = None
     checked_at: Time | None = None
     changed: bool = False
     sha256: str = ""

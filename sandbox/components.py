@@ -246,6 +246,8 @@ def _operator(plan: Plan) -> Component:
             "WINE_S3_ENDPOINT_URL": plan.url("minio"),
             "WINE_PLATFORM_NAMESPACE": PLATFORM_NAMESPACE,
             "WINE_ENDPOINT_TEMPLATE": plan.url("seldon") + "/seldon/{namespace}/{name}",
+            "WINE_PREDICTOR_TEMPLATE": plan.url("seldon") + "/seldon-predictor/{namespace}/{name}/{predictor}",
+            "WINE_TRAFFIC_SPLITTING": "istio",
             "WINE_POLL_SECONDS": "0.5",
             "WINE_PROBE_HOST": "127.0.0.1",
             "WINE_PROBE_PORT": str(plan.ports["operator"]),

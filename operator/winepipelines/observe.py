@@ -102,8 +102,8 @@ class Observer:
         return await self._seldon.predict(pipeline, await self._example(model), model.runtime)
 
     async def _trial(self, pipeline: WinePipeline, model: ModelRef, served: ModelRef) -> TrialView:
-        examples = await self._example(model), await self._example(served)
-        return await self._seldon.compare(pipeline, (model, served), examples)
+        examples = await self._example(served), await self._example(model)
+        return await self._seldon.compare(pipeline, Rollout(served, model), examples)
 
     async def _example(self, model: ModelRef) -> Example:
         example = self._examples.get(model.mlflow_run)

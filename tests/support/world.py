@@ -101,7 +101,7 @@ class World:
     data_checks: dict[int, DataCheckView] = field(default_factory=dict)
     known_data: tuple[str, str] = ("", "")  # what the last look at the data was told
     stored: StoredModel | None = None
-    server: ServerView = ServerView("1.18.2")  # of a runtime that is not bundled
+    server: ServerView = ServerView("1.18.2", image="server:1")
     trouble: tuple[str, str] = ("", "")  # reason and message of what keeps a deployment from rolling out
     platform: PlatformVerdict | None = None
     applied: Rollout | None = None  # what the SeldonDeployment says
@@ -267,7 +267,7 @@ class World:
             case Answer(model):
                 answering = self.applied is not None and self.rolled_out
                 asked = self.applied.model if self.applied is not None else None
-                passed = answering and asked == model and model.revision not in self.wrong_answers
+                passed = answering and asked == self._with_image(model) and model.revision not in self.wrong_answers
                 reason = "" if passed else "PredictionDiffers"
                 return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL, "seldon")
             case Tried(model, served):
@@ -287,11 +287,21 @@ class World:
             return DeploymentView(Presence.FOREIGN)
         if self.applied is None:
             return DeploymentView(Presence.ABSENT)
-        current = rollout is None or (rollout == self.applied and self.replicas == self.pipeline.spec.serving.replicas)
+        current = rollout is None or (
+            self._with_images(rollout) == self.applied and self.replicas == self.pipeline.spec.serving.replicas
+        )
         presence = Presence.CURRENT if current else Presence.DIFFERS
         rolled_out = current and self.rolled_out
         reason, message = self.trouble if current and not rolled_out else ("", "")
         return DeploymentView(presence, rolled_out=rolled_out, owned=self.owned, reason=reason, message=message)
+
+    def _with_image(self, model: ModelRef) -> ModelRef:
+        kept = self.applied is not None and self.applied.model.uri == model.uri
+        return replace(model, image=model.image or (self.applied.model.image if self.applied and kept else self.server.image))
+
+    def _with_images(self, rollout: Rollout) -> Rollout:
+        trial = self._with_image(rollout.trial) if rollout.trial else None
+        return Rollout(self._with_image(rollout.model), trial, rollout.weight)
 
     def _perform(self, action: Action) -> None:
         self._call(type(action).__name__)
@@ -319,6 +329,7 @@ class World:
                 self.runs = [run for run in self.runs if run.id != run_id]
             case ApplyDeployment(rollout, mended):
                 self.mended += [mended] if mended else []
+                rollout = self._with_images(rollout)
                 self.rolled_out = self.rolled_out and (self.applied is None or _pods(rollout) <= _pods(self.applied))
                 self.applied, self.owned = rollout, True
                 self.replicas = self.pipeline.spec.serving.replicas

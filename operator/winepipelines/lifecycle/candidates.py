@@ -27,7 +27,8 @@ def is_on_trial(look: Look, candidate: Candidate) -> bool:
     served, over = look.status.served, candidate.trial is not None and candidate.trial.promoted
     if served is None or look.spec.serving.canary is None or over or look.status.trigger is Trigger.ROLLBACK:
         return False
-    return served.uri != candidate.uri and not is_in_charge(look.status, candidate)
+    alike = served.runtime is candidate.runtime  # one protocol for both
+    return alike and served.uri != candidate.uri and not is_in_charge(look.status, candidate)
 
 
 def served_inputs(status: Status) -> str:

@@ -6,13 +6,13 @@ from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import ApplyDeployment
 from winepipelines.lifecycle.candidates import current_candidate, is_in_charge, is_on_trial, served_inputs, stands_back
 from winepipelines.lifecycle.look import Held, Look, Passed
-from winepipelines.lifecycle.questions import Answer, Deployment
+from winepipelines.lifecycle.questions import Answer, Deployment, Tried
 from winepipelines.lifecycle.rolling import reference
 from winepipelines.lifecycle.verify import answers, was_answering
 from winepipelines.resource.errors import PlatformError
-from winepipelines.resource.observed import Presence
+from winepipelines.resource.observed import Presence, TrialView
 from winepipelines.resource.rollout import Rollout
-from winepipelines.resource.status import ConditionType, ServedModel, Stage
+from winepipelines.resource.status import Candidate, ConditionType, ServedModel, Stage
 
 Said = Passed | Held
 
@@ -45,11 +45,21 @@ def judge_served(look: Look) -> dict[ConditionType, Said]:
     try:
         if alone:
             said[ConditionType.DEPLOYED] = _rollout(look, served)
+        elif candidate is not None:
+            return _on_trial(look, candidate, served)
         check = look.at(Answer(reference(served)))
     except PlatformError:
         return said
     said[ConditionType.ANSWERING] = answers(served.revision, check) if check.passed else Held(check.reason, check.message)
     return said
+
+
+def _on_trial(look: Look, candidate: Candidate, served: ServedModel) -> dict[ConditionType, Said]:
+    """Say of the model that serves beside one on trial what was found while both were asked."""
+    tried = look.answers.get(Tried(reference(candidate), reference(served)))
+    if not isinstance(tried, TrialView) or not tried.served_problem:
+        return {}
+    return {ConditionType.ANSWERING: Held(reasons.TRIAL_FAILED, f"revision {served.revision}: {tried.served_problem}")}
 
 
 def _rollout(look: Look, served: ServedModel) -> Said:

@@ -14,7 +14,7 @@ from winepipelines.resource.status import Outcome as Ending
 
 def reference(model: TrainedModel) -> ModelRef:
     """Name a model for the serving platform."""
-    return ModelRef(revision=model.revision, uri=model.uri, mlflow_run=model.mlflow_run, runtime=model.runtime)
+    return ModelRef(model.revision, model.uri, model.mlflow_run, model.runtime, model.image)
 
 
 def deployment_can_be_made(look: Look, view: DeploymentView) -> Held | None:

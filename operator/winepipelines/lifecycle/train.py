@@ -222,12 +222,14 @@ CHECKS = (
 def _run_of(look: Look) -> Record:
     model = look.at(Records(look.status.revision)).model
     assert model is not None, "model_is_logged has passed"
+    uri, served = look.at(Stored(model.uri)).uri, look.status.served
     candidate = Candidate(
         revision=look.status.revision,
-        uri=look.at(Stored(model.uri)).uri,
+        uri=uri,
         mlflow_run=model.mlflow_run,
         version=model.version,
         runtime=look.spec.serving.runtime,
+        image=served.image if served and served.uri == uri else look.at(Server(look.spec.serving.runtime)).image,
         metrics=model.metrics,
         inputs=look.inputs,
         data_sha256=model.data_sha256,

@@ -132,11 +132,12 @@ class StoredModel:
 class ServerView:
     """The server of a runtime. `version` is that of its image, "" for the bundled one; `problem` why it is of no use.
 
-    `splits_traffic` says that shares of the traffic mean something on this platform.
+    `image` is what a model of now is served with; `splits_traffic` says that shares of the traffic mean something here.
     """
 
     version: str = ""
     problem: str = ""
+    image: str = ""
     splits_traffic: bool = False
 
 
@@ -178,6 +179,7 @@ class TrialView:
     wrong: str = ""
     milliseconds: float = 0.0
     served_milliseconds: float = 0.0
+    served_problem: str = ""  # how the model that serves answers wrongly
 
 
 @dataclass(frozen=True)

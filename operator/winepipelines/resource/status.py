@@ -89,6 +89,7 @@ class Run(Model):
 class TrainedModel(Model):
     """A model that a revision has logged, for a runtime. `uri` is the address that the serving platform copies.
 
+    `image` is the server's that it was first to be served with, and stays so; a status of before that was written has none.
     `inputs` is the hash of the spec that it was made of; `origin` the revision that made it, where that is another one.
     """
 
@@ -97,10 +98,11 @@ class TrainedModel(Model):
     mlflow_run: str = ""
     version: str = ""
     runtime: Runtime = Runtime.BUNDLED
+    image: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
     inputs: str = ""
     origin: int | None = None
-    data_sha256: str = Field(default="", alias="dataSHA256")
+    data_sha256: str = ""
     data_etag: str = ""
 
 
@@ -163,6 +165,7 @@ class HistoryEntry(Model):
     mlflow_run: str = ""
     version: str = ""
     runtime: Runtime = Runtime.BUNDLED
+    image: str = ""
     inputs: str = ""
     origin: int | None = None
     started: Time | None = None

@@ -32,7 +32,7 @@ class Settings:
     """Addresses are URLs without a trailing slash.
 
     `endpoint_template` is where a resource's predictions are asked, up to the path, which the protocol gives; it has the fields
-    `{namespace}` and `{name}`. `predictor_template` is the same for one predictor, `{predictor}`, whatever its share of the traffic.
+    `{namespace}` and `{name}`; `predictor_template` is the same for one `{predictor}`, whatever its share of the traffic.
     `mlflowserver_version` is the Seldon release that `mlflowserver_image` is of: its tag, unless said otherwise.
     """
 

@@ -129,6 +129,7 @@ class Kubeflow:
             "experiment": training.experiment,
             "registered_model": training.registered_model,
             "server_version": self._server_version(pipeline),
+            "served_run": served_run(pipeline),
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
             "s3_endpoint_url": self._settings.s3_endpoint_url,
             "owner": {
@@ -280,3 +281,9 @@ def _moment(value: datetime | None) -> datetime | None:
     if value is None or value.year <= 1970:
         return None
     return value.replace(microsecond=0)
+
+
+def served_run(pipeline: WinePipeline) -> str:
+    """Name the MLflow run whose model serves, where a step can load it: those of Seldon's mlflowserver are for its packages."""
+    served = pipeline.status.served
+    return served.mlflow_run if served is not None and served.runtime is Runtime.BUNDLED else ""

@@ -1,4 +1,4 @@
-"""A model's folder in MLflow's format, its upload and its entry in the model registry. Called by `train`.
+"""A model's folder in MLflow's format, its upload and its entry in the model registry. Called by `train` and what it is made of.
 
 `log_model` is not used: it asks an MLflow 2 server for what only version 3 has, stores the model outside its run, and
 guesses requirements for seconds. A saved folder, uploaded to `<run's artifacts>/model`, works with both.
@@ -53,15 +53,15 @@ def save(fitted: "RegressorMixin", folder: Path, features: "pd.DataFrame", examp
     )
 
 
-def load(folder: Path) -> Any:
+def load(folder: Path | str) -> Any:
     """The saved model, loaded back as a server would: what it predicts is what serving must answer."""
     from mlflow import pyfunc
 
     return pyfunc.load_model(str(folder))
 
 
-def store(client: "MlflowClient", run_id: str, root: Path, params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """Log the parameters, the metrics and every file under `root`; return the address of the model's folder."""
+def log_values(client: "MlflowClient", run_id: str, params: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+    """Log parameters and metrics in one request."""
     import time
 
     from mlflow.entities import Metric, Param
@@ -72,6 +72,10 @@ def store(client: "MlflowClient", run_id: str, root: Path, params: Mapping[str, 
         params=[Param(name, value) for name, value in params.items()],
         metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
     )
+
+
+def store(client: "MlflowClient", run_id: str, root: Path) -> str:
+    """Upload every file under `root`; return the address of the model's folder."""
     client.log_artifacts(run_id, str(root))
     return f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}"
 

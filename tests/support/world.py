@@ -43,7 +43,7 @@ from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import (
     Child,
     ChildrenView,
-    DataCheckView,
+    DataCheck,
     DeploymentView,
     LoggedModel,
     PlatformVerdict,
@@ -98,7 +98,7 @@ class World:
     mlflow_secret: SecretState | None = None
     aliases: dict[str, str] = field(default_factory=dict)  # of MLflow's registry: alias to version
     trials: dict[int, TrialView] = field(default_factory=dict)  # how a revision's model does on trial
-    data_checks: dict[int, DataCheckView] = field(default_factory=dict)
+    data_checks: dict[int, DataCheck] = field(default_factory=dict)
     known_data: tuple[str, str] = ("", "")  # what the last look at the data was told
     stored: StoredModel | None = None
     server: ServerView = ServerView("1.18.2", image="server:1")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from winepipelines.platform import records
-from winepipelines.resource.observed import LoggedModel
+from winepipelines.resource.observed import DataCheck, LoggedModel
 
 ROOT = "s3://mlflow/1/abc/artifacts"
 GROUP = "winepipelines.io"
@@ -106,6 +106,92 @@ def test_a_failure_is_bounded() -> None:
     assert failure.at.year == 1970
 
 
+OTHER_ROOT = "s3://mlflow/1/old/artifacts"
+ORIGINAL = {"uid": "u", "model-uri": f"{OTHER_ROOT}/model", "model-version": "3"}
+REUSE = ORIGINAL | {"reused-run": "old"}
+
+
+def original(**changes: Any) -> Any:
+    tags = {name: value for name, value in (ORIGINAL | changes.pop("tags", {})).items() if value}
+    return run(tags, **({"run_id": "old", "root": OTHER_ROOT} | changes))
+
+
+def test_a_reused_model_is_that_of_its_original_run_with_the_numbers_of_the_new_one() -> None:
+    reuse = run(REUSE, metrics={"r2": 0.5, "served_r2": 0.4})
+    assert records.reused_run([reuse]) == "old"
+    model = records.read([reuse], original()).model
+    assert model is not None
+    assert (model.uri, model.mlflow_run, model.version, model.reused) == (f"{OTHER_ROOT}/model", "old", "3", True)
+    assert model.metrics == {"r2": 0.5, "served_r2": 0.4}
+
+
+def test_a_model_of_its_own_needs_no_second_look() -> None:
+    own = run({"model-uri": f"{ROOT}/model"})
+    assert records.reused_run([own, run(REUSE)]) == ""
+    assert not model_of(own).reused
+
+
+@pytest.mark.parametrize("named", ["", "../etc", "a b", "x" * 65, "old' OR 1=1"])
+def test_what_is_no_run_id_is_not_asked_for(named: str) -> None:
+    reuse = run(REUSE | {"reused-run": named})
+    assert records.reused_run([reuse]) == ""
+    found = records.read([reuse])
+    assert found.model is None
+    assert "which is not there" in found.refused
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (None, "is not there"),
+        (original(run_id="older"), "is not there"),
+        (original(status="FAILED"), "no model of this resource"),
+        (original(tags={"uid": "someone-else"}), "no model of this resource"),
+        (original(tags={"uid": ""}), "no model of this resource"),
+        (original(tags={"reused-run": "older"}), "none of its own"),
+        (original(tags={"model-uri": ""}), "none of its own"),
+        (original(tags={"model-uri": f"{ROOT}/model"}), "another model"),
+        (original(root="s3://mlflow/1/other/artifacts"), "not its own model folder"),
+    ],
+)
+def test_a_reused_model_must_be_the_original_runs_own_and_of_the_same_resource(there: Any, said: str) -> None:
+    found = records.read([run(REUSE)], there)
+    assert found.model is None
+    assert said in found.refused
+    own = run({"model-uri": f"{ROOT}/model"})
+    assert records.read([run(REUSE), own], there).model == model_of(own)
+
+
+def test_what_a_model_learned_from_and_why_the_served_one_has_no_numbers_are_bounded() -> None:
+    good = {"data-sha256": "0" * 64, "data-etag": '"a-1"', "served-problem": "gone\nfor good"}
+    model = model_of(run({"model-uri": f"{ROOT}/model"} | good))
+    assert (model.data_sha256, model.data_etag, model.served_problem) == ("0" * 64, '"a-1"', "gone for good")
+    for bad in ({"data-sha256": "0" * 63, "data-etag": '"a\r\nHost: b"', "served-problem": "x" * 5000}, {"data-etag": "e" * 257}):
+        model = model_of(run({"model-uri": f"{ROOT}/model"} | bad))
+        assert (model.data_sha256, model.data_etag) == ("", "")
+        assert len(model.served_problem) <= 1000
+
+
+def test_the_metrics_of_the_gate_are_kept_before_others() -> None:
+    many = {f"a{number:03}": 1.0 for number in range(100)} | dict.fromkeys(["served_mae", "served_r2", "mae", "served_rmse"], 1.0)
+    assert list(records.metrics(many))[:4] == ["mae", "served_mae", "served_r2", "served_rmse"]
+
+
+def test_a_check_of_the_data_is_read() -> None:
+    said = {"data-changed": "true", "data-sha256": "a" * 64, "data-etag": '"e"'}
+    assert records.read_check([]) is None
+    assert records.read_check([run({}, status="RUNNING"), run(said, status="RUNNING")]) is None
+    assert records.read_check([run(said)]) == DataCheck(changed=True, sha256="a" * 64, etag='"e"')
+    assert records.read_check([run(said | {"data-changed": "false", "data-sha256": "?"})]) == DataCheck(etag='"e"')
+
+
+def test_a_check_that_failed_says_why() -> None:
+    found = records.read_check([run({"failure-reason": "DataNotFound", "failure-permanent": "true"}, status="FAILED")])
+    assert found is not None
+    assert found.failure is not None
+    assert (found.failure.reason, found.failure.permanent) == ("DataNotFound", True)
+
+
 EXAMPLE = '{"names": ["a", "b"], "ndarray": [[1, 2.5], [3, 4]]}'
 
 
@@ -141,7 +227,21 @@ def test_an_example_is_a_table_of_numbers(example: str, prediction: str) -> None
 
 
 TAGS: SearchStrategy[dict[str, str]] = st.dictionaries(
-    st.sampled_from(["model-uri", "model-version", "failure-reason", "failure-message", "failed-step", "example", "prediction"]),
+    st.sampled_from(
+        [
+            "reused-run",
+            "data-sha256",
+            "data-etag",
+            "served-problem",
+            "model-uri",
+            "model-version",
+            "failure-reason",
+            "failure-message",
+            "failed-step",
+            "example",
+            "prediction",
+        ]
+    ),
     st.text() | st.just(f"{ROOT}/model"),
 )
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from winepipelines.resource.naming import CHAMPION
 from winepipelines.resource.observed import (
     ChildrenView,
-    DataCheckView,
+    DataCheck,
     DeploymentView,
     PlatformVerdict,
     PredictionCheck,
@@ -85,7 +85,7 @@ class Tried(Question[TrialView]):
 
 
 @dataclass(frozen=True)
-class DataChecked(Question[DataCheckView | None]):
+class DataChecked(Question[DataCheck | None]):
     """What did this look at the data find? None where it has left no word yet."""
 
     count: int

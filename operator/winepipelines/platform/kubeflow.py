@@ -14,21 +14,19 @@ from urllib.parse import quote
 
 import kfp_server_api
 import urllib3
-import yaml
 from kfp_server_api.exceptions import ApiException
 
+from winepipelines.platform.compiled import CompiledPipeline
 from winepipelines.resource.errors import NotSent, PlatformError, Refused, Unavailable
 from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.spec import Resources, Runtime
+from winepipelines.resource.spec import Runtime
 from winepipelines.settings import Settings
 
 T = TypeVar("T")
 
 SYSTEM = "Kubeflow Pipelines"
-PIPELINE_FILE = "pipelines/wine-training.yaml"
-STEPS = ("download", "preprocess", "train")
-TRAIN_EXECUTOR = "exec-train"
+TRAINING, TRAIN = "wine-training", "train"
 NOT_BEGUN = "RUNTIME_STATE_UNSPECIFIED"  # filtered by, and shown as no state at all: Argo has not taken the Workflow up yet
 ACTIVE = ["PENDING", "RUNNING", "CANCELING", "PAUSED", NOT_BEGUN]
 PAGE_SIZE = 50  # specs come along with every run
@@ -43,9 +41,10 @@ class Kubeflow:
     """A Kubeflow Pipelines API server, in single-user or multi-user mode."""
 
     def __init__(self, settings: Settings) -> None:
-        """Read the compiled pipeline; nothing is asked yet."""
+        """Read the compiled pipelines; nothing is asked yet."""
         self._settings = settings
-        self._documents = list(yaml.safe_load_all((Path(settings.templates) / PIPELINE_FILE).read_text()))
+        self._training = CompiledPipeline(settings.templates, TRAINING)
+        self._steps = frozenset(self._training.steps)
         configuration = kfp_server_api.Configuration(host=settings.kfp_url)
         # A submission that is sent twice is carried out twice; nor is a redirect followed, which would take the token along.
         configuration.retries = False
@@ -77,20 +76,30 @@ class Kubeflow:
     async def create(self, pipeline: WinePipeline, name: str, revision: int) -> None:
         """Submit the run of a revision."""
         experiment = await self._experiment(pipeline.namespace, pipeline.spec.training.experiment)
-        await self._call(self._runs.run_service_create_run, self.request(pipeline, name, revision, experiment))
+        await self._submit(self.request(pipeline, name, revision, experiment))
 
     def request(self, pipeline: WinePipeline, name: str, revision: int, experiment_id: str) -> dict[str, Any]:
         """Build the request that submits the run of a revision."""
+        description = f"WinePipeline {pipeline.namespace}/{pipeline.name}, revision {revision}"
+        return self._request(name, description, experiment_id, self.pipeline_spec(pipeline), self.parameters(pipeline, revision))
+
+    def _request(
+        self, name: str, description: str, experiment_id: str, specification: dict[str, Any], parameters: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Build the request that submits a run, whatever it is for."""
         request: dict[str, Any] = {
             "display_name": name,
-            "description": f"WinePipeline {pipeline.namespace}/{pipeline.name}, revision {revision}",
+            "description": description,
             "experiment_id": experiment_id,
-            "pipeline_spec": self.pipeline_spec(pipeline),
-            "runtime_config": {"parameters": self.parameters(pipeline, revision)},
+            "pipeline_spec": specification,
+            "runtime_config": {"parameters": parameters},
         }
         if self._settings.kfp_service_account:
             request["service_account"] = self._settings.kfp_service_account
         return request
+
+    async def _submit(self, request: dict[str, Any]) -> None:
+        await self._call(self._runs.run_service_create_run, request)
 
     async def retry(self, run_id: str) -> None:
         """Let an ended run try again what did not succeed."""
@@ -120,6 +129,7 @@ class Kubeflow:
             "experiment": training.experiment,
             "registered_model": training.registered_model,
             "server_version": self._server_version(pipeline),
+            "served_run": served_run(pipeline),
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
             "s3_endpoint_url": self._settings.s3_endpoint_url,
             "owner": {
@@ -136,14 +146,7 @@ class Kubeflow:
 
     def pipeline_spec(self, pipeline: WinePipeline) -> dict[str, Any]:
         """Build the inline pipeline: as compiled, with the administrator's image and the resource's wishes for `train`."""
-        specification = json.loads(json.dumps(self._documents[0]))
-        for name, executor in specification["deploymentSpec"]["executors"].items():
-            executor["container"]["image"] = self._settings.steps_image
-            if name == TRAIN_EXECUTOR and (wished := _executor_resources(pipeline.spec.training.resources)):
-                executor["container"]["resources"] = wished
-        if len(self._documents) == 1:
-            return dict(specification)
-        return {"pipeline_spec": specification, "platform_spec": self._documents[1]}
+        return self._training.specification(self._settings.steps_image, {TRAIN: pipeline.spec.training.resources})
 
     async def health(self) -> tuple[str, bool]:
         """Ask for its version, and whether it is in multi-user mode."""
@@ -178,7 +181,7 @@ class Kubeflow:
     def _view(self, run: Any) -> RunView:
         state = RunState.PENDING if run.state in (None, "", NOT_BEGUN) else run.state
         tasks = (run.run_details.task_details or []) if run.run_details else []
-        failed = [task.display_name for task in tasks if task.state == "FAILED" and task.display_name in STEPS]
+        failed = [task.display_name for task in tasks if task.state == "FAILED" and task.display_name in self._steps]
         ui = self._settings.kfp_ui_url or self._settings.kfp_url
         return RunView(
             id=run.run_id,
@@ -280,12 +283,7 @@ def _moment(value: datetime | None) -> datetime | None:
     return value.replace(microsecond=0)
 
 
-def _executor_resources(resources: Resources) -> dict[str, str]:
-    """Write a container's resources in the form of the pipeline's intermediate representation."""
-    names = {
-        "resourceCpuRequest": resources.requests.get("cpu"),
-        "resourceMemoryRequest": resources.requests.get("memory"),
-        "resourceCpuLimit": resources.limits.get("cpu"),
-        "resourceMemoryLimit": resources.limits.get("memory"),
-    }
-    return {name: str(value) for name, value in names.items() if value is not None}
+def served_run(pipeline: WinePipeline) -> str:
+    """Name the MLflow run whose model serves, where a step can load it: those of Seldon's mlflowserver are for its packages."""
+    served = pipeline.status.served
+    return served.mlflow_run if served is not None and served.runtime is Runtime.BUNDLED else ""

@@ -8,8 +8,8 @@ to a thread. Its stores are used rather than `MlflowClient`, which takes credent
 import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 # Read by the client: an unreachable server is seen in seconds, and tried again by the operator itself; credentials go to the
@@ -27,7 +27,7 @@ from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 from winepipelines.platform import records
 from winepipelines.platform.records import Example, line
 from winepipelines.resource.errors import PlatformError, Refused, Unavailable
-from winepipelines.resource.observed import TrainingRecords
+from winepipelines.resource.observed import DataCheck, TrainingRecords
 from winepipelines.resource.pipeline import GROUP
 from winepipelines.settings import Settings
 
@@ -35,7 +35,10 @@ T = TypeVar("T")
 LOOK_LIMIT = 1 << 16  # characters
 
 USERNAME, PASSWORD, TOKEN = CREDENTIAL_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of an alias: the registry's word for it depends on its version
+ABSENT = (
+    "RESOURCE_DOES_NOT_EXIST",
+    "INVALID_PARAMETER_VALUE",
+)  # of an alias or a run: the server's word for it depends on its version
 RUNS_READ = 20
 MESSAGE_LIMIT = 500
 
@@ -65,11 +68,20 @@ class MLflow:
 
     async def records(self, experiment: str, uid: str, revision: int) -> TrainingRecords:
         """Find what a revision's steps recorded: the newest model and the newest failure."""
+        runs = await self._tagged(experiment, uid, "revision", str(revision))
+        return records.read(runs, await self._run(reused) if (reused := records.reused_run(runs)) else None)
+
+    async def check_record(self, experiment: str, uid: str, check_id: str) -> DataCheck | None:
+        """Find what a check of the data found; None where it has not said anything yet."""
+        return records.read_check(await self._tagged(experiment, uid, "check", check_id))
+
+    async def _tagged(self, experiment: str, uid: str, tag: str, value: str) -> Sequence[Any]:
+        """Find a resource's runs with a tag, newest first. Neither uid nor value may hold a quote."""
         found = await self._call(self._tracking.get_experiment_by_name, experiment)
         if found is None:
-            return TrainingRecords()
-        condition = f"tags.`{GROUP}/uid` = '{uid}' AND tags.`{GROUP}/revision` = '{revision}'"
-        runs = await self._call(
+            return ()
+        condition = f"tags.`{GROUP}/uid` = '{uid}' AND tags.`{GROUP}/{tag}` = '{value}'"
+        runs: Sequence[Any] = await self._call(
             self._tracking.search_runs,
             [found.experiment_id],
             condition,
@@ -77,7 +89,14 @@ class MLflow:
             max_results=RUNS_READ,
             order_by=["attributes.start_time DESC"],
         )
-        return records.read(runs)
+        return runs
+
+    async def _run(self, run_id: str) -> Any:
+        """Read a run; None where it is not there."""
+        try:
+            return await self._call(self._tracking.get_run, run_id, forgiven=ABSENT)
+        except _Forgiven:
+            return None
 
     async def example(self, mlflow_run: str) -> Example:
         """Read a model's own example.

@@ -2,7 +2,8 @@
 
 MLflow is shared, and tags are written by the steps in users' namespaces: whoever may write there can tag a run with any
 resource's uid. So a model's address must be where the server keeps that very run's artifacts (`objectstore` looks at its form),
-numbers must be finite, words short. What is not so is left out, or said.
+or those of the run that it reuses, of the same resource; numbers must be finite, words short. What is not so is left out, or
+said.
 """
 
 import json
@@ -13,18 +14,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from winepipelines.resource.observed import LoggedModel, StepFailure, TrainingRecords
+from winepipelines.resource.observed import DataCheck, LoggedModel, StepFailure, TrainingRecords
 from winepipelines.resource.pipeline import GROUP
 
 MODEL_FOLDER = "model"
 METRIC = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. /-]{0,63}")
 VERSION = re.compile(r"[0-9]{1,18}")
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+ETAG = re.compile(r"[!-~]{1,256}")  # sent back to a server by the next check
 REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 FALLBACK_REASON = "Unexpected"
 METRICS_KEPT = 32
 INFINITE = 1e300  # the server's database keeps infinity as the largest number
-FIRST_METRICS = ("r2", "rmse", "mae")
+FIRST_METRICS = ("r2", "rmse", "mae", "served_r2", "served_rmse", "served_mae")
 MESSAGE_LIMIT = 1000
 WORD_LIMIT = 64
 EXAMPLE_LIMIT = 100_000  # characters; a server's own limit is lower
@@ -41,14 +44,24 @@ class Example:
     predictions: list[float]
 
 
-def read(runs: Iterable[Any]) -> TrainingRecords:
-    """Read a revision's MLflow runs, newest first: its newest model and its newest failure."""
+def reused_run(runs: Iterable[Any]) -> str:
+    """Name the MLflow run whose model the newest of these reuses; empty where it has its own, or names none."""
+    newest = next((run for run in runs if _has_model(run)), None)
+    named = "" if newest is None else str(newest.data.tags.get(f"{GROUP}/reused-run", ""))
+    return named if RUN_ID.fullmatch(named) else ""
+
+
+def read(runs: Iterable[Any], original: Any = None) -> TrainingRecords:
+    """Read a revision's MLflow runs, newest first: its newest model and its newest failure.
+
+    `original` is the run that `reused_run` names, where it is there.
+    """
     model: LoggedModel | None = None
     failure: StepFailure | None = None
     refused = ""
     for run in runs:
-        if run.info.status == "FINISHED" and f"{GROUP}/model-uri" in run.data.tags:
-            said = "" if model else refusal(run)
+        if _has_model(run):
+            said = "" if model else refusal(run, original)
             refused = refused or said
             model = model or (None if said else _model(run))
         if failure is None and f"{GROUP}/failure-reason" in run.data.tags:
@@ -56,15 +69,41 @@ def read(runs: Iterable[Any]) -> TrainingRecords:
     return TrainingRecords(model=model, failure=failure, refused="" if model else refused)
 
 
-def refusal(run: Any) -> str:
+def read_check(runs: Iterable[Any]) -> DataCheck | None:
+    """Read the MLflow runs of one check of the data, newest first; None where it has not said anything yet."""
+    for run in runs:
+        tags = run.data.tags
+        if run.info.status == "FINISHED" and f"{GROUP}/data-changed" in tags:
+            sha256, etag = (_text(tags, name, form) for name, form in (("data-sha256", SHA256), ("data-etag", ETAG)))
+            return DataCheck(tags[f"{GROUP}/data-changed"] == "true", sha256, etag)
+        if f"{GROUP}/failure-reason" in tags:
+            return DataCheck(failure=_failure(run))
+    return None
+
+
+def refusal(run: Any, original: Any = None) -> str:
     """Say why a run's model is not to be believed in; empty where it is."""
-    uri, root = run.data.tags[f"{GROUP}/model-uri"], str(run.info.artifact_uri).rstrip("/")
     if not RUN_ID.fullmatch(run.info.run_id):
         return f"an MLflow run of this resource has the id {line(run.info.run_id, WORD_LIMIT)!r}, which is none of MLflow's"
+    if (reused := run.data.tags.get(f"{GROUP}/reused-run")) is None:
+        return _not_its_own(run)
+    named = f"MLflow run {run.info.run_id} says that it reuses the model of MLflow run {line(reused, WORD_LIMIT)}"
+    if original is None or original.info.run_id != reused:
+        return f"{named}, which is not there"
+    tags = original.data.tags
+    if original.info.status != "FINISHED" or tags.get(f"{GROUP}/uid") != run.data.tags.get(f"{GROUP}/uid"):
+        return f"{named}, which has no model of this resource"
+    if f"{GROUP}/reused-run" in tags or tags.get(f"{GROUP}/model-uri") != run.data.tags[f"{GROUP}/model-uri"]:
+        return f"{named}, which has another model, or none of its own"
+    return _not_its_own(original)
+
+
+def _not_its_own(run: Any) -> str:
+    uri, root = run.data.tags[f"{GROUP}/model-uri"], str(run.info.artifact_uri).rstrip("/")
+    if uri == f"{root}/{MODEL_FOLDER}":
+        return ""
     named = f"MLflow run {run.info.run_id} says that its model is at {line(uri, 200)}"
-    if uri != f"{root}/{MODEL_FOLDER}":
-        return f"{named}, which is not its own {MODEL_FOLDER} folder, {line(root, 200)}/{MODEL_FOLDER}"
-    return ""
+    return f"{named}, which is not its own {MODEL_FOLDER} folder, {line(root, 200)}/{MODEL_FOLDER}"
 
 
 def example(run: Any) -> Example | None:
@@ -102,15 +141,29 @@ def line(text: object, limit: int) -> str:
     return "".join(character if character.isprintable() else " " for character in str(text)[:limit])
 
 
+def _has_model(run: Any) -> bool:
+    return run.info.status == "FINISHED" and f"{GROUP}/model-uri" in run.data.tags
+
+
 def _model(run: Any) -> LoggedModel:
     tags = run.data.tags
-    version = str(tags.get(f"{GROUP}/model-version", ""))
+    reused = tags.get(f"{GROUP}/reused-run")
     return LoggedModel(
         uri=tags[f"{GROUP}/model-uri"],
-        mlflow_run=run.info.run_id,
-        version=version if VERSION.fullmatch(version) else "",
+        mlflow_run=reused or run.info.run_id,
+        version=_text(tags, "model-version", VERSION),
         metrics=metrics(run.data.metrics),
+        reused=reused is not None,
+        data_sha256=_text(tags, "data-sha256", SHA256),
+        data_etag=_text(tags, "data-etag", ETAG),
+        served_problem=line(tags.get(f"{GROUP}/served-problem", ""), MESSAGE_LIMIT),
     )
+
+
+def _text(tags: dict[str, str], name: str, form: re.Pattern[str]) -> str:
+    """Read a tag of a given form; empty where it has another."""
+    text = str(tags.get(f"{GROUP}/{name}", ""))
+    return text if form.fullmatch(text) else ""
 
 
 def _failure(run: Any) -> StepFailure:

@@ -95,12 +95,18 @@ class StepFailure:
 
 @dataclass(frozen=True)
 class LoggedModel:
-    """A model that a training step logged. `uri` is as MLflow gives it."""
+    """A model that a training step logged. `uri` is as MLflow gives it, `mlflow_run` the run that has the model's files.
+
+    `reused` says that it is an earlier revision's, of the same data and spec. `metrics` are of the held-out rows of this data,
+    those that begin with `served_` of the model that serves; `served_problem` says why it could not be measured. `data_sha256`
+    and `data_etag` are of the bytes that it learned from; empty where they are not known.
+    """
 
     uri: str
     mlflow_run: str
     version: str
     metrics: dict[str, float] = field(default_factory=dict, hash=False)
+    reused: bool = False
     data_sha256: str = ""
     data_etag: str = ""
     served_problem: str = ""  # why the model that serves could not be measured on the same rows
@@ -116,6 +122,16 @@ class TrainingRecords:
     model: LoggedModel | None = None
     failure: StepFailure | None = None
     refused: str = ""
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """What a check of the data found: whether the bytes differ from those that were known, and what they are now."""
+
+    changed: bool = False
+    sha256: str = ""
+    etag: str = ""
+    failure: StepFailure | None = None
 
 
 @dataclass(frozen=True)
@@ -180,16 +196,6 @@ class TrialView:
     milliseconds: float = 0.0
     served_milliseconds: float = 0.0
     served_problem: str = ""  # how the model that serves answers wrongly
-
-
-@dataclass(frozen=True)
-class DataCheckView:
-    """What a look at the data found: whether they have changed, and what they are; or why it failed."""
-
-    changed: bool
-    sha256: str = ""
-    etag: str = ""
-    failure: StepFailure | None = None
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,9 @@ URL = "http://endpoint/predict"
 GOOD = Spec.model_validate({"data": {"url": "http://data/wine.csv"}})
 
 
-def _pods(rollout: Rollout) -> set[ModelRef]:
-    """Which models have pods."""
-    return {rollout.model} | ({rollout.trial} if rollout.trial else set())
+def _same_pods(rollout: Rollout, other: Rollout | None) -> bool:
+    """Tell whether nothing new has to start."""
+    return other is not None and rollout.model == other.model and rollout.trial in (None, other.trial)
 
 
 class Crash(Exception):
@@ -188,13 +188,18 @@ class World:
         self.move_run(RunState.FAILED, failed_step="download")
         self.records[revision] = TrainingRecords(failure=StepFailure("download", reason, "no good", permanent, self.now))
 
+    def roll_out(self) -> None:
+        """Whatever is applied comes up, until nothing more is."""
+        for _ in range(4):
+            self.rolled_out = True
+            self.reconcile()
+
     def serve(self) -> None:
         """All the way, without a hitch."""
         self.reconcile()
         self.succeed()
         self.reconcile()
-        self.rolled_out = True
-        self.reconcile()
+        self.roll_out()
         assert self.ready()
         self.reconcile()  # what is left to do when it is Ready
 
@@ -273,6 +278,8 @@ class World:
             case Tried(model, served):
                 assert self.applied is not None
                 assert (self.applied.trial, self.applied.model) == (model, served), "it is asked of what is there"
+                if model.revision in self.wrong_answers:
+                    return TrialView(20, 20, wrong=True, reason="PredictionDiffers", message="the answer differs")
                 return self.trials.get(model.revision, TrialView(20, milliseconds=4, served_milliseconds=4))
             case DataChecked(count):
                 return self.data_checks.get(count)
@@ -330,7 +337,7 @@ class World:
             case ApplyDeployment(rollout, mended):
                 self.mended += [mended] if mended else []
                 rollout = self._with_images(rollout)
-                self.rolled_out = self.rolled_out and (self.applied is None or _pods(rollout) <= _pods(self.applied))
+                self.rolled_out = self.rolled_out and _same_pods(rollout, self.applied)
                 self.applied, self.owned = rollout, True
                 self.replicas = self.pipeline.spec.serving.replicas
             case DeleteDeployment():

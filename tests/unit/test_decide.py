@@ -369,11 +369,11 @@ class TestASpecChange:
         assert world.applied.model.revision == 1
         world.succeed()
         world.reconcile()
-        assert world.applied.model.revision == 2
+        assert world.applied.trial is not None
+        assert (world.applied.model.revision, world.applied.trial.revision, world.applied.weight) == (1, 2, 0)
         assert world.status.served is not None
         assert world.status.served.revision == 1
-        world.rolled_out = True
-        world.reconcile()
+        world.roll_out()
         assert world.ready()
         assert world.status.served.revision == 2
         assert [entry.revision for entry in world.status.history] == [2, 1]
@@ -419,11 +419,12 @@ class TestASpecChange:
         world.reconcile()
         world.rolled_out = True
         world.reconcile()
-        assert world.status.stage is Stage.VERIFYING
+        assert world.condition(READY).reason == "PredictionDiffers"
+        assert world.applied is not None
+        assert (world.applied.model.revision, world.applied.weight) == (1, 0), "it has never taken traffic"
         world.pass_time(minutes=1)
         world.reconcile()
-        assert world.applied is not None
-        assert world.applied.model.revision == 1
+        assert (world.applied.model.revision, world.applied.trial) == (1, None)
         world.rolled_out = True
         world.reconcile()
         assert world.status.stage is Stage.FAILED
@@ -508,8 +509,7 @@ class TestRollout:
         assert (world.writes, len(world.told)) == (writes, told)
         world.down.clear()
         world.reconcile()
-        world.rolled_out = True
-        world.reconcile()
+        world.roll_out()
         assert world.ready()
 
     def test_the_next_revision_is_not_told_as_somebodys_change(self, world: World) -> None:
@@ -609,7 +609,8 @@ class TestRuntime:
         world.succeed()
         world.reconcile()
         assert world.applied is not None
-        assert world.applied.model.image == "server:2"
+        assert world.applied.trial is not None
+        assert world.applied.trial.image == "server:2"
         world.rolled_out = True
         world.reconcile()
         world.pass_time(minutes=1)
@@ -781,7 +782,8 @@ def _through(world: World) -> None:
         lambda: setattr(world, "rolled_out", True),
         lambda: world.change(data={"url": "http://data/second.csv"}),
         lambda: world.succeed() if world.run().live else None,
-        lambda: setattr(world, "rolled_out", True),
+        lambda: setattr(world, "rolled_out", True),  # on trial
+        lambda: setattr(world, "rolled_out", True),  # in charge
     ]
     _settle(world)
     for stage in stages:

@@ -23,11 +23,14 @@ def stands_back(look: Look, candidate: Candidate | None) -> bool:
 
 
 def is_on_trial(look: Look, candidate: Candidate) -> bool:
-    """Tell whether a model that may serve is tried beside the one that does, before it takes over."""
+    """Tell whether a model that may serve is tried beside the one that does, before it takes over.
+
+    Not one for another runtime, which may speak another protocol than the deployment as a whole.
+    """
     served, over = look.status.served, candidate.trial is not None and candidate.trial.promoted
-    if served is None or look.spec.serving.canary is None or over or look.status.trigger is Trigger.ROLLBACK:
+    if served is None or over or look.status.trigger is Trigger.ROLLBACK:
         return False
-    alike = served.runtime is candidate.runtime  # one protocol for both
+    alike = served.runtime is candidate.runtime
     return alike and served.uri != candidate.uri and not is_in_charge(look.status, candidate)
 
 

@@ -57,9 +57,9 @@ def judge_served(look: Look) -> dict[ConditionType, Said]:
 def _on_trial(look: Look, candidate: Candidate, served: ServedModel) -> dict[ConditionType, Said]:
     """Say of the model that serves beside one on trial what was found while both were asked."""
     tried = look.answers.get(Tried(reference(candidate), reference(served)))
-    if not isinstance(tried, TrialView) or not tried.served_problem:
+    if not isinstance(tried, TrialView) or not tried.served_reason:
         return {}
-    return {ConditionType.ANSWERING: Held(reasons.TRIAL_FAILED, f"revision {served.revision}: {tried.served_problem}")}
+    return {ConditionType.ANSWERING: Held(tried.served_reason, tried.served_message)}
 
 
 def _rollout(look: Look, served: ServedModel) -> Said:

@@ -41,7 +41,6 @@ GATE_REFUSED = "GateRefused"
 
 # deploy
 ON_TRIAL = "OnTrial"
-TRIAL_FAILED = "TrialFailed"
 TRIAL_SLOW = "TrialSlow"
 SERVING_PLATFORM_MISSING = "ServingPlatformMissing"
 ROLLING_OUT = "RollingOut"

@@ -1,8 +1,9 @@
-"""A candidate is tried beside the model that serves before it takes over: `spec.serving.canary`. Called by `deploy`.
+"""A candidate is tried beside the model that serves before it takes over. Called by `deploy`.
 
-It comes up as a second predictor, answers on a service of its own, and takes its shares of the traffic one after another, where
-the platform splits traffic. Where it does not, the check on its own service is all there is, and the status says so. Whatever is
-wrong with it, all traffic is the served model's again at once.
+It comes up as a second predictor and answers on a service of its own: a model that answers wrongly never takes traffic. With
+`spec.serving.canary` it then takes its shares of the traffic one after another, where the platform splits traffic; where it does
+not, the check on its own service is all there is, and the status says so. Whatever is wrong with it, all traffic is the served
+model's again at once.
 """
 
 from datetime import timedelta
@@ -26,9 +27,8 @@ def trial_is_passed(look: Look, candidate: Candidate) -> Record | Held | None:
     served = look.status.served
     if served is None or not is_on_trial(look, candidate):
         return None
-    assert look.spec.serving.canary is not None, "it is on trial"
-    trial = candidate.trial or Trial()
-    steps = look.spec.serving.canary.steps if look.at(Server(candidate.runtime)).splits_traffic else ()
+    trial, canary = candidate.trial or Trial(), look.spec.serving.canary
+    steps = canary.steps if canary is not None and look.at(Server(candidate.runtime)).splits_traffic else ()
     step = min(trial.step, len(steps))
     rollout = Rollout(reference(served), reference(candidate), steps[step - 1] if step else 0)
     view = look.at(Deployment(rollout))
@@ -45,9 +45,9 @@ def trial_is_passed(look: Look, candidate: Candidate) -> Record | Held | None:
 def _objection(tried: TrialView) -> tuple[str, str] | None:
     """Say what is against a candidate, in words that do not change from look to look; None where nothing is."""
     if tried.wrong:
-        return reasons.TRIAL_FAILED, tried.wrong
+        return tried.reason, tried.message
     if tried.failed > ERROR_RATE * tried.asked:
-        return reasons.TRIAL_FAILED, f"{tried.failed} of {tried.asked} predictions failed: {tried.failure}"
+        return tried.reason, f"{tried.failed} of {tried.asked} predictions failed: {tried.message}"
     limit = max(SLOWDOWN * tried.served_milliseconds, tried.served_milliseconds + SLACK / timedelta(milliseconds=1))
     if tried.milliseconds > limit:
         compared = f"{tried.milliseconds:.0f} ms, and {tried.served_milliseconds:.0f} ms by the model that serves"
@@ -68,10 +68,9 @@ def _fails(look: Look, candidate: Candidate, step: int, reason: str, message: st
 
 def _goes_on(look: Look, candidate: Candidate, trial: Trial, steps: tuple[int, ...]) -> Record | Held:
     """Take the next step when the present one has been watched for long enough."""
-    canary = look.spec.serving.canary
-    assert canary is not None, "there is a trial"
     since = trial.since or look.now
-    until = since + canary.pause_duration if trial.step else look.now
+    canary = look.spec.serving.canary
+    until = since + canary.pause_duration if canary is not None and trial.step else look.now
     if look.now >= until:
         last = trial.step >= len(steps)
         next_trial = Trial(step=trial.step, since=since, promoted=True) if last else Trial(step=trial.step + 1, since=look.now)

@@ -177,16 +177,19 @@ class Seldon:
             for name, (url, protocol, example) in asked.items():
                 checks[name].append(await self._ask(url, protocol, example))
         failures = [check for check in checks[TRIAL_PREDICTOR] if not check.passed]
-        wrong = next((check.message for check in failures if check.reason == DIFFERS), "")
-        served_failures = [check.message for check in checks[PREDICTOR] if not check.passed]
+        first = next((check for check in failures if check.reason == DIFFERS), next(iter(failures), None))
+        lost = [check for check in checks[PREDICTOR] if not check.passed]
+        served = lost[0] if len(lost) > TRIAL_PREDICTIONS / 2 else None
         return TrialView(
             asked=TRIAL_PREDICTIONS,
             failed=len(failures),
-            failure=failures[0].message if failures else "",
-            wrong=wrong,
+            wrong=first is not None and first.reason == DIFFERS,
+            reason=first.reason if first else "",
+            message=first.message if first else "",
             milliseconds=statistics.median(check.milliseconds for check in checks[TRIAL_PREDICTOR]),
             served_milliseconds=statistics.median(check.milliseconds for check in checks[PREDICTOR]),
-            served_problem=served_failures[0] if len(served_failures) > TRIAL_PREDICTIONS / 2 else "",
+            served_reason=served.reason if served else "",
+            served_message=served.message if served else "",
         )
 
     def _own_endpoint(self, pipeline: WinePipeline, predictor: str, runtime: Runtime) -> str:

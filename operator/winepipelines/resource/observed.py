@@ -187,15 +187,20 @@ class PredictionCheck:
 
 @dataclass(frozen=True)
 class TrialView:
-    """Predictions of a model on trial, at its own service. `wrong` says how it answers wrongly; milliseconds are medians."""
+    """Predictions of a model on trial, at its own service. `wrong` says that it answers with other numbers than its own.
+
+    `reason` and `message` are of the first that failed, and so for the model that serves. Milliseconds are medians.
+    """
 
     asked: int
     failed: int = 0
-    failure: str = ""
-    wrong: str = ""
+    wrong: bool = False
+    reason: str = ""
+    message: str = ""
     milliseconds: float = 0.0
     served_milliseconds: float = 0.0
-    served_problem: str = ""  # how the model that serves answers wrongly
+    served_reason: str = ""  # of the model that serves, where most of its predictions failed
+    served_message: str = ""
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,10 @@ class World:
         assert found is not None, f"no condition {kind} in {self.status.conditions}"
         return found
 
+    def condition_of_ready(self) -> Condition:
+        """What is said of the resource as a whole."""
+        return self.condition(ConditionType.READY)
+
     def ready(self) -> bool:
         """Whether the status says so."""
         condition = self.status.condition(ConditionType.READY)

@@ -12,6 +12,7 @@ from winepipelines.lifecycle.actions import Action, CreateDataCheck, TerminateRu
 from winepipelines.lifecycle.candidates import current_candidate
 from winepipelines.lifecycle.look import Look
 from winepipelines.lifecycle.questions import DataChecked, Runs
+from winepipelines.lifecycle.setback import past
 from winepipelines.lifecycle.triggers import is_settled
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.naming import data_check_name
@@ -80,7 +81,7 @@ def _under_way(look: Look, check: DataCheck) -> Aside:
 
 def _found(look: Look, check: DataCheck, view: RunView) -> Aside:
     said = look.at(DataChecked(check.count))
-    finished = view.finished_at or look.now
+    finished = past(view.finished_at or look.now, look.now)
     if said is None:
         if look.now < finished + look.policy.records_grace:
             return Aside(look.status, wake_in=look.policy.retry_interval)

@@ -16,12 +16,13 @@ from winepipelines.lifecycle.datacheck import Aside, look_at_data
 from winepipelines.lifecycle.deploy import deploy
 from winepipelines.lifecycle.finalize import finalize
 from winepipelines.lifecycle.gate import gate
-from winepipelines.lifecycle.history import run_is_over
+from winepipelines.lifecycle.history import run_is_over, shortened
 from winepipelines.lifecycle.keep import judge_served, keep_serving, ready_meanwhile
 from winepipelines.lifecycle.look import Answers, Held, Look, Outcome, Passed, Record, UnansweredError, failed
 from winepipelines.lifecycle.prepare import prepare
 from winepipelines.lifecycle.questions import Platform, Question
 from winepipelines.lifecycle.serve import serve
+from winepipelines.lifecycle.setback import without_future
 from winepipelines.lifecycle.train import train
 from winepipelines.lifecycle.verify import check_interval, verify
 from winepipelines.resource.errors import PlatformError
@@ -77,7 +78,7 @@ def decide(
 
     `answers` holds what has been asked so far, `failures` the actions of this look that failed.
     """
-    look = Look(pipeline, pipeline.status, answers, now, policy or Policy(), failures)
+    look = Look(pipeline, without_future(pipeline.status, now), answers, now, policy or Policy(), failures)
     try:
         if pipeline.deleted_at is not None:
             return _leave(look)
@@ -104,7 +105,7 @@ def decide(
         if meanwhile is not None and stage in (Stage.FAILED, Stage.SUSPENDED):
             stage = Stage.SERVING
         status = summarize(status.with_(stage=stage), conditions, meanwhile or last, pipeline.generation, now)
-    status = _merge(status, said.status, asides)
+    status = shortened(_merge(status, said.status, asides), look.spec)
     waits = [*_waits(last, *watched.values()), *(aside.wake_in for aside in asides if aside.wake_in is not None)]
     if status.served or isinstance(last, Passed):
         waits.append(check_interval(status, look.policy, now))

@@ -38,7 +38,12 @@ def ended(status: Status, spec: Spec, outcome: Outcome, reason: str, now: dateti
         finished=earlier.finished if earlier and earlier.outcome == outcome else now,
     )
     others = tuple(other for other in status.history if other.revision != status.revision)
-    return status.with_(history=(entry, *others)[: spec.history_limit])
+    return shortened(status.with_(history=(entry, *others)), spec)
+
+
+def shortened(status: Status, spec: Spec) -> Status:
+    """Forget what is older than `spec.historyLimit` revisions."""
+    return status if len(status.history) <= spec.history_limit else status.with_(history=status.history[: spec.history_limit])
 
 
 USUAL = frozenset({"r2", "rmse", "mae"})

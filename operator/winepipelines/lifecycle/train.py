@@ -14,6 +14,7 @@ from winepipelines.lifecycle.ending import end, submission_in_doubt
 from winepipelines.lifecycle.history import ended, entry_of
 from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record, failed, first
 from winepipelines.lifecycle.questions import Records, Runs, Server, Stored
+from winepipelines.lifecycle.setback import past
 from winepipelines.lifecycle.triggers import clocks_are_set, revision_is_begun, rollback_is_possible, superseded_run_has_ended
 from winepipelines.resource.errors import NotSent, Refused
 from winepipelines.resource.naming import run_name
@@ -148,10 +149,10 @@ def run_succeeded(look: Look) -> Held | None:
     finished = view.finished_at or run.started_at or look.now
     if _retry_is_due(run, view):  # asked for, and not yet carried out
         return Held(reasons.SUBMITTING, _retrying(look, run), actions=(RetryRun(view.id),))
-    if (waits := _is_yet_to_be_explained(look, run, view, finished)) is not None:
+    if (waits := _is_yet_to_be_explained(look, run, view, past(finished, look.now))) is not None:
         return waits
     reason, message, permanent = _why(look, run, view)
-    if (held := _attempt_failed(look, reason, message, finished, permanent=permanent)) is not None:
+    if (held := _attempt_failed(look, reason, message, past(finished, look.now), permanent=permanent)) is not None:
         return held
     next_run = run.with_(
         attempt=run.attempt + 1,
@@ -177,7 +178,7 @@ def model_is_logged(look: Look) -> Held | None:
         return None
     if found.refused:
         return _finish(look, reasons.MODEL_RECORD_REFUSED, found.refused)
-    finished = _view(look).finished_at or look.now
+    finished = past(_view(look).finished_at or look.now, look.now)
     if look.now < finished + look.policy.records_grace:
         message = "the run has succeeded; waiting for its model in MLflow"
         return Held(reasons.MODEL_PENDING, message, wake_in=look.policy.retry_interval)

@@ -43,7 +43,9 @@ def look_at_data(look: Look) -> Aside:
 
 
 def _is_due(look: Look, check: DataCheck) -> bool:
-    due = check.clock is not None and look.now >= check.clock.due
+    training = look.spec.training
+    wanted = schedule.name(look.spec.data.check_schedule, training.time_zone)  # `clocks_are_set` may not have been reached
+    due = check.clock is not None and check.clock.schedule == wanted and look.now >= check.clock.due
     return due and is_settled(look) and not look.spec.suspend and not check.changed
 
 
@@ -91,7 +93,7 @@ def _found(look: Look, check: DataCheck, view: RunView) -> Aside:
     ended = check.with_(
         name="", run="", problem="", checked_at=finished, changed=said.changed, sha256=said.sha256, etag=said.etag
     )
-    return Aside(_with(look, ended))
+    return Aside(_with(look, ended), wake_in=timedelta() if said.changed else None)  # it begins a revision
 
 
 def _forget(look: Look, check: DataCheck, live: tuple[RunView, ...], problem: str) -> Aside:

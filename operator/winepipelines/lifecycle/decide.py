@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import Action
-from winepipelines.lifecycle.challenger import look_at_challenger
+from winepipelines.lifecycle.aliases import look_at_challenger, look_at_champion
 from winepipelines.lifecycle.conditions import summarize
 from winepipelines.lifecycle.datacheck import Aside, look_at_data
 from winepipelines.lifecycle.deploy import deploy
@@ -23,6 +23,7 @@ from winepipelines.lifecycle.prepare import prepare
 from winepipelines.lifecycle.questions import Platform, Question
 from winepipelines.lifecycle.serve import serve
 from winepipelines.lifecycle.setback import without_future
+from winepipelines.lifecycle.traffic import with_traffic
 from winepipelines.lifecycle.train import train
 from winepipelines.lifecycle.verify import check_interval, verify
 from winepipelines.resource.errors import PlatformError
@@ -106,6 +107,7 @@ def decide(
             stage = Stage.SERVING
         status = summarize(status.with_(stage=stage), conditions, meanwhile or last, pipeline.generation, now)
     status = shortened(_merge(status, said.status, asides), look.spec)
+    status = with_traffic(status)
     waits = [*_waits(last, *watched.values()), *(aside.wake_in for aside in asides if aside.wake_in is not None)]
     if status.served or isinstance(last, Passed):
         waits.append(check_interval(status, look.policy, now))
@@ -123,12 +125,12 @@ def decide(
 
 def _asides(look: Look) -> tuple[Aside, ...]:
     """Look at what is no stage's concern. A failure there changes nothing of what the stages say."""
-    return look_at_data(look), look_at_challenger(look)
+    return look_at_data(look), look_at_challenger(look), look_at_champion(look)
 
 
 def _merge(status: Status, before: Status, asides: tuple[Aside, ...]) -> Status:
     """Write what was looked at beside the stages into the status that these have made."""
-    for name in ("data_check", "challenger"):
+    for name in ("data_check", "challenger", "served"):
         for aside in asides:
             if getattr(aside.status, name) != getattr(before, name):
                 status = status.with_(**{name: getattr(aside.status, name)})

@@ -7,7 +7,7 @@ from winepipelines.lifecycle.questions import Deployment
 from winepipelines.lifecycle.rolling import deployment_can_be_made, reference, roll_out, wait_for_rollout
 from winepipelines.lifecycle.trial import trial_is_passed
 from winepipelines.resource.rollout import Rollout
-from winepipelines.resource.status import Stage
+from winepipelines.resource.status import Candidate, Stage
 
 
 def deploy(look: Look) -> Outcome:
@@ -24,5 +24,13 @@ def deploy(look: Look) -> Outcome:
         deployment_can_be_made(look, view)
         or roll_out(look, candidate, view, rollout)
         or wait_for_rollout(look, candidate, view)
-        or Passed(reasons.ROLLED_OUT, f"revision {candidate.revision} is rolled out")
+        or Passed(reasons.ROLLED_OUT, f"revision {candidate.revision} is rolled out{_without_shares(look, candidate)}")
     )
+
+
+def _without_shares(look: Look, candidate: Candidate) -> str:
+    """Say of a canary that it took no shares of the traffic where the platform has none to give."""
+    trial = candidate.trial
+    if look.spec.serving.canary is None or trial is None or not trial.promoted or trial.step:
+        return ""
+    return "; this platform does not split traffic, so it was checked on its own service before it took over"

@@ -33,6 +33,11 @@ def next_tick(schedule: str, time_zone: str, after: datetime) -> datetime:
     return tick.astimezone(UTC)
 
 
+def name(schedule: str, time_zone: str) -> str:
+    """Tell schedules apart."""
+    return f"{schedule} {time_zone}"
+
+
 def current(clock: Clock | None, schedule: str, time_zone: str, now: datetime) -> Clock | None:
     """Keep the clock of a schedule: begun where the schedule is new, corrected where the system's own was set back.
 
@@ -40,7 +45,7 @@ def current(clock: Clock | None, schedule: str, time_zone: str, now: datetime) -
     """
     if not schedule:
         return None
-    text = f"{schedule} {time_zone}"
+    text = name(schedule, time_zone)
     if clock is None or clock.schedule != text:
         return Clock(schedule=text, due=next_tick(schedule, time_zone, now))
     last = clock.last if clock.last is not None and clock.last <= now + SKEW else None

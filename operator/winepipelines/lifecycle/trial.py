@@ -73,7 +73,10 @@ def _goes_on(look: Look, candidate: Candidate, trial: Trial, steps: tuple[int, .
     until = since + canary.pause_duration if canary is not None and trial.step else look.now
     if look.now >= until:
         last = trial.step >= len(steps)
-        next_trial = Trial(step=trial.step, since=since, promoted=True) if last else Trial(step=trial.step + 1, since=look.now)
+        if last:
+            next_trial = Trial(step=trial.step, since=since, promoted=True)
+        else:
+            next_trial = Trial(step=trial.step + 1, weight=steps[trial.step], since=look.now)
         return Record(look.status.with_(candidate=candidate.with_(trial=next_trial, verifying_since=None)))
     share = f"{steps[trial.step - 1]} % of the traffic until {until:%H:%M:%S} UTC (step {trial.step} of {len(steps)})"
     message = f"revision {candidate.revision} is on trial with {share}"

@@ -8,6 +8,7 @@ import json
 import re
 from datetime import timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
@@ -132,7 +133,7 @@ class Spec(Model):
     history_limit: int = 10
     deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
 
-    @property
+    @cached_property
     def inputs(self) -> str:
         """Hash of all that makes another model: a change of it is a new revision, a change of anything else is not."""
         training = self.training.model_dump(exclude={"timeout", "attempts", "resources", "schedule", "time_zone"})

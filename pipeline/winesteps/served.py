@@ -49,7 +49,7 @@ def _measured(
     if (predicts := run.data.params.get("target", target)) != target:
         raise _Unmeasurable(f"it predicts {predicts!r}, not {target!r}.")
     with tempfile.TemporaryDirectory() as folder:
-        loaded = model.load(client.download_artifacts(run_id, model.FOLDER, folder))
+        loaded = model.load(model.fetch(run, folder, record.tracking_uri))
         if missing := _columns(loaded) - set(split.x_test.columns):
             raise _Unmeasurable(f"it needs columns that the data no longer has: {', '.join(sorted(missing))}.")
         predicted = [float(value) for value in loaded.predict(split.x_test)]

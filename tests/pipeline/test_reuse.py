@@ -192,7 +192,7 @@ class TestServed:
 
     def test_it_is_another_resource_s(self, run: Run_, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
         other = run(owner=OWNER | {"uid": "2f0c"})
-        monkeypatch.setattr(MlflowClient, "download_artifacts", None)
+        monkeypatch.setattr(model, "fetch", None)
         assert "another resource" in self.unmeasured(run, client, other.run_id)
 
     def test_it_is_no_run(self, run: Run_, client: MlflowClient) -> None:

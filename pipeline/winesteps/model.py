@@ -18,6 +18,7 @@ from winesteps.failures import Reason, StepFailure, describe, redact_url
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from sklearn.base import RegressorMixin
 
 FOLDER = "model"
@@ -78,6 +79,24 @@ def store(client: "MlflowClient", run_id: str, root: Path) -> str:
     """Upload every file under `root`; return the address of the model's folder."""
     client.log_artifacts(run_id, str(root))
     return f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}"
+
+
+def fetch(run: "Run", folder: str, tracking_uri: str) -> str:
+    """Copy a run's model below a folder; return where it is.
+
+    By its address: asked for by its run, the client asks a server of MLflow 2 for logged models, which that does not know.
+    """
+    from mlflow import artifacts
+
+    return str(artifacts.download_artifacts(f"{run.info.artifact_uri}/{FOLDER}", dst_path=folder, tracking_uri=tracking_uri))
+
+
+def is_stored(run: "Run", tracking_uri: str) -> bool:
+    """Whether a run's model is in the artifact store."""
+    from mlflow import artifacts
+
+    files = artifacts.list_artifacts(f"{run.info.artifact_uri}/{FOLDER}", tracking_uri=tracking_uri)
+    return any(file.path.rpartition("/")[2] == "MLmodel" for file in files)
 
 
 def register(client: "MlflowClient", source: str, run_id: str, name: str, tags: Mapping[str, str]) -> str:

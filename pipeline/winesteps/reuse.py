@@ -58,5 +58,4 @@ def _is_whole(client: "MlflowClient", run: "Run", registered_model: str) -> bool
         if error.error_code not in GONE:
             raise
         return False
-    files = {file.path for file in client.list_artifacts(run.info.run_id, model.FOLDER)}
-    return version.run_id == run.info.run_id and f"{model.FOLDER}/MLmodel" in files
+    return version.run_id == run.info.run_id and model.is_stored(run, client.tracking_uri)

@@ -15,8 +15,6 @@ from winesteps.failures import describe, shorten
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-MEASURED = ("r2", "rmse", "mae")
-
 
 class _Unmeasurable(Exception):
     """Why, in a sentence."""
@@ -51,13 +49,13 @@ def _measured(
     if (predicts := run.data.params.get("target", target)) != target:
         raise _Unmeasurable(f"it predicts {predicts!r}, not {target!r}.")
     with tempfile.TemporaryDirectory() as folder:
-        loaded = model.load(client.download_artifacts(run_id, model.FOLDER, folder))
+        loaded = model.load(model.fetch(run, folder, record.tracking_uri))
         if missing := _columns(loaded) - set(split.x_test.columns):
             raise _Unmeasurable(f"it needs columns that the data no longer has: {', '.join(sorted(missing))}.")
-        measured = estimator.evaluate(split.y_test, loaded.predict(split.x_test))
-    if not all(map(math.isfinite, measured.values())):
+        predicted = [float(value) for value in loaded.predict(split.x_test)]
+    if not all(map(math.isfinite, predicted)):
         raise _Unmeasurable("it predicts values that are not finite.")
-    return measured
+    return estimator.evaluate(split.y_test, predicted)
 
 
 def _columns(loaded: Any) -> set[str]:

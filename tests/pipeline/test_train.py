@@ -20,20 +20,11 @@ from mlflow import MlflowClient
 
 from winesteps import estimator, model, report, tracking
 from winesteps.failures import Attempt, Reason, StepFailure
-from winesteps.preprocess import preprocess
 from winesteps.shortlived import uncollected
 from winesteps.train import TAG_LENGTH, Task, Trained, train
 
 OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7.0}
 GUIDE = Task(parameters={"alpha": 0.5, "l1_ratio": 0.5})
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory, red_wine: Path) -> Path:
-    """The wine data as parquet."""
-    file = tmp_path_factory.mktemp("table") / "table"
-    preprocess(red_wine, file)
-    return file
 
 
 @pytest.fixture

@@ -225,6 +225,27 @@ def test_a_run_has_the_administrators_image_and_addresses_and_no_credential() ->
     assert {name for name, declaration in declared.items() if not declaration.get("isOptional")} <= set(parameters)
 
 
+def test_a_check_of_the_data_knows_what_is_known_and_whose_it_is() -> None:
+    request = Kubeflow(SETTINGS).check_request(PIPELINE, "mlflow-check-3", "3", "a" * 64, '"etag"', "experiment-1")
+    assert (request["display_name"], request["experiment_id"]) == ("mlflow-check-3", "experiment-1")
+    specification = request["pipeline_spec"]["pipeline_spec"]
+    assert specification["deploymentSpec"]["executors"]["exec-check"]["container"]["image"] == "registry/steps:1"
+    parameters = request["runtime_config"]["parameters"]
+    assert parameters["owner"] == {"namespace": "admin", "name": "mlflow", "uid": PIPELINE.uid, "check": "3"}
+    assert (parameters["known_sha256"], parameters["known_etag"]) == ("a" * 64, '"etag"')
+    declared = specification["root"]["inputDefinitions"]["parameters"]
+    assert set(parameters) <= set(declared)
+    assert {name for name, declaration in declared.items() if not declaration.get("isOptional")} <= set(parameters)
+
+
+@pytest.mark.parametrize(("runtime", "named"), [("bundled", "abc"), ("mlflowserver", "")])
+def test_the_model_that_serves_is_measured_again_where_a_step_can_load_it(runtime: str, named: str) -> None:
+    assert Kubeflow(SETTINGS).parameters(PIPELINE, 1)["served_run"] == ""
+    served = {"revision": 1, "uri": "s3://mlflow/1", "mlflowRun": "abc", "runtime": runtime}
+    serving = PIPELINE.with_status(Status.model_validate({"served": served}))
+    assert Kubeflow(SETTINGS).parameters(serving, 2)["served_run"] == named
+
+
 def test_wished_resources_go_to_the_training_step() -> None:
     spec = SPEC.with_(training={"resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "2Gi"}}})
     pipeline = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", spec, Status())

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 SYSTEM = "Kubeflow Pipelines"
 TRAINING, TRAIN = "wine-training", "train"
+DATA_CHECK = "wine-data-check"
 NOT_BEGUN = "RUNTIME_STATE_UNSPECIFIED"  # filtered by, and shown as no state at all: Argo has not taken the Workflow up yet
 ACTIVE = ["PENDING", "RUNNING", "CANCELING", "PAUSED", NOT_BEGUN]
 PAGE_SIZE = 50  # specs come along with every run
@@ -44,7 +45,8 @@ class Kubeflow:
         """Read the compiled pipelines; nothing is asked yet."""
         self._settings = settings
         self._training = CompiledPipeline(settings.templates, TRAINING)
-        self._steps = frozenset(self._training.steps)
+        self._check = CompiledPipeline(settings.templates, DATA_CHECK)
+        self._steps = frozenset((*self._training.steps, *self._check.steps))
         configuration = kfp_server_api.Configuration(host=settings.kfp_url)
         # A submission that is sent twice is carried out twice; nor is a redirect followed, which would take the token along.
         configuration.retries = False
@@ -101,6 +103,31 @@ class Kubeflow:
     async def _submit(self, request: dict[str, Any]) -> None:
         await self._call(self._runs.run_service_create_run, request)
 
+    async def create_check(
+        self, pipeline: WinePipeline, name: str, check_id: str, known_sha256: str = "", known_etag: str = ""
+    ) -> None:
+        """Submit a check of the data, under a name that was looked for before."""
+        experiment = await self._experiment(pipeline.namespace, pipeline.spec.training.experiment)
+        await self._submit(self.check_request(pipeline, name, check_id, known_sha256, known_etag, experiment))
+
+    def check_request(
+        self, pipeline: WinePipeline, name: str, check_id: str, known_sha256: str, known_etag: str, experiment_id: str
+    ) -> dict[str, Any]:
+        """Build the request that submits a check of the data: whether its bytes still are those that are known."""
+        description = f"WinePipeline {pipeline.namespace}/{pipeline.name}, check {check_id} of the data"
+        parameters = {
+            "data_url": pipeline.spec.data.url,
+            "max_bytes": self._settings.max_data_bytes,
+            "known_sha256": known_sha256,
+            "known_etag": known_etag,
+            "experiment": pipeline.spec.training.experiment,
+            "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
+            "s3_endpoint_url": self._settings.s3_endpoint_url,
+            "owner": {"namespace": pipeline.namespace, "name": pipeline.name, "uid": pipeline.uid, "check": check_id},
+        }
+        specification = self._check.specification(self._settings.steps_image)
+        return self._request(name, description, experiment_id, specification, parameters)
+
     async def retry(self, run_id: str) -> None:
         """Let an ended run try again what did not succeed."""
         await self._call(self._runs.run_service_retry_run, run_id)
@@ -123,7 +150,8 @@ class Kubeflow:
             "separator": data.separator,
             "target": data.target,
             "algorithm": training.algorithm,
-            "parameters": training.parameters.model_dump(),
+            "parameters": training.fixed_parameters,
+            "search": training.values_to_try,
             "test_fraction": training.test_fraction,
             "seed": training.seed,
             "experiment": training.experiment,

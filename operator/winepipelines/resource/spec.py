@@ -9,9 +9,8 @@ import re
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from winepipelines.resource.model import Model
 
@@ -40,18 +39,58 @@ class Data(Model):
     check_schedule: str = ""
 
 
-class Parameters(Model):
-    """Parameters of scikit-learn's ElasticNet, under its own names."""
+class Algorithm(StrEnum):
+    """scikit-learn's estimators."""
 
-    alpha: float = 0.5
-    l1_ratio: float = Field(default=0.5, alias="l1_ratio")
+    ELASTIC_NET = "ElasticNet"
+    RANDOM_FOREST = "RandomForest"
+    HIST_GRADIENT_BOOSTING = "HistGradientBoosting"
+
+
+ELASTIC_NET_DEFAULTS = {"alpha": 0.5, "l1_ratio": 0.5}
+"""The guide's. They are not the schema's: it would write them beside other algorithms too."""
+
+
+class Parameters(Model):
+    """Parameters of an estimator, under scikit-learn's own names. What is None is left to its default."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    alpha: float | None = None
+    l1_ratio: float | None = None
+    n_estimators: int | None = None
+    max_features: float | None = None
+    learning_rate: float | None = None
+    max_iter: int | None = None
+    max_leaf_nodes: int | None = None
+    l2_regularization: float | None = None
+    max_depth: int | None = None
+    min_samples_leaf: int | None = None
+
+
+class Search(Model):
+    """Values to try for each of some parameters."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    alpha: tuple[float, ...] | None = None
+    l1_ratio: tuple[float, ...] | None = None
+    n_estimators: tuple[int, ...] | None = None
+    max_features: tuple[float, ...] | None = None
+    learning_rate: tuple[float, ...] | None = None
+    max_iter: tuple[int, ...] | None = None
+    max_leaf_nodes: tuple[int, ...] | None = None
+    l2_regularization: tuple[float, ...] | None = None
+    max_depth: tuple[int, ...] | None = None
+    min_samples_leaf: tuple[int, ...] | None = None
 
 
 class Training(Model):
     """How the model is trained."""
 
-    algorithm: Literal["ElasticNet"] = "ElasticNet"
+    algorithm: Algorithm = Algorithm.ELASTIC_NET
     parameters: Parameters = Parameters()
+    search: Search | None = None
     test_fraction: float = 0.25
     seed: int = 1337
     experiment: str = "wine"
@@ -61,6 +100,20 @@ class Training(Model):
     timeout: str = "30m"
     attempts: int = 3
     resources: Resources = Resources()
+
+    @property
+    def values_to_try(self) -> dict[str, list[float]]:
+        """The search by parameter; empty where there is none."""
+        if self.search is None:
+            return {}
+        return {name: list(values) for name, values in self.search.model_dump(exclude_none=True).items()}
+
+    @property
+    def fixed_parameters(self) -> dict[str, float]:
+        """The parameters that are not searched for, with the guide's defaults for ElasticNet."""
+        defaults = ELASTIC_NET_DEFAULTS if self.algorithm is Algorithm.ELASTIC_NET else {}
+        values = defaults | self.parameters.model_dump(exclude_none=True)
+        return {name: value for name, value in values.items() if name not in self.values_to_try}
 
     @property
     def timeout_duration(self) -> timedelta:
@@ -136,7 +189,10 @@ class Spec(Model):
     @cached_property
     def inputs(self) -> str:
         """Hash of all that makes another model: a change of it is a new revision, a change of anything else is not."""
-        training = self.training.model_dump(exclude={"timeout", "attempts", "resources", "schedule", "time_zone"})
+        training = self.training.model_dump(exclude={"timeout", "attempts", "resources", "search", "schedule", "time_zone"})
+        training["parameters"] = self.training.fixed_parameters  # with defaults: a resource that leaves them out is the same
+        if values := self.training.values_to_try:
+            training["search"] = values
         parts: list[object] = [self.data.model_dump(exclude={"check_schedule"}), training]
         if self.serving.runtime is not Runtime.BUNDLED:  # whose models are written for it
             parts.append(self.serving.runtime)

@@ -1,4 +1,4 @@
-"""Gates, canaries, rollbacks and triggers, on the whole platform: what a person sees of them, and what is asked of the systems."""
+"""Gates, canaries, rollbacks and triggers on the whole platform: what a person sees, and what the systems are asked."""
 
 import threading
 from collections.abc import Callable, Iterator

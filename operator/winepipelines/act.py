@@ -55,7 +55,7 @@ class Actor:
             case DeleteRun(run_id):
                 await self._kubeflow.delete(run_id)
             case ApplyDeployment(model):
-                await self._seldon.apply(pipeline, model.revision, model.uri, model.runtime)
+                await self._seldon.apply(pipeline, model.revision, model.uri, model.runtime, model.image)
             case DeleteDeployment():
                 await self._seldon.delete(pipeline)
             case ReleaseDeployment():

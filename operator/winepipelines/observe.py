@@ -91,7 +91,7 @@ class Observer:
     async def _deployment(self, pipeline: WinePipeline, model: ModelRef | None) -> DeploymentView:
         if model is None:
             return await self._seldon.presence(pipeline)
-        return await self._seldon.view(pipeline, model.revision, model.uri, model.runtime)
+        return await self._seldon.view(pipeline, model.revision, model.uri, model.runtime, model.image)
 
     async def _prediction(self, pipeline: WinePipeline, model: ModelRef) -> PredictionCheck:
         example = self._examples.get(model.mlflow_run)

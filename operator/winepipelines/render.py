@@ -108,9 +108,8 @@ def render(pipeline: WinePipeline, settings: Settings, model_uri: str = "") -> I
         yield Document(f"{manifest['kind']} {metadata['name']}: {about}", _known_owner(pipeline, manifest))
     yield _run(pipeline, settings)
     model = pipeline.status.candidate or pipeline.status.served
-    yield _deployment(
-        pipeline, settings, manifests, model.uri if model else UNKNOWN_MODEL, "The SeldonDeployment, once there is a model"
-    )
+    uri, image = (model.uri, model.image) if model else (UNKNOWN_MODEL, "")
+    yield _deployment(pipeline, settings, manifests, uri, "The SeldonDeployment, once there is a model", image)
 
 
 def _run(pipeline: WinePipeline, settings: Settings) -> Document:
@@ -123,9 +122,11 @@ def _run(pipeline: WinePipeline, settings: Settings) -> Document:
     return Document(about, request)
 
 
-def _deployment(pipeline: WinePipeline, settings: Settings, manifests: Manifests, uri: str, about: str) -> Document:
+def _deployment(
+    pipeline: WinePipeline, settings: Settings, manifests: Manifests, uri: str, about: str, image: str = ""
+) -> Document:
     nobody: Any = None
-    manifest = Seldon(nobody, manifests, settings, nobody).manifest(pipeline, max(pipeline.status.revision, 1), uri)
+    manifest = Seldon(nobody, manifests, settings, nobody).manifest(pipeline, max(pipeline.status.revision, 1), uri, image=image)
     return Document(about, _known_owner(pipeline, manifest))
 
 

@@ -87,7 +87,7 @@ class World:
     mlflow_secret: SecretState | None = None
     alias: str = ""  # the version that has it in MLflow's registry
     stored: StoredModel | None = None
-    server: ServerView = ServerView("1.18.2")  # of a runtime that is not bundled
+    server: ServerView = ServerView("1.18.2", image="server:1")
     trouble: tuple[str, str] = ("", "")  # reason and message of what keeps a deployment from rolling out
     platform: PlatformVerdict | None = None
     applied: ModelRef | None = None  # the model of the SeldonDeployment
@@ -239,7 +239,8 @@ class World:
                 return self._deployment(model)
             case Answer(model):
                 answering = self.applied is not None and self.rolled_out
-                passed = answering and self.applied == model and model.revision not in self.wrong_answers
+                asked = self._with_image(model)
+                passed = answering and self.applied == asked and model.revision not in self.wrong_answers
                 reason = "" if passed else "PredictionDiffers"
                 return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL, "seldon")
             case Aliased():
@@ -253,11 +254,17 @@ class World:
             return DeploymentView(Presence.FOREIGN)
         if self.applied is None:
             return DeploymentView(Presence.ABSENT)
-        current = model is None or (model == self.applied and self.replicas == self.pipeline.spec.serving.replicas)
+        current = model is None or (
+            self._with_image(model) == self.applied and self.replicas == self.pipeline.spec.serving.replicas
+        )
         presence = Presence.CURRENT if current else Presence.DIFFERS
         rolled_out = current and self.rolled_out
         reason, message = self.trouble if current and not rolled_out else ("", "")
         return DeploymentView(presence, rolled_out=rolled_out, owned=self.owned, reason=reason, message=message)
+
+    def _with_image(self, model: ModelRef) -> ModelRef:
+        kept = self.applied is not None and self.applied.uri == model.uri
+        return replace(model, image=model.image or (self.applied.image if self.applied and kept else self.server.image))
 
     def _perform(self, action: Action) -> None:
         self._call(type(action).__name__)
@@ -285,6 +292,7 @@ class World:
                 self.runs = [run for run in self.runs if run.id != run_id]
             case ApplyDeployment(model, mended):
                 self.mended += [mended] if mended else []
+                model = self._with_image(model)
                 self.rolled_out = self.rolled_out and model == self.applied
                 self.applied, self.owned = model, True
                 self.replicas = self.pipeline.spec.serving.replicas

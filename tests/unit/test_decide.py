@@ -575,9 +575,61 @@ class TestRuntime:
         world.reconcile()
         assert world.applied.runtime is Runtime.MLFLOWSERVER
 
-    def test_the_bundled_runtime_asks_for_no_server(self, world: World) -> None:
+    def test_a_bundled_model_that_serves_asks_for_no_server(self, world: World) -> None:
         world.serve()
+        world.calls.clear()
+        world.reconcile()
         assert "Server" not in world.calls
+
+    def test_what_serves_keeps_its_image_when_the_operator_comes_with_another(self, world: World) -> None:
+        world.serve()
+        writes = world.writes
+        world.server = ServerView("1.18.2", image="server:2")
+        world.calls.clear()
+        world.reconcile()
+        assert world.writes == writes
+        assert "ApplyDeployment" not in world.calls
+        world.change(serving={"replicas": 2})
+        world.reconcile()
+        assert world.applied is not None
+        assert (world.applied.image, world.applied.revision) == ("server:1", 1)
+        world.change(training={"seed": 7}, serving={"replicas": 2})
+        world.serve()
+        assert world.status.served is not None
+        assert world.status.served.image == "server:2"
+        assert world.applied.image == "server:2"
+
+    def test_what_is_rejected_leaves_the_earlier_model_its_image(self, world: World) -> None:
+        world.serve()
+        world.server = ServerView("1.18.2", image="server:2")
+        world.change(training={"seed": 7})
+        world.wrong_answers = {2}
+        world.reconcile()
+        world.succeed()
+        world.reconcile()
+        assert world.applied is not None
+        assert world.applied.image == "server:2"
+        world.rolled_out = True
+        world.reconcile()
+        world.pass_time(minutes=1)
+        world.reconcile()
+        assert (world.applied.image, world.applied.revision) == ("server:1", 1)
+
+    def test_a_status_of_before_images_were_written_keeps_the_one_that_serves(self, world: World) -> None:
+        world.serve()
+        status = world.status
+        assert status.served is not None
+        assert status.candidate is not None
+        older = status.with_(served=status.served.with_(image=""), candidate=status.candidate.with_(image=""))
+        world.pipeline = world.pipeline.with_status(older)
+        world.server = ServerView("1.18.2", image="server:2")
+        writes = world.writes
+        world.reconcile()
+        assert world.writes == writes
+        world.change(serving={"replicas": 2})
+        world.reconcile()
+        assert world.applied is not None
+        assert (world.applied.image, world.replicas) == ("server:1", 2)
 
 
 class TestServing:

@@ -56,7 +56,7 @@ def keep_serving(look: Look) -> Held | None:
 
 def reference(model: TrainedModel) -> ModelRef:
     """Name a model for the serving platform."""
-    return ModelRef(revision=model.revision, uri=model.uri, mlflow_run=model.mlflow_run, runtime=model.runtime)
+    return ModelRef(model.revision, model.uri, model.mlflow_run, model.runtime, model.image)
 
 
 def deployment_can_be_made(look: Look, view: DeploymentView) -> Held | None:

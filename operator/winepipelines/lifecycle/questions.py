@@ -27,12 +27,16 @@ class Question(Generic[A]):
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A model, as the serving platform needs to know it. `uri` is the address that rclone copies."""
+    """A model, as the serving platform needs to know it. `uri` is the address that rclone copies.
+
+    Without an `image`, that of the server which has this model already is kept.
+    """
 
     revision: int
     uri: str
     mlflow_run: str
     runtime: Runtime = Runtime.BUNDLED
+    image: str = ""
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ def _served(candidate: Candidate, now: datetime) -> ServedModel:
         mlflow_run=candidate.mlflow_run,
         version=candidate.version,
         runtime=candidate.runtime,
+        image=candidate.image,
         metrics=candidate.metrics,
         since=now,
     )

@@ -234,6 +234,7 @@ def _run_of(look: Look) -> Record:
         mlflow_run=model.mlflow_run,
         version=model.version,
         runtime=look.spec.serving.runtime,
+        image=look.at(Server(look.spec.serving.runtime)).image,
         metrics=model.metrics,
     )
     run = _run(look).with_(finished_at=_view(look).finished_at)

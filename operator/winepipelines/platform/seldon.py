@@ -65,11 +65,16 @@ class Seldon:
     def server(self, runtime: Runtime) -> ServerView:
         """Say which server a runtime has here."""
         if runtime is Runtime.BUNDLED:
-            return ServerView()
-        return ServerView(self._settings.mlflowserver_version, self._problem)
+            return ServerView(image=self._settings.server_image)
+        return ServerView(self._settings.mlflowserver_version, self._problem, self._settings.mlflowserver_image)
 
-    def manifest(self, pipeline: WinePipeline, revision: int, uri: str, runtime: Runtime | None = None) -> Manifest:
-        """Build the SeldonDeployment that serves a model, written for a runtime: the spec's unless said otherwise."""
+    def manifest(
+        self, pipeline: WinePipeline, revision: int, uri: str, runtime: Runtime | None = None, image: str = ""
+    ) -> Manifest:
+        """Build the SeldonDeployment that serves a model, written for a runtime: the spec's unless said otherwise.
+
+        `image` is the server's; the runtime's of now unless said otherwise.
+        """
         serving, settings = pipeline.spec.serving, self._settings
         runtime = runtime or serving.runtime
         bundled = runtime is Runtime.BUNDLED
@@ -83,7 +88,7 @@ class Seldon:
             uri=uri,
             protocol=_protocol(pipeline, runtime),
             runtime=runtime,
-            image=settings.server_image if bundled else settings.mlflowserver_image,
+            image=image or self.server(runtime).image,
             replicas=serving.replicas,
             autoscaling=serving.autoscaling,
             deadline=max(1, math.ceil(patience / timedelta(seconds=1))),
@@ -95,12 +100,14 @@ class Seldon:
         manifest["metadata"]["annotations"][HASH_ANNOTATION] = digest(manifest)
         return manifest
 
-    async def view(self, pipeline: WinePipeline, revision: int, uri: str, runtime: Runtime | None = None) -> DeploymentView:
+    async def view(
+        self, pipeline: WinePipeline, revision: int, uri: str, runtime: Runtime | None = None, image: str = ""
+    ) -> DeploymentView:
         """See what serves, compared with what shall."""
         presence, live = await self._find(pipeline)
         if live is None or presence is not Presence.CURRENT:
             return DeploymentView(presence)
-        wanted = self.manifest(pipeline, revision, uri, runtime)
+        wanted = self.manifest(pipeline, revision, uri, runtime, image or _image_of(live, uri))
         if not _is_applied(live, wanted):
             return DeploymentView(Presence.DIFFERS, owned=True)
         return await self._rollout(pipeline, live, wanted)
@@ -110,12 +117,17 @@ class Seldon:
         presence, live = await self._find(pipeline)
         return DeploymentView(presence, owned=live is not None and pipeline.uid in _owners(live))
 
-    async def apply(self, pipeline: WinePipeline, revision: int, uri: str, runtime: Runtime | None = None) -> None:
+    async def apply(
+        self, pipeline: WinePipeline, revision: int, uri: str, runtime: Runtime | None = None, image: str = ""
+    ) -> None:
         """Have a model served.
 
         Raises Refused where the API server, or a webhook of the cluster's, says no, with its own words.
         """
-        manifest = self.manifest(pipeline, revision, uri, runtime)
+        if not image:
+            _, live = await self._find(pipeline)
+            image = _image_of(live, uri) if live is not None else ""
+        manifest = self.manifest(pipeline, revision, uri, runtime, image)
         try:
             await self._kubernetes.apply(SELDONDEPLOYMENTS, manifest, field_manager(pipeline))
         except Refused as error:
@@ -247,6 +259,17 @@ def _is_applied(live: Body, wanted: Manifest) -> bool:
         and covers(live["spec"]["predictors"], [essential])
         and covers(live["metadata"], owners)
     )
+
+
+def _image_of(live: Body, uri: str) -> str:
+    """Say which server image a SeldonDeployment names for a model; "" where it is another model's."""
+    for predictor in live["spec"].get("predictors") or []:
+        if (predictor.get("graph") or {}).get("modelUri") == uri:
+            for part in predictor.get("componentSpecs") or []:
+                for container in (part.get("spec") or {}).get("containers") or []:
+                    if container.get("name") == GRAPH:
+                        return str(container.get("image") or "")
+    return ""
 
 
 def _copied_model(deployment: Body) -> str:

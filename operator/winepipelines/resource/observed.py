@@ -127,10 +127,14 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class ServerView:
-    """The server of a runtime. `version` is that of its image, "" for the bundled one; `problem` why it is of no use."""
+    """The server of a runtime. `version` is that of its image, "" for the bundled one; `problem` why it is of no use.
+
+    `image` is what a model of now is served with.
+    """
 
     version: str = ""
     problem: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,17 @@ class Run(Model):
 
 
 class TrainedModel(Model):
-    """A model that a revision has logged, for a runtime. `uri` is the address that the serving platform copies."""
+    """A model that a revision has logged, for a runtime. `uri` is the address that the serving platform copies.
+
+    `image` is the server's that it was first to be served with, and stays so; a status of before that was written has none.
+    """
 
     revision: int
     uri: str
     mlflow_run: str = ""
     version: str = ""
     runtime: Runtime = Runtime.BUNDLED
+    image: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
 
 

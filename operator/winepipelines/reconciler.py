@@ -24,7 +24,7 @@ from winepipelines.lifecycle.look import Held
 from winepipelines.lifecycle.questions import Answer, Question
 from winepipelines.lifecycle.reasons import SPEC_INVALID
 from winepipelines.observe import Observer
-from winepipelines.platform.kubernetes import WINEPIPELINES, Body, Conflict, KindMissing, Kubernetes
+from winepipelines.platform.kubernetes import Body, Conflict, KindMissing, Kubernetes
 from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import PredictionCheck
 from winepipelines.resource.pipeline import WinePipeline
@@ -34,6 +34,7 @@ from winepipelines.resource.status import Run, Stage, Status
 Key = tuple[str, str]  # namespace and name of a resource
 ROUNDS = 100  # questions and actions of one reconcile; far more than any way through the stages has
 BACKOFF_SECONDS = (1, 300)
+CONFLICT_SECONDS = 1.0
 JITTER = 1.1
 logger = logging.getLogger(__name__)
 
@@ -158,9 +159,8 @@ class Reconciler:
                 entry.again = False
                 wake_in = await self._reconcile(key, entry)
                 entry.failures = 0
-            except Conflict:
-                await self._refresh(key, entry)
-                wake_in = 0.0
+            except Conflict:  # what has changed it is on its way through the watch, and wakes it
+                wake_in = CONFLICT_SECONDS
             except Unavailable as error:
                 # Without the API server nothing can be written. It is tried again as often as ever: it may be back at any time.
                 logger.log(logging.DEBUG if entry.failures else logging.WARNING, "%s/%s: %s", *key, error)
@@ -278,15 +278,6 @@ class Reconciler:
         refused = summarize(status.with_(stage=Stage.FAILED), {}, held, body["metadata"].get("generation", 1), now)
         if refused != status:
             self._keep(entry, await self._kubernetes.replace_status(body, refused.to_body()))
-
-    async def _refresh(self, key: Key, entry: _Entry) -> None:
-        """Read a resource that has changed since it was last seen."""
-        try:
-            body = await self._kubernetes.get(WINEPIPELINES, *key)
-        except PlatformError:
-            return  # the watch will tell
-        if body is not None:
-            self._keep(entry, body)
 
     def _keep(self, entry: _Entry, body: Body) -> None:
         entry.body = body

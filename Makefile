@@ -10,7 +10,7 @@ export MYPYPATH := operator:pipeline:tests:.
 export PYTHONPATH := operator:pipeline:tests:.
 PYTEST := -m pytest
 
-.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox contract test-chart test-integration test-rights rights test-images images lint lint-chart format compile chart sbom licences audit bench
+.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox contract test-chart test-integration test-rights rights test-images images lint lint-chart format compile chart sbom licences audit bench bench-thousand
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -97,3 +97,6 @@ audit: ## ask a vulnerability service about every pin: flaws known, none, or cou
 
 bench: ## measure: from apply to Ready against one straight script, and the rest of bench/
 	@$(call python,operator) bench/apply_to_ready.py
+
+bench-thousand: ## memory and requests with 1,000 resources; a quarter of an hour
+	@$(call python,operator) bench/thousand.py

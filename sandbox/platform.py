@@ -37,10 +37,9 @@ class Sandbox:
     `without` names components to leave out, for instance `{"operator"}`, or `manifests`, what is in the cluster from the start;
     `authenticate` makes Kubeflow Pipelines ask for tokens; `audit` has the API server log the operator's requests (see
     `Plan.audit_log`); `environment` has more variables by component, for instance `{"operator": {"WINE_POLL_SECONDS": "5"}}`.
-    They count from the next `up` of a sandbox of which nothing runs. `cluster` is the API server (see `clusters`; None: as before,
-    else builtin), `context` the user's context for `current` (empty: the current one, if it is on this machine), `mlflow` the
-    variant of the tracking server (see `mlflow_server`). `report` gets a line for
-    each step.
+    They count from the next `up` of a sandbox of which nothing runs. `cluster` is the API server (see `clusters`; None: as
+    before, else builtin), `context` the user's context for `current` (empty: the current one, if it is on this machine), `mlflow`
+    the variant of the tracking server (see `mlflow_server`). `report` gets a line for each step.
     """
 
     def __init__(

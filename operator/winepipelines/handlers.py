@@ -72,7 +72,7 @@ class Operator:
             lambda key: reconciler.wake(key),
             settings.poll_seconds,
             settings.poll_fallback_seconds,
-            Workflows(kubernetes).hints,
+            Workflows(kubernetes, namespaces=settings.namespaces).hints,
         )
         metrics = Metrics()
         inside = Path(SERVICE_ACCOUNT_TOKEN).exists()  # noqa: ASYNC240 - once, at the start

@@ -79,6 +79,7 @@ class Reconciler:
 
     def saw(self, body: Body) -> None:
         """Take a resource's body from the watch, and look at it unless it is what was just written."""
+        body = _kept(body)
         metadata = body["metadata"]
         key = (metadata["namespace"], metadata["name"])
         entry = self._entries.get(key)
@@ -280,8 +281,13 @@ class Reconciler:
             self._keep(entry, await self._kubernetes.replace_status(body, refused.to_body()))
 
     def _keep(self, entry: _Entry, body: Body) -> None:
-        entry.body = body
+        entry.body = _kept(body)
         entry.written = body["metadata"]["resourceVersion"]
+
+
+def _kept(body: Body) -> Body:
+    """Leave out who owns which field, half of a body: the API server keeps what it has where a write does not say."""
+    return {**body, "metadata": {key: value for key, value in body["metadata"].items() if key != "managedFields"}}
 
 
 def _is_older(body: Body, known: Body) -> bool:

@@ -1,7 +1,7 @@
 """Each right of the operator's is there because something fails without it: every one is taken away in turn. `make rights`.
 
-Which ways need a right is not written down: a first pass has the audit log tell which use it. Takes a quarter of an hour or more, so
-it is no part of `make test`; it runs with WINE_RIGHTS=each.
+Which ways need a right is not written down: a first pass has the audit log tell which use it. That takes a quarter of an hour or
+more, so it is no part of `make test`; it runs with WINE_RIGHTS=each.
 """
 
 import os

@@ -83,7 +83,9 @@ def ending(cluster: Cluster, namespace: str) -> None:
         url = f"http://127.0.0.1:{nobody_answers.getsockname()[1]}/wine.csv"
         for name in ("whole", "torn"):
             cluster.apply(cluster.resource(namespace, name, url=url))
-        runs = {name: cluster.wait(namespace, _unless_stuck(_running), name, seconds=SOON).status.run for name in ("whole", "torn")}
+        runs = {
+            name: cluster.wait(namespace, _unless_stuck(_running), name, seconds=SOON).status.run for name in ("whole", "torn")
+        }
         assert runs["torn"] is not None
         cluster.sandbox.kubectl("-n", namespace, "delete", "workflows", "-l", f"pipeline/runid={runs['torn'].id}")
         cluster.sandbox.kubectl("-n", namespace, "delete", "winepipelines", "whole", "torn", f"--timeout={AT_ONCE}s")

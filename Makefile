@@ -65,7 +65,7 @@ SUPPLY := dev/version.py dev/release.py dev/pins.py dev/sbom.py dev/licences.py 
 lint: lint-chart ## ruff, mypy --strict, import rules, manifests, stale compiled pipelines, the chart, licences
 	@$(call python,dev) -m ruff check .
 	@$(call python,dev) -m ruff format --check .
-	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/contract tests/integration tests/support tests/chart tests/images dev/chart.py dev/lint_chart.py $(SUPPLY)
+	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/contract tests/integration tests/rights tests/support tests/chart tests/images dev/chart.py dev/lint_chart.py $(SUPPLY)
 	@$(call python,dev) -m mypy --python-executable $(call python,pipeline-dev) pipeline sandbox bench tests/pipeline tests/sandbox
 	@$(call python,dev) dev/lint_imports.py
 	@$(call python,dev) dev/lint_manifests.py

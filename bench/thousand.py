@@ -78,7 +78,6 @@ async def _bench(sandbox: Sandbox, number: int, quiet_seconds: float) -> int:
             async with _seldon(api):
                 await _until(lambda: operator.stages().get("Serving") == total, "all are served")
                 settling = time.perf_counter() - began
-                await _until_quiet(operator)
             settling_peak, asked = operator.kibibytes("VmHWM"), operator.reconciles()
         print(f"to be served, all {number}     {settling:7.0f} s, {asked} reconciles")
 
@@ -166,15 +165,6 @@ def _operator(sandbox: Sandbox, endpoint: str = "") -> Iterator[_Operator]:
     finally:
         process.terminate()
         process.wait(30)
-
-
-async def _until_quiet(operator: _Operator) -> None:
-    """Wait until nothing has been looked at for five seconds."""
-    last, since = operator.reconciles(), time.monotonic()
-    while time.monotonic() - since < 5:
-        await asyncio.sleep(0.5)
-        if (now := operator.reconciles()) != last:
-            last, since = now, time.monotonic()
 
 
 async def _until(so: Any, what: str) -> None:

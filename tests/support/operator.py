@@ -43,11 +43,11 @@ class OperatorProcess:
         self.log = plan.logs / "operator-under-test.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, seconds: float = 90) -> None:
+    def start(self) -> None:
         """Start it and wait until its probe answers."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
-        eventually(lambda: self.alive() and self._ready(), seconds)
+        eventually(lambda: self.alive() and self._ready(), 90)
 
     def launch(self) -> None:
         """Start it without waiting."""

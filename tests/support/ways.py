@@ -152,7 +152,7 @@ class Way:
             self.before(cluster)
         operator = OperatorProcess(cluster.sandbox, {**ONLY_WATCHES, **(changes or {})})
         try:
-            operator.start(20)
+            operator.start()
             self.go(cluster, namespace)
         finally:
             operator.kill()

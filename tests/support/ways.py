@@ -151,9 +151,12 @@ class Way:
         if self.before is not None:
             self.before(cluster)
         operator = OperatorProcess(cluster.sandbox, {**ONLY_WATCHES, **(changes or {})})
+        begun = operator.log.stat().st_size if operator.log.exists() else 0
         try:
             operator.start()
             self.go(cluster, namespace)
+            told = operator.log.read_bytes()[begun:].decode()
+            assert "cannot be watched" not in told, "what is told at once is looked for now and then"
         finally:
             operator.kill()
             _clean(cluster, namespace)

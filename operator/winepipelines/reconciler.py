@@ -25,7 +25,7 @@ from winepipelines.lifecycle.questions import Answer, Question
 from winepipelines.lifecycle.reasons import SPEC_INVALID
 from winepipelines.lifecycle.verify import check_interval
 from winepipelines.observe import Observer
-from winepipelines.platform.kubernetes import WINEPIPELINES, Body, Conflict, KindMissing, Kubernetes
+from winepipelines.platform.kubernetes import Body, Conflict, KindMissing, Kubernetes
 from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import PredictionCheck
 from winepipelines.resource.pipeline import WinePipeline
@@ -35,6 +35,7 @@ from winepipelines.resource.status import Run, Stage, Status
 Key = tuple[str, str]  # namespace and name of a resource
 ROUNDS = 100  # questions and actions of one reconcile; far more than any way through the stages has
 BACKOFF_SECONDS = (1, 300)
+CONFLICT_SECONDS = 1.0
 JITTER = 1.1
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Reconciler:
 
     def saw(self, body: Body) -> None:
         """Take a resource's body from the watch, and look at it unless it is what was just written."""
+        body = _kept(body)
         metadata = body["metadata"]
         key = (metadata["namespace"], metadata["name"])
         entry = self._entries.get(key)
@@ -159,9 +161,8 @@ class Reconciler:
                 entry.again = False
                 wake_in = await self._reconcile(key, entry)
                 entry.failures = 0
-            except Conflict:
-                await self._refresh(key, entry)
-                wake_in = 0.0
+            except Conflict:  # what has changed it is on its way through the watch, and wakes it
+                wake_in = CONFLICT_SECONDS
             except Unavailable as error:
                 # Without the API server nothing can be written. It is tried again as often as ever: it may be back at any time.
                 logger.log(logging.DEBUG if entry.failures else logging.WARNING, "%s/%s: %s", *key, error)
@@ -281,18 +282,14 @@ class Reconciler:
         if refused != status:
             self._keep(entry, await self._kubernetes.replace_status(body, refused.to_body()))
 
-    async def _refresh(self, key: Key, entry: _Entry) -> None:
-        """Read a resource that has changed since it was last seen."""
-        try:
-            body = await self._kubernetes.get(WINEPIPELINES, *key)
-        except PlatformError:
-            return  # the watch will tell
-        if body is not None:
-            self._keep(entry, body)
-
     def _keep(self, entry: _Entry, body: Body) -> None:
-        entry.body = body
+        entry.body = _kept(body)
         entry.written = body["metadata"]["resourceVersion"]
+
+
+def _kept(body: Body) -> Body:
+    """Leave out who owns which field, half of a body: the API server keeps what it has where a write does not say."""
+    return {**body, "metadata": {key: value for key, value in body["metadata"].items() if key != "managedFields"}}
 
 
 def _is_older(body: Body, known: Body) -> bool:

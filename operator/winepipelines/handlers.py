@@ -34,12 +34,16 @@ from winepipelines.platform.network import Network
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.seldon import Seldon
 from winepipelines.platform.workflows import Workflows
-from winepipelines.reconciler import Reconciler
+from winepipelines.predicting import PredictionActor, PredictionObserver
+from winepipelines.reconciler import Key, Reconciler
 from winepipelines.resource.naming import MANAGED_BY, MANAGED_BY_LABEL
 from winepipelines.resource.pipeline import GROUP, KIND, PLURAL, VERSION
+from winepipelines.resource.prediction import PREDICTION_PLURAL, PredictionStage
 from winepipelines.runwatch import RunWatch
 from winepipelines.settings import Settings
+from winepipelines.subjects import PIPELINES, PREDICTIONS
 
+PREDICTION_MARK = "prediction/"  # no resource's name has a slash
 WALK_SECONDS = 10.0  # that one answer to a check of the platform may take
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,7 @@ class Operator:
     kubernetes: Kubernetes
     session: aiohttp.ClientSession
     reconciler: Reconciler
+    predictions: Reconciler
     runs: RunWatch
     tasks: list[asyncio.Task[None]]
     stop_metrics: Callable[[], None]
@@ -69,7 +74,7 @@ class Operator:
         seldon = Seldon(kubernetes, manifests, settings, session)
         runs = RunWatch(
             kubeflow,
-            lambda key: reconciler.wake(key),
+            lambda key: predictions.wake(_prediction_of(key)) if PREDICTION_MARK in key[1] else reconciler.wake(key),
             settings.poll_seconds,
             settings.poll_fallback_seconds,
             Workflows(kubernetes, namespaces=settings.namespaces).hints,
@@ -85,6 +90,7 @@ class Operator:
             max(1.0, settings.doctor_seconds),
         )
         reconciler = Reconciler(
+            PIPELINES,
             kubernetes,
             Observer(namespace, kubeflow, mlflow, store, seldon, lambda: platform.verdict),
             Actor(kubernetes, namespace, kubeflow, mlflow, seldon),
@@ -93,9 +99,20 @@ class Operator:
             settings.workers,
             metrics.reconciled,
         )
+        predictions = Reconciler(
+            PREDICTIONS,
+            kubernetes,
+            PredictionObserver(kubernetes, kubeflow, mlflow),
+            PredictionActor(kubernetes, kubeflow),
+            lambda key, run: runs.follow(_followed_for(key), run),
+            settings.policy,
+            settings.workers,
+            metrics.reconciled,
+        )
         metrics.count_stages(reconciler.stages)
+        metrics.count_predictions(predictions.stages)
         stop_metrics = metrics.serve(settings.metrics_host, settings.metrics_port) if settings.metrics_port else lambda: None
-        operator = cls(kubernetes, session, reconciler, runs, [], stop_metrics)
+        operator = cls(kubernetes, session, reconciler, predictions, runs, [], stop_metrics)
         operator.tasks = [
             asyncio.create_task(runs.watch(), name="run watch"),
             asyncio.create_task(platform.run(), name="platform watch"),
@@ -115,6 +132,7 @@ class Operator:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.reconciler.stop()
+        await self.predictions.stop()
         await asyncio.to_thread(self.stop_metrics)
         await self.session.close()
         await self.kubernetes.close()
@@ -137,6 +155,25 @@ class Operator:
                             self.reconciler.wake_namespace(item["namespace"])
 
 
+def _followed_for(key: Key) -> Key:
+    """Name a prediction among all whose runs are followed: a WinePipeline may have its name."""
+    return key[0], PREDICTION_MARK + key[1]
+
+
+def _prediction_of(key: Key) -> Key:
+    return key[0], key[1].removeprefix(PREDICTION_MARK)
+
+
+def _awaits(pipeline: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Tell of a prediction's body whether it waits for a WinePipeline to serve."""
+
+    def awaits(body: Mapping[str, Any]) -> bool:
+        stage = (body.get("status") or {}).get("stage")
+        return stage in (None, PredictionStage.WAITING) and body["spec"].get("pipeline") == pipeline
+
+    return awaits
+
+
 async def _tell_of_platform(kubernetes: Kubernetes, settings: Settings, reason: str, message: str, warning: bool) -> None:
     """Write an Event about the platform's namespace; none where the operator has no right to, being limited to others."""
     namespace = settings.platform_namespace
@@ -150,6 +187,13 @@ def _say_how_it_ended(task: asyncio.Task[None]) -> None:
     """Say that a task that goes on for ever does not: a defect, which must not go unnoticed."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.critical("the %s has ended", task.get_name(), exc_info=error)
+
+
+def _pass_on(reconciler: Reconciler, event: Mapping[str, Any], body: kopf.Body) -> None:
+    if event["type"] == "DELETED":
+        reconciler.gone((body["metadata"]["namespace"], body["metadata"]["name"]))
+    else:
+        reconciler.saw(copy.deepcopy(dict(body)))
 
 
 def register(settings: Settings) -> kopf.OperatorRegistry:
@@ -176,10 +220,13 @@ def register(settings: Settings) -> kopf.OperatorRegistry:
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def resource_moved(event: Mapping[str, Any], body: kopf.Body, **_: Any) -> None:
         for operator in running:
-            if event["type"] == "DELETED":
-                operator.reconciler.gone((body["metadata"]["namespace"], body["metadata"]["name"]))
-            else:
-                operator.reconciler.saw(copy.deepcopy(dict(body)))
+            _pass_on(operator.reconciler, event, body)
+            operator.predictions.wake_namespace(body["metadata"]["namespace"], _awaits(body["metadata"]["name"]))
+
+    @kopf.on.event(GROUP, VERSION, PREDICTION_PLURAL, registry=registry)
+    async def prediction_moved(event: Mapping[str, Any], body: kopf.Body, **_: Any) -> None:
+        for operator in running:
+            _pass_on(operator.predictions, event, body)
 
     @kopf.on.event(
         "machinelearning.seldon.io", "v1", "seldondeployments", labels={MANAGED_BY_LABEL: MANAGED_BY}, registry=registry
@@ -196,7 +243,8 @@ def register(settings: Settings) -> kopf.OperatorRegistry:
 
     @kopf.on.probe(id="longestReconcileSeconds", registry=registry)
     async def longest_reconcile(**_: Any) -> float:
-        longest = max((operator.reconciler.longest_reconcile() for operator in running), default=0.0)
+        reconcilers = [reconciler for operator in running for reconciler in (operator.reconciler, operator.predictions)]
+        longest = max((reconciler.longest_reconcile() for reconciler in reconcilers), default=0.0)
         if longest > wine_settings.hang_seconds:  # kopf answers 500, and the kubelet starts the operator anew
             raise kopf.PermanentError(f"a reconcile has been under way for {longest:.0f} s")
         return longest

@@ -37,14 +37,12 @@ class _Checks(Collector):
 class _Resources(Collector):
     """How many resources there are in each stage, counted when asked."""
 
-    def __init__(self, stages: Callable[[], Mapping[str, int]]) -> None:
-        self._stages = stages
+    def __init__(self, name: str, about: str, stages: Callable[[], Mapping[str, int]]) -> None:
+        self._name, self._about, self._stages = name, about, stages
 
     def collect(self) -> Iterator[Metric]:
         """Give the samples."""
-        resources = GaugeMetricFamily(
-            "winepipelines_resources", "WinePipelines by the stage that their status says", labels=["stage"]
-        )
+        resources = GaugeMetricFamily(self._name, self._about, labels=["stage"])
         for stage, count in sorted(self._stages().items()):
             resources.add_metric([stage], count)
         yield resources
@@ -68,8 +66,13 @@ class Metrics:
         )
 
     def count_stages(self, stages: Callable[[], Mapping[str, int]]) -> None:
-        """Have resources counted by stage."""
-        self.registry.register(_Resources(stages))
+        """Have WinePipelines counted by stage."""
+        self.registry.register(_Resources("winepipelines_resources", "WinePipelines by the stage that their status says", stages))
+
+    def count_predictions(self, stages: Callable[[], Mapping[str, int]]) -> None:
+        """Have WinePredictions counted by stage."""
+        about = "WinePredictions by the stage that their status says"
+        self.registry.register(_Resources("winepipelines_predictions", about, stages))
 
     def checked(self, report: Report) -> None:
         """Take the platform's last report."""

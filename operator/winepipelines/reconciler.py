@@ -1,6 +1,7 @@
 """The loop: observe, decide, write the status, act; again until nothing is left to do. Called by `handlers`.
 
-One reconcile a resource at a time, a bounded number in all. Whatever wakes a resource, all of it is looked at anew.
+It is the same for each kind of resource; what differs is a `Subject`. One reconcile a resource at a time, a bounded number in
+all. Whatever wakes a resource, all of it is looked at anew.
 """
 
 import asyncio
@@ -8,29 +9,22 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from winepipelines.act import Actor
-from winepipelines.lifecycle.actions import Action, ApplyChildren, ApplyDeployment, RemoveFinalizer
-from winepipelines.lifecycle.conditions import summarize
-from winepipelines.lifecycle.decide import Decision, decide
-from winepipelines.lifecycle.events import events
-from winepipelines.lifecycle.look import Held
+from winepipelines.lifecycle.actions import ApplyChildren, ApplyDeployment, RemoveFinalizer
+from winepipelines.lifecycle.events import Event
 from winepipelines.lifecycle.questions import Answer, Question
-from winepipelines.lifecycle.reasons import SPEC_INVALID
 from winepipelines.lifecycle.verify import check_interval
-from winepipelines.observe import Observer
-from winepipelines.platform.kubernetes import Body, Conflict, KindMissing, Kubernetes
+from winepipelines.platform.kubernetes import Body, Conflict, Kind, KindMissing, Kubernetes
 from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import PredictionCheck
-from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.policy import Policy
-from winepipelines.resource.status import Run, Stage, Status
+from winepipelines.resource.status import Condition, Run, Status
 
 Key = tuple[str, str]  # namespace and name of a resource
 ROUNDS = 100  # questions and actions of one reconcile; far more than any way through the stages has
@@ -38,6 +32,91 @@ BACKOFF_SECONDS = (1, 300)
 CONFLICT_SECONDS = 1.0
 JITTER = 1.1
 logger = logging.getLogger(__name__)
+
+
+class StatusLike(Protocol):
+    """What the loop needs to know of a status."""
+
+    @property
+    def stage(self) -> str | None:
+        """The stage that it tells."""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What it states."""
+
+    def to_body(self) -> dict[str, object]:
+        """Write it as the API has it."""
+
+
+class ResourceLike(Protocol):
+    """What the loop needs to know of a resource."""
+
+    @property
+    def namespace(self) -> str:
+        """Where it is."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def status(self) -> StatusLike:
+        """What was written of it last."""
+
+
+class DecisionLike(Protocol):
+    """What the loop needs to know of a decision, see `lifecycle.decide.Decision`."""
+
+    @property
+    def status(self) -> StatusLike:
+        """What is to be written."""
+
+    @property
+    def question(self) -> Question[object] | None:
+        """What must be known first."""
+
+    @property
+    def actions(self) -> tuple[Any, ...]:
+        """What is to be done then."""
+
+    @property
+    def wake_at(self) -> datetime | None:
+        """When to look again."""
+
+    @property
+    def follow(self) -> Run | None:
+        """Whose moves wake the resource."""
+
+
+class Observing(Protocol):
+    """Who answers the questions of a kind's decisions."""
+
+    async def answer(self, question: Question[object], resource: Any, /) -> object:
+        """Answer a question about a resource."""
+
+
+class Acting(Protocol):
+    """Who carries out the actions of a kind's decisions."""
+
+    async def perform(self, action: Any, resource: Any, /) -> Body | None:
+        """Carry an action out; return the resource's new body where it changed."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A kind of resource: how it is read, decided on and told of.
+
+    `read` raises pydantic.ValidationError where a body does not fit the schema; `refuse` makes the status that says so, None
+    where it is there already.
+    """
+
+    kind: Kind
+    name: str
+    read: Callable[[Body], ResourceLike]
+    decide: Callable[[Any, Mapping[Question[object], object], Mapping[Any, PlatformError], datetime, Policy], DecisionLike]
+    events: Callable[[Any, Any], tuple[Event, ...]]
+    refuse: Callable[[Body, str, datetime], StatusLike | None]
 
 
 @dataclass
@@ -54,19 +133,21 @@ class _Entry:
 
 
 class Reconciler:
-    """Keeps every resource on its way."""
+    """Keeps every resource of a kind on its way."""
 
     def __init__(
         self,
+        subject: Subject,
         kubernetes: Kubernetes,
-        observer: Observer,
-        actor: Actor,
+        observer: Observing,
+        actor: Acting,
         follow: Callable[[Key, Run | None], None],
         policy: Policy,
         workers: int,
         measure: Callable[[float, bool], None] = lambda _seconds, _failed: None,
     ) -> None:
         """Use these adapters; `follow` is told which run to follow for a resource, `measure` how each reconcile went."""
+        self._subject = subject
         self._kubernetes = kubernetes
         self._observer = observer
         self._actor = actor
@@ -131,10 +212,10 @@ class Reconciler:
                     entry.timer.cancel()
                 entry.timer = loop.call_later(random.uniform(0, seconds), self.wake, key)  # noqa: S311 - not all at once
 
-    def wake_namespace(self, namespace: str) -> None:
-        """Look at every resource of a namespace now."""
-        for key in list(self._entries):
-            if key[0] == namespace:
+    def wake_namespace(self, namespace: str, where: Callable[[Body], bool] = lambda _body: True) -> None:
+        """Look at every resource of a namespace now, or at those whose body is such."""
+        for key, entry in list(self._entries.items()):
+            if key[0] == namespace and where(entry.body):
                 self.wake(key)
 
     def longest_reconcile(self) -> float:
@@ -187,23 +268,23 @@ class Reconciler:
     async def _reconcile(self, key: Key, entry: _Entry) -> float | None:
         """Look once and do what is to be done; return the seconds until the next look."""
         try:
-            pipeline = WinePipeline.from_body(entry.body)
+            resource = self._subject.read(entry.body)
         except ValidationError as error:
             await self._refuse(entry, error)
             return None
-        answers: dict[Question[object], object] = self._still_fresh(entry, pipeline.status)
-        failures: dict[Action, PlatformError] = {}
+        answers: dict[Question[object], object] = self._still_fresh(entry, resource.status)
+        failures: dict[Any, PlatformError] = {}
         for _ in range(ROUNDS):
-            decision = decide(pipeline, answers, failures, datetime.now(UTC), self._policy)
+            decision = self._subject.decide(resource, answers, failures, datetime.now(UTC), self._policy)
             if decision.question is not None:
-                answers[decision.question] = await self._ask(decision.question, pipeline, entry)
+                answers[decision.question] = await self._ask(decision.question, resource, entry)
                 continue
-            pipeline = await self._write(pipeline, entry, decision)
+            resource = await self._write(resource, entry, decision)
             if not decision.actions:
                 break
             for action in decision.actions:
                 try:
-                    body = await self._actor.perform(action, pipeline)
+                    body = await self._actor.perform(action, resource)
                 except PlatformError as error:
                     logger.warning("%s/%s: %s: %s", *key, type(action).__name__, error)
                     failures[action] = error
@@ -212,9 +293,9 @@ class Reconciler:
                     entry.checked = {}  # what answered was another deployment
                 if body is not None:
                     self._keep(entry, body)
-                    pipeline = WinePipeline.from_body(body)
-                await self._tell_of(action, pipeline)
-            answers = self._still_fresh(entry, pipeline.status)
+                    resource = self._subject.read(body)
+                await self._tell_of(action, entry)
+            answers = self._still_fresh(entry, resource.status)
         else:
             raise RuntimeError(f"no end after {ROUNDS} rounds")
         self._follow(key, decision.follow)
@@ -222,9 +303,9 @@ class Reconciler:
             return None
         return max(0.0, (decision.wake_at - datetime.now(UTC)).total_seconds())
 
-    async def _ask(self, question: Question[object], pipeline: WinePipeline, entry: _Entry) -> object:
+    async def _ask(self, question: Question[object], resource: ResourceLike, entry: _Entry) -> object:
         try:
-            answer = await self._observer.answer(question, pipeline)
+            answer = await self._observer.answer(question, resource)
         except PlatformError as error:
             return error
         except KindMissing as error:
@@ -234,8 +315,10 @@ class Reconciler:
             entry.checked = {question: answer} if passed else {}
         return answer
 
-    def _still_fresh(self, entry: _Entry, status: Status) -> dict[Question[object], object]:
+    def _still_fresh(self, entry: _Entry, status: object) -> dict[Question[object], object]:
         """Take over a prediction check that has passed not long ago: the endpoint is not asked at every look."""
+        if not isinstance(status, Status):
+            return {}
         now = datetime.now(UTC)
         interval = check_interval(status, self._policy, now)
         return {
@@ -244,43 +327,40 @@ class Reconciler:
             if isinstance(check, PredictionCheck) and now - check.at < interval
         }
 
-    async def _write(self, pipeline: WinePipeline, entry: _Entry, decision: Decision) -> WinePipeline:
+    async def _write(self, resource: ResourceLike, entry: _Entry, decision: DecisionLike) -> ResourceLike:
         """Write the status, if it changed, on the version that was decided on."""
-        if decision.status == pipeline.status:
-            return pipeline
-        self._keep(entry, await self._kubernetes.replace_status(entry.body, decision.status.to_body()))
-        for event in events(pipeline.status, decision.status):
-            await self._tell(pipeline, event.reason, event.message, warning=event.warning)
-        logger.info("%s/%s: %s", pipeline.namespace, pipeline.name, _headline(decision.status))
-        return WinePipeline.from_body(entry.body)
+        if decision.status == resource.status:
+            return resource
+        self._keep(entry, await self._kubernetes.replace_status(self._subject.kind, entry.body, decision.status.to_body()))
+        for event in self._subject.events(resource.status, decision.status):
+            await self._tell(entry, event.reason, event.message, warning=event.warning)
+        logger.info("%s/%s: %s", resource.namespace, resource.name, _headline(decision.status))
+        return self._subject.read(entry.body)
 
-    async def _tell_of(self, action: Action, pipeline: WinePipeline) -> None:
+    async def _tell_of(self, action: object, entry: _Entry) -> None:
         """Write the Events of an action that was carried out."""
         match action:
             case RemoveFinalizer(left_behind):
                 for what in left_behind:
-                    await self._tell(pipeline, "LeftBehind", f"deleted without {what}", warning=True)
+                    await self._tell(entry, "LeftBehind", f"deleted without {what}", warning=True)
             case ApplyChildren(mended) | ApplyDeployment(_, mended) if mended:
-                await self._tell(pipeline, "DriftMended", mended, warning=True)
+                await self._tell(entry, "DriftMended", mended, warning=True)
 
-    async def _tell(self, pipeline: WinePipeline, reason: str, message: str, *, warning: bool) -> None:
+    async def _tell(self, entry: _Entry, reason: str, message: str, *, warning: bool) -> None:
+        regarding = {"apiVersion": self._subject.kind.api_version, "kind": self._subject.name, **_reference(entry.body)}
         try:
-            await self._kubernetes.tell(pipeline, reason, message, warning=warning)
+            await self._kubernetes.tell_of(regarding, reason, message, warning=warning)
         except PlatformError as error:  # an Event is a courtesy: its loss changes nothing
-            logger.warning("%s/%s: no Event: %s", pipeline.namespace, pipeline.name, error)
+            logger.warning("%(namespace)s/%(name)s: no Event: %(error)s", {**regarding, "error": error})
 
     async def _refuse(self, entry: _Entry, error: ValidationError) -> None:
         """Say of a resource that was stored under an older schema what is wrong with it."""
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = f"spec: {where}: {first['msg']}; this resource was stored under an older schema: apply a corrected one"
-        body = entry.body
-        status = Status.model_validate(body.get("status") or {})
-        held = Held(SPEC_INVALID, message, stalled=True)
-        now = datetime.now(UTC)
-        refused = summarize(status.with_(stage=Stage.FAILED), {}, held, body["metadata"].get("generation", 1), now)
-        if refused != status:
-            self._keep(entry, await self._kubernetes.replace_status(body, refused.to_body()))
+        refused = self._subject.refuse(entry.body, message, datetime.now(UTC))
+        if refused is not None:
+            self._keep(entry, await self._kubernetes.replace_status(self._subject.kind, entry.body, refused.to_body()))
 
     def _keep(self, entry: _Entry, body: Body) -> None:
         entry.body = _kept(body)
@@ -299,6 +379,11 @@ def _is_older(body: Body, known: Body) -> bool:
     return same and all(version.isdigit() for version in versions) and int(versions[0]) < int(versions[1])
 
 
-def _headline(status: Status) -> str:
+def _reference(body: Body) -> Body:
+    """Say which object of its kind it is."""
+    return {name: body["metadata"][name] for name in ("namespace", "name", "uid")}
+
+
+def _headline(status: StatusLike) -> str:
     ready = next((condition for condition in status.conditions if condition.type == "Ready"), None)
     return f"{status.stage}: {ready.reason}: {ready.message}" if ready else str(status.stage)

@@ -12,7 +12,7 @@ from pathlib import Path
 from kfp import compiler
 
 from winesteps import components
-from winesteps.pipelines import wine_data_check, wine_training
+from winesteps.pipelines import wine_data_check, wine_prediction, wine_training
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 """Where the compiled files are kept."""
@@ -28,9 +28,11 @@ def compiled() -> dict[str, str]:
         "pipelines/wine-training.yaml": wine_training,
         "pipelines/wine-data-check.yaml": wine_data_check,
         "components/check.yaml": components.check,
+        "pipelines/wine-prediction.yaml": wine_prediction,
         "components/download.yaml": components.download,
         "components/preprocess.yaml": components.preprocess,
         "components/train.yaml": components.train,
+        "components/predict.yaml": components.predict,
     }
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "compiled.yaml"

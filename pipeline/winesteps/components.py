@@ -216,3 +216,69 @@ def check(
         )
         report(checked, record, attempt)
     return checked.changed
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+def predict(
+    input_url: str,
+    input_sha256: str,
+    input_format: str,
+    separator: str,
+    max_bytes: int,
+    output: str,
+    mlflow_run: str,
+    model_version: str,
+    pipeline_uid: str,
+    s3_endpoint_url: str,
+    mlflow_tracking_uri: str,
+    experiment: str,
+    owner: dict[str, Any],
+    kfp_run: str,
+    metrics: dsl.Output[dsl.Metrics],
+) -> str:
+    """Scores a file with a model, in chunks, and writes it with the predictions to the object store.
+
+    Args:
+        input_url: Address of the file, by http, https or s3.
+        input_sha256: SHA-256 the file must have, in hexadecimal; empty: any.
+        input_format: csv or parquet; empty: by the name of the file.
+        separator: The one character between two values of a CSV file, of the input and of the output.
+        max_bytes: Largest size of the file in bytes.
+        output: Address of the object to write, s3://…/….parquet or .csv.
+        mlflow_run: MLflow run that logged the model.
+        model_version: Version in the model registry that the run must have made; empty: any.
+        pipeline_uid: uid of the resource that the model must be of; empty: any.
+        s3_endpoint_url: Address of the object store.
+        mlflow_tracking_uri: Address of MLflow.
+        experiment: MLflow experiment of the report.
+        owner: Resource that this run is for (namespace, name, uid); empty when run by hand.
+        kfp_run: Id of this Kubeflow run.
+        metrics: Rows, scored rows, and seconds.
+
+    Returns:
+        Address of the report.
+
+    """
+    from winesteps.failures import reporting
+    from winesteps.shortlived import uncollected
+    from winesteps.tracking import Record
+
+    record = Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)
+    with uncollected(), reporting("predict", record) as attempt:
+        from winesteps.predict import Task, predict
+
+        task = Task(
+            input_url=input_url,
+            output=output,
+            mlflow_run=mlflow_run,
+            input_sha256=input_sha256,
+            input_format=input_format,
+            separator=separator,
+            max_bytes=max_bytes,
+            model_version=model_version,
+            pipeline_uid=pipeline_uid,
+        )
+        predicted = predict(task, s3_endpoint_url, record, attempt)
+    for name in ("rows", "scored", "seconds"):
+        metrics.log_metric(name, float(predicted.content[name]))
+    return predicted.report

@@ -44,9 +44,10 @@ def download(
     sha256: str = "",
     max_bytes: int = 1024**3,
     s3_endpoint_url: str = "",
+    text: bool = True,
     wait: Callable[[float], None] = time.sleep,
 ) -> Downloaded:
-    """Fetch `url` into `target`, which appears complete or not at all.
+    """Fetch `url` into `target`, which appears complete or not at all. What is not `text` is not looked at.
 
     Raises:
         StepFailure: see `winesteps.failures.Reason`; a passing one only after `ATTEMPTS` tries, 1 s and 2 s apart.
@@ -54,7 +55,7 @@ def download(
     """
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise StepFailure(Reason.PARAMETERS_INVALID, "data_sha256 must be 64 hexadecimal digits, or empty.")
-    return persistent(lambda: _transfer(url, target, sha256.lower(), max_bytes, s3_endpoint_url), wait)
+    return persistent(lambda: _transfer(url, target, sha256.lower(), max_bytes, s3_endpoint_url, text), wait)
 
 
 def persistent(transfer: Callable[[], T], wait: Callable[[float], None]) -> T:
@@ -70,11 +71,11 @@ def persistent(transfer: Callable[[], T], wait: Callable[[float], None]) -> T:
     return transfer()
 
 
-def _transfer(url: str, target: Path, sha256: str, max_bytes: int, s3_endpoint_url: str) -> Downloaded:
+def _transfer(url: str, target: Path, sha256: str, max_bytes: int, s3_endpoint_url: str, text: bool) -> Downloaded:
     part = target.with_name(target.name + ".part")
     try:
         with open_source(url, s3_endpoint_url) as source, part.open("wb") as file:
-            downloaded = drain(source, redact_url(url), max_bytes, file.write)
+            downloaded = drain(source, redact_url(url), max_bytes, file.write, text=text)
         if sha256 and downloaded.sha256 != sha256:
             raise StepFailure(
                 Reason.CHECKSUM_MISMATCH,
@@ -87,12 +88,12 @@ def _transfer(url: str, target: Path, sha256: str, max_bytes: int, s3_endpoint_u
     return downloaded
 
 
-def drain(source: Opened, shown: str, max_bytes: int, write: Callable[[bytes], object]) -> Downloaded:
+def drain(source: Opened, shown: str, max_bytes: int, write: Callable[[bytes], object], *, text: bool = True) -> Downloaded:
     """Read a body to its end, piece by piece; raises `StepFailure` where it is too large, or plainly not a CSV file."""
     _check_announced(source, shown, max_bytes)
     log.info("downloading %s (%s bytes)", shown, "?" if source.size is None else f"{source.size:,}")
     digest, size, reported = hashlib.sha256(), 0, 0
-    for chunk in _checked(source.chunks, shown):
+    for chunk in _checked(source.chunks, shown) if text else source.chunks:
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(shown, f"more than {max_bytes:,} bytes", max_bytes)

@@ -35,6 +35,11 @@ class Reason(StrEnum):
     TOO_FEW_ROWS = "TooFewRows"
     PARAMETERS_INVALID = "ParametersInvalid"
     TRAINING_FAILED = "TrainingFailed"
+    DATA_NOT_PARQUET = "DataNotParquet"
+    ALL_ROWS_REJECTED = "AllRowsRejected"
+    MODEL_UNUSABLE = "ModelUnusable"
+    OUTPUT_REFUSED = "OutputRefused"
+    OUTPUT_UNAVAILABLE = "OutputUnavailable"
     TRACKING_UNAVAILABLE = "TrackingUnavailable"
     TRACKING_REFUSED = "TrackingRefused"
     UNEXPECTED = "Unexpected"
@@ -42,8 +47,13 @@ class Reason(StrEnum):
     @property
     def permanent(self) -> bool:
         """Whether only a change by the user helps; False: another attempt may pass."""
-        passing = {Reason.DATA_UNREACHABLE, Reason.TRACKING_UNAVAILABLE, Reason.TRACKING_REFUSED, Reason.UNEXPECTED}
-        return self not in passing
+        return self not in {
+            Reason.DATA_UNREACHABLE,
+            Reason.OUTPUT_UNAVAILABLE,
+            Reason.TRACKING_UNAVAILABLE,
+            Reason.TRACKING_REFUSED,
+            Reason.UNEXPECTED,
+        }
 
 
 class StepFailure(Exception):

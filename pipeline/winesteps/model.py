@@ -144,7 +144,7 @@ def tracking_errors(tracking_uri: str = "") -> Iterator[None]:
     try:
         yield
     except (MlflowException, Boto3Error, BotoCoreError, ClientError, requests.RequestException, OSError) as error:
-        message = f"MLflow or its artifact store could not be written: {describe(error)}"
+        message = f"MLflow or its artifact store could not be used: {describe(error)}"
         reason = Reason.TRACKING_REFUSED if re.search(REFUSALS, str(error)) else Reason.TRACKING_UNAVAILABLE
         raise StepFailure(reason, f"{message}{_advice(str(error), tracking_uri)}") from None
 

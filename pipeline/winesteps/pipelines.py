@@ -1,4 +1,4 @@
-"""The pipelines: `wine-training` (download, preprocess, train) and `wine-data-check`.
+"""The pipelines: `wine-training` (download, preprocess, train), `wine-data-check` and `wine-prediction`.
 
 Compiled by `compile`, submitted by the operator.
 """
@@ -150,3 +150,65 @@ def wine_data_check(
     _settle(checked, s3_secret, mlflow_secret)
     changed: bool = checked.output
     return changed
+
+
+@dsl.pipeline(name="wine-prediction", display_name="Wine prediction")
+def wine_prediction(
+    input_url: str,
+    output: str,
+    mlflow_run: str,
+    mlflow_tracking_uri: str,
+    s3_endpoint_url: str,
+    input_sha256: str = "",
+    input_format: str = "",
+    separator: str = ";",
+    max_bytes: int = 1024**3,
+    model_version: str = "",
+    pipeline_uid: str = "",
+    experiment: str = "wine-predictions",
+    s3_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
+    mlflow_secret: str = "wine-mlflow-credentials",  # noqa: S107 - the name of a Secret
+    owner: dict[str, Any] = {},  # noqa: B006
+) -> str:
+    """Scores a file with a model, in chunks, and writes it with the predictions to the object store.
+
+    Args:
+        input_url: Address of the file, by http, https or s3.
+        output: Address of the object to write, s3://…/….parquet or .csv.
+        mlflow_run: MLflow run that logged the model.
+        mlflow_tracking_uri: Address of MLflow.
+        s3_endpoint_url: Address of the object store.
+        input_sha256: SHA-256 the file must have, in hexadecimal; empty: any.
+        input_format: csv or parquet; empty: by the name of the file.
+        separator: The one character between two values of a CSV file, of the input and of the output.
+        max_bytes: Largest size of the file in bytes.
+        model_version: Version in the model registry that the run must have made; empty: any.
+        pipeline_uid: uid of the resource that the model must be of; empty: any.
+        experiment: MLflow experiment that runs are kept under.
+        s3_secret: Secret with the object store's keys, accesskey and secretkey.
+        mlflow_secret: Secret with MLflow's credentials, if any: MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN.
+        owner: Resource that this run is for (namespace, name, uid); empty when run by hand.
+
+    Returns:
+        Address of the report.
+
+    """
+    predicted = components.predict(
+        input_url=input_url,
+        input_sha256=input_sha256,
+        input_format=input_format,
+        separator=separator,
+        max_bytes=max_bytes,
+        output=output,
+        mlflow_run=mlflow_run,
+        model_version=model_version,
+        pipeline_uid=pipeline_uid,
+        s3_endpoint_url=s3_endpoint_url,
+        mlflow_tracking_uri=mlflow_tracking_uri,
+        experiment=experiment,
+        owner=owner,
+        kfp_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    )
+    _settle(predicted, s3_secret, mlflow_secret)
+    report: str = predicted.outputs["Output"]
+    return report

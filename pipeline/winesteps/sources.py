@@ -149,7 +149,7 @@ def _check_status(status: int, shown: str) -> None:
     phrase = next((f" {known.phrase}" for known in HTTPStatus if known == status), "")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT}:
         raise StepFailure(Reason.DATA_UNREACHABLE, f"{shown} answered {status}{phrase}.")
-    raise StepFailure(Reason.DATA_NOT_FOUND, f"{shown} answered {status}{phrase}: correct data.url.")
+    raise StepFailure(Reason.DATA_NOT_FOUND, f"{shown} answered {status}{phrase}: correct the address.")
 
 
 @contextlib.contextmanager
@@ -198,4 +198,6 @@ def _open_s3(parts: SplitResult, endpoint_url: str, known_etag: str) -> Iterator
 def _check_s3_status(status: int, code: str, shown: str) -> None:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS or code == "SlowDown":
         raise StepFailure(Reason.DATA_UNREACHABLE, f"{shown}: the object store answered {code or status}.") from None
-    raise StepFailure(Reason.DATA_NOT_FOUND, f"{shown}: the object store answered {code or status}: correct data.url.") from None
+    raise StepFailure(
+        Reason.DATA_NOT_FOUND, f"{shown}: the object store answered {code or status}: correct the address."
+    ) from None

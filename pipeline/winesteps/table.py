@@ -18,9 +18,9 @@ import pyarrow.csv
 
 from winesteps.failures import Reason, StepFailure
 
-_NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
+NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
 """What counts as a number: neither nan nor inf, no thousands separator, no decimal comma."""
-_SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 _SHOWN = 40
 """Most characters of a value that a message quotes."""
 
@@ -42,7 +42,7 @@ def read_header(path: Path, separator: str) -> Header:
 
 def other_separators(path: Path, separator: str) -> list[str]:
     """Names of the separators, other than this one, that split the header in several columns."""
-    return [f"{name} ({key!r})" for key, name in _SEPARATORS.items() if key != separator and _splits_header(path, key)]
+    return [f"{name} ({key!r})" for key, name in SEPARATORS.items() if key != separator and _splits_header(path, key)]
 
 
 def _splits_header(path: Path, separator: str) -> bool:
@@ -88,7 +88,7 @@ def _read_carefully(path: Path, separator: str, header: Header, columns: list[st
                 f"the header has {len(columns)} columns.",
             )
         for name, field, column in zip(columns, fields, values, strict=True):
-            number = float(field) if _NUMBER.fullmatch(field) else float("nan")
+            number = float(field) if NUMBER.fullmatch(field) else float("nan")
             if not abs(number) < float("inf"):  # true for nan and inf alike
                 _refuse(line, name, field)
             column.append(number)

@@ -138,7 +138,7 @@ class TestRights:
         assert roles.keys() == {"wine-operator-view", "wine-operator-edit", "wine-operator-admin"}
         for name, role in roles.items():
             (rule,) = role["rules"]
-            assert rule["resources"] == ["winepipelines"]
+            assert set(rule["resources"]) == {"winepipelines", "winepredictions"}
             assert ("create" in rule["verbs"]) == (name != "wine-operator-view")
             assert "*" not in rule["verbs"]
 

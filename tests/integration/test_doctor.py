@@ -175,7 +175,7 @@ BREAKS: dict[str, tuple[Break, set[str], str]] = {
     "CRD of an earlier release": (
         lambda p: p.changed("crd", "winepipelines.winepipelines.io", without_field),
         {"winepipeline schema is current"},
-        "kubectl apply --server-side -f crds/winepipelines.yaml",
+        "kubectl apply --server-side -f crds/",
     ),
     "no right to list pods": (
         lambda p: p.changed("clusterrole", "wine-operator", without_rule("pods")),

@@ -137,7 +137,7 @@ class TestKinds:
     def test_the_crd_is_missing(self) -> None:
         seen = replace(GOOD, kinds=without(WINEPIPELINES, "v1"))
         finding = only_failure(seen)
-        assert finding.mend == "kubectl apply --server-side -f crds/winepipelines.yaml"
+        assert finding.mend == "kubectl apply --server-side -f crds/"
         assert "served of that group: v1" in finding.says
         assert skipped(seen) == {"winepipeline schema is current"}
 

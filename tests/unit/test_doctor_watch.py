@@ -244,7 +244,7 @@ class TestLookingAtEveryResource:
                 return wake_in
 
         nothing: Any = None
-        reconciler = Sleepers(nothing, nothing, nothing, lambda _key, _run: None, Policy(), 2)
+        reconciler = Sleepers(nothing, nothing, nothing, nothing, lambda _key, _run: None, Policy(), 2)
         for namespace, name in self.KEYS:
             reconciler.saw({"metadata": {"namespace": namespace, "name": name, "resourceVersion": "1", "uid": name}})
         for _ in range(50):

@@ -61,7 +61,8 @@ def test_kstatus(situation: str) -> None:
 
 def _argo_cd(body: Body) -> tuple[str, str]:
     """Run the health script as Argo CD does: Lua 5.1, the resource as `obj`."""
-    (script,) = yaml.safe_load((GITOPS / "argocd/argocd-cm.yaml").read_text())["data"].values()
+    data = yaml.safe_load((GITOPS / "argocd/argocd-cm.yaml").read_text())["data"]
+    (script,) = {data[f"resource.customizations.health.winepipelines.io_{kind}"] for kind in ("WinePipeline", "WinePrediction")}
     lua = LuaRuntime(unpack_returned_tuples=True)
     lua.globals().obj = lua.table_from(body, recursive=True)
     health = lua.execute(script)

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 
 from winepipelines.lifecycle import reasons
+from winepipelines.predictions import reasons as predictions
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "reasons.md").read_text()
-GOOD_NEWS = {"ChecksPassed", "Prepared", "Applying", "Superseded", "ModelLogged", "RolledOut", "Answers", "Serving"}
+GOOD_NEWS = {"ChecksPassed", "Prepared", "Applying", "Superseded", "ModelLogged", "RolledOut", "Answers", "Serving", "Scored"}
 SPEAKERS = {"Unavailable", "NotSent", "Refused", "StoredModel", "PredictionCheck", "Trouble", "failed", "does_not_answer"}
 
 
 def _reasons() -> set[str]:
-    constants = {value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)}
+    modules = (reasons, predictions)
+    constants = {value for module in modules for name, value in vars(module).items() if name.isupper() and isinstance(value, str)}
     steps = (ROOT / "pipeline/winesteps/failures.py").read_text()
     said_by_steps = set(re.findall(r'^    [A-Z_]+ = "(\w+)"', steps, re.MULTILINE))
     assert said_by_steps

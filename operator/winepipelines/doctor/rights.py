@@ -51,6 +51,8 @@ def in_namespaces(settings: Settings) -> tuple[Right, ...]:
     return (
         Right("winepipelines.io", "winepipelines", ("list", "watch", "patch")),  # its own resources
         Right("winepipelines.io", "winepipelines/status", ("update",)),  # it tells what is
+        Right("winepipelines.io", "winepredictions", ("list", "watch", "patch", "delete")),  # deleted after their time
+        Right("winepipelines.io", "winepredictions/status", ("update",)),  # it tells what is
         Right("events.k8s.io", "events", ("create",)),  # transitions are told
         Right("kubeflow.org", "poddefaults", ("get", "list", "watch", "patch", "create")),  # made for notebooks
         Right(

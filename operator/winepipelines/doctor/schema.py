@@ -1,20 +1,32 @@
-"""Whether the installed CRD has what this operator knows. Pure; called by `survey`."""
+"""Whether the installed CRDs have what this operator knows. Pure; called by `survey`."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from winepipelines.resource.model import Model
 from winepipelines.resource.pipeline import KIND
+from winepipelines.resource.prediction import PREDICTION_KIND, PredictionSpec, PredictionStatus
 from winepipelines.resource.spec import Spec
 from winepipelines.resource.status import Status
 
+KINDS: dict[str, dict[str, type[Model]]] = {
+    KIND: {"spec": Spec, "status": Status},
+    PREDICTION_KIND: {"spec": PredictionSpec, "status": PredictionStatus},
+}
+
 
 def missing_fields(schemas: Mapping[str, Any]) -> tuple[str, ...]:
-    """List the fields of spec and status that the API server's schema of the kind lacks: it drops them silently."""
-    for schema in schemas.values():
-        if any(kind.get("kind") == KIND for kind in schema.get("x-kubernetes-group-version-kind", [])):
-            return tuple(field for name, model in (("spec", Spec), ("status", Status)) for field in _missing(schema, name, model))
-    return (KIND,)
+    """List the fields of spec and status that the API server's schemas of the kinds lack: it drops them silently."""
+    found = {kind["kind"]: schema for schema in schemas.values() for kind in schema.get("x-kubernetes-group-version-kind", [])}
+    return tuple(field for kind, models in KINDS.items() for field in _missing_of(kind, found.get(kind), models))
+
+
+def _missing_of(kind: str, schema: Mapping[str, Any] | None, models: Mapping[str, type[Model]]) -> Iterator[str]:
+    if schema is None:
+        yield kind
+        return
+    prefix = "" if kind == KIND else f"{kind}."
+    yield from (f"{prefix}{field}" for name, model in models.items() for field in _missing(schema, name, model))
 
 
 def _missing(schema: Mapping[str, Any], path: str, model: type[Model]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from winepipelines.platform.compiled import CompiledPipeline
 from winepipelines.resource.errors import NotSent, PlatformError, Refused, Unavailable
 from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.resource.prediction import EXPERIMENT, WinePrediction
 from winepipelines.resource.spec import Runtime
 from winepipelines.settings import Settings
 
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 SYSTEM = "Kubeflow Pipelines"
 TRAINING, TRAIN = "wine-training", "train"
-DATA_CHECK = "wine-data-check"
+DATA_CHECK, PREDICTION, PREDICT = "wine-data-check", "wine-prediction", "predict"
 NOT_BEGUN = "RUNTIME_STATE_UNSPECIFIED"  # filtered by, and shown as no state at all: Argo has not taken the Workflow up yet
 ACTIVE = ["PENDING", "RUNNING", "CANCELING", "PAUSED", NOT_BEGUN]
 PAGE_SIZE = 50  # specs come along with every run
@@ -46,7 +47,8 @@ class Kubeflow:
         self._settings = settings
         self._training = CompiledPipeline(settings.templates, TRAINING)
         self._check = CompiledPipeline(settings.templates, DATA_CHECK)
-        self._steps = frozenset((*self._training.steps, *self._check.steps))
+        self._prediction = CompiledPipeline(settings.templates, PREDICTION)
+        self._steps = frozenset((*self._training.steps, *self._check.steps, *self._prediction.steps))
         configuration = kfp_server_api.Configuration(host=settings.kfp_url)
         # A submission that is sent twice is carried out twice; nor is a redirect followed, which would take the token along.
         configuration.retries = False
@@ -100,9 +102,6 @@ class Kubeflow:
             request["service_account"] = self._settings.kfp_service_account
         return request
 
-    async def _submit(self, request: dict[str, Any]) -> None:
-        await self._call(self._runs.run_service_create_run, request)
-
     async def create_check(
         self, pipeline: WinePipeline, name: str, check_id: str, known_sha256: str = "", known_etag: str = ""
     ) -> None:
@@ -127,6 +126,40 @@ class Kubeflow:
         }
         specification = self._check.specification(self._settings.steps_image)
         return self._request(name, description, experiment_id, specification, parameters)
+
+    async def predict(self, prediction: WinePrediction, name: str) -> None:
+        """Submit the run of a prediction."""
+        experiment = await self._experiment(prediction.namespace, EXPERIMENT)
+        await self._submit(self.prediction_request(prediction, name, experiment))
+
+    def prediction_request(self, prediction: WinePrediction, name: str, experiment_id: str) -> dict[str, Any]:
+        """Build the request that submits the run of a prediction, whose model has been chosen."""
+        specification = self._prediction.specification(self._settings.steps_image, {PREDICT: prediction.spec.resources})
+        description = f"WinePrediction {prediction.namespace}/{prediction.name}"
+        return self._request(name, description, experiment_id, specification, self.prediction_parameters(prediction))
+
+    def prediction_parameters(self, prediction: WinePrediction) -> dict[str, Any]:
+        """Build a run's parameters from the spec and the chosen model. No credential is among them."""
+        spec, model = prediction.spec, prediction.status.model
+        assert model is not None, "it is chosen before the run is submitted"
+        return {
+            "input_url": spec.input.url,
+            "input_sha256": spec.input.sha256,
+            "input_format": spec.input.format or "",
+            "separator": spec.input.separator,
+            "max_bytes": self._settings.max_data_bytes,
+            "output": spec.output,
+            "mlflow_run": model.mlflow_run,
+            "model_version": model.version,
+            "pipeline_uid": model.pipeline_uid,
+            "experiment": EXPERIMENT,
+            "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
+            "s3_endpoint_url": self._settings.s3_endpoint_url,
+            "owner": {"namespace": prediction.namespace, "name": prediction.name, "uid": prediction.uid},
+        }
+
+    async def _submit(self, request: dict[str, Any]) -> None:
+        await self._call(self._runs.run_service_create_run, request)
 
     async def retry(self, run_id: str) -> None:
         """Let an ended run try again what did not succeed."""

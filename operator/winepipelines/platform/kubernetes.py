@@ -17,7 +17,8 @@ from kubernetes.aio.dynamic.exceptions import ConflictError, DynamicApiError, No
 
 from winepipelines.resource.errors import NotSent, Refused, Unavailable
 from winepipelines.resource.naming import MANAGED_BY
-from winepipelines.resource.pipeline import API_VERSION, KIND, PLURAL, WinePipeline
+from winepipelines.resource.pipeline import API_VERSION, PLURAL
+from winepipelines.resource.prediction import PREDICTION_PLURAL
 
 Body = dict[str, Any]
 SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
@@ -45,6 +46,7 @@ EVENTS = Kind("events.k8s.io/v1", "events")
 DEPLOYMENTS = Kind("apps/v1", "deployments")
 PODDEFAULTS = Kind("kubeflow.org/v1alpha1", "poddefaults")
 WINEPIPELINES = Kind(API_VERSION, PLURAL)
+WINEPREDICTIONS = Kind(API_VERSION, PREDICTION_PLURAL)
 
 
 class KindMissing(Exception):
@@ -129,28 +131,17 @@ class Kubernetes:
         except (NotFoundError, ConflictError):
             return
 
-    async def replace_status(self, body: Body, status: Body) -> Body:
+    async def replace_status(self, kind: Kind, body: Body, status: Body) -> Body:
         """Write a resource's status.
 
         Raises Conflict where the resource is no longer the one that was read.
         """
         metadata = body["metadata"]
-        path = WINEPIPELINES.path(metadata["namespace"], metadata["name"]) + "/status"
+        path = kind.path(metadata["namespace"], metadata["name"]) + "/status"
         try:
             return await self._request("put", path, body={**body, "status": status})
         except (ConflictError, NotFoundError):
             raise Conflict(metadata["name"]) from None
-
-    async def tell(self, pipeline: WinePipeline, reason: str, message: str, *, warning: bool) -> None:
-        """Write an Event about a resource."""
-        regarding = {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "namespace": pipeline.namespace,
-            "name": pipeline.name,
-            "uid": pipeline.uid,
-        }
-        await self.tell_of(regarding, reason, message, warning=warning)
 
     async def tell_of(self, regarding: Body, reason: str, message: str, *, warning: bool) -> None:
         """Write an Event about any object, in its namespace; `regarding` is a reference to it."""

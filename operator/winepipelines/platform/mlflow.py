@@ -24,11 +24,13 @@ from mlflow.store.model_registry.rest_store import RestStore as RegistryStore
 from mlflow.store.tracking.rest_store import RestStore as TrackingStore
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
-from winepipelines.platform import records
+from winepipelines.platform import predicted, records
 from winepipelines.platform.records import Example, line
 from winepipelines.resource.errors import PlatformError, Refused, Unavailable
 from winepipelines.resource.observed import DataCheck, TrainingRecords
+from winepipelines.resource.outcome import PredictionRecords
 from winepipelines.resource.pipeline import GROUP
+from winepipelines.resource.prediction import EXPERIMENT, WinePrediction
 from winepipelines.settings import Settings
 
 T = TypeVar("T")
@@ -74,6 +76,10 @@ class MLflow:
     async def check_record(self, experiment: str, uid: str, check_id: str) -> DataCheck | None:
         """Find what a check of the data found; None where it has not said anything yet."""
         return records.read_check(await self._tagged(experiment, uid, "check", check_id))
+
+    async def prediction(self, prediction: WinePrediction, kfp_run: str) -> PredictionRecords:
+        """Find what the step of a prediction's Kubeflow run recorded: its outcome and its newest failure."""
+        return predicted.read(await self._tagged(EXPERIMENT, prediction.uid, "kfp-run", kfp_run), prediction)
 
     async def _tagged(self, experiment: str, uid: str, tag: str, value: str) -> Sequence[Any]:
         """Find a resource's runs with a tag, newest first. Neither uid nor value may hold a quote."""

@@ -65,7 +65,7 @@ def read(runs: Iterable[Any], original: Any = None) -> TrainingRecords:
             refused = refused or said
             model = model or (None if said else _model(run))
         if failure is None and f"{GROUP}/failure-reason" in run.data.tags:
-            failure = _failure(run)
+            failure = failure_of(run)
     return TrainingRecords(model=model, failure=failure, refused="" if model else refused)
 
 
@@ -77,7 +77,7 @@ def read_check(runs: Iterable[Any]) -> DataCheck | None:
             sha256, etag = (_text(tags, name, form) for name, form in (("data-sha256", SHA256), ("data-etag", ETAG)))
             return DataCheck(tags[f"{GROUP}/data-changed"] == "true", sha256, etag)
         if f"{GROUP}/failure-reason" in tags:
-            return DataCheck(failure=_failure(run))
+            return DataCheck(failure=failure_of(run))
     return None
 
 
@@ -166,7 +166,8 @@ def _text(tags: dict[str, str], name: str, form: re.Pattern[str]) -> str:
     return text if form.fullmatch(text) else ""
 
 
-def _failure(run: Any) -> StepFailure:
+def failure_of(run: Any) -> StepFailure:
+    """Read why a step failed, from a run that says so."""
     tags = run.data.tags
     reason = str(tags[f"{GROUP}/failure-reason"])
     return StepFailure(

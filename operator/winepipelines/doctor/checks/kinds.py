@@ -4,7 +4,7 @@ from winepipelines.doctor.finding import Finding, failed, ok, skipped, warning
 from winepipelines.doctor.observations import PODDEFAULTS, SELDONDEPLOYMENTS, WINEPIPELINES, ApiKind, Survey
 from winepipelines.resource.errors import PlatformError
 
-APPLY_CRD = "kubectl apply --server-side -f crds/winepipelines.yaml"
+APPLY_CRD = "kubectl apply --server-side -f crds/"
 WEBHOOK_PATH = "/apply-poddefault"
 SHOWN = 5  # missing fields that are named
 LIST_WEBHOOKS = "kubectl get mutatingwebhookconfigurations"

@@ -1,0 +1,132 @@
+"""Scoring a file: the batch step against the endpoint asked in a loop, and the memory that the step needs: `make bench`.
+
+    PYTHONPATH=operator:pipeline:tests:. $(dev/environment pipeline-dev) bench/batch.py [--rows 10000000]
+
+A WinePipeline trains and serves on a sandbox. Its endpoint is asked for rows one after another on one kept connection, as a loop
+in a notebook would at best. The step's process scores a CSV file of wine rows drawn anew, from the object store into the object
+store; all of it counts, from the interpreter's start: imports, the model, the transfer, the upload. The kernel says how much
+memory it had at its peak (VmHWM). Both are the same model and the same machine.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import boto3
+import numpy as np
+from support.cluster import Cluster, ready
+
+from sandbox.places import interpreter
+from sandbox.platform import Sandbox
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOOR = 20.0  # rows a second of the step, as a multiple of the endpoint's
+LIMIT_KB = 1 << 20  # resident memory of the step's process at its peak
+LOOP_SECONDS = 5.0
+LINES_A_WRITE = 100_000
+STEP = """
+import json, re, sys
+from pathlib import Path
+from winesteps.shortlived import uncollected
+with uncollected():
+    from winesteps.failures import Attempt
+    from winesteps.predict import Task, predict
+    from winesteps.tracking import Record
+    url, output, run, mlflow, store = sys.argv[1:]
+    done = predict(Task(url, output, run), store, Record(mlflow, "wine-predictions", store), Attempt())
+peak = re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())
+print(json.dumps({**done.content, "peak": int(peak[1])}))
+"""
+
+
+def main() -> int:
+    """Measure, print, judge; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the file (default: %(default)s)")
+    rows = parser.parse_args().rows
+    with Sandbox(f"batch-{os.getpid()}", report=lambda line: print(f"  {line}", file=sys.stderr)) as sandbox:
+        cluster = Cluster(sandbox)
+        cluster.namespace("bench")
+        cluster.apply(cluster.resource("bench"))
+        pipeline = cluster.wait("bench", ready, seconds=180)
+        assert pipeline.status.served is not None, "it is Ready"
+        asked = _endpoint(cluster)
+        size = _upload(cluster, rows)
+        began = time.perf_counter()
+        said = _step(cluster, pipeline.status.served.mlflow_run)
+        took = time.perf_counter() - began
+    ratio = rows / took / asked
+    print(f"endpoint, one row at a time  {asked:12,.0f} rows/s")
+    print(
+        f"batch step, all of it        {rows / took:12,.0f} rows/s   {rows:,} rows, {size / 1e6:,.0f} MB of CSV in {took:.1f} s"
+    )
+    print(f"  of it, scoring alone       {said['rowsPerSecond']:12,.0f} rows/s")
+    print(f"ratio                        {ratio:12,.0f}          (at least {FLOOR:.0f})")
+    print(f"memory at its peak           {said['peak'] / 1000:12,.0f} MB      (at most {LIMIT_KB / 1000:,.0f})")
+    return 0 if said["scored"] == rows and ratio >= FLOOR and said["peak"] <= LIMIT_KB else 1
+
+
+def _endpoint(cluster: Cluster) -> float:
+    """Rows a second that the endpoint answers, one after another."""
+    table = np.loadtxt(ROOT / "data" / "winequality-red.csv", delimiter=";", skiprows=1)[:, :-1]
+    connection = http.client.HTTPConnection(urlsplit(cluster.info.gateway_url).netloc, timeout=20)
+    began, asked = time.perf_counter(), 0
+    while (passed := time.perf_counter() - began) < LOOP_SECONDS:
+        body = json.dumps({"data": {"ndarray": [table[asked % len(table)].tolist()]}})
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/seldon/bench/mlflow/api/v1.0/predictions", body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        if answer.status != 200:
+            raise SystemExit(f"the endpoint answered {answer.status}: {content[:500]!r}")
+        asked += 1
+    return asked / passed
+
+
+def _upload(cluster: Cluster, rows: int) -> int:
+    """Put a file of so many rows, drawn from the wine data, into the store; return its size in bytes."""
+    header, *lines = (ROOT / "data" / "winequality-red.csv").read_bytes().splitlines()
+    dice = np.random.default_rng(1)
+    info = cluster.info
+    store = boto3.client(
+        "s3",
+        endpoint_url=info.s3_endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=info.s3_access_key,
+        aws_secret_access_key=info.s3_secret_key,
+    )
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(header + b"\n")
+        for start in range(0, rows, LINES_A_WRITE):
+            drawn = dice.integers(0, len(lines), min(LINES_A_WRITE, rows - start))
+            file.write(b"\n".join([lines[number] for number in drawn]) + b"\n")
+        file.flush()
+        store.upload_file(file.name, "mlpipeline", "bench/wine.csv")
+        return file.tell()
+
+
+def _step(cluster: Cluster, mlflow_run: str) -> dict[str, float]:
+    """Run the step in a process of its own, as Kubeflow does; what it says of its work, and its peak of memory in kilobytes."""
+    info = cluster.info
+    keys = {"AWS_ACCESS_KEY_ID": info.s3_access_key, "AWS_SECRET_ACCESS_KEY": info.s3_secret_key}
+    arguments = ["s3://mlpipeline/bench/wine.csv", "s3://mlpipeline/bench/scored.parquet", mlflow_run]
+    command = [interpreter("pipeline"), "-c", STEP, *arguments, info.mlflow_url, info.s3_endpoint]
+    environment = {**os.environ, **keys, "PYTHONPATH": str(ROOT / "pipeline")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"the step failed:\n{done.stderr}")
+    found = re.search(r"^\{.*\}$", done.stdout, re.MULTILINE)
+    assert found is not None, done.stdout
+    return dict(json.loads(found[0]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

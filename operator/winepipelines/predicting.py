@@ -1,0 +1,91 @@
+"""What `observe` and `act` are for a WinePipeline, for a `WinePrediction`. Called by `reconciler`."""
+
+from collections.abc import Awaitable
+
+from winepipelines.lifecycle.actions import AddFinalizer, DeleteRun, RemoveFinalizer, RetryRun, TerminateRun
+from winepipelines.lifecycle.questions import Question, Runs
+from winepipelines.platform.kubeflow import Kubeflow
+from winepipelines.platform.kubernetes import WINEPIPELINES, WINEPREDICTIONS, Body, Kubernetes
+from winepipelines.platform.mlflow import MLflow
+from winepipelines.predictions.actions import Action, DeleteResource, SubmitPrediction
+from winepipelines.predictions.questions import Outcome, Pipeline
+from winepipelines.resource.outcome import PipelineView
+from winepipelines.resource.pipeline import FINALIZER
+from winepipelines.resource.prediction import ChosenModel, WinePrediction
+from winepipelines.resource.status import Status
+
+
+class PredictionObserver:
+    """Asks the platform."""
+
+    def __init__(self, kubernetes: Kubernetes, kubeflow: Kubeflow, mlflow: MLflow) -> None:
+        """Use these adapters."""
+        self._kubernetes = kubernetes
+        self._kubeflow = kubeflow
+        self._mlflow = mlflow
+
+    async def answer(self, question: Question[object], prediction: WinePrediction, /) -> object:
+        """Answer a question about a resource.
+
+        Raises PlatformError where the system that knows does not say.
+        """
+        return await self._ask(question, prediction)
+
+    def _ask(self, question: Question[object], prediction: WinePrediction) -> Awaitable[object]:
+        match question:
+            case Pipeline(name):
+                return self._pipeline(prediction.namespace, name)
+            case Runs(name):
+                return self._kubeflow.runs_named(prediction.namespace, name)
+            case Outcome(run_id):
+                return self._mlflow.prediction(prediction, run_id)
+        raise TypeError(f"nobody answers {question!r}")
+
+    async def _pipeline(self, namespace: str, name: str) -> PipelineView:
+        body = await self._kubernetes.get(WINEPIPELINES, namespace, name)
+        if body is None:
+            return PipelineView(exists=False)
+        served = Status.model_validate(body.get("status") or {}).served
+        if served is None or not served.mlflow_run:
+            return PipelineView(exists=True)
+        uid = body["metadata"]["uid"]
+        chosen = ChosenModel(
+            revision=served.revision, mlflow_run=served.mlflow_run, version=served.version, uri=served.uri, pipeline_uid=uid
+        )
+        return PipelineView(exists=True, served=chosen)
+
+
+class PredictionActor:
+    """Has the platform do things."""
+
+    def __init__(self, kubernetes: Kubernetes, kubeflow: Kubeflow) -> None:
+        """Use these adapters."""
+        self._kubernetes = kubernetes
+        self._kubeflow = kubeflow
+
+    async def perform(self, action: Action, prediction: WinePrediction, /) -> Body | None:
+        """Carry an action out; return the resource's new body where it changed.
+
+        Raises PlatformError where that failed, kubernetes.Conflict where the resource is no longer the one decided on.
+        """
+        match action:
+            case AddFinalizer():
+                return await self._set_finalizers(prediction, (*prediction.finalizers, FINALIZER))
+            case RemoveFinalizer():
+                kept = tuple(item for item in prediction.finalizers if item != FINALIZER)
+                return await self._set_finalizers(prediction, kept)
+            case SubmitPrediction(name):
+                await self._kubeflow.predict(prediction, name)
+            case RetryRun(run_id):
+                await self._kubeflow.retry(run_id)
+            case TerminateRun(run_id):
+                await self._kubeflow.terminate(run_id)
+            case DeleteRun(run_id):
+                await self._kubeflow.delete(run_id)
+            case DeleteResource():
+                await self._kubernetes.delete(WINEPREDICTIONS, prediction.namespace, prediction.name, prediction.uid)
+        return None
+
+    async def _set_finalizers(self, prediction: WinePrediction, finalizers: tuple[str, ...]) -> Body:
+        patch = {"metadata": {"finalizers": list(finalizers), "resourceVersion": prediction.resource_version}}
+        return await self._kubernetes.merge(WINEPREDICTIONS, prediction.namespace, prediction.name, patch)

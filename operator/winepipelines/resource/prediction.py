@@ -1,0 +1,158 @@
+"""A `WinePrediction` as the API server holds it: a file that is scored, once, with the model that a WinePipeline serves.
+
+Called by `reconciler`, which reads bodies, and by everything that decides on or acts for one. `crds/winepredictions.yaml` is the
+source of truth for ranges and defaults.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from winepipelines.resource.model import Model, Time
+from winepipelines.resource.spec import Resources, parse_duration
+from winepipelines.resource.status import Condition, ConditionType, Run
+
+PREDICTION_KIND = "WinePrediction"
+PREDICTION_PLURAL = "winepredictions"
+EXPERIMENT = "wine-predictions"  # that its runs are kept under, in Kubeflow Pipelines and in MLflow
+
+
+class Input(Model):
+    """The file to score. Without a format its name says which it has."""
+
+    url: str
+    sha256: str = ""
+    format: Literal["csv", "parquet"] | None = None
+    separator: str = ";"
+
+
+class PredictionSpec(Model):
+    """What shall be scored, and where it goes."""
+
+    pipeline: str
+    input: Input
+    output: str
+    timeout: str = "1h"
+    attempts: int = 3
+    ttl_after_finished: str | None = None
+    resources: Resources = Resources()
+
+    @property
+    def timeout_duration(self) -> timedelta:
+        """`timeout` as a duration."""
+        return parse_duration(self.timeout)
+
+    @property
+    def ttl(self) -> timedelta | None:
+        """`ttl_after_finished` as a duration."""
+        return None if self.ttl_after_finished is None else parse_duration(self.ttl_after_finished)
+
+
+class PredictionStage(StrEnum):
+    """How far a prediction is."""
+
+    WAITING = "Waiting"
+    SCORING = "Scoring"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class ChosenModel(Model):
+    """The model that is scored with: what the WinePipeline served when it was chosen. `uri` is for a person to read."""
+
+    revision: int
+    mlflow_run: str
+    version: str = ""
+    uri: str = ""
+    pipeline_uid: str = ""
+
+
+class RejectedFor(Model):
+    """How many rows were rejected for a reason, in the step's own word."""
+
+    reason: str
+    rows: int
+
+
+class Rejected(Model):
+    """Rows that could not be scored, most frequent reason first."""
+
+    rows: int = 0
+    reasons: tuple[RejectedFor, ...] = ()
+
+
+class PredictionStatus(Model):
+    """What is. Written by the operator alone."""
+
+    observed_generation: int | None = None
+    stage: PredictionStage | None = None
+    conditions: tuple[Condition, ...] = ()
+    model: ChosenModel | None = None
+    run: Run | None = None
+    rows: int | None = None
+    rejected: Rejected | None = None
+    output: str = ""
+    report: str = ""
+    started_at: Time | None = None
+    finished_at: Time | None = None
+    duration: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come to its end, good or bad."""
+        return self.stage in (PredictionStage.SUCCEEDED, PredictionStage.FAILED)
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """Look a condition up."""
+        return next((condition for condition in self.conditions if condition.type == kind), None)
+
+    def to_body(self) -> dict[str, object]:
+        """Write it as the API has it: camelCase, empty fields left out."""
+        body = self.model_dump(by_alias=True, mode="json", exclude_none=True)
+        return {key: value for key, value in body.items() if value not in ("", [], {})}
+
+
+@dataclass(frozen=True)
+class WinePrediction:
+    """The resource: its identity, what is asked, what is."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    spec: PredictionSpec
+    status: PredictionStatus
+    finalizers: tuple[str, ...] = ()
+    deleted_at: datetime | None = None
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """Read a body of the API.
+
+        Raises pydantic.ValidationError where it does not fit the schema, as one stored under an older schema may not.
+        """
+        metadata = body["metadata"]
+        deleted = metadata.get("deletionTimestamp")
+        return cls(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            generation=metadata.get("generation", 1),
+            resource_version=metadata["resourceVersion"],
+            spec=PredictionSpec.model_validate(body["spec"]),
+            status=PredictionStatus.model_validate(body.get("status") or {}),
+            finalizers=tuple(metadata.get("finalizers") or ()),
+            deleted_at=datetime.fromisoformat(deleted) if deleted else None,
+        )
+
+    def with_status(self, status: PredictionStatus) -> Self:
+        """Copy it with another status."""
+        return replace(self, status=status)
+
+    @property
+    def run_name(self) -> str:
+        """Name of its one run. The uid tells a resource from an earlier one of the same name."""
+        return f"{self.name}-{self.uid[:8]}-batch"

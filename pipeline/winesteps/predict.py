@@ -1,0 +1,275 @@
+"""The predict step: a file of any length, scored with a model of MLflow's, as a file in the object store beside a small report.
+
+Called by the `predict` component. The file is fetched to disk first: its checksum is known before a row is scored, and a
+transfer that breaks off is tried again. Then one chunk of rows at a time is read (chunks.py), scored and sent out (outputs.py),
+so that the memory needed does not depend on the file's length. The tags that tell the operator of success are written last, in
+one request.
+"""
+
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pyarrow as pa
+
+from winesteps import model, tracking
+from winesteps.chunks import Chunk, Rejection, Source, open_csv, open_parquet
+from winesteps.download import download
+from winesteps.failures import Attempt, Reason, StepFailure, describe, redact_url
+from winesteps.outputs import Place, Store, Upload, open_writer
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ROW, PREDICTION = "row", "prediction"
+"""Columns that the output has beside the input's own: the first and the last."""
+ROWS_SHOWN = 10
+"""Rejected rows of each reason that the report names."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What shall be scored, with which model, and where it goes.
+
+    `input_format` is csv, parquet or empty, which goes by the name of the file. The model is the one that `mlflow_run` logged; it
+    must be of the resource with `pipeline_uid`, and of `model_version`, where these are given.
+    """
+
+    input_url: str
+    output: str
+    mlflow_run: str
+    input_sha256: str = ""
+    input_format: str = ""
+    separator: str = ";"
+    max_bytes: int = 1024**3
+    model_version: str = ""
+    pipeline_uid: str = ""
+
+
+@dataclass
+class Tally:
+    """What became of the rows. `examples` has the numbers of the first ones that were rejected, by reason."""
+
+    rows: int = 0
+    scored: int = 0
+    rejected: dict[Rejection, int] = field(default_factory=dict)
+    examples: dict[Rejection, list[int]] = field(default_factory=dict)
+
+    def reject(self, reason: Rejection, numbers: "list[int]") -> None:
+        """Count rows that are not scored."""
+        self.rejected[reason] = self.rejected.get(reason, 0) + len(numbers)
+        shown = self.examples.setdefault(reason, [])
+        shown += numbers[: ROWS_SHOWN - len(shown)]
+
+    @property
+    def reasons(self) -> list[dict[str, Any]]:
+        """Rejected rows by reason, most first."""
+        order = sorted(self.rejected, key=lambda reason: (-self.rejected[reason], reason))
+        return [{"reason": reason.value, "rows": self.rejected[reason]} for reason in order]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The outcome: addresses of the output and of its report, and what the report says."""
+
+    output: str
+    report: str
+    content: Mapping[str, Any]
+
+
+def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: Attempt) -> Predicted:
+    """Fetch, score, write, report.
+
+    Args:
+        task: what shall be scored.
+        s3_endpoint_url: the object store, for the output and for s3 addresses of the input.
+        record: the MLflow server, and in whose name.
+        attempt: gets the MLflow run's id as soon as there is one, so that a failure is written to that run.
+
+    Raises:
+        StepFailure: of the input as in the training (UrlInvalid to DataInvalid, ColumnMissing, TooFewRows), DataNotParquet,
+            ParametersInvalid, AllRowsRejected, ModelUnusable, OutputRefused or OutputUnavailable, TrackingUnavailable.
+
+    """
+    began = time.monotonic()
+    place = Place.of(task.output)
+    is_parquet = _is_parquet(task)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        with model.tracking_errors(record.tracking_uri):
+            client = tracking.connect(record)
+            attempt.run_id = tracking.start_run(client, record)
+        loaded, features = _load(client, task, root, record.tracking_uri)
+        file = root / "input"
+        downloaded = download(
+            task.input_url,
+            file,
+            sha256=task.input_sha256,
+            max_bytes=task.max_bytes,
+            s3_endpoint_url=s3_endpoint_url,
+            text=not is_parquet,
+        )
+        fetched = time.monotonic()
+        source = open_parquet(file, features) if is_parquet else open_csv(file, task.separator, features)
+        if taken := {ROW, PREDICTION} & set(source.columns):
+            raise StepFailure(Reason.DATA_INVALID, f"The output has a column {taken.pop()!r} of its own: rename the file's.")
+        store = Store(s3_endpoint_url)
+        tally = Tally()
+        _score(source, loaded, features, Sink(store, place, task.separator), tally)
+    ended = time.monotonic()
+    content = {
+        "rows": tally.rows,
+        "scored": tally.scored,
+        "rejected": [{**counted, "firstRows": tally.examples[Rejection(counted["reason"])]} for counted in tally.reasons],
+        "model": {"mlflowRun": task.mlflow_run, "version": task.model_version},
+        "input": {"url": redact_url(task.input_url), "bytes": downloaded.size, "sha256": downloaded.sha256},
+        "output": str(place),
+        "seconds": round(ended - began, 3),
+        "rowsPerSecond": round(tally.rows / max(ended - fetched, 1e-3)),
+    }
+    report = Place(place.bucket, f"{place.key}.report.json")
+    store.put_json(report, content)
+    _record(client, attempt.run_id, task, content, str(report), record.tracking_uri)
+    log.info("scored %s of %s rows in %.1f s: %s", f"{tally.scored:,}", f"{tally.rows:,}", ended - began, place)
+    return Predicted(str(place), str(report), content)
+
+
+def _is_parquet(task: Task) -> bool:
+    if task.input_format not in {"", "csv", "parquet"}:
+        raise StepFailure(Reason.PARAMETERS_INVALID, f"input.format must be csv or parquet, not {task.input_format[:40]!r}.")
+    by_name = "parquet" if unquote(urlsplit(task.input_url).path).lower().endswith(".parquet") else "csv"
+    return (task.input_format or by_name) == "parquet"
+
+
+def _load(client: "MlflowClient", task: Task, root: Path, tracking_uri: str) -> tuple[Any, list[str]]:
+    """The model, fetched and loaded, and the columns that it needs, in its order."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(task.mlflow_run)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            with model.tracking_errors(tracking_uri):
+                raise
+        raise _unusable(task, "it is no longer in MLflow") from None
+    tags = run.data.tags
+    if tags.get(f"{tracking.PREFIX}model-uri") != f"{run.info.artifact_uri}/{model.FOLDER}":
+        raise _unusable(task, "it has no model of its own")
+    for name, wanted in (("uid", task.pipeline_uid), ("model-version", task.model_version)):
+        if wanted and tags.get(f"{tracking.PREFIX}{name}") != wanted:
+            raise _unusable(task, f"its {name} is not {wanted}, which is the one that serves")
+    with model.tracking_errors(tracking_uri):
+        folder = Path(client.download_artifacts(task.mlflow_run, model.FOLDER, str(root)))
+    try:
+        loaded = model.load(folder)
+    except Exception as error:
+        raise _unusable(task, f"it cannot be loaded: {describe(error)}") from None
+    signature = loaded.metadata.signature
+    if signature is None or not signature.inputs.has_input_names():
+        raise _unusable(task, "it does not name its columns")
+    return loaded, [str(name) for name in signature.inputs.input_names()]
+
+
+def _unusable(task: Task, why: str) -> StepFailure:
+    return StepFailure(Reason.MODEL_UNUSABLE, f"The model of MLflow run {task.mlflow_run} cannot be used: {why}.")
+
+
+class Sink:
+    """Where scored rows go. The object appears when `complete` is called; nothing is left behind without it."""
+
+    def __init__(self, store: Store, place: Place, separator: str) -> None:
+        self._store, self._place, self._separator = store, place, separator
+        self._upload: Upload | None = None
+        self._writer: Any = None
+
+    def write(self, table: pa.Table) -> None:
+        """Write rows; all tables have the schema of the first."""
+        if self._upload is None:
+            self._upload = Upload(self._store, self._place)
+            self._writer = open_writer(self._upload, self._place.suffix, table.schema, self._separator)
+        self._writer.write_table(table)
+
+    def complete(self) -> None:
+        """Make the object appear."""
+        assert self._upload is not None, "there were rows"
+        self._writer.close()
+        self._upload.complete()
+
+    def abandon(self) -> None:
+        """Leave nothing."""
+        if self._upload is not None:
+            self._upload.abandon()
+
+
+def _score(source: Source, loaded: Any, features: list[str], sink: Sink, tally: Tally) -> None:
+    try:
+        for chunk in source.chunks():
+            _count(chunk, tally)
+            if len(chunk.numbers):
+                for table in _predicted(chunk, loaded, features, tally):
+                    sink.write(table)
+                    tally.scored += table.num_rows
+        if not tally.rows:
+            raise StepFailure(Reason.TOO_FEW_ROWS, "The file has no row of data.")
+        if not tally.scored:
+            first = tally.reasons[0]["reason"]
+            rows = ", ".join(map(str, tally.examples[Rejection(first)][:3]))
+            message = f"None of the {tally.rows:,} rows can be scored, most for the reason {first}, such as row {rows}."
+            raise StepFailure(Reason.ALL_ROWS_REJECTED, message)
+        sink.complete()
+    except BaseException:
+        sink.abandon()
+        raise
+
+
+def _count(chunk: Chunk, tally: Tally) -> None:
+    tally.rows += len(chunk.numbers)
+    for reason, numbers in chunk.rejected.items():
+        tally.rows += len(numbers)
+        tally.reject(reason, list(numbers))
+
+
+def _predicted(chunk: Chunk, loaded: Any, features: list[str], tally: Tally) -> Iterator[pa.Table]:
+    """The rows with their numbers before and their predictions behind; at most one table."""
+    frame = chunk.table.select(features).to_pandas()
+    values = np.asarray(loaded.predict(frame), dtype=np.float64).reshape(-1)
+    table = chunk.table.add_column(0, ROW, pa.array(chunk.numbers)).append_column(PREDICTION, pa.array(values))
+    finite = np.isfinite(values)
+    if not finite.all():
+        tally.reject(Rejection.PREDICTION_NOT_FINITE, chunk.numbers[~finite].tolist())
+        table = table.filter(pa.array(finite))
+    if table.num_rows:
+        yield table
+
+
+def _record(
+    client: "MlflowClient", run_id: str | None, task: Task, content: Mapping[str, Any], report: str, tracking_uri: str
+) -> None:
+    """Tell the operator, in the tags of the run."""
+    from mlflow.entities import Metric
+
+    assert run_id is not None, "the run was started"
+    rejected = [{"reason": counted["reason"], "rows": counted["rows"]} for counted in content["rejected"]]
+    numbers = {"rows": content["rows"], "scored": content["scored"], "seconds": content["seconds"]}
+    tags = {
+        "output": content["output"],
+        "report": report,
+        "rows": str(content["rows"]),
+        "scored": str(content["scored"]),
+        "rejected": json.dumps(rejected, separators=(",", ":")),
+        "model": task.mlflow_run,
+    }
+    with model.tracking_errors(tracking_uri):
+        now = int(time.time() * 1000)
+        client.log_batch(run_id, metrics=[Metric(name, float(value), now, 0) for name, value in numbers.items()])
+        client.set_terminated(run_id, "FINISHED")
+        model.set_tags(client, run_id, {f"{tracking.PREFIX}prediction-{name}": value for name, value in tags.items()})

@@ -1,0 +1,304 @@
+"""Scoring a file with a model of MLflow's, on a real MLflow and a real object store: what is written, reported and refused."""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import mlflow.pyfunc
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from botocore.exceptions import ClientError
+from mlflow import MlflowClient
+from mlflow.store.artifact.s3_artifact_repo import _cached_get_s3_client
+from support.mlflow import MLFLOW_ONLY
+from support.website import Answer, Site
+
+from sandbox.plan import Info
+from sandbox.platform import Sandbox
+from winesteps import chunks, outputs, predict, tracking
+from winesteps.failures import Attempt, Reason, StepFailure, reporting
+from winesteps.predict import Predicted, Task
+from winesteps.preprocess import preprocess
+from winesteps.train import Task as Training
+from winesteps.train import Trained, train
+
+OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7.0}
+ASKER = {"namespace": "admin", "name": "scores", "uid": "2b77"}
+
+
+@pytest.fixture(scope="module", params=["direct", "proxied"])
+def info(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Info]:
+    with Sandbox("predict", tmp_path_factory.mktemp("mlflow"), without=MLFLOW_ONLY, mlflow=request.param) as sandbox:
+        yield sandbox.info
+
+
+@pytest.fixture(scope="module", autouse=True)
+def step_environment(info: Info) -> Iterator[None]:
+    """What a step's pod has from its Secrets, and nothing of this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith(("MLFLOW_", "AWS_")):
+                patch.delenv(name)
+        patch.setenv("AWS_ACCESS_KEY_ID", info.s3_access_key)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", info.s3_secret_key)
+        patch.setattr("boto3.DEFAULT_SESSION", None)
+        _cached_get_s3_client.cache_clear()
+        patch.setenv("MLFLOW_S3_ENDPOINT_URL", "")
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        if info.mlflow_user:
+            patch.setenv("MLFLOW_TRACKING_USERNAME", info.mlflow_user)
+            patch.setenv("MLFLOW_TRACKING_PASSWORD", info.mlflow_password)
+        yield
+
+
+@pytest.fixture(scope="module")
+def store(info: Info, step_environment: None) -> Any:
+    store = boto3.client("s3", endpoint_url=info.s3_endpoint, region_name="us-east-1")
+    store.create_bucket(Bucket="scores")
+    return store
+
+
+@pytest.fixture(scope="module")
+def trained(info: Info, store: Any, red_wine: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    table = tmp_path_factory.mktemp("table") / "table"
+    preprocess(red_wine, table)
+    return train(table, Training(), tracking.Record(info.mlflow_url, "wine", info.s3_endpoint, OWNER, "run-1"), Attempt())
+
+
+@pytest.fixture
+def score(info: Info, trained: Trained) -> Callable[..., Predicted]:
+    def score(url: str, output: str = "s3://scores/a folder/red.parquet", **changes: Any) -> Predicted:
+        task = Task(url, output, trained.run_id, model_version=trained.version, pipeline_uid="1f0c")
+        record = tracking.Record(info.mlflow_url, "wine-predictions", info.s3_endpoint, ASKER, "run-2")
+        with reporting("predict", record) as attempt:
+            return predict.predict(replace(task, **changes), info.s3_endpoint, record, attempt)
+
+    return score
+
+
+@pytest.fixture(scope="module")
+def expected(trained: Trained, red_wine: Path, info: Info, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """What the model says itself."""
+    client = tracking.connect(tracking.Record(info.mlflow_url, "wine", info.s3_endpoint))
+    folder = client.download_artifacts(trained.run_id, "model", str(tmp_path_factory.mktemp("model")))
+    frame = pd.read_csv(red_wine, sep=";").rename(columns=lambda name: name.replace(" ", "_").lower())
+    values: np.ndarray = mlflow.pyfunc.load_model(folder).predict(frame.drop(columns="quality").astype(float))
+    return values
+
+
+def body(store: Any, uri: str) -> bytes:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    content: bytes = store.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return content
+
+
+def refused(reason: Reason, call: Callable[..., Any], *arguments: Any, **options: Any) -> str:
+    with pytest.raises(StepFailure) as caught:
+        call(*arguments, **options)
+    assert caught.value.reason is reason, caught.value
+    return caught.value.message
+
+
+def newest(info: Info) -> Any:
+    client = MlflowClient(info.mlflow_url)
+    experiment = client.get_experiment_by_name("wine-predictions")
+    assert experiment is not None
+    return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[0]
+
+
+def test_every_row_is_scored_and_reported(
+    score: Callable[..., Predicted], store: Any, wine: str, expected: np.ndarray, red_wine: Path, info: Info, trained: Trained
+) -> None:
+    scored = score(wine)
+    frame = pq.read_table(io.BytesIO(body(store, scored.output))).to_pandas()
+    assert frame["row"].tolist() == list(range(1, 1600))
+    assert frame["prediction"].to_numpy() == pytest.approx(expected)
+    assert list(frame.columns)[1:3] == ["fixed_acidity", "volatile_acidity"]
+    assert frame["quality"].iloc[0] == "5", "a column that the model does not need comes along as it was"
+
+    report = json.loads(body(store, scored.report))
+    assert scored.report == "s3://scores/a folder/red.parquet.report.json"
+    assert (report["rows"], report["scored"], report["rejected"]) == (1599, 1599, [])
+    assert report["input"]["sha256"] == hashlib.sha256(red_wine.read_bytes()).hexdigest()
+    assert report["model"] == {"mlflowRun": trained.run_id, "version": trained.version}
+    assert report["rowsPerSecond"] > 0
+
+    run = newest(info)
+    assert run.info.status == "FINISHED"
+    tags = {name.removeprefix(tracking.PREFIX): value for name, value in run.data.tags.items()}
+    assert (tags["uid"], tags["kfp-run"]) == ("2b77", "run-2")
+    assert (tags["prediction-rows"], tags["prediction-scored"], tags["prediction-rejected"]) == ("1599", "1599", "[]")
+    assert (tags["prediction-output"], tags["prediction-report"]) == (scored.output, scored.report)
+    assert tags["prediction-model"] == trained.run_id
+
+
+def test_csv_comes_out_with_the_separator_that_it_came_with(
+    score: Callable[..., Predicted], store: Any, wine: str, expected: np.ndarray
+) -> None:
+    scored = score(wine, "s3://scores/red.csv")
+    frame = pd.read_csv(io.BytesIO(body(store, scored.output)), sep=";")
+    assert frame["prediction"].to_numpy() == pytest.approx(expected)
+    assert frame["row"].tolist() == list(range(1, 1600))
+
+
+def test_what_was_scored_can_be_scored_again_from_the_store(
+    score: Callable[..., Predicted], store: Any, wine: str, expected: np.ndarray
+) -> None:
+    first = score(wine, "s3://scores/first.parquet")
+    frame = pq.read_table(io.BytesIO(body(store, first.output))).drop_columns(["row", "prediction"])
+    pq.write_table(frame, buffer := io.BytesIO())
+    store.put_object(Bucket="scores", Key="in put.parquet", Body=buffer.getvalue())
+    again = score("s3://scores/in%20put.parquet", "s3://scores/again.csv")
+    assert pd.read_csv(io.BytesIO(body(store, again.output)), sep=";")["prediction"].to_numpy() == pytest.approx(expected)
+
+
+def test_rejected_rows_are_counted_told_and_left_out(
+    score: Callable[..., Predicted], store: Any, site: Site, red_wine: Path, expected: np.ndarray, info: Info
+) -> None:
+    lines = red_wine.read_bytes().splitlines()
+    lines[3] = lines[3].replace(b";", b";;", 1)
+    for number in range(10, 30):
+        lines[number] = b"?" + lines[number][3:]
+    scored = score(site.give("/bad.csv", Answer(b"\n".join(lines))), "s3://scores/bad.parquet")
+    frame = pq.read_table(io.BytesIO(body(store, scored.output))).to_pandas()
+    kept = [number for number in range(1, 1600) if number != 3 and not 10 <= number < 30]
+    assert frame["row"].tolist() == kept
+    assert frame["prediction"].to_numpy() == pytest.approx(expected[np.array(kept) - 1])
+    report = json.loads(body(store, scored.report))
+    assert report["rejected"] == [
+        {"reason": "NotANumber", "rows": 20, "firstRows": list(range(10, 20))},
+        {"reason": "FieldCount", "rows": 1, "firstRows": [3]},
+    ]
+    said = newest(info).data.tags["winepipelines.io/prediction-rejected"]
+    assert json.loads(said) == [{"reason": "NotANumber", "rows": 20}, {"reason": "FieldCount", "rows": 1}]
+
+
+def test_where_every_row_is_rejected_nothing_is_written(
+    score: Callable[..., Predicted], store: Any, site: Site, red_wine: Path, info: Info
+) -> None:
+    header = red_wine.read_bytes().splitlines()[0]
+    url = site.give("/none.csv", Answer(header + b"\n" + b"x;" * 11 + b"1\n" + b"1\n" * 2))
+    message = refused(Reason.ALL_ROWS_REJECTED, score, url, "s3://scores/none.parquet")
+    assert message == "None of the 3 rows can be scored, most for the reason FieldCount, such as row 2, 3."
+    tags = newest(info).data.tags
+    assert tags["winepipelines.io/failure-reason"] == "AllRowsRejected"
+    assert tags["winepipelines.io/failed-step"] == "predict"
+    assert "winepipelines.io/prediction-output" not in tags
+    with pytest.raises(ClientError):
+        body(store, "s3://scores/none.parquet")
+
+
+def test_without_rows_there_is_nothing_to_score(score: Callable[..., Predicted], site: Site, red_wine: Path) -> None:
+    header = red_wine.read_bytes().splitlines()[0]
+    refused(Reason.TOO_FEW_ROWS, score, site.give("/empty.csv", Answer(header + b"\n\n")))
+
+
+def test_the_object_appears_only_when_it_is_complete(
+    score: Callable[..., Predicted], store: Any, wine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails half way leaves what was there before, and no parts."""
+    score(wine, "s3://scores/kept.csv")
+    before = body(store, "s3://scores/kept.csv")
+    monkeypatch.setattr(chunks, "BLOCK_BYTES", 8192)
+    monkeypatch.setattr(outputs, "PART_BYTES", 5 * 1024 * 1024)
+    sent: list[int] = []
+
+    def breaks(self: predict.Sink, table: Any) -> None:
+        sent.append(table.num_rows)
+        if len(sent) == 3:
+            raise OSError("the disk is gone")
+        write(self, table)
+
+    write = predict.Sink.write
+    monkeypatch.setattr(predict.Sink, "write", breaks)
+    refused(Reason.UNEXPECTED, score, wine, "s3://scores/kept.csv")
+    assert body(store, "s3://scores/kept.csv") == before
+    assert "Uploads" not in store.list_multipart_uploads(Bucket="scores", Prefix="kept.csv")
+
+
+def test_an_output_of_many_parts_is_whole(
+    score: Callable[..., Predicted], store: Any, site: Site, red_wine: Path, expected: np.ndarray
+) -> None:
+    header, *lines = red_wine.read_bytes().splitlines()
+    times = 80
+    url = site.give("/long.csv", Answer(b"\n".join([header, *lines * times])))
+    scored = score(url, "s3://scores/long.csv")
+    head = store.head_object(Bucket="scores", Key="long.csv")
+    assert head["ETag"].strip('"').endswith("-2"), "it took two parts"
+    frame = pd.read_csv(io.BytesIO(body(store, scored.output)), sep=";")
+    assert frame["prediction"].to_numpy() == pytest.approx(np.tile(expected, times))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pipeline_uid": "other"}, "its uid is not other"),
+        ({"model_version": "999"}, "its model-version is not 999"),
+        ({"mlflow_run": "0" * 32}, "no longer in MLflow"),
+    ],
+)
+def test_only_the_model_that_serves_is_used(score: Callable[..., Predicted], wine: str, change: Any, said: str) -> None:
+    assert said in refused(Reason.MODEL_UNUSABLE, score, wine, **change)
+
+
+def test_what_the_file_lacks_is_told(score: Callable[..., Predicted], site: Site) -> None:
+    message = refused(Reason.COLUMN_MISSING, score, site.give("/few.csv", Answer(b"alcohol;ph\n1;2\n")))
+    assert "The model needs 'fixed_acidity'" in message
+
+
+@pytest.mark.parametrize("name", ["row", "prediction"])
+def test_the_outputs_own_columns_are_taken(score: Callable[..., Predicted], site: Site, red_wine: Path, name: str) -> None:
+    url = site.give("/taken.csv", Answer(red_wine.read_bytes().replace(b'"quality"', name.encode(), 1)))
+    assert f"a column '{name}' of its own" in refused(Reason.DATA_INVALID, score, url)
+
+
+def test_a_web_page_is_told_as_one(score: Callable[..., Predicted], site: Site) -> None:
+    page = site.give("/page", Answer(b"<!doctype html><p>Sign in", headers={"Content-Type": "text/html"}))
+    refused(Reason.DATA_NOT_CSV, score, page)
+    refused(Reason.DATA_NOT_CSV, score, page, input_format="parquet")
+
+
+@pytest.mark.parametrize(
+    ("output", "reason", "said"),
+    [
+        ("s3://nowhere/red.csv", Reason.OUTPUT_REFUSED, "NoSuchBucket"),
+        ("s3://scores/red.txt", Reason.PARAMETERS_INVALID, "or .csv"),
+        ("http://scores/red.csv", Reason.PARAMETERS_INVALID, "s3://bucket/folder"),
+    ],
+)
+def test_an_output_that_cannot_be(score: Callable[..., Predicted], wine: str, output: str, reason: Reason, said: str) -> None:
+    assert said in refused(reason, score, wine, output)
+
+
+def test_other_keys_are_refused_and_not_told(
+    score: Callable[..., Predicted], wine: str, monkeypatch: pytest.MonkeyPatch, info: Info
+) -> None:
+    """Only the output's store: MLflow's client has its own connection by now."""
+    real = outputs.Store.__init__
+
+    def with_other_keys(self: outputs.Store, endpoint: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret-key")
+            real(self, endpoint)
+
+    monkeypatch.setattr(outputs.Store, "__init__", with_other_keys)
+    message = refused(Reason.OUTPUT_REFUSED, score, wine)
+    assert "SignatureDoesNotMatch" in message
+    assert info.s3_secret_key not in message
+
+
+def test_a_store_that_does_not_answer_may_yet(
+    score: Callable[..., Predicted], wine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = outputs.Store.__init__
+    monkeypatch.setattr(outputs.Store, "__init__", lambda self, _: real(self, "http://127.0.0.1:9"))
+    refused(Reason.OUTPUT_UNAVAILABLE, score, wine)
+    assert not Reason.OUTPUT_UNAVAILABLE.permanent

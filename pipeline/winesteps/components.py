@@ -102,6 +102,7 @@ def train(
     target: str,
     algorithm: str,
     parameters: dict[str, Any],
+    search: dict[str, Any],
     test_fraction: float,
     seed: int,
     registered_model: str,
@@ -125,8 +126,9 @@ def train(
         target: Column to predict.
         algorithm: The scikit-learn estimator.
         parameters: The estimator's parameters.
+        search: Values to try for some of them; the best by cross-validation are trained with.
         test_fraction: Share of the rows that is held out to measure the model.
-        seed: Seed of the split.
+        seed: Seed of the split, of the folds of a search, and of what the estimator draws.
         registered_model: Name in MLflow's model registry.
         server_version: Version of Seldon's mlflowserver that shall read the model; empty: this project's server.
         served_run: MLflow run of the model that serves, measured on the same rows; empty: none.
@@ -159,6 +161,7 @@ def train(
             target=target,
             algorithm=algorithm,
             parameters=parameters,
+            search=search,
             test_fraction=test_fraction,
             seed=seed,
             registered_model=registered_model,

@@ -38,7 +38,8 @@ def wine_training(
     separator: str = ";",
     target: str = "quality",
     algorithm: str = "ElasticNet",
-    parameters: dict[str, Any] = {"alpha": 0.5, "l1_ratio": 0.5},  # noqa: B006 - Kubeflow reads the default, nothing writes it
+    parameters: dict[str, Any] = {},  # noqa: B006 - Kubeflow reads the default, nothing writes it
+    search: dict[str, Any] = {},  # noqa: B006
     test_fraction: float = 0.25,
     seed: int = 1337,
     experiment: str = "wine",
@@ -60,9 +61,10 @@ def wine_training(
         separator: The one character between two values.
         target: Column to predict, as the header names it or in lower_snake form.
         algorithm: The scikit-learn estimator.
-        parameters: The estimator's parameters.
+        parameters: The estimator's parameters. Left out, those of ElasticNet are 0.5, of the others scikit-learn's defaults.
+        search: Values to try for some of them; the best by cross-validation are trained with.
         test_fraction: Share of the rows that is held out to measure the model.
-        seed: Seed of the split.
+        seed: Seed of the split, of the folds of a search, and of what the estimator draws.
         experiment: MLflow experiment that runs are kept under.
         registered_model: Name in MLflow's model registry.
         server_version: Version of Seldon's mlflowserver that shall read the model, such as 1.17.1; empty: this project's server.
@@ -89,6 +91,7 @@ def wine_training(
         target=target,
         algorithm=algorithm,
         parameters=parameters,
+        search=search,
         test_fraction=test_fraction,
         seed=seed,
         registered_model=registered_model,

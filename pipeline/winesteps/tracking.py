@@ -69,6 +69,7 @@ def connect(record: Record) -> "MlflowClient":
     for name, value in {"RETRIES": "3", "BACKOFF_FACTOR": "1", "TIMEOUT": "30"}.items():
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{'MAX_' if name == 'RETRIES' else ''}{name}", value)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it asks a host outside, and a step waits for that at exit
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it costs a request each time
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # the image has no git
     if record.s3_endpoint_url:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from winesteps import estimator, model, report, reuse, served, servers, tracking
+from winesteps import estimator, model, report, reuse, search, served, servers, tracking
 from winesteps.failures import Attempt, Reason, StepFailure
 from winesteps.preprocess import lower_snake
 
@@ -35,15 +35,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """What shall be learned, from what. `source` describes the data, its address and SHA-256; it is logged beside the parameters.
+    """What shall be learned, from what.
 
-    `server_version` is that of Seldon's mlflowserver where it shall read the model, see `servers`; `served_run` the MLflow run of
-    the model that serves, which is measured on the same rows.
+    `search` has values to try in place of parameters. `server_version` is that of Seldon's mlflowserver where it shall read the
+    model, see `servers`; `served_run` the MLflow run of the model that serves, which is measured on the same rows. `source`
+    describes the data, its address and SHA-256; it is logged beside the parameters.
     """
 
     target: str = "quality"
     algorithm: str = "ElasticNet"
     parameters: Mapping[str, Any] | None = None
+    search: Mapping[str, Any] | None = None
     test_fraction: float = 0.25
     seed: int = 1337
     registered_model: str = "wine-elasticnet"
@@ -74,6 +76,7 @@ class _Start:
     client: "MlflowClient"
     run_id: str
     parameters: dict[str, float]
+    search: dict[str, list[float]]
     split: estimator.Split
     target: str
     server: servers.Server | None
@@ -96,11 +99,13 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
 
     """
     parameters = estimator.check_parameters(task.algorithm, task.parameters or {}, task.test_fraction, task.seed)
+    values = estimator.check_search(task.algorithm, task.search or {})
+    parameters = {name: value for name, value in parameters.items() if name not in values}
     server = servers.server(task.server_version, task.algorithm)
     target = lower_snake(task.target)
     table = pq.read_table(table_file).to_pandas()
     split = estimator.split_rows(table, target, task.test_fraction, task.seed)
-    fingerprint = reuse.fingerprint(table, _wishes(task, parameters, target))
+    fingerprint = reuse.fingerprint(table, _wishes(task, parameters, values, target))
     with model.tracking_errors(record.tracking_uri):
         client = tracking.connect(record)
         attempt.run_id = tracking.start_run(client, record)
@@ -108,22 +113,23 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
     served_metrics, problem = served.measure(client, task.served_run, record, split, target)
     if problem:
         log.warning("%s", problem)
-    start = _Start(client, attempt.run_id, parameters, split, target, server, fingerprint, served_metrics, problem)
+    start = _Start(client, attempt.run_id, parameters, values, split, target, server, fingerprint, served_metrics, problem)
     return _learn(start, task, record) if original is None else _reuse(start, task, record, original)
 
 
 def _learn(start: _Start, task: Task, record: tracking.Record) -> Trained:
     """Make the model."""
     client, split = start.client, start.split
-    fitted, warnings = estimator.fit(task.algorithm, start.parameters, split)
+    parameters, validated = _search(start, task, record) if start.search else (start.parameters, {})
+    fitted, warnings = estimator.fit(task.algorithm, parameters, split, task.seed)
     for warning in warnings:
         log.warning("scikit-learn: %s", warning)
     predicted = fitted.predict(split.x_test)
     metrics = estimator.evaluate(split.y_test, predicted)
     log.info("held-out rows: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     png = report.scatter_png(split.y_test.to_numpy(), predicted, start.target, metrics)
-    params = _params(task, start.parameters, split, start.target)
-    metrics |= start.served
+    params = _params(task, parameters, split, start.target)
+    metrics |= validated | start.served
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -142,6 +148,21 @@ def _learn(start: _Start, task: Task, record: tracking.Record) -> Trained:
             _announce(start, task, tags | {"model-uri": stored, "model-version": version})
     log.info("registered %s version %s, %s", task.registered_model, version, stored)
     return _outcome(start, task, stored, version, params, metrics, png)
+
+
+def _search(start: _Start, task: Task, record: tracking.Record) -> tuple[dict[str, float], dict[str, float]]:
+    """The parameters that do best on the training rows, and how well; every trial is written as it is over."""
+    tried: list[search.Trial] = []
+    with model.tracking_errors(record.tracking_uri):
+        experiment = str(start.client.get_run(start.run_id).info.experiment_id)
+    for trial in search.trials(task.algorithm, start.parameters, start.search, start.split, task.seed):
+        with model.tracking_errors(record.tracking_uri):
+            search.record(start.client, start.run_id, experiment, trial)
+        said = trial.problem or f"r2 {trial.metrics['cv_r2']:.4f}"
+        log.info("trial %d, %s: %s", trial.number, dict(trial.parameters), said)
+        tried.append(trial)
+    chosen = search.best(tried)
+    return dict(chosen.parameters), dict(chosen.metrics) | {"trials": float(len(tried))}
 
 
 def _reuse(start: _Start, task: Task, record: tracking.Record, original: "Run") -> Trained:
@@ -186,12 +207,13 @@ def _outcome(
     return Trained(stored, version, start.run_id, metrics, page)
 
 
-def _wishes(task: Task, parameters: Mapping[str, float], target: str) -> dict[str, Any]:
+def _wishes(task: Task, parameters: Mapping[str, float], values: Mapping[str, list[float]], target: str) -> dict[str, Any]:
     """All that shapes the model beside the table and the packages, and where it is registered."""
     return {
         "target": target,
         "algorithm": task.algorithm,
         "parameters": dict(parameters),
+        "search": dict(values),
         "test_fraction": task.test_fraction,
         "seed": task.seed,
         "registered_model": task.registered_model,

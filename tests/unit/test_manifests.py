@@ -1,5 +1,6 @@
 """Manifests are data: no value can become structure, and what others add to an object is no difference."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -223,6 +224,16 @@ def test_a_run_has_the_administrators_image_and_addresses_and_no_credential() ->
     declared = specification["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
     assert set(parameters) <= set(declared)
     assert {name for name, declaration in declared.items() if not declaration.get("isOptional")} <= set(parameters)
+
+
+def test_a_run_is_told_the_algorithm_its_parameters_and_what_to_search_for() -> None:
+    guide = Kubeflow(SETTINGS).parameters(PIPELINE, 1)
+    assert (guide["algorithm"], guide["parameters"], guide["search"]) == ("ElasticNet", {"alpha": 0.5, "l1_ratio": 0.5}, {})
+    training = {"algorithm": "RandomForest", "parameters": {"n_estimators": 9}, "search": {"max_depth": [3, 6]}}
+    pipeline = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", SPEC.with_(training=training), Status())
+    forest = Kubeflow(SETTINGS).parameters(pipeline, 1)
+    assert (forest["algorithm"], forest["parameters"]) == ("RandomForest", {"n_estimators": 9})
+    assert json.loads(json.dumps(forest["search"])) == {"max_depth": [3, 6]}
 
 
 def test_a_check_of_the_data_knows_what_is_known_and_whose_it_is() -> None:

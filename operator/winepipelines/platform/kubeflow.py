@@ -182,7 +182,7 @@ class Kubeflow:
             "max_bytes": self._settings.max_data_bytes,
             "separator": data.separator,
             "target": data.target,
-            "algorithm": training.algorithm,
+            "algorithm": training.algorithm.value,
             "parameters": training.fixed_parameters,
             "search": training.values_to_try,
             "test_fraction": training.test_fraction,

@@ -10,7 +10,7 @@ export MYPYPATH := operator:pipeline:tests:.
 export PYTHONPATH := operator:pipeline:tests:.
 PYTEST := -m pytest
 
-.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox contract test-chart test-integration test-images images lint lint-chart format compile chart sbom licences audit bench
+.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox contract test-chart test-integration test-rights rights test-images images lint lint-chart format compile chart sbom licences audit bench bench-thousand
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -22,7 +22,7 @@ demo: ## from kubectl apply to an answering model; KEEP=1 leaves it running, CLU
 demo-stop: ## end what make demo KEEP=1 has left running
 	@$(call python,operator) -m sandbox down --name demo
 
-test: test-unit test-pipeline test-sandbox contract test-chart test-integration ## every test: units in seconds, then against real servers
+test: test-unit test-pipeline test-sandbox contract test-chart test-integration test-rights ## every test: units in seconds, then against real servers
 
 test-unit: ## decisions, schema, manifests: no server, seconds
 	@$(call python,dev) $(PYTEST) tests/unit
@@ -46,6 +46,12 @@ test-chart: ## the Helm chart as it is rendered; builds Helm, once
 test-integration: ## the operator on a real API server, MLflow and object store
 	@$(call python,dev) $(PYTEST) tests/integration
 
+test-rights: ## every right of the operator's is used, and it asks for no other: by the API server's audit log
+	@$(call python,dev) $(PYTEST) tests/rights
+
+rights: ## takes each right of the operator's away in turn: something must fail; half an hour
+	@WINE_RIGHTS=each $(call python,dev) $(PYTEST) tests/rights/test_rights_are_needed.py --capture no
+
 # BUILDER, REGISTRY, BASE_IMAGE, IMAGE_BUILD_ARGS, SOURCE_DATE_EPOCH: docs/images.md
 export BUILDER REGISTRY BASE_IMAGE IMAGE_BUILD_ARGS
 images: ## the three container images, by docker, podman or buildah; REGISTRY= goes before their names
@@ -59,7 +65,7 @@ SUPPLY := dev/version.py dev/release.py dev/pins.py dev/sbom.py dev/licences.py 
 lint: lint-chart ## ruff, mypy --strict, import rules, manifests, stale compiled pipelines, the chart, licences
 	@$(call python,dev) -m ruff check .
 	@$(call python,dev) -m ruff format --check .
-	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/contract tests/integration tests/support tests/chart tests/images dev/chart.py dev/lint_chart.py $(SUPPLY)
+	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/contract tests/integration tests/rights tests/support tests/chart tests/images dev/chart.py dev/lint_chart.py $(SUPPLY)
 	@$(call python,dev) -m mypy --python-executable $(call python,pipeline-dev) pipeline sandbox bench tests/pipeline tests/sandbox
 	@$(call python,dev) dev/lint_imports.py
 	@$(call python,dev) dev/lint_manifests.py
@@ -92,3 +98,6 @@ audit: ## ask a vulnerability service about every pin: flaws known, none, or cou
 bench: ## measure: from apply to Ready against one straight script, and the rest of bench/
 	@$(call python,operator) bench/apply_to_ready.py
 	@$(call python,pipeline-dev) bench/batch.py
+
+bench-thousand: ## memory and requests with 1,000 resources; a quarter of an hour
+	@$(call python,operator) bench/thousand.py

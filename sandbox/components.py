@@ -19,6 +19,7 @@ from sandbox.plan import BUILTIN, MLFLOW_SECRET, PLATFORM_NAMESPACE, Plan
 # Variables of the caller's that would lead a component elsewhere: another cluster, another store, other credentials.
 FOREIGN = ("AWS_", "MLFLOW_", "MINIO_", "KUBE", "WINE_", "ETCD_", "PYTEST_", "KFP_", "SELDON_", "PYTHONPATH", "PYTHONHOME")
 KEPT = ("WINE_CACHE", "KUBEBUILDER_ASSETS")
+AUDIT_POLICY = ROOT / "sandbox" / "audit.yaml"
 CONTROLLERS = (
     "namespace-controller,serviceaccount-controller,serviceaccount-token-controller,garbage-collector-controller,"
     "resourcequota-controller,root-ca-certificate-publisher-controller,clusterrole-aggregation-controller,"
@@ -136,6 +137,7 @@ def _control_plane(plan: Plan) -> tuple[Component, ...]:
                 "--endpoint-reconciler-type=none",  # a laptop may have no address but the loopback one
                 "--authorization-mode=RBAC",
                 "--profiling=false",
+                *([f"--audit-policy-file={AUDIT_POLICY}", f"--audit-log-path={plan.audit_log}"] if plan.audit else []),
             ],
             ready=lambda: answers(f"{server}/readyz", context),
         ),
@@ -246,6 +248,8 @@ def _operator(plan: Plan) -> Component:
             "WINE_S3_ENDPOINT_URL": plan.url("minio"),
             "WINE_PLATFORM_NAMESPACE": PLATFORM_NAMESPACE,
             "WINE_ENDPOINT_TEMPLATE": plan.url("seldon") + "/seldon/{namespace}/{name}",
+            "WINE_PREDICTOR_TEMPLATE": plan.url("seldon") + "/seldon-predictor/{namespace}/{name}/{predictor}",
+            "WINE_TRAFFIC_SPLITTING": "istio",
             "WINE_POLL_SECONDS": "0.5",
             "WINE_PROBE_HOST": "127.0.0.1",
             "WINE_PROBE_PORT": str(plan.ports["operator"]),

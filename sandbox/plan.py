@@ -57,7 +57,8 @@ class Plan:
 
     `mlflow` is a variant of `mlflow_server`, and `mlflow_password` its user's.
     `environment` has, by component, variables beyond those that it is given anyway. `authenticate`: Kubeflow Pipelines asks
-    for tokens, and the API server for the rights behind them. `mark` tells what this sandbox has made in a cluster from all else.
+    for tokens, and the API server for the rights behind them; `audit`: the API server logs what the operator asks. `mark` tells
+    what this sandbox has made in a cluster from all else.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Plan:
     cluster: str = BUILTIN
     mlflow: str = "direct"
     authenticate: bool = False
+    audit: bool = False
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
@@ -95,6 +97,11 @@ class Plan:
     def kfp_token(self) -> Path:
         """The operator's token for Kubeflow Pipelines, where that asks for one."""
         return self.folder / "kfp.token"
+
+    @property
+    def audit_log(self) -> Path:
+        """The API server's log of the operator's requests, one JSON document a line, where that was asked for."""
+        return self.folder / "audit.log"
 
     @property
     def logs(self) -> Path:

@@ -35,11 +35,11 @@ class Sandbox:
     """A sandbox by name, running or not. As a context manager it goes down at the end, even if this process is killed.
 
     `without` names components to leave out, for instance `{"operator"}`, or `manifests`, what is in the cluster from the start;
-    `authenticate` makes Kubeflow Pipelines ask for tokens; `environment` has more variables by component, for instance
-    `{"operator": {"WINE_POLL_SECONDS": "5"}}`. They count from the next `up` of a sandbox of which nothing runs. `cluster` is the
-    API server (see `clusters`; None: as before, else builtin), `context` the user's context for `current` (empty: the current
-    one, if it is on this machine), `mlflow` the variant of the tracking server (see `mlflow_server`). `report` gets a line for
-    each step.
+    `authenticate` makes Kubeflow Pipelines ask for tokens; `audit` has the API server log the operator's requests (see
+    `Plan.audit_log`); `environment` has more variables by component, for instance `{"operator": {"WINE_POLL_SECONDS": "5"}}`.
+    They count from the next `up` of a sandbox of which nothing runs. `cluster` is the API server (see `clusters`; None: as
+    before, else builtin), `context` the user's context for `current` (empty: the current one, if it is on this machine), `mlflow`
+    the variant of the tracking server (see `mlflow_server`). `report` gets a line for each step.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Sandbox:
         *,
         without: Collection[str] = (),
         authenticate: bool = False,
+        audit: bool = False,
         mlflow: str = "direct",
         environment: Mapping[str, Mapping[str, str]] | None = None,
         cluster: str | None = None,
@@ -61,6 +62,7 @@ class Sandbox:
         self.folder = (folder or places.cache_folder() / "sandboxes" / name).absolute()
         self.without = frozenset(without)
         self.authenticate = authenticate
+        self.audit = audit
         self.mlflow = mlflow
         self.environment = environment or {}
         if cluster not in (None, *CLUSTERS):
@@ -241,6 +243,7 @@ class Sandbox:
                 mlflow_python=mlflow.result(),
                 mlflow=self.mlflow,
                 authenticate=self.authenticate,
+                audit=self.audit,
                 environment=self.environment,
             )
         for name in ("", "logs", "data", "run", "kubeflow", "seldon"):

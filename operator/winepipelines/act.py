@@ -5,10 +5,12 @@ from winepipelines.lifecycle.actions import (
     AddFinalizer,
     ApplyChildren,
     ApplyDeployment,
+    CreateDataCheck,
     CreateRun,
     DeleteDeployment,
     DeleteRun,
     ReleaseDeployment,
+    RemoveAlias,
     RemoveFinalizer,
     RetryRun,
     SetAlias,
@@ -19,7 +21,6 @@ from winepipelines.platform.kubernetes import WINEPIPELINES, Body, Kubernetes
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.seldon import Seldon
-from winepipelines.resource.naming import ALIAS
 from winepipelines.resource.pipeline import FINALIZER, WinePipeline
 
 
@@ -54,16 +55,20 @@ class Actor:
                 await self._kubeflow.terminate(run_id)
             case DeleteRun(run_id):
                 await self._kubeflow.delete(run_id)
-            case ApplyDeployment(model):
-                await self._seldon.apply(pipeline, model.revision, model.uri, model.runtime)
+            case ApplyDeployment(rollout):
+                await self._seldon.apply(pipeline, rollout)
             case DeleteDeployment():
                 await self._seldon.delete(pipeline)
             case ReleaseDeployment():
                 released = await self._seldon.release(pipeline)
                 if released is not None:
                     await self._namespace.hand_over(pipeline, released)
-            case SetAlias(version, mlflow_run):
-                await self._mlflow.set_alias(pipeline.spec.training.registered_model, ALIAS, version, mlflow_run)
+            case SetAlias(version, mlflow_run, alias):
+                await self._mlflow.set_alias(pipeline.spec.training.registered_model, alias, version, mlflow_run)
+            case RemoveAlias(version, alias):
+                await self._mlflow.remove_alias(pipeline.spec.training.registered_model, alias, version)
+            case CreateDataCheck(name, count, sha256, etag):
+                await self._kubeflow.create_check(pipeline, name, str(count), sha256, etag)
         return None
 
     async def _set_finalizers(self, pipeline: WinePipeline, finalizers: tuple[str, ...]) -> Body:

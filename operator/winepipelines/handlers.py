@@ -77,7 +77,7 @@ class Operator:
             lambda key: predictions.wake(_prediction_of(key)) if PREDICTION_MARK in key[1] else reconciler.wake(key),
             settings.poll_seconds,
             settings.poll_fallback_seconds,
-            Workflows(kubernetes).hints,
+            Workflows(kubernetes, namespaces=settings.namespaces).hints,
         )
         metrics = Metrics()
         inside = Path(SERVICE_ACCOUNT_TOKEN).exists()  # noqa: ASYNC240 - once, at the start
@@ -86,7 +86,7 @@ class Operator:
             functools.partial(walk, systems, seconds=min(settings.request_seconds, WALK_SECONDS)),
             metrics.checked,
             lambda: reconciler.look_within(settings.policy.check_interval),
-            functools.partial(_tell_of_platform, kubernetes, settings.platform_namespace),
+            functools.partial(_tell_of_platform, kubernetes, settings),
             max(1.0, settings.doctor_seconds),
         )
         reconciler = Reconciler(
@@ -174,8 +174,11 @@ def _awaits(pipeline: str) -> Callable[[Mapping[str, Any]], bool]:
     return awaits
 
 
-async def _tell_of_platform(kubernetes: Kubernetes, namespace: str, reason: str, message: str, warning: bool) -> None:
-    """Write an Event about the platform's namespace."""
+async def _tell_of_platform(kubernetes: Kubernetes, settings: Settings, reason: str, message: str, warning: bool) -> None:
+    """Write an Event about the platform's namespace; none where the operator has no right to, being limited to others."""
+    namespace = settings.platform_namespace
+    if settings.namespaces and namespace not in settings.namespaces:
+        return
     regarding = {"apiVersion": "v1", "kind": "Namespace", "name": namespace, "namespace": namespace}
     await kubernetes.tell_of(regarding, reason, message, warning=warning)
 

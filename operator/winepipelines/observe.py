@@ -6,14 +6,15 @@ from winepipelines.lifecycle.questions import (
     Aliased,
     Answer,
     Children,
+    DataChecked,
     Deployment,
-    ModelRef,
     Platform,
     Question,
     Records,
     Runs,
     Server,
     Stored,
+    Tried,
 )
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.mlflow import MLflow
@@ -21,9 +22,9 @@ from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.records import Example
 from winepipelines.platform.seldon import Seldon
-from winepipelines.resource.naming import ALIAS
-from winepipelines.resource.observed import DeploymentView, PlatformVerdict, PredictionCheck, ServerView
+from winepipelines.resource.observed import DeploymentView, PlatformVerdict, PredictionCheck, ServerView, TrialView
 from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.resource.rollout import ModelRef, Rollout
 from winepipelines.resource.spec import Runtime
 
 EXAMPLES_KEPT = 2048
@@ -69,12 +70,16 @@ class Observer:
                 return self._stored(uri)
             case Server(runtime):
                 return self._server(runtime)
-            case Deployment(model):
-                return self._deployment(pipeline, model)
+            case Deployment(rollout):
+                return self._deployment(pipeline, rollout)
             case Answer(model):
                 return self._prediction(pipeline, model)
-            case Aliased():
-                return self._mlflow.aliased(pipeline.spec.training.registered_model, ALIAS)
+            case Tried(model, served):
+                return self._trial(pipeline, model, served)
+            case DataChecked(count):
+                return self._mlflow.check_record(pipeline.spec.training.experiment, pipeline.uid, str(count))
+            case Aliased(alias):
+                return self._mlflow.aliased(pipeline.spec.training.registered_model, alias)
             case Platform():
                 return self._verdict()
         raise TypeError(f"nobody answers {question!r}")
@@ -88,16 +93,23 @@ class Observer:
     async def _server(self, runtime: Runtime) -> ServerView:
         return self._seldon.server(runtime)
 
-    async def _deployment(self, pipeline: WinePipeline, model: ModelRef | None) -> DeploymentView:
-        if model is None:
+    async def _deployment(self, pipeline: WinePipeline, rollout: Rollout | None) -> DeploymentView:
+        if rollout is None:
             return await self._seldon.presence(pipeline)
-        return await self._seldon.view(pipeline, model.revision, model.uri, model.runtime)
+        return await self._seldon.view(pipeline, rollout)
 
     async def _prediction(self, pipeline: WinePipeline, model: ModelRef) -> PredictionCheck:
+        return await self._seldon.predict(pipeline, await self._example(model), model.runtime)
+
+    async def _trial(self, pipeline: WinePipeline, model: ModelRef, served: ModelRef) -> TrialView:
+        examples = await self._example(served), await self._example(model)
+        return await self._seldon.compare(pipeline, Rollout(served, model), examples)
+
+    async def _example(self, model: ModelRef) -> Example:
         example = self._examples.get(model.mlflow_run)
         if example is None:
             example = await self._mlflow.example(model.mlflow_run)
             if len(self._examples) >= EXAMPLES_KEPT:
                 self._examples.clear()
             self._examples[model.mlflow_run] = example
-        return await self._seldon.predict(pipeline, example, model.runtime)
+        return example

@@ -19,15 +19,17 @@ from pydantic import ValidationError
 from winepipelines.lifecycle.actions import ApplyChildren, ApplyDeployment, RemoveFinalizer
 from winepipelines.lifecycle.events import Event
 from winepipelines.lifecycle.questions import Answer, Question
+from winepipelines.lifecycle.verify import check_interval
 from winepipelines.platform.kubernetes import Body, Conflict, Kind, KindMissing, Kubernetes
 from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import PredictionCheck
 from winepipelines.resource.policy import Policy
-from winepipelines.resource.status import Condition, Run
+from winepipelines.resource.status import Condition, Run, Status
 
 Key = tuple[str, str]  # namespace and name of a resource
 ROUNDS = 100  # questions and actions of one reconcile; far more than any way through the stages has
 BACKOFF_SECONDS = (1, 300)
+CONFLICT_SECONDS = 1.0
 JITTER = 1.1
 logger = logging.getLogger(__name__)
 
@@ -159,6 +161,7 @@ class Reconciler:
 
     def saw(self, body: Body) -> None:
         """Take a resource's body from the watch, and look at it unless it is what was just written."""
+        body = _kept(body)
         metadata = body["metadata"]
         key = (metadata["namespace"], metadata["name"])
         entry = self._entries.get(key)
@@ -239,9 +242,8 @@ class Reconciler:
                 entry.again = False
                 wake_in = await self._reconcile(key, entry)
                 entry.failures = 0
-            except Conflict:
-                await self._refresh(key, entry)
-                wake_in = 0.0
+            except Conflict:  # what has changed it is on its way through the watch, and wakes it
+                wake_in = CONFLICT_SECONDS
             except Unavailable as error:
                 # Without the API server nothing can be written. It is tried again as often as ever: it may be back at any time.
                 logger.log(logging.DEBUG if entry.failures else logging.WARNING, "%s/%s: %s", *key, error)
@@ -270,7 +272,7 @@ class Reconciler:
         except ValidationError as error:
             await self._refuse(entry, error)
             return None
-        answers: dict[Question[object], object] = self._still_fresh(entry)
+        answers: dict[Question[object], object] = self._still_fresh(entry, resource.status)
         failures: dict[Any, PlatformError] = {}
         for _ in range(ROUNDS):
             decision = self._subject.decide(resource, answers, failures, datetime.now(UTC), self._policy)
@@ -293,7 +295,7 @@ class Reconciler:
                     self._keep(entry, body)
                     resource = self._subject.read(body)
                 await self._tell_of(action, entry)
-            answers = self._still_fresh(entry)
+            answers = self._still_fresh(entry, resource.status)
         else:
             raise RuntimeError(f"no end after {ROUNDS} rounds")
         self._follow(key, decision.follow)
@@ -313,13 +315,16 @@ class Reconciler:
             entry.checked = {question: answer} if passed else {}
         return answer
 
-    def _still_fresh(self, entry: _Entry) -> dict[Question[object], object]:
+    def _still_fresh(self, entry: _Entry, status: object) -> dict[Question[object], object]:
         """Take over a prediction check that has passed not long ago: the endpoint is not asked at every look."""
+        if not isinstance(status, Status):
+            return {}
         now = datetime.now(UTC)
+        interval = check_interval(status, self._policy, now)
         return {
             question: check
             for question, check in entry.checked.items()
-            if isinstance(check, PredictionCheck) and now - check.at < self._policy.check_interval
+            if isinstance(check, PredictionCheck) and now - check.at < interval
         }
 
     async def _write(self, resource: ResourceLike, entry: _Entry, decision: DecisionLike) -> ResourceLike:
@@ -357,18 +362,14 @@ class Reconciler:
         if refused is not None:
             self._keep(entry, await self._kubernetes.replace_status(self._subject.kind, entry.body, refused.to_body()))
 
-    async def _refresh(self, key: Key, entry: _Entry) -> None:
-        """Read a resource that has changed since it was last seen."""
-        try:
-            body = await self._kubernetes.get(self._subject.kind, *key)
-        except PlatformError:
-            return  # the watch will tell
-        if body is not None:
-            self._keep(entry, body)
-
     def _keep(self, entry: _Entry, body: Body) -> None:
-        entry.body = body
+        entry.body = _kept(body)
         entry.written = body["metadata"]["resourceVersion"]
+
+
+def _kept(body: Body) -> Body:
+    """Leave out who owns which field, half of a body: the API server keeps what it has where a write does not say."""
+    return {**body, "metadata": {key: value for key, value in body["metadata"].items() if key != "managedFields"}}
 
 
 def _is_older(body: Body, known: Body) -> bool:

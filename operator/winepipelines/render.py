@@ -23,6 +23,7 @@ from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.seldon import Seldon
 from winepipelines.resource.naming import HASH_ANNOTATION, MLFLOW_SECRET, run_name
 from winepipelines.resource.pipeline import API_VERSION, KIND, WinePipeline
+from winepipelines.resource.rollout import ModelRef, Rollout
 from winepipelines.resource.status import Status
 from winepipelines.settings import Settings
 
@@ -108,9 +109,8 @@ def render(pipeline: WinePipeline, settings: Settings, model_uri: str = "") -> I
         yield Document(f"{manifest['kind']} {metadata['name']}: {about}", _known_owner(pipeline, manifest))
     yield _run(pipeline, settings)
     model = pipeline.status.candidate or pipeline.status.served
-    yield _deployment(
-        pipeline, settings, manifests, model.uri if model else UNKNOWN_MODEL, "The SeldonDeployment, once there is a model"
-    )
+    uri, image = (model.uri, model.image) if model else (UNKNOWN_MODEL, "")
+    yield _deployment(pipeline, settings, manifests, uri, "The SeldonDeployment, once there is a model", image)
 
 
 def _run(pipeline: WinePipeline, settings: Settings) -> Document:
@@ -123,9 +123,12 @@ def _run(pipeline: WinePipeline, settings: Settings) -> Document:
     return Document(about, request)
 
 
-def _deployment(pipeline: WinePipeline, settings: Settings, manifests: Manifests, uri: str, about: str) -> Document:
+def _deployment(
+    pipeline: WinePipeline, settings: Settings, manifests: Manifests, uri: str, about: str, image: str = ""
+) -> Document:
     nobody: Any = None
-    manifest = Seldon(nobody, manifests, settings, nobody).manifest(pipeline, max(pipeline.status.revision, 1), uri)
+    model = ModelRef(max(pipeline.status.revision, 1), uri, "", pipeline.spec.serving.runtime, image)
+    manifest = Seldon(nobody, manifests, settings, nobody).manifest(pipeline, Rollout(model))
     return Document(about, _known_owner(pipeline, manifest))
 
 

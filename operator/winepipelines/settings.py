@@ -15,7 +15,11 @@ from winepipelines.resource.policy import Policy
 
 PREFIX = "WINE_"
 ADDRESSES = ("kfp_url", "mlflow_url", "s3_endpoint_url")
-CHOICES = {"log_level": ("debug", "info", "warning", "error"), "log_format": ("text", "json")}
+CHOICES = {
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("text", "json"),
+    "traffic_splitting": ("none", "istio", "ambassador"),
+}
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -28,8 +32,8 @@ class Settings:
     """Addresses are URLs without a trailing slash.
 
     `endpoint_template` is where a resource's predictions are asked, up to the path, which the protocol gives; it has the fields
-    `{namespace}` and `{name}`. `mlflowserver_version` is the Seldon release that `mlflowserver_image` is of: its tag, unless said
-    otherwise.
+    `{namespace}` and `{name}`; `predictor_template` is the same for one `{predictor}`, whatever its share of the traffic.
+    `mlflowserver_version` is the Seldon release that `mlflowserver_image` is of: its tag, unless said otherwise.
     """
 
     kfp_url: str
@@ -46,6 +50,8 @@ class Settings:
     platform_namespace: str = "kubeflow"
     source_secret: str = "mlflow-server-seldon-init-container-s3-credentials"
     endpoint_template: str = "http://{name}-wine-super-model.{namespace}.svc.cluster.local:8000"
+    predictor_template: str = "http://{name}-{predictor}.{namespace}.svc.cluster.local:8000"
+    traffic_splitting: str = "none"  # or what gives predictors their shares of the traffic
     steps_image: str = f"winepipelines/steps:{__version__}"
     server_image: str = f"winepipelines/server:{__version__}"
     mlflowserver_image: str = "docker.io/seldonio/mlflowserver:1.18.2"

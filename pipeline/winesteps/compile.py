@@ -1,4 +1,4 @@
-"""Writes the compiled pipeline and components under templates/, or checks that they are current.
+"""Writes the compiled pipelines and components under templates/, or checks that they are current.
 
 Run by a person or by CI: `python -m winesteps.compile [--check]`, with pipeline/ on the path.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from kfp import compiler
 
 from winesteps import components
-from winesteps.pipelines import wine_prediction, wine_training
+from winesteps.pipelines import wine_data_check, wine_prediction, wine_training
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 """Where the compiled files are kept."""
@@ -26,6 +26,8 @@ def compiled() -> dict[str, str]:
     """The content of each file, by its path below `TEMPLATES`."""
     what = {
         "pipelines/wine-training.yaml": wine_training,
+        "pipelines/wine-data-check.yaml": wine_data_check,
+        "components/check.yaml": components.check,
         "pipelines/wine-prediction.yaml": wine_prediction,
         "components/download.yaml": components.download,
         "components/preprocess.yaml": components.preprocess,

@@ -4,7 +4,7 @@ Kubeflow embeds the source of each function here in the compiled pipeline: the b
 the image holds, so that a change of the code is a change of the image.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -23,7 +23,7 @@ def download(
     owner: dict[str, Any],
     kfp_run: str,
     data: dsl.Output[dsl.Dataset],
-) -> str:
+) -> NamedTuple("Downloaded", [("sha256", str), ("etag", str)]):  # type: ignore[valid-type] # Kubeflow reads it where it stands
     """Fetches the data by http, https or s3, and checks that it can be a CSV file.
 
     Args:
@@ -38,7 +38,7 @@ def download(
         data: The file as it came.
 
     Returns:
-        SHA-256 of the file in hexadecimal.
+        SHA-256 of the file in hexadecimal, and the strong entity tag that its server gave, if any.
 
     """
     from pathlib import Path
@@ -53,7 +53,7 @@ def download(
 
         downloaded = download(data_url, Path(data.path), sha256=data_sha256, max_bytes=max_bytes, s3_endpoint_url=s3_endpoint_url)
     data.metadata.update(source=redact_url(data_url), bytes=downloaded.size, sha256=downloaded.sha256)
-    return downloaded.sha256
+    return (downloaded.sha256, downloaded.etag)
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
@@ -102,12 +102,15 @@ def train(
     target: str,
     algorithm: str,
     parameters: dict[str, Any],
+    search: dict[str, Any],
     test_fraction: float,
     seed: int,
     registered_model: str,
     server_version: str,
+    served_run: str,
     data_url: str,
     data_sha256: str,
+    data_etag: str,
     s3_endpoint_url: str,
     mlflow_tracking_uri: str,
     experiment: str,
@@ -123,18 +126,21 @@ def train(
         target: Column to predict.
         algorithm: The scikit-learn estimator.
         parameters: The estimator's parameters.
+        search: Values to try for some of them; the best by cross-validation are trained with.
         test_fraction: Share of the rows that is held out to measure the model.
-        seed: Seed of the split.
+        seed: Seed of the split, of the folds of a search, and of what the estimator draws.
         registered_model: Name in MLflow's model registry.
         server_version: Version of Seldon's mlflowserver that shall read the model; empty: this project's server.
+        served_run: MLflow run of the model that serves, measured on the same rows; empty: none.
         data_url: Address the data came from; logged.
         data_sha256: SHA-256 of the data; logged.
+        data_etag: Strong entity tag of the data, if there is one.
         s3_endpoint_url: Address of the object store that MLflow keeps artifacts in.
         mlflow_tracking_uri: Address of MLflow.
         experiment: MLflow experiment.
         owner: Resource that this run is for (namespace, name, uid, revision); empty when run by hand.
         kfp_run: Id of this Kubeflow run.
-        metrics: r2, rmse and mae on the held-out rows.
+        metrics: r2, rmse and mae on the held-out rows, and the same of the model that serves.
         report: Predicted against actual values of the held-out rows.
 
     Returns:
@@ -155,10 +161,13 @@ def train(
             target=target,
             algorithm=algorithm,
             parameters=parameters,
+            search=search,
             test_fraction=test_fraction,
             seed=seed,
             registered_model=registered_model,
             server_version=server_version,
+            served_run=served_run,
+            data_etag=data_etag,
             source={"data_url": redact_url(data_url), "data_sha256": data_sha256},
         )
         trained = train(Path(table.path), task, record, attempt)
@@ -166,6 +175,50 @@ def train(
         metrics.log_metric(name, value)
     Path(report.path).write_text(trained.html, encoding="utf-8")
     return trained.model_uri
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+def check(
+    data_url: str,
+    max_bytes: int,
+    known_sha256: str,
+    known_etag: str,
+    s3_endpoint_url: str,
+    mlflow_tracking_uri: str,
+    experiment: str,
+    owner: dict[str, Any],
+    kfp_run: str,
+) -> bool:
+    """Looks whether the bytes at an address are still the known ones, and writes what it found to MLflow.
+
+    Args:
+        data_url: Address of the CSV file.
+        max_bytes: Largest size of the file in bytes.
+        known_sha256: SHA-256 of the known bytes, in hexadecimal; empty: none are known, and nothing has changed.
+        known_etag: Strong entity tag of the known bytes, if there is one.
+        s3_endpoint_url: Address of the object store, for s3 addresses.
+        mlflow_tracking_uri: Address of MLflow.
+        experiment: MLflow experiment.
+        owner: Resource that this check is for (namespace, name, uid, check); empty when run by hand.
+        kfp_run: Id of this Kubeflow run.
+
+    Returns:
+        Whether the bytes have changed.
+
+    """
+    from winesteps.failures import reporting
+    from winesteps.shortlived import uncollected
+    from winesteps.tracking import Record
+
+    record = Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)
+    with uncollected(), reporting("check", record) as attempt:
+        from winesteps.check import look, report
+
+        checked = look(
+            data_url, known_sha256=known_sha256, known_etag=known_etag, max_bytes=max_bytes, s3_endpoint_url=s3_endpoint_url
+        )
+        report(checked, record, attempt)
+    return checked.changed
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)

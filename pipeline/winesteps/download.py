@@ -1,7 +1,7 @@
 """The download step: the bytes at an address, checked, in a file.
 
-Called by the `download` component. The bytes come by http, https or s3 (see sources.py); here they are counted, hashed,
-looked at for what is plainly not a CSV file, and put in place only when all of them have come.
+Called by the `download` component, and by `check` for bytes that are not kept. They come by http, https or s3 (see sources.py);
+here they are counted, hashed, looked at for what is plainly not a CSV file, and put in place only when all of them have come.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from winesteps.failures import Reason, StepFailure, redact_url
 from winesteps.sources import Opened, open_source
@@ -22,15 +23,18 @@ PROGRESS_BYTES = 16 * 1024 * 1024
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip (or a spreadsheet)", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 _MARKUP = (b"<!doctype", b"<html", b"<?xml")
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Downloaded:
-    """What came: length in bytes and SHA-256 in hexadecimal."""
+    """What came: length in bytes, SHA-256 in hexadecimal, and the server's strong entity tag, if it gave one."""
 
     size: int
     sha256: str
+    etag: str = ""
 
 
 def download(
@@ -51,45 +55,55 @@ def download(
     """
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise StepFailure(Reason.PARAMETERS_INVALID, "data_sha256 must be 64 hexadecimal digits, or empty.")
+    return persistent(lambda: _transfer(url, target, sha256.lower(), max_bytes, s3_endpoint_url, text), wait)
+
+
+def persistent(transfer: Callable[[], T], wait: Callable[[float], None]) -> T:
+    """Try up to `ATTEMPTS` times what fails for a passing reason, 1 s and 2 s apart."""
     for attempt in range(1, ATTEMPTS):
         try:
-            return _transfer(url, target, sha256.lower(), max_bytes, s3_endpoint_url, text)
+            return transfer()
         except StepFailure as failure:
             if failure.permanent:
                 raise
             log.warning("attempt %d of %d: %s", attempt, ATTEMPTS, failure.message)
             wait(2.0 ** (attempt - 1))
-    return _transfer(url, target, sha256.lower(), max_bytes, s3_endpoint_url, text)
+    return transfer()
 
 
 def _transfer(url: str, target: Path, sha256: str, max_bytes: int, s3_endpoint_url: str, text: bool) -> Downloaded:
-    shown = redact_url(url)
     part = target.with_name(target.name + ".part")
     try:
         with open_source(url, s3_endpoint_url) as source, part.open("wb") as file:
-            _check_announced(source, shown, max_bytes)
-            log.info("downloading %s (%s bytes)", shown, "?" if source.size is None else f"{source.size:,}")
-            digest, size, reported = hashlib.sha256(), 0, 0
-            for chunk in _checked(source.chunks, shown) if text else source.chunks:
-                size += len(chunk)
-                if size > max_bytes:
-                    raise _too_large(shown, f"more than {max_bytes:,} bytes", max_bytes)
-                digest.update(chunk)
-                file.write(chunk)
-                if size - reported >= PROGRESS_BYTES:
-                    reported = size
-                    log.info("%s bytes so far", f"{size:,}")
-        if sha256 and digest.hexdigest() != sha256:
+            downloaded = drain(source, redact_url(url), max_bytes, file.write, text=text)
+        if sha256 and downloaded.sha256 != sha256:
             raise StepFailure(
                 Reason.CHECKSUM_MISMATCH,
-                f"{shown} has SHA-256 {digest.hexdigest()}, not {sha256}: the data has changed. "
+                f"{redact_url(url)} has SHA-256 {downloaded.sha256}, not {sha256}: the data has changed. "
                 "Set data.sha256 to the new value if that is meant.",
             )
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+    return downloaded
+
+
+def drain(source: Opened, shown: str, max_bytes: int, write: Callable[[bytes], object], *, text: bool = True) -> Downloaded:
+    """Read a body to its end, piece by piece; raises `StepFailure` where it is too large, or plainly not a CSV file."""
+    _check_announced(source, shown, max_bytes)
+    log.info("downloading %s (%s bytes)", shown, "?" if source.size is None else f"{source.size:,}")
+    digest, size, reported = hashlib.sha256(), 0, 0
+    for chunk in _checked(source.chunks, shown) if text else source.chunks:
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large(shown, f"more than {max_bytes:,} bytes", max_bytes)
+        digest.update(chunk)
+        write(chunk)
+        if size - reported >= PROGRESS_BYTES:
+            reported = size
+            log.info("%s bytes so far", f"{size:,}")
     log.info("downloaded %s bytes, SHA-256 %s", f"{size:,}", digest.hexdigest())
-    return Downloaded(size, digest.hexdigest())
+    return Downloaded(size, digest.hexdigest(), source.etag)
 
 
 def _check_announced(source: Opened, shown: str, max_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""A model's folder in MLflow's format, its upload and its entry in the model registry. Called by `train`.
+"""A model's folder in MLflow's format, its upload and its entry in the model registry. Called by `train` and what it is made of.
 
 `log_model` is not used: it asks an MLflow 2 server for what only version 3 has, stores the model outside its run, and
 guesses requirements for seconds. A saved folder, uploaded to `<run's artifacts>/model`, works with both.
@@ -18,6 +18,7 @@ from winesteps.failures import Reason, StepFailure, describe, redact_url
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from sklearn.base import RegressorMixin
 
 FOLDER = "model"
@@ -53,15 +54,15 @@ def save(fitted: "RegressorMixin", folder: Path, features: "pd.DataFrame", examp
     )
 
 
-def load(folder: Path) -> Any:
+def load(folder: Path | str) -> Any:
     """The saved model, loaded back as a server would: what it predicts is what serving must answer."""
     from mlflow import pyfunc
 
     return pyfunc.load_model(str(folder))
 
 
-def store(client: "MlflowClient", run_id: str, root: Path, params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """Log the parameters, the metrics and every file under `root`; return the address of the model's folder."""
+def log_values(client: "MlflowClient", run_id: str, params: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+    """Log parameters and metrics in one request."""
     import time
 
     from mlflow.entities import Metric, Param
@@ -72,8 +73,30 @@ def store(client: "MlflowClient", run_id: str, root: Path, params: Mapping[str, 
         params=[Param(name, value) for name, value in params.items()],
         metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
     )
+
+
+def store(client: "MlflowClient", run_id: str, root: Path) -> str:
+    """Upload every file under `root`; return the address of the model's folder."""
     client.log_artifacts(run_id, str(root))
     return f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}"
+
+
+def fetch(run: "Run", folder: str, tracking_uri: str) -> str:
+    """Copy a run's model below a folder; return where it is.
+
+    By its address: asked for by its run, the client asks a server of MLflow 2 for logged models, which that does not know.
+    """
+    from mlflow import artifacts
+
+    return str(artifacts.download_artifacts(f"{run.info.artifact_uri}/{FOLDER}", dst_path=folder, tracking_uri=tracking_uri))
+
+
+def is_stored(run: "Run", tracking_uri: str) -> bool:
+    """Whether a run's model is in the artifact store."""
+    from mlflow import artifacts
+
+    files = artifacts.list_artifacts(f"{run.info.artifact_uri}/{FOLDER}", tracking_uri=tracking_uri)
+    return any(file.path.rpartition("/")[2] == "MLmodel" for file in files)
 
 
 def register(client: "MlflowClient", source: str, run_id: str, name: str, tags: Mapping[str, str]) -> str:

@@ -1,4 +1,7 @@
-"""The pipelines: `wine-training` and `wine-prediction`. Compiled by `compile`, submitted by the operator."""
+"""The pipelines: `wine-training` (download, preprocess, train), `wine-data-check` and `wine-prediction`.
+
+Compiled by `compile`, submitted by the operator.
+"""
 
 from typing import Any
 
@@ -35,12 +38,14 @@ def wine_training(
     separator: str = ";",
     target: str = "quality",
     algorithm: str = "ElasticNet",
-    parameters: dict[str, Any] = {"alpha": 0.5, "l1_ratio": 0.5},  # noqa: B006 - Kubeflow reads the default, nothing writes it
+    parameters: dict[str, Any] = {},  # noqa: B006 - Kubeflow reads the default, nothing writes it
+    search: dict[str, Any] = {},  # noqa: B006
     test_fraction: float = 0.25,
     seed: int = 1337,
     experiment: str = "wine",
     registered_model: str = "wine-elasticnet",
     server_version: str = "",
+    served_run: str = "",
     s3_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
     mlflow_secret: str = "wine-mlflow-credentials",  # noqa: S107 - the name of a Secret
     owner: dict[str, Any] = {},  # noqa: B006
@@ -56,12 +61,14 @@ def wine_training(
         separator: The one character between two values.
         target: Column to predict, as the header names it or in lower_snake form.
         algorithm: The scikit-learn estimator.
-        parameters: The estimator's parameters.
+        parameters: The estimator's parameters. Left out, those of ElasticNet are 0.5, of the others scikit-learn's defaults.
+        search: Values to try for some of them; the best by cross-validation are trained with.
         test_fraction: Share of the rows that is held out to measure the model.
-        seed: Seed of the split.
+        seed: Seed of the split, of the folds of a search, and of what the estimator draws.
         experiment: MLflow experiment that runs are kept under.
         registered_model: Name in MLflow's model registry.
         server_version: Version of Seldon's mlflowserver that shall read the model, such as 1.17.1; empty: this project's server.
+        served_run: MLflow run of the model that serves, measured on the new held-out rows; empty: none.
         s3_secret: Secret with the object store's keys, accesskey and secretkey.
         mlflow_secret: Secret with MLflow's credentials, if any: MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN.
         owner: Resource that this run is for (namespace, name, uid, revision); empty when run by hand.
@@ -84,18 +91,68 @@ def wine_training(
         target=target,
         algorithm=algorithm,
         parameters=parameters,
+        search=search,
         test_fraction=test_fraction,
         seed=seed,
         registered_model=registered_model,
         server_version=server_version,
+        served_run=served_run,
         data_url=data_url,
-        data_sha256=downloaded.outputs["Output"],
+        data_sha256=downloaded.outputs["sha256"],
+        data_etag=downloaded.outputs["etag"],
         **reported,
     )
     for task in (downloaded, preprocessed, trained):
         _settle(task, s3_secret, mlflow_secret)
     model_uri: str = trained.outputs["Output"]
     return model_uri
+
+
+@dsl.pipeline(name="wine-data-check", display_name="Wine data check")
+def wine_data_check(
+    data_url: str,
+    mlflow_tracking_uri: str,
+    s3_endpoint_url: str,
+    max_bytes: int = 1024**3,
+    known_sha256: str = "",
+    known_etag: str = "",
+    experiment: str = "wine",
+    s3_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
+    mlflow_secret: str = "wine-mlflow-credentials",  # noqa: S107 - the name of a Secret
+    owner: dict[str, Any] = {},  # noqa: B006 - Kubeflow reads the default, nothing writes it
+) -> bool:
+    """Looks whether the bytes behind an address have changed, and writes what it found to MLflow.
+
+    Args:
+        data_url: Address of a CSV file, by http, https or s3.
+        mlflow_tracking_uri: Address of MLflow.
+        s3_endpoint_url: Address of the object store.
+        max_bytes: Largest size of the file in bytes.
+        known_sha256: SHA-256 of the known bytes, in hexadecimal; empty: none are known, and nothing has changed.
+        known_etag: Strong entity tag of the known bytes, if there is one; spares the transfer.
+        experiment: MLflow experiment that the outcome is kept under.
+        s3_secret: Secret with the object store's keys, accesskey and secretkey.
+        mlflow_secret: Secret with MLflow's credentials, if any: MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN.
+        owner: Resource that this check is for (namespace, name, uid, check); empty when run by hand.
+
+    Returns:
+        Whether the bytes have changed.
+
+    """
+    checked = components.check(
+        data_url=data_url,
+        max_bytes=max_bytes,
+        known_sha256=known_sha256,
+        known_etag=known_etag,
+        s3_endpoint_url=s3_endpoint_url,
+        mlflow_tracking_uri=mlflow_tracking_uri,
+        experiment=experiment,
+        owner=owner,
+        kfp_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    )
+    _settle(checked, s3_secret, mlflow_secret)
+    changed: bool = checked.output
+    return changed
 
 
 @dsl.pipeline(name="wine-prediction", display_name="Wine prediction")

@@ -49,13 +49,15 @@ def scatter_png(actual: np.ndarray, predicted: np.ndarray, target: str, metrics:
     return buffer.getvalue()
 
 
-def as_html(png: bytes, title: str, facts: Mapping[str, str]) -> str:
-    """One self-contained page, as Kubeflow shows it: the picture and a table of facts."""
+def as_html(png: bytes | None, title: str, facts: Mapping[str, str]) -> str:
+    """One self-contained page, as Kubeflow shows it: a table of facts and the picture, if there is one."""
+    picture = (
+        f'<img alt="Predicted against actual values" src="data:image/png;base64,{base64.b64encode(png).decode()}">' if png else ""
+    )
     rows = "".join(f"<tr><th>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in facts.items())
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>'
         "body{font:14px sans-serif;margin:1.5em}th{text-align:left;padding-right:1.5em;font-weight:normal;color:#555}"
         f"</style></head><body><h1>{html.escape(title)}</h1><table>{rows}</table>"
-        f'<img alt="Predicted against actual values" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-        "</body></html>"
+        f"{picture}</body></html>"
     )

@@ -1,14 +1,15 @@
-"""Opens an address for reading: http and https by requests, s3 by boto3. Called by `download` alone.
+"""Opens an address for reading: http and https by requests, s3 by boto3. Called by `download` and `check`.
 
 Every error of the two libraries becomes a `StepFailure` here, in our words: theirs quote whole addresses, and these may
 hold a signature or a password.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from winesteps.failures import Reason, StepFailure, redact_url
@@ -19,22 +20,33 @@ if TYPE_CHECKING:
 CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
 """How long a connection, and each next piece of the body, may take."""
 CHUNK_BYTES = 1024 * 1024
+STRONG_ETAG = re.compile(r'"[!#-~]{1,254}"')
+"""An entity tag that is the same only for the same bytes. A weak one, `W/"…"`, is no such thing."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A body to be read: its announced length in bytes and media type, where the server gave them."""
+    """A body to be read: its announced length in bytes, media type and strong entity tag, where the server gave them.
+
+    `unchanged` is the answer to an entity tag that is known: there is no body then.
+    """
 
     chunks: Iterator[bytes]
     size: int | None
     content_type: str
+    etag: str = ""
+    unchanged: bool = False
 
 
 @contextlib.contextmanager
-def open_source(url: str, s3_endpoint_url: str = "") -> Iterator[Opened]:
-    """The body at `url`, as a context: errors while it is read become `StepFailure` as well."""
+def open_source(url: str, s3_endpoint_url: str = "", known_etag: str = "") -> Iterator[Opened]:
+    """The body at `url`, as a context: errors while it is read become `StepFailure` as well.
+
+    With `known_etag` only a body that has another one is asked for.
+    """
     parts = _split(url)
-    opener = _open_s3(parts, s3_endpoint_url) if parts.scheme == "s3" else _open_http(url)
+    known_etag = _strong(known_etag)
+    opener = _open_s3(parts, s3_endpoint_url, known_etag) if parts.scheme == "s3" else _open_http(url, known_etag)
     with opener as opened:
         yield opened
 
@@ -56,6 +68,10 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
+def _strong(etag: str | None) -> str:
+    return etag if etag and STRONG_ETAG.fullmatch(etag) else ""
+
+
 def _session() -> "requests.Session":
     """A session that follows the environment's proxies and certificates, but takes no password from a netrc file."""
     import requests
@@ -73,13 +89,20 @@ def _session() -> "requests.Session":
 
 
 @contextlib.contextmanager
-def _open_http(url: str) -> Iterator[Opened]:
+def _open_http(url: str, known_etag: str) -> Iterator[Opened]:
     import requests
     from urllib3.exceptions import HTTPError, LocationValueError
 
     shown = redact_url(url)
     try:
-        with _session() as session, session.get(url, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as response:
+        headers = {"If-None-Match": known_etag} if known_etag else {}
+        with (
+            _session() as session,
+            session.get(url, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS), headers=headers) as response,
+        ):
+            if known_etag and response.status_code == HTTPStatus.NOT_MODIFIED:
+                yield Opened(iter(()), None, "", known_etag, unchanged=True)
+                return
             _check_status(response.status_code, shown)
             length = response.headers.get("Content-Length", "")
             encoded = response.headers.get("Content-Encoding", "identity") != "identity"
@@ -87,6 +110,7 @@ def _open_http(url: str) -> Iterator[Opened]:
                 chunks=response.iter_content(CHUNK_BYTES),
                 size=int(length) if length.isdigit() and not encoded else None,
                 content_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+                etag=_strong(response.headers.get("ETag")),
             )
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, LocationValueError):
         raise StepFailure(Reason.URL_INVALID, f"{shown} is, or redirects to, an address that http cannot be spoken to.") from None
@@ -129,7 +153,7 @@ def _check_status(status: int, shown: str) -> None:
 
 
 @contextlib.contextmanager
-def _open_s3(parts: SplitResult, endpoint_url: str) -> Iterator[Opened]:
+def _open_s3(parts: SplitResult, endpoint_url: str, known_etag: str) -> Iterator[Opened]:
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
@@ -147,13 +171,20 @@ def _open_s3(parts: SplitResult, endpoint_url: str) -> Iterator[Opened]:
                 s3={"addressing_style": "path"},  # MinIO has no DNS name a bucket
             ),
         )
-        answer = client.get_object(Bucket=bucket, Key=key)
+        condition: Any = {"IfNoneMatch": known_etag} if known_etag else {}
+        answer = client.get_object(Bucket=bucket, Key=key, **condition)
         with contextlib.closing(answer["Body"]) as body:
             content_type = answer.get("ContentType", "").partition(";")[0].strip().lower()
-            yield Opened(body.iter_chunks(CHUNK_BYTES), answer.get("ContentLength"), content_type)
+            yield Opened(
+                body.iter_chunks(CHUNK_BYTES), answer.get("ContentLength"), content_type, etag=_strong(answer.get("ETag"))
+            )
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        _check_s3_status(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), code, shown)
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if known_etag and status == HTTPStatus.NOT_MODIFIED:
+            yield Opened(iter(()), None, "", known_etag, unchanged=True)
+            return
+        _check_s3_status(status, code, shown)
     except NoCredentialsError:
         raise StepFailure(Reason.DATA_UNREACHABLE, f"{shown} cannot be read: the step has no AWS credentials.") from None
     except ParamValidationError:

@@ -1,26 +1,32 @@
 """What a step writes to MLflow: runs that the operator finds by their tags.
 
-Called by `failures` (any step) and `train`. MLflow is imported where it is used: a download or preprocess that succeeds
-does without it. Only requests that MLflow 2.22 and 3 both understand are made (no logged models).
+Called by `failures` (any step), `train` and what it is made of, and `check`. MLflow is imported where it is used: a download or
+preprocess that succeeds does without it. Only requests that MLflow 2.22 and 3 both understand are made (no logged models).
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 PREFIX = "winepipelines.io/"
 """Begins every tag that is part of the contract with the operator."""
+
+CHECK_NAME = "data-check"
+"""Name of the runs that checks of the data write."""
 
 
 @dataclass(frozen=True)
 class Record:
     """Where a step reports, and in whose name.
 
-    `owner` has namespace, name, uid and revision of the resource, or nothing when the pipeline was run by hand.
+    `owner` has namespace, name, uid and revision of the resource, or nothing when the pipeline was run by hand; a check of the
+    data has `check`, its id, instead of a revision.
     """
 
     tracking_uri: str
@@ -31,8 +37,8 @@ class Record:
 
     @property
     def owner_tags(self) -> dict[str, str]:
-        """namespace, name, uid and revision, without prefix; revision is a whole decimal number."""
-        tags = {key: str(self.owner[key]) for key in ("namespace", "name", "uid") if key in self.owner}
+        """namespace, name, uid, revision and check, without prefix; revision is a whole decimal number."""
+        tags = {key: str(self.owner[key]) for key in ("namespace", "name", "uid", "check") if key in self.owner}
         if "revision" in self.owner:
             tags["revision"] = str(int(self.owner["revision"]))  # Kubeflow hands numbers in a struct on as floats
         return tags
@@ -44,8 +50,16 @@ class Record:
         return {PREFIX + key: value for key, value in tags.items()}
 
     @property
+    def uid(self) -> str:
+        """The owner's uid; empty where there is none, or none that Kubernetes gives."""
+        uid = str(self.owner.get("uid", ""))
+        return uid if re.fullmatch("[A-Za-z0-9-]{1,64}", uid) else ""
+
+    @property
     def run_name(self) -> str | None:
         """`<name>-<revision>`, or None, which lets MLflow invent one."""
+        if "check" in self.owner:
+            return CHECK_NAME
         return f"{self.owner['name']}-{int(self.owner['revision'])}" if {"name", "revision"} <= set(self.owner) else None
 
 
@@ -55,6 +69,8 @@ def connect(record: Record) -> "MlflowClient":
     for name, value in {"RETRIES": "3", "BACKOFF_FACTOR": "1", "TIMEOUT": "30"}.items():
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{'MAX_' if name == 'RETRIES' else ''}{name}", value)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it asks a host outside, and a step waits for that at exit
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it costs a request each time
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # the image has no git
     if record.s3_endpoint_url:
         os.environ["MLFLOW_S3_ENDPOINT_URL"] = record.s3_endpoint_url
@@ -67,6 +83,15 @@ def start_run(client: "MlflowClient", record: Record) -> str:
     """Create a run with the identity tags, its experiment too if there is none, and return the run's id."""
     run = client.create_run(_experiment_id(client, record.experiment), tags=record.identity_tags, run_name=record.run_name)
     return str(run.info.run_id)
+
+
+def runs_of_owner(client: "MlflowClient", record: Record, condition: str, limit: int) -> "list[Run]":
+    """The owner's runs in the experiment that a condition holds for, newest first; none where there is no owner."""
+    if not record.uid:
+        return []
+    filtered = f"tags.`{PREFIX}uid` = '{record.uid}' AND {condition}"
+    experiment = _experiment_id(client, record.experiment)
+    return list(client.search_runs([experiment], filtered, max_results=limit, order_by=["attributes.start_time DESC"]))
 
 
 def _experiment_id(client: "MlflowClient", name: str) -> str:

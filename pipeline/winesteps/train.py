@@ -1,6 +1,7 @@
 """The train step: from the table to a registered, evaluated model in MLflow.
 
-Called by the `train` component. The learning is in estimator.py, the model's folder and its registration in model.py.
+Called by the `train` component. The learning is in estimator.py, the model's folder and its registration in model.py. Where the
+same data and wishes have made a model already (reuse.py), that one is the outcome, measured against the one that serves as ever.
 The tags that tell the operator of success are written last, in one request: where they are, everything else is.
 """
 
@@ -10,42 +11,56 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from winesteps import estimator, model, report, servers, tracking
+from winesteps import estimator, model, report, reuse, search, served, servers, tracking
 from winesteps.failures import Attempt, Reason, StepFailure
 from winesteps.preprocess import lower_snake
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 EXAMPLE_ROWS = 3
 """Held-out rows that the operator asks a served model about."""
 TAG_LENGTH = 5000
 """Most characters of a tag that every MLflow server takes."""
+PICTURE = "evaluation/predicted-against-actual.png"
+"""Among the artifacts of a run that made a model."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What shall be learned, from what. `source` only describes: it is logged beside the parameters.
+    """What shall be learned, from what.
 
-    `server_version` is that of Seldon's mlflowserver where it shall read the model, see `servers`.
+    `search` has values to try in place of parameters. `server_version` is that of Seldon's mlflowserver where it shall read the
+    model, see `servers`; `served_run` the MLflow run of the model that serves, which is measured on the same rows. `source`
+    describes the data, its address and SHA-256; it is logged beside the parameters.
     """
 
     target: str = "quality"
     algorithm: str = "ElasticNet"
     parameters: Mapping[str, Any] | None = None
+    search: Mapping[str, Any] | None = None
     test_fraction: float = 0.25
     seed: int = 1337
     registered_model: str = "wine-elasticnet"
     server_version: str = ""
+    served_run: str = ""
     source: Mapping[str, str] | None = None
+    data_etag: str = ""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome: the model folder's address in the artifact store, registry version, metrics, report page."""
+    """The outcome: the model folder's address in the artifact store, registry version, metrics, report page.
+
+    `run_id` is the MLflow run of this training, also where it reuses another's model.
+    """
 
     model_uri: str
     version: str
@@ -54,8 +69,24 @@ class Trained:
     html: str
 
 
+@dataclass(frozen=True)
+class _Start:
+    """What is there before anything is learned. `served` and `served_problem` are of the model that serves."""
+
+    client: "MlflowClient"
+    run_id: str
+    parameters: dict[str, float]
+    search: dict[str, list[float]]
+    split: estimator.Split
+    target: str
+    server: servers.Server | None
+    fingerprint: str
+    served: dict[str, float]
+    served_problem: str
+
+
 def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attempt) -> Trained:
-    """Fit, measure, save, reload, log and register a model.
+    """Fit, measure, save, reload, log and register a model, or find the one that all this would make.
 
     Args:
         table_file: parquet as `preprocess` writes it.
@@ -68,41 +99,127 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
 
     """
     parameters = estimator.check_parameters(task.algorithm, task.parameters or {}, task.test_fraction, task.seed)
+    values = estimator.check_search(task.algorithm, task.search or {})
+    parameters = {name: value for name, value in parameters.items() if name not in values}
     server = servers.server(task.server_version, task.algorithm)
     target = lower_snake(task.target)
-    split = estimator.split_rows(pq.read_table(table_file).to_pandas(), target, task.test_fraction, task.seed)
+    table = pq.read_table(table_file).to_pandas()
+    split = estimator.split_rows(table, target, task.test_fraction, task.seed)
+    fingerprint = reuse.fingerprint(table, _wishes(task, parameters, values, target))
     with model.tracking_errors(record.tracking_uri):
         client = tracking.connect(record)
         attempt.run_id = tracking.start_run(client, record)
-    fitted, warnings = estimator.fit(task.algorithm, parameters, split)
+        original = reuse.find(client, record, fingerprint, task.registered_model)
+    served_metrics, problem = served.measure(client, task.served_run, record, split, target)
+    if problem:
+        log.warning("%s", problem)
+    start = _Start(client, attempt.run_id, parameters, values, split, target, server, fingerprint, served_metrics, problem)
+    return _learn(start, task, record) if original is None else _reuse(start, task, record, original)
+
+
+def _learn(start: _Start, task: Task, record: tracking.Record) -> Trained:
+    """Make the model."""
+    client, split = start.client, start.split
+    parameters, validated = _search(start, task, record) if start.search else (start.parameters, {})
+    fitted, warnings = estimator.fit(task.algorithm, parameters, split, task.seed)
     for warning in warnings:
         log.warning("scikit-learn: %s", warning)
     predicted = fitted.predict(split.x_test)
     metrics = estimator.evaluate(split.y_test, predicted)
     log.info("held-out rows: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
-    png = report.scatter_png(split.y_test.to_numpy(), predicted, target, metrics)
-    params = _params(task, parameters, split, target)
+    png = report.scatter_png(split.y_test.to_numpy(), predicted, start.target, metrics)
+    params = _params(task, parameters, split, start.target)
+    metrics |= validated | start.served
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         example = split.x_test.head(EXAMPLE_ROWS)
         model.save(fitted, root / model.FOLDER, split.x_train, example)
-        if server is not None:
-            servers.adapt(root / model.FOLDER, fitted, list(split.x_train.columns), server)
+        if start.server is not None:
+            servers.adapt(root / model.FOLDER, fitted, list(split.x_train.columns), start.server)
         answers = model.load(root / model.FOLDER).predict(example)
-        example_tags = _example_tags(example, [float(value) for value in answers])
-        (root / "evaluation").mkdir()
-        (root / "evaluation" / "predicted-against-actual.png").write_bytes(png)
+        tags = _example_tags(example, [float(value) for value in answers]) | {"fingerprint": start.fingerprint}
+        (root / PICTURE).parent.mkdir()
+        (root / PICTURE).write_bytes(png)
         with model.tracking_errors(record.tracking_uri):
-            stored = model.store(client, attempt.run_id, root, params, metrics)
-            version = model.register(client, stored, attempt.run_id, task.registered_model, record.owner_tags)
-            client.set_terminated(attempt.run_id, "FINISHED")
-            tags = {"model-uri": stored, "model-version": version} | example_tags
-            model.set_tags(client, attempt.run_id, {tracking.PREFIX + key: value for key, value in tags.items()})
+            model.log_values(client, start.run_id, params, metrics)
+            stored = model.store(client, start.run_id, root)
+            version = model.register(client, stored, start.run_id, task.registered_model, record.owner_tags)
+            _announce(start, task, tags | {"model-uri": stored, "model-version": version})
     log.info("registered %s version %s, %s", task.registered_model, version, stored)
-    facts = {"model": f"{task.registered_model} version {version}", "address": stored} | params
-    facts |= {name: f"{value:.4f}" for name, value in metrics.items()}
-    return Trained(stored, version, attempt.run_id, metrics, report.as_html(png, f"{task.registered_model} {version}", facts))
+    return _outcome(start, task, stored, version, params, metrics, png)
+
+
+def _search(start: _Start, task: Task, record: tracking.Record) -> tuple[dict[str, float], dict[str, float]]:
+    """The parameters that do best on the training rows, and how well; every trial is written as it is over."""
+    tried: list[search.Trial] = []
+    with model.tracking_errors(record.tracking_uri):
+        experiment = str(start.client.get_run(start.run_id).info.experiment_id)
+    for trial in search.trials(task.algorithm, start.parameters, start.search, start.split, task.seed):
+        with model.tracking_errors(record.tracking_uri):
+            search.record(start.client, start.run_id, experiment, trial)
+        said = trial.problem or f"r2 {trial.metrics['cv_r2']:.4f}"
+        log.info("trial %d, %s: %s", trial.number, dict(trial.parameters), said)
+        tried.append(trial)
+    chosen = search.best(tried)
+    return dict(chosen.parameters), dict(chosen.metrics) | {"trials": float(len(tried))}
+
+
+def _reuse(start: _Start, task: Task, record: tracking.Record, original: "Run") -> Trained:
+    """Take the model that is there: nothing is fitted, stored or registered again."""
+    said = {name.removeprefix(tracking.PREFIX): value for name, value in original.data.tags.items()}
+    stored, version = said["model-uri"], said["model-version"]
+    params = original.data.params | dict(task.source or {})
+    metrics = {name: value for name, value in original.data.metrics.items() if not name.startswith("served_")} | start.served
+    tags = {name: said[name] for name in ("model-uri", "model-version", "example", "prediction") if name in said}
+    with model.tracking_errors(record.tracking_uri):
+        model.log_values(start.client, start.run_id, params, metrics)
+        _announce(start, task, tags | {"reused-run": original.info.run_id})
+    log.info("the same data and wishes: reused %s version %s, %s", task.registered_model, version, stored)
+    facts = {"reused from MLflow run": original.info.run_id} | params
+    return _outcome(start, task, stored, version, facts, metrics, None)
+
+
+def _announce(start: _Start, task: Task, tags: Mapping[str, str]) -> None:
+    """End the run, and write its tags last and at once."""
+    known = {
+        "data-sha256": (task.source or {}).get("data_sha256", ""),
+        "data-etag": task.data_etag,
+        "served-problem": start.served_problem,
+    }
+    said = {name: value for name, value in known.items() if value} | dict(tags)
+    start.client.set_terminated(start.run_id, "FINISHED")
+    model.set_tags(start.client, start.run_id, {tracking.PREFIX + name: value for name, value in said.items()})
+
+
+def _outcome(
+    start: _Start,
+    task: Task,
+    stored: str,
+    version: str,
+    facts: Mapping[str, str],
+    metrics: dict[str, float],
+    png: bytes | None,
+) -> Trained:
+    shown = {"model": f"{task.registered_model} version {version}", "address": stored} | dict(facts)
+    shown |= {name: f"{value:.4f}" for name, value in metrics.items()}
+    page = report.as_html(png, f"{task.registered_model} {version}", shown)
+    return Trained(stored, version, start.run_id, metrics, page)
+
+
+def _wishes(task: Task, parameters: Mapping[str, float], values: Mapping[str, list[float]], target: str) -> dict[str, Any]:
+    """All that shapes the model beside the table and the packages, and where it is registered."""
+    return {
+        "target": target,
+        "algorithm": task.algorithm,
+        "parameters": dict(parameters),
+        "search": dict(values),
+        "test_fraction": task.test_fraction,
+        "seed": task.seed,
+        "registered_model": task.registered_model,
+        "server_version": task.server_version,
+        "data_sha256": (task.source or {}).get("data_sha256", ""),
+    }
 
 
 def _params(task: Task, parameters: Mapping[str, float], split: estimator.Split, target: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """A bad spec never reaches the operator: the API server refuses it, and names the field."""
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,19 @@ from sandbox.errors import KubectlError
 from winepipelines.resource.spec import Spec
 
 URL = "http://data/wine.csv"
+BOOSTING = ("learning_rate", "max_iter", "l2_regularization", "max_depth", "min_samples_leaf", "max_leaf_nodes")
+
+
+def forest(**training: Any) -> dict[str, Any]:
+    return {"algorithm": "RandomForest", **training}
+
+
+def boosting(**training: Any) -> dict[str, Any]:
+    return {"algorithm": "HistGradientBoosting", **training}
+
+
+def range_(count: int) -> list[int]:
+    return list(range(1, count + 1))
 
 
 @pytest.mark.parametrize(
@@ -29,6 +43,60 @@ URL = "http://data/wine.csv"
         ({"data": {"url": URL}, "training": {"parameters": {"alpha": -1}}}, "spec.training.parameters.alpha"),
         ({"data": {"url": URL}, "training": {"parameters": {"l1_ratio": 1.5}}}, "spec.training.parameters.l1_ratio"),
         ({"data": {"url": URL}, "training": {"parameters": {"depth": 3}}}, "spec.training.parameters.depth"),
+        (
+            {"data": {"url": URL}, "training": forest(parameters={"alpha": 0.1})},
+            "alpha and l1_ratio are parameters of algorithm ElasticNet",
+        ),
+        (
+            {"data": {"url": URL}, "training": forest(search={"l1_ratio": [0.1]})},
+            "l1_ratio are parameters of algorithm ElasticNet",
+        ),
+        (
+            {"data": {"url": URL}, "training": {"parameters": {"n_estimators": 9}}},
+            "max_features are parameters of algorithm RandomForest",
+        ),
+        (
+            {"data": {"url": URL}, "training": boosting(search={"max_features": [1]})},
+            "max_features are parameters of algorithm RandomForest",
+        ),
+        ({"data": {"url": URL}, "training": forest(parameters={"max_iter": 9})}, "learning_rate, max_iter"),
+        (
+            {"data": {"url": URL}, "training": {"search": {"l2_regularization": [9]}}},
+            "l2_regularization are parameters of algorithm",
+        ),
+        ({"data": {"url": URL}, "training": {"parameters": {"max_depth": 3}}}, "max_depth and min_samples_leaf are parameters"),
+        (
+            {"data": {"url": URL}, "training": {"search": {"min_samples_leaf": [3]}}},
+            "max_depth and min_samples_leaf are parameters",
+        ),
+        ({"data": {"url": URL}, "training": forest(parameters={"n_estimators": 1001})}, "spec.training.parameters.n_estimators"),
+        ({"data": {"url": URL}, "training": forest(parameters={"n_estimators": 1.5})}, "spec.training.parameters.n_estimators"),
+        ({"data": {"url": URL}, "training": forest(parameters={"max_features": 0})}, "spec.training.parameters.max_features"),
+        ({"data": {"url": URL}, "training": boosting(parameters={"learning_rate": 0})}, "spec.training.parameters.learning_rate"),
+        (
+            {"data": {"url": URL}, "training": boosting(parameters={"max_leaf_nodes": 1})},
+            "spec.training.parameters.max_leaf_nodes",
+        ),
+        ({"data": {"url": URL}, "training": boosting(search={"learning_rate": [0]})}, "spec.training.search.learning_rate"),
+        ({"data": {"url": URL}, "training": {"search": {}}}, "spec.training.search"),
+        ({"data": {"url": URL}, "training": {"search": {"colour": [1]}}}, "spec.training.search.colour"),
+        ({"data": {"url": URL}, "training": {"search": {"alpha": []}}}, "spec.training.search.alpha"),
+        ({"data": {"url": URL}, "training": {"search": {"alpha": [0.1, 0.1]}}}, "spec.training.search.alpha"),
+        ({"data": {"url": URL}, "training": {"search": {"alpha": [-1]}}}, "spec.training.search.alpha"),
+        ({"data": {"url": URL}, "training": {"search": {"alpha": list(range(11))}}}, "spec.training.search.alpha"),
+        (
+            {
+                "data": {"url": URL},
+                "training": forest(search={"n_estimators": range_(10), "max_depth": range_(6), "max_features": [0.5, 1]}),
+            },
+            "at most 100 combinations",
+        ),
+        ({"data": {"url": URL}, "training": boosting(search={name: [1] for name in BOOSTING})}, "spec.training.search"),
+        (
+            {"data": {"url": URL}, "training": forest(), "serving": {"runtime": "mlflowserver"}},
+            "runtime mlflowserver reads models of ElasticNet alone",
+        ),
+        ({"data": {"url": URL}, "training": {"testFraction": 0}}, "spec.training.testFraction"),
         ({"data": {"url": URL}, "training": {"testFraction": 0.9}}, "spec.training.testFraction"),
         ({"data": {"url": URL}, "training": {"seed": -1}}, "spec.training.seed"),
         ({"data": {"url": URL}, "training": {"timeout": "soon"}}, "spec.training.timeout"),
@@ -77,6 +145,11 @@ def test_defaults_of_schema_and_models_agree(cluster: Cluster) -> None:
     assert stored is not None
     assert Spec.model_validate(stored["spec"]) == Spec.model_validate({"data": {"url": cluster.info.data_url}, "suspend": True})
     filled = Spec.model_validate(stored["spec"]).model_dump(by_alias=True, mode="json")
+    assert set(filled["training"].pop("parameters").values()) == {None}, (
+        "the guide's are ElasticNet's alone: see fixed_parameters"
+    )
+    assert stored["spec"]["training"].pop("parameters") == {}
+    assert filled["training"].pop("search") is None
     filled["data"].pop("sha256")  # optional: left out rather than empty
     assert filled["serving"].pop("autoscaling") is None
     for part in ("training", "serving"):
@@ -84,3 +157,54 @@ def test_defaults_of_schema_and_models_agree(cluster: Cluster) -> None:
             assert filled[part]["resources"].pop(side) == {}
     assert filled == stored["spec"]
     cluster.sandbox.kubectl("-n", "admin", "delete", "winepipeline", "defaults", "--wait=false")
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        forest(parameters={"n_estimators": 300, "max_depth": 12, "min_samples_leaf": 2, "max_features": 0.5}),
+        boosting(parameters={"learning_rate": 0.05, "max_iter": 300, "max_leaf_nodes": 15, "l2_regularization": 1}),
+        boosting(search={"learning_rate": [0.05, 0.1], "max_depth": [3, 6]}, parameters={"max_iter": 200}),
+        forest(search={"n_estimators": range_(10), "max_depth": range_(10)}),
+        {"search": {"alpha": [0.01, 0.1, 0.5]}, "parameters": {"l1_ratio": 0.2}},
+    ],
+)
+def test_what_an_algorithm_takes_is_stored_as_it_is(cluster: Cluster, training: dict[str, Any]) -> None:
+    cluster.apply(cluster.resource("admin", "algorithm", suspend=True, training=training))
+    stored = cluster.get("winepipelines", "admin", "algorithm")
+    assert stored is not None
+    kept = {name: value for name, value in stored["spec"]["training"].items() if name in ("algorithm", "parameters", "search")}
+    assert kept == {"algorithm": "ElasticNet", "parameters": {}, **training}, "nothing of another algorithm is written in"
+    cluster.sandbox.kubectl("-n", "admin", "delete", "winepipeline", "algorithm", "--wait=false")
+
+
+def test_parameters_that_an_earlier_schema_wrote_in_are_taken_back_by_null(cluster: Cluster) -> None:
+    """It gave every resource ElasticNet's, which `kubectl apply` keeps since nobody had applied them."""
+    body = cluster.resource("admin", "earlier", suspend=True)
+    cluster.apply(body)
+    written = json.dumps({"spec": {"training": {"parameters": {"alpha": 0.5, "l1_ratio": 0.5}}}})
+    cluster.sandbox.kubectl("-n", "admin", "patch", "winepipeline", "earlier", "--type=merge", "-p", written)
+    before = cluster.get("winepipelines", "admin", "earlier")
+    assert before is not None
+    assert Spec.model_validate(before["spec"]).inputs == Spec.model_validate(body["spec"]).inputs
+    body["spec"]["training"] = forest()
+    with pytest.raises(KubectlError, match="null removes what was stored"):
+        cluster.apply(body)
+    body["spec"]["training"] = forest(parameters={"alpha": None, "l1_ratio": None})
+    cluster.apply(body)
+    after = cluster.get("winepipelines", "admin", "earlier")
+    assert after is not None
+    assert after["spec"]["training"]["parameters"] == {}
+    cluster.sandbox.kubectl("-n", "admin", "delete", "winepipeline", "earlier", "--wait=false")
+
+
+def test_unknown_parameters_are_refused_and_without_validation_left_out(cluster: Cluster) -> None:
+    """`kubectl` asks for strict validation; clients that do not have unknown fields pruned, and get a warning."""
+    body = cluster.resource("admin", "unknown", suspend=True, training={"parameters": {"depth": 3}})
+    with pytest.raises(KubectlError, match=r"spec\.training\.parameters\.depth"):
+        cluster.apply(body)
+    cluster.sandbox.kubectl("apply", "--validate=false", "-f", "-", stdin=json.dumps(body))
+    stored = cluster.get("winepipelines", "admin", "unknown")
+    assert stored is not None
+    assert stored["spec"]["training"]["parameters"] == {}
+    cluster.sandbox.kubectl("-n", "admin", "delete", "winepipeline", "unknown", "--wait=false")

@@ -10,6 +10,8 @@ from mlflow import MlflowClient
 from support import website
 from support.website import Answer, Site
 
+from winesteps.preprocess import preprocess
+
 RED_WINE = Path(__file__).resolve().parents[2] / "data" / "winequality-red.csv"
 
 
@@ -54,6 +56,14 @@ def store(_empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def red_wine() -> Path:
     """The wine data."""
     return RED_WINE
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wine data as parquet."""
+    file = tmp_path_factory.mktemp("table") / "table"
+    preprocess(RED_WINE, file)
+    return file
 
 
 @pytest.fixture

@@ -26,6 +26,11 @@ def documents(files: dict[str, str]) -> list[Any]:
     return list(yaml.safe_load_all(files["pipelines/wine-training.yaml"]))
 
 
+@pytest.fixture(scope="module")
+def check(files: dict[str, str]) -> list[Any]:
+    return list(yaml.safe_load_all(files["pipelines/wine-data-check.yaml"]))
+
+
 def test_the_files_in_the_repository_are_current() -> None:
     assert stale() == {}, "run python -m winesteps.compile"
 
@@ -65,7 +70,8 @@ def test_parameters(documents: list[Any]) -> None:
         "separator": ("STRING", ";"),
         "target": ("STRING", "quality"),
         "algorithm": ("STRING", "ElasticNet"),
-        "parameters": ("STRUCT", {"alpha": 0.5, "l1_ratio": 0.5}),
+        "parameters": ("STRUCT", {}),
+        "search": ("STRUCT", {}),
         "test_fraction": ("NUMBER_DOUBLE", 0.25),
         "seed": ("NUMBER_INTEGER", 1337),
         "experiment": ("STRING", "wine"),
@@ -73,6 +79,7 @@ def test_parameters(documents: list[Any]) -> None:
         "mlflow_tracking_uri": ("STRING", None),
         "s3_endpoint_url": ("STRING", None),
         "server_version": ("STRING", ""),
+        "served_run": ("STRING", ""),
         "s3_secret": ("STRING", "mlpipeline-minio-artifact"),
         "mlflow_secret": ("STRING", "wine-mlflow-credentials"),
         "owner": ("STRUCT", {}),
@@ -88,6 +95,21 @@ def test_tasks(documents: list[Any]) -> None:
     for task in tasks.values():
         assert not task["cachingOptions"].get("enableCache"), "the bytes behind an address change"
         assert task["inputs"]["parameters"]["kfp_run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
+
+
+def test_a_data_check_is_one_step(check: list[Any]) -> None:
+    pipeline, platform = check
+    assert pipeline["pipelineInfo"]["name"] == "wine-data-check"
+    (task,) = pipeline["root"]["dag"]["tasks"].values()
+    assert not task["cachingOptions"].get("enableCache")
+    inputs = pipeline["root"]["inputDefinitions"]["parameters"]
+    assert {name for name, entry in inputs.items() if not entry.get("isOptional")} == {
+        *("data_url", "mlflow_tracking_uri", "s3_endpoint_url"),
+    }
+    assert all(entry["description"] for entry in inputs.values())
+    (executor,) = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+    assert len(executor["secretAsEnv"]) == 2
+    assert executor["securityContext"] == {"runAsNonRoot": True}
 
 
 def test_containers(documents: list[Any], files: dict[str, str]) -> None:

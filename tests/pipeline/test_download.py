@@ -58,6 +58,15 @@ def test_bytes_arrive_as_they_are(site: Site, fetch: Fetch) -> None:
     assert [file.name for file in fetch.target.parent.iterdir()] == ["data"]
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [('"5d4-a"', '"5d4-a"'), ('W/"5d4-a"', ""), ("5d4-a", ""), ('"a b"', ""), ('""', ""), (f'"{"x" * 300}"', ""), (None, "")],
+)
+def test_a_strong_entity_tag_is_kept(site: Site, fetch: Fetch, said: str | None, kept: str) -> None:
+    headers = {} if said is None else {"ETag": said}
+    assert fetch(site.give("/wine.csv", Answer(CSV, headers=headers))).etag == kept
+
+
 def test_encoded_by_the_server_all_the_same(site: Site, fetch: Fetch) -> None:
     url = site.give("/wine.csv", Answer(gzip.compress(CSV), headers={"Content-Encoding": "gzip"}))
     assert fetch(url, sha256=DIGEST, max_bytes=len(CSV)).size == len(CSV)
@@ -294,6 +303,10 @@ class TestObjectStore:
         assert fetch("s3://bucket/a%20folder/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}").sha256 == DIGEST
         authorization = site.asked[0][1]["Authorization"]
         assert authorization.startswith("AWS4-HMAC-SHA256 Credential=access-hidden/")
+
+    def test_its_entity_tag(self, site: Site, fetch: Fetch) -> None:
+        site.give("/bucket/wine.csv", Answer(CSV, headers={"ETag": '"9bb5"'}))
+        assert fetch("s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}").etag == '"9bb5"'
 
     @pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (404, "NoSuchBucket"), (403, "AccessDenied")])
     def test_not_found(self, site: Site, fetch: Fetch, status: int, code: str) -> None:

@@ -17,7 +17,6 @@ from sandbox.plan import Info
 from sandbox.platform import Sandbox
 from winesteps import tracking
 from winesteps.failures import Attempt, Reason, StepFailure, reporting
-from winesteps.preprocess import preprocess
 from winesteps.train import Task, Trained, train
 
 OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7.0}
@@ -54,12 +53,6 @@ def record(server: tuple[str, Info]) -> tracking.Record:
     return tracking.Record(info.mlflow_url, "it's wine", info.s3_endpoint, OWNER, "run-1")
 
 
-@pytest.fixture
-def table(red_wine: Path, tmp_path: Path) -> Path:
-    preprocess(red_wine, tmp_path / "table", separator=";", target="quality")
-    return tmp_path / "table"
-
-
 def stored(server: tuple[str, Info], trained: Trained, name: str) -> bytes:
     """Read a file of the model where Seldon would, in the object store itself."""
     variant_name, info = server
@@ -88,6 +81,19 @@ def test_a_model_is_logged_registered_and_stored(
     assert b"flavors:" in stored(server, trained, "MLmodel")
     assert len(stored(server, trained, "linear.json" if server_version else "model.pkl"))
     assert len(json.loads(tags["prediction"])) == 3
+
+
+def test_the_model_that_serves_is_measured_and_one_that_exists_is_reused(record: tracking.Record, table: Path) -> None:
+    serves = train(table, Task(seed=5), record, Attempt())
+    measured = train(table, Task(seed=6, served_run=serves.run_id), record, Attempt())
+    assert measured.run_id != serves.run_id
+    assert {"served_r2", "served_rmse", "served_mae"} <= set(measured.metrics)
+    again = train(table, Task(seed=6, served_run=measured.run_id), replace(record, owner=OWNER | {"revision": 8}), Attempt())
+    assert (again.model_uri, again.version) == (measured.model_uri, measured.version)
+    assert again.metrics["served_r2"] == pytest.approx(measured.metrics["r2"], abs=1e-12)
+    tags = MlflowClient(record.tracking_uri).get_run(again.run_id).data.tags
+    assert tags["winepipelines.io/reused-run"] == measured.run_id
+    assert tags["winepipelines.io/revision"] == "8"
 
 
 def test_a_failure_is_recorded(record: tracking.Record) -> None:

@@ -27,10 +27,10 @@ def submit(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(sys, "executable", Path(sys.executable).name)
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "kubeflow"))
-    pipeline = components.load_component_from_file(str(TEMPLATES / "pipelines" / "wine-training.yaml"))
 
-    def submit(**arguments: Any) -> Any:
-        return pipeline(mlflow_tracking_uri=store, s3_endpoint_url="", owner=OWNER, **arguments)
+    def submit(name: str = "wine-training", **arguments: Any) -> Any:
+        pipeline = components.load_component_from_file(str(TEMPLATES / "pipelines" / f"{name}.yaml"))
+        return pipeline(**{"mlflow_tracking_uri": store, "s3_endpoint_url": "", "owner": OWNER} | arguments)
 
     return submit
 
@@ -62,6 +62,35 @@ def test_a_model_comes_out(submit: Callable[..., Any], store: str, wine: str, tm
     (outcome,) = tmp_path.glob("kubeflow/*/train/executor_output.json")
     metrics = json.loads(outcome.read_text())["artifacts"]["metrics"]["artifacts"][0]["metadata"]
     assert metrics == pytest.approx(run.data.metrics)
+
+
+def test_a_model_that_exists_comes_out_again_beside_the_one_that_serves(
+    submit: Callable[..., Any], store: str, site: Site, red_wine: Path
+) -> None:
+    url = site.give("/wine.csv", Answer(red_wine.read_bytes(), headers={"ETag": '"one"'}))
+    submit(data_url=url)
+    first = only_run(store)
+    assert first.data.tags["winepipelines.io/data-etag"] == '"one"'
+    assert first.data.tags["winepipelines.io/data-sha256"] == first.data.params["data_sha256"]
+    submit(data_url=url, served_run=first.info.run_id, owner=OWNER | {"revision": 8})
+    client = MlflowClient(store)
+    second, _ = client.search_runs([first.info.experiment_id])
+    assert second.data.tags["winepipelines.io/reused-run"] == first.info.run_id
+    assert second.data.metrics["served_r2"] == pytest.approx(first.data.metrics["r2"])
+
+
+def test_a_data_check(submit: Callable[..., Any], store: str, wine: str) -> None:
+    owner = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "check": "3"}
+    done = submit("wine-data-check", data_url=wine, known_sha256="0" * 64, owner=owner)
+    assert done.outputs["Output"] is True
+    tags = only_run(store).data.tags
+    assert tags.items() >= {"winepipelines.io/check": "3", "winepipelines.io/data-changed": "true"}.items()
+
+
+def test_a_data_check_fails(submit: Callable[..., Any], store: str, site: Site) -> None:
+    with pytest.raises(RuntimeError):
+        submit("wine-data-check", data_url=site.give("/gone", Answer(status=404)))
+    assert failed(store).items() >= {"failed-step": "check", "failure-reason": "DataNotFound"}.items()
 
 
 def failed(store: str) -> dict[str, str]:

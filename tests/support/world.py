@@ -12,10 +12,12 @@ from winepipelines.lifecycle.actions import (
     AddFinalizer,
     ApplyChildren,
     ApplyDeployment,
+    CreateDataCheck,
     CreateRun,
     DeleteDeployment,
     DeleteRun,
     ReleaseDeployment,
+    RemoveAlias,
     RemoveFinalizer,
     RetryRun,
     SetAlias,
@@ -27,19 +29,21 @@ from winepipelines.lifecycle.questions import (
     Aliased,
     Answer,
     Children,
+    DataChecked,
     Deployment,
-    ModelRef,
     Platform,
     Question,
     Records,
     Runs,
     Server,
     Stored,
+    Tried,
 )
 from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import (
     Child,
     ChildrenView,
+    DataCheck,
     DeploymentView,
     LoggedModel,
     PlatformVerdict,
@@ -52,15 +56,25 @@ from winepipelines.resource.observed import (
     StepFailure,
     StoredModel,
     TrainingRecords,
+    TrialView,
 )
-from winepipelines.resource.pipeline import FINALIZER, WinePipeline
+from winepipelines.resource.pipeline import FINALIZER, Asks, WinePipeline
 from winepipelines.resource.policy import Policy
+from winepipelines.resource.rollout import ModelRef, Rollout
 from winepipelines.resource.spec import Spec
 from winepipelines.resource.status import Condition, ConditionType, Status
 
 START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 URL = "http://endpoint/predict"
 GOOD = Spec.model_validate({"data": {"url": "http://data/wine.csv"}})
+
+
+def _same_pods(rollout: Rollout, other: Rollout | None) -> bool:
+    """Tell whether nothing new has to start."""
+    pods = [
+        [model and (model.uri, model.image) for model in (one.model, one.trial)] for one in (rollout, other) if one is not None
+    ]
+    return len(pods) == 2 and pods[0][0] == pods[1][0] and pods[0][1] in (None, pods[1][1])
 
 
 class Crash(Exception):
@@ -85,12 +99,15 @@ class World:
     workflows_gone: bool = False  # then a run can be asked to end, and never does
     records: dict[int, TrainingRecords] = field(default_factory=dict)
     mlflow_secret: SecretState | None = None
-    alias: str = ""  # the version that has it in MLflow's registry
+    aliases: dict[str, str] = field(default_factory=dict)  # of MLflow's registry: alias to version
+    trials: dict[int, TrialView] = field(default_factory=dict)  # how a revision's model does on trial
+    data_checks: dict[int, DataCheck] = field(default_factory=dict)
+    known_data: tuple[str, str] = ("", "")  # what the last look at the data was told
     stored: StoredModel | None = None
-    server: ServerView = ServerView("1.18.2")  # of a runtime that is not bundled
+    server: ServerView = ServerView("1.18.2", image="server:1")
     trouble: tuple[str, str] = ("", "")  # reason and message of what keeps a deployment from rolling out
     platform: PlatformVerdict | None = None
-    applied: ModelRef | None = None  # the model of the SeldonDeployment
+    applied: Rollout | None = None  # what the SeldonDeployment says
     replicas: int = 1
     foreign: bool = False
     rolled_out: bool = False
@@ -110,6 +127,15 @@ class World:
     # -- what a test does -----------------------------------------------------------------------------------------
 
     @property
+    def alias(self) -> str:
+        """The version that is the champion."""
+        return self.aliases.get("champion", "")
+
+    @alias.setter
+    def alias(self, version: str) -> None:
+        self.aliases["champion"] = version
+
+    @property
     def status(self) -> Status:
         """The status as it is stored."""
         return self.pipeline.status
@@ -120,6 +146,10 @@ class World:
         assert found is not None, f"no condition {kind} in {self.status.conditions}"
         return found
 
+    def condition_of_ready(self) -> Condition:
+        """What is said of the resource as a whole."""
+        return self.condition(ConditionType.READY)
+
     def ready(self) -> bool:
         """Whether the status says so."""
         condition = self.status.condition(ConditionType.READY)
@@ -129,6 +159,10 @@ class World:
         """Apply another spec."""
         changed = Spec.model_validate({**self.pipeline.spec.model_dump(by_alias=True), **spec})
         self.pipeline = replace(self.pipeline, spec=changed, generation=self.pipeline.generation + 1)
+
+    def ask(self, **asks: str) -> None:
+        """Annotate the resource, which leaves its generation as it is."""
+        self.pipeline = replace(self.pipeline, asks=Asks(**asks))
 
     def delete(self) -> None:
         """Ask for deletion."""
@@ -147,12 +181,14 @@ class World:
         finished = self.now if state in (RunState.FAILED, RunState.SUCCEEDED, RunState.CANCELED) else None
         self.runs[-1] = replace(self.runs[-1], state=state, finished_at=finished, **changes)  # type: ignore[arg-type]
 
-    def succeed(self, r2: float = 0.14) -> None:
-        """The newest run succeeds and has logged its model."""
+    def succeed(self, r2: float = 0.14, **metrics: float) -> None:
+        """The newest run succeeds and has logged its model, with more metrics than r2 maybe."""
         revision = int(self.run().name.rsplit("-", 1)[1])
         self.move_run(RunState.SUCCEEDED)
         self.records[revision] = TrainingRecords(
-            LoggedModel(f"s3://mlflow/{revision}/model", f"mlflow-{revision}", str(revision), {"r2": r2})
+            LoggedModel(
+                f"s3://mlflow/{revision}/model", f"mlflow-{revision}", str(revision), {"r2": r2, **metrics}, data_sha256="a" * 64
+            )
         )
 
     def fail(self, reason: str = "DataUnreachable", *, permanent: bool = False) -> None:
@@ -161,13 +197,18 @@ class World:
         self.move_run(RunState.FAILED, failed_step="download")
         self.records[revision] = TrainingRecords(failure=StepFailure("download", reason, "no good", permanent, self.now))
 
+    def roll_out(self) -> None:
+        """Whatever is applied comes up, until nothing more is."""
+        for _ in range(4):
+            self.rolled_out = True
+            self.reconcile()
+
     def serve(self) -> None:
         """All the way, without a hitch."""
         self.reconcile()
         self.succeed()
         self.reconcile()
-        self.rolled_out = True
-        self.reconcile()
+        self.roll_out()
         assert self.ready()
         self.reconcile()  # what is left to do when it is Ready
 
@@ -235,29 +276,48 @@ class World:
                 return self.stored or StoredModel(uri, readable=True)
             case Server():
                 return self.server
-            case Deployment(model):
-                return self._deployment(model)
+            case Deployment(rollout):
+                return self._deployment(rollout)
             case Answer(model):
                 answering = self.applied is not None and self.rolled_out
-                passed = answering and self.applied == model and model.revision not in self.wrong_answers
+                asked = self.applied.model if self.applied is not None else None
+                passed = answering and asked == self._with_image(model) and model.revision not in self.wrong_answers
                 reason = "" if passed else "PredictionDiffers"
                 return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL, "seldon")
-            case Aliased():
-                return self.alias
+            case Tried(model, served):
+                assert self.applied is not None
+                assert (self.applied.trial, self.applied.model) == (model, served), "it is asked of what is there"
+                if model.revision in self.wrong_answers:
+                    return TrialView(20, 20, wrong=True, reason="PredictionDiffers", message="the answer differs")
+                return self.trials.get(model.revision, TrialView(20, milliseconds=4, served_milliseconds=4))
+            case DataChecked(count):
+                return self.data_checks.get(count)
+            case Aliased(alias):
+                return self.aliases.get(alias, "")
             case Platform():
                 return self.platform
         raise AssertionError(question)
 
-    def _deployment(self, model: ModelRef | None) -> DeploymentView:
+    def _deployment(self, rollout: Rollout | None) -> DeploymentView:
         if self.foreign:
             return DeploymentView(Presence.FOREIGN)
         if self.applied is None:
             return DeploymentView(Presence.ABSENT)
-        current = model is None or (model == self.applied and self.replicas == self.pipeline.spec.serving.replicas)
+        current = rollout is None or (
+            self._with_images(rollout) == self.applied and self.replicas == self.pipeline.spec.serving.replicas
+        )
         presence = Presence.CURRENT if current else Presence.DIFFERS
         rolled_out = current and self.rolled_out
         reason, message = self.trouble if current and not rolled_out else ("", "")
         return DeploymentView(presence, rolled_out=rolled_out, owned=self.owned, reason=reason, message=message)
+
+    def _with_image(self, model: ModelRef) -> ModelRef:
+        kept = self.applied is not None and self.applied.model.uri == model.uri
+        return replace(model, image=model.image or (self.applied.model.image if self.applied and kept else self.server.image))
+
+    def _with_images(self, rollout: Rollout) -> Rollout:
+        trial = self._with_image(rollout.trial) if rollout.trial else None
+        return Rollout(self._with_image(rollout.model), trial, rollout.weight)
 
     def _perform(self, action: Action) -> None:
         self._call(type(action).__name__)
@@ -283,17 +343,24 @@ class World:
                     raise Unavailable("KubeflowUnavailable", "answered 500")
             case DeleteRun(run_id):
                 self.runs = [run for run in self.runs if run.id != run_id]
-            case ApplyDeployment(model, mended):
+            case ApplyDeployment(rollout, mended):
                 self.mended += [mended] if mended else []
-                self.rolled_out = self.rolled_out and model == self.applied
-                self.applied, self.owned = model, True
+                rollout = self._with_images(rollout)
+                self.rolled_out = self.rolled_out and _same_pods(rollout, self.applied)
+                self.applied, self.owned = rollout, True
                 self.replicas = self.pipeline.spec.serving.replicas
             case DeleteDeployment():
                 self.applied = None
             case ReleaseDeployment():
                 self.owned = False
-            case SetAlias(version, _):
-                self.alias = version
+            case SetAlias(version, _, alias):
+                self.aliases[alias] = version
+            case RemoveAlias(version, alias):
+                if self.aliases.get(alias) == version:
+                    del self.aliases[alias]
+            case CreateDataCheck(name, _, sha256, etag):
+                self.known_data = (sha256, etag)
+                self.add_run(name)
         self._maybe_crash()
 
     def add_run(self, name: str) -> None:

@@ -57,11 +57,9 @@ def test_the_next_model_gets_it_when_it_serves_and_not_before() -> None:
     world.reconcile()
     world.succeed()
     world.reconcile()
-    assert world.alias == "1"
-    world.rolled_out = True
-    world.reconcile()
-    world.reconcile()
-    assert world.alias == "2"
+    assert (world.alias, world.aliases["challenger"]) == ("1", "2")
+    world.roll_out()
+    assert world.aliases == {"champion": "2"}, "nothing challenges it any more"
 
 
 def test_a_model_that_is_taken_back_never_had_it() -> None:

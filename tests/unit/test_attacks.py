@@ -30,6 +30,11 @@ FREE_TEXT = {
     "training.experiment",
     "training.registeredModel",
     "training.timeout",
+    "training.schedule",
+    "training.timeZone",  # looked up among the known zones, never opened as a path
+    "data.checkSchedule",
+    "gate.metric",
+    "serving.canary.pause",
 }
 
 

@@ -46,7 +46,7 @@ class TestTheWay:
         world.reconcile()
         assert world.status.stage is Stage.DEPLOYING
         assert world.applied is not None
-        assert world.applied.uri == "s3://mlflow/1/model"
+        assert world.applied.model.uri == "s3://mlflow/1/model"
 
         world.rolled_out = True
         world.reconcile()
@@ -61,6 +61,7 @@ class TestTheWay:
             "Ready",
             "Prepared",
             "Trained",
+            "Accepted",
             "Deployed",
             "Answering",
         }
@@ -365,14 +366,14 @@ class TestASpecChange:
         assert not world.ready()
         assert world.condition(ANSWERING).status == "True"
         assert world.applied is not None
-        assert world.applied.revision == 1
+        assert world.applied.model.revision == 1
         world.succeed()
         world.reconcile()
-        assert world.applied.revision == 2
+        assert world.applied.trial is not None
+        assert (world.applied.model.revision, world.applied.trial.revision, world.applied.weight) == (1, 2, 0)
         assert world.status.served is not None
         assert world.status.served.revision == 1
-        world.rolled_out = True
-        world.reconcile()
+        world.roll_out()
         assert world.ready()
         assert world.status.served.revision == 2
         assert [entry.revision for entry in world.status.history] == [2, 1]
@@ -407,7 +408,7 @@ class TestASpecChange:
         assert world.condition(READY).reason == "DataNotCsv"
         assert world.condition(ANSWERING).status == "True"
         assert world.applied is not None
-        assert world.applied.revision == 1
+        assert world.applied.model.revision == 1
 
     def test_a_model_that_answers_wrongly_is_taken_back(self, world: World) -> None:
         world.serve()
@@ -418,11 +419,12 @@ class TestASpecChange:
         world.reconcile()
         world.rolled_out = True
         world.reconcile()
-        assert world.status.stage is Stage.VERIFYING
+        assert world.condition(READY).reason == "PredictionDiffers"
+        assert world.applied is not None
+        assert (world.applied.model.revision, world.applied.weight) == (1, 0), "it has never taken traffic"
         world.pass_time(minutes=1)
         world.reconcile()
-        assert world.applied is not None
-        assert world.applied.revision == 1
+        assert (world.applied.model.revision, world.applied.trial) == (1, None)
         world.rolled_out = True
         world.reconcile()
         assert world.status.stage is Stage.FAILED
@@ -440,7 +442,7 @@ class TestASpecChange:
         world.pass_time(minutes=16)
         world.reconcile()
         assert world.applied is not None
-        assert world.applied.revision == 1
+        assert world.applied.model.revision == 1
         assert world.condition(READY).reason == reasons.PROGRESS_DEADLINE_EXCEEDED
 
 
@@ -475,7 +477,7 @@ class TestRollout:
         assert world.condition(READY).reason == "ErrImagePull"
         assert "was not rolled out within 15 minutes: the image s:1" in world.condition(READY).message
         assert world.applied is not None
-        assert world.applied.revision == 1
+        assert world.applied.model.revision == 1
 
     def test_a_shorter_word_on_the_same_trouble_does_not_replace_a_fuller_one(self, world: World) -> None:
         self._retrained(world)
@@ -499,7 +501,7 @@ class TestRollout:
         assert world.condition(READY).reason == "DeploymentRefused"
         assert world.condition(ConditionType.STALLED).message == self.REFUSED.message
         assert world.applied is not None
-        assert world.applied.revision == 1
+        assert world.applied.model.revision == 1
         writes, told = world.writes, len(world.told)
         for _ in range(5):
             world.pass_time(seconds=10)
@@ -507,8 +509,7 @@ class TestRollout:
         assert (world.writes, len(world.told)) == (writes, told)
         world.down.clear()
         world.reconcile()
-        world.rolled_out = True
-        world.reconcile()
+        world.roll_out()
         assert world.ready()
 
     def test_the_next_revision_is_not_told_as_somebodys_change(self, world: World) -> None:
@@ -570,14 +571,67 @@ class TestRuntime:
         world.change(serving=self.MLFLOWSERVER)
         world.reconcile()
         assert world.applied is not None
-        assert world.applied.runtime is Runtime.BUNDLED
+        assert world.applied.model.runtime is Runtime.BUNDLED
         world.succeed()
         world.reconcile()
-        assert world.applied.runtime is Runtime.MLFLOWSERVER
+        assert world.applied.model.runtime is Runtime.MLFLOWSERVER
 
-    def test_the_bundled_runtime_asks_for_no_server(self, world: World) -> None:
+    def test_a_bundled_model_that_serves_asks_for_no_server(self, world: World) -> None:
         world.serve()
+        world.calls.clear()
+        world.reconcile()
         assert "Server" not in world.calls
+
+    def test_what_serves_keeps_its_image_when_the_operator_comes_with_another(self, world: World) -> None:
+        world.serve()
+        writes = world.writes
+        world.server = ServerView("1.18.2", image="server:2")
+        world.calls.clear()
+        world.reconcile()
+        assert world.writes == writes
+        assert "ApplyDeployment" not in world.calls
+        world.change(serving={"replicas": 2})
+        world.reconcile()
+        assert world.applied is not None
+        assert (world.applied.model.image, world.applied.model.revision) == ("server:1", 1)
+        world.change(training={"seed": 7}, serving={"replicas": 2})
+        world.serve()
+        assert world.status.served is not None
+        assert world.status.served.image == "server:2"
+        assert world.applied.model.image == "server:2"
+
+    def test_what_is_rejected_leaves_the_earlier_model_its_image(self, world: World) -> None:
+        world.serve()
+        world.server = ServerView("1.18.2", image="server:2")
+        world.change(training={"seed": 7})
+        world.wrong_answers = {2}
+        world.reconcile()
+        world.succeed()
+        world.reconcile()
+        assert world.applied is not None
+        assert world.applied.trial is not None
+        assert world.applied.trial.image == "server:2"
+        world.rolled_out = True
+        world.reconcile()
+        world.pass_time(minutes=1)
+        world.reconcile()
+        assert (world.applied.model.image, world.applied.model.revision) == ("server:1", 1)
+
+    def test_a_status_of_before_images_were_written_keeps_the_one_that_serves(self, world: World) -> None:
+        world.serve()
+        status = world.status
+        assert status.served is not None
+        assert status.candidate is not None
+        older = status.with_(served=status.served.with_(image=""), candidate=status.candidate.with_(image=""))
+        world.pipeline = world.pipeline.with_status(older)
+        world.server = ServerView("1.18.2", image="server:2")
+        writes = world.writes
+        world.reconcile()
+        assert world.writes == writes
+        world.change(serving={"replicas": 2})
+        world.reconcile()
+        assert world.applied is not None
+        assert (world.applied.model.image, world.replicas) == ("server:1", 2)
 
 
 class TestServing:
@@ -728,7 +782,8 @@ def _through(world: World) -> None:
         lambda: setattr(world, "rolled_out", True),
         lambda: world.change(data={"url": "http://data/second.csv"}),
         lambda: world.succeed() if world.run().live else None,
-        lambda: setattr(world, "rolled_out", True),
+        lambda: setattr(world, "rolled_out", True),  # on trial
+        lambda: setattr(world, "rolled_out", True),  # in charge
     ]
     _settle(world)
     for stage in stages:
@@ -836,4 +891,4 @@ def test_two_models_of_one_revision_leave_the_newest(world: World) -> None:
     assert isinstance(world.records[1], TrainingRecords)
     world.reconcile()
     assert world.applied is not None
-    assert world.applied.uri == "s3://mlflow/retry/model"
+    assert world.applied.model.uri == "s3://mlflow/retry/model"

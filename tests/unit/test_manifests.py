@@ -1,10 +1,12 @@
 """Manifests are data: no value can become structure, and what others add to an object is no difference."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
+from support.rollouts import one
 
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.manifests import Manifests, covers
@@ -27,11 +29,12 @@ MANIFESTS = Manifests(SETTINGS.templates)
 NOBODY: Any = None  # building asks no server
 SPEC = Spec.model_validate({"data": {"url": "http://data/wine.csv"}})
 PIPELINE = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", SPEC, Status())
+OWN = Runtime.MLFLOWSERVER
 HOSTILE = '"}}\n---\nkind: ClusterRoleBinding # {{ 7 * 7 }} {% raw %}'
 
 
 def test_the_deployment_is_the_guides() -> None:
-    manifest = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(PIPELINE, 3, "s3://mlflow/1/abc/artifacts/model")
+    manifest = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(PIPELINE, one(3, "s3://mlflow/1/abc/artifacts/model"))
     [predictor] = manifest["spec"]["predictors"]
     assert predictor["name"] == "wine-super-model"
     assert predictor["graph"]["name"] == "classifier"
@@ -43,7 +46,7 @@ def test_the_deployment_is_the_guides() -> None:
 
 
 def test_hostile_values_stay_values() -> None:
-    manifest = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(PIPELINE, 1, HOSTILE)
+    manifest = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(PIPELINE, one(1, HOSTILE))
     assert manifest["spec"]["predictors"][0]["graph"]["modelUri"] == HOSTILE
     children = Namespace(NOBODY, MANIFESTS, SETTINGS).wanted(PIPELINE, {"data": {"KEY": HOSTILE}})
     assert [child["kind"] for child in children] == ["PodDefault", "PodDefault", "Secret"]
@@ -65,15 +68,15 @@ def test_the_steps_secret_has_mlflows_credentials_and_nothing_else() -> None:
 
 def test_the_same_resource_makes_the_same_manifest() -> None:
     seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
-    first, second = (seldon.manifest(PIPELINE, 1, "s3://mlflow/1") for _ in range(2))
+    first, second = (seldon.manifest(PIPELINE, one(1, "s3://mlflow/1")) for _ in range(2))
     assert first == second
     assert _is_applied(first, second)
-    assert not _is_applied(first, seldon.manifest(PIPELINE, 2, "s3://mlflow/2"))
+    assert not _is_applied(first, seldon.manifest(PIPELINE, one(2, "s3://mlflow/2")))
 
 
 def test_an_edited_deployment_differs() -> None:
     seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
-    wanted = seldon.manifest(PIPELINE, 1, "s3://mlflow/1")
+    wanted = seldon.manifest(PIPELINE, one(1, "s3://mlflow/1"))
     live = yaml.safe_load(yaml.safe_dump(wanted))
     live["spec"]["predictors"][0]["graph"]["logger"] = {"mode": "all"}  # what a webhook adds is no difference
     assert _is_applied(live, wanted)
@@ -90,7 +93,7 @@ AUTOSCALING = {"minReplicas": 2, "maxReplicas": 5, "targetCPUUtilization": 60}
 
 def test_replicas_that_an_autoscaler_owns_are_neither_applied_nor_compared() -> None:
     seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
-    wanted = seldon.manifest(_served(replicas=3, autoscaling=AUTOSCALING), 1, "s3://mlflow/1")
+    wanted = seldon.manifest(_served(replicas=3, autoscaling=AUTOSCALING), one(1, "s3://mlflow/1"))
     [predictor] = wanted["spec"]["predictors"]
     assert "replicas" not in predictor
     live = yaml.safe_load(yaml.safe_dump(wanted))
@@ -104,7 +107,9 @@ def test_autoscaling_is_a_utilization_of_what_the_container_requests() -> None:
     seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
 
     def part(**serving: Any) -> dict[str, Any]:
-        found: dict[str, Any] = seldon.manifest(_served(**serving), 1, "s3://m")["spec"]["predictors"][0]["componentSpecs"][0]
+        found: dict[str, Any] = seldon.manifest(_served(**serving), one(1, "s3://m"))["spec"]["predictors"][0]["componentSpecs"][
+            0
+        ]
         return found
 
     autoscaled = part(autoscaling=AUTOSCALING)
@@ -126,7 +131,7 @@ def test_only_what_changes_pods_makes_another_template() -> None:
     seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
 
     def template(revision: int = 1, uri: str = "s3://mlflow/1", **serving: Any) -> str:
-        manifest = seldon.manifest(_served(**serving), revision, uri)
+        manifest = seldon.manifest(_served(**serving), one(revision, uri))
         metadata = manifest["spec"]["predictors"][0]["componentSpecs"][0]["metadata"]
         return str(metadata["annotations"]["winepipelines.io/template"])
 
@@ -137,7 +142,9 @@ def test_only_what_changes_pods_makes_another_template() -> None:
 
 
 def test_seldons_own_server_has_its_image_and_patience() -> None:
-    manifest = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(_served(runtime="mlflowserver"), 1, "s3://mlflow/1")
+    manifest = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(
+        _served(runtime="mlflowserver"), one(1, "s3://mlflow/1", "mlflowserver")
+    )
     [predictor] = manifest["spec"]["predictors"]
     [container] = predictor["componentSpecs"][0]["spec"]["containers"]
     assert container["image"] == SETTINGS.mlflowserver_image
@@ -153,8 +160,8 @@ def test_seldons_own_server_has_its_image_and_patience() -> None:
 def test_a_model_that_serves_keeps_its_server_while_another_is_trained_for_another() -> None:
     seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
     asked = _served(runtime="bundled", protocol="v2")
-    manifest = seldon.manifest(asked, 1, "s3://mlflow/1", Runtime.MLFLOWSERVER)
-    assert manifest == seldon.manifest(_served(runtime="mlflowserver"), 1, "s3://mlflow/1")
+    manifest = seldon.manifest(asked, one(1, "s3://mlflow/1", Runtime.MLFLOWSERVER))
+    assert manifest == seldon.manifest(_served(runtime="mlflowserver"), one(1, "s3://mlflow/1", OWN))
     assert seldon.endpoint(asked, Runtime.MLFLOWSERVER).endswith("/api/v1.0/predictions")
     assert seldon.endpoint(asked).endswith("/v2/models/classifier/infer")
 
@@ -217,6 +224,37 @@ def test_a_run_has_the_administrators_image_and_addresses_and_no_credential() ->
     declared = specification["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
     assert set(parameters) <= set(declared)
     assert {name for name, declaration in declared.items() if not declaration.get("isOptional")} <= set(parameters)
+
+
+def test_a_run_is_told_the_algorithm_its_parameters_and_what_to_search_for() -> None:
+    guide = Kubeflow(SETTINGS).parameters(PIPELINE, 1)
+    assert (guide["algorithm"], guide["parameters"], guide["search"]) == ("ElasticNet", {"alpha": 0.5, "l1_ratio": 0.5}, {})
+    training = {"algorithm": "RandomForest", "parameters": {"n_estimators": 9}, "search": {"max_depth": [3, 6]}}
+    pipeline = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", SPEC.with_(training=training), Status())
+    forest = Kubeflow(SETTINGS).parameters(pipeline, 1)
+    assert (forest["algorithm"], forest["parameters"]) == ("RandomForest", {"n_estimators": 9})
+    assert json.loads(json.dumps(forest["search"])) == {"max_depth": [3, 6]}
+
+
+def test_a_check_of_the_data_knows_what_is_known_and_whose_it_is() -> None:
+    request = Kubeflow(SETTINGS).check_request(PIPELINE, "mlflow-check-3", "3", "a" * 64, '"etag"', "experiment-1")
+    assert (request["display_name"], request["experiment_id"]) == ("mlflow-check-3", "experiment-1")
+    specification = request["pipeline_spec"]["pipeline_spec"]
+    assert specification["deploymentSpec"]["executors"]["exec-check"]["container"]["image"] == "registry/steps:1"
+    parameters = request["runtime_config"]["parameters"]
+    assert parameters["owner"] == {"namespace": "admin", "name": "mlflow", "uid": PIPELINE.uid, "check": "3"}
+    assert (parameters["known_sha256"], parameters["known_etag"]) == ("a" * 64, '"etag"')
+    declared = specification["root"]["inputDefinitions"]["parameters"]
+    assert set(parameters) <= set(declared)
+    assert {name for name, declaration in declared.items() if not declaration.get("isOptional")} <= set(parameters)
+
+
+@pytest.mark.parametrize(("runtime", "named"), [("bundled", "abc"), ("mlflowserver", "")])
+def test_the_model_that_serves_is_measured_again_where_a_step_can_load_it(runtime: str, named: str) -> None:
+    assert Kubeflow(SETTINGS).parameters(PIPELINE, 1)["served_run"] == ""
+    served = {"revision": 1, "uri": "s3://mlflow/1", "mlflowRun": "abc", "runtime": runtime}
+    serving = PIPELINE.with_status(Status.model_validate({"served": served}))
+    assert Kubeflow(SETTINGS).parameters(serving, 2)["served_run"] == named
 
 
 def test_wished_resources_go_to_the_training_step() -> None:

@@ -1,6 +1,7 @@
 """The CRD is the source of truth; the typed models and the ranges of other parts agree with it."""
 
 import re
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from winepipelines.resource.naming import GRAPH, PREDICTOR
-from winepipelines.resource.spec import Protocol, Runtime, Spec, parse_duration
+from winepipelines.resource.spec import Algorithm, Parameters, Protocol, Runtime, Search, Spec, Training, parse_duration
 from winepipelines.resource.status import ConditionType, Outcome, Stage, Status
 
 CRD = yaml.safe_load((Path(__file__).parents[2] / "crds" / "winepipelines.yaml").read_text())
@@ -98,6 +99,8 @@ def test_enums_agree() -> None:
     outcomes = SCHEMA["status"]["properties"]["history"]["items"]["properties"]["outcome"]["enum"]
     assert outcomes == [outcome.value for outcome in Outcome]
     serving = SCHEMA["spec"]["properties"]["serving"]["properties"]
+    algorithms = SCHEMA["spec"]["properties"]["training"]["properties"]["algorithm"]["enum"]
+    assert algorithms == [algorithm.value for algorithm in Algorithm]
     assert serving["protocol"]["enum"] == [protocol.value for protocol in Protocol]
     assert serving["runtime"]["enum"] == [runtime.value for runtime in Runtime]
     assert len(ConditionType) <= SCHEMA["status"]["properties"]["conditions"]["maxItems"]
@@ -105,6 +108,51 @@ def test_enums_agree() -> None:
 
 def test_a_resource_stored_before_there_were_runtimes_has_the_inputs_it_had() -> None:
     assert Spec.model_validate({"data": {"url": "http://data/wine.csv"}}).inputs == "c64c52bf06a7fb21"
+
+
+ELASTIC = {"alpha": 0.5, "l1_ratio": 0.5}
+"""What the schema itself wrote into every resource before there were other algorithms."""
+
+
+@pytest.mark.parametrize(
+    ("training", "inputs"),
+    [
+        ({}, "c64c52bf06a7fb21"),
+        ({"algorithm": "ElasticNet", "parameters": ELASTIC}, "c64c52bf06a7fb21"),
+        ({"parameters": {}}, "c64c52bf06a7fb21"),
+        ({"parameters": {"alpha": 0.1, "l1_ratio": 0}}, "e35d72feafb18e5d"),
+    ],
+)
+def test_a_resource_stored_before_there_were_other_algorithms_has_the_inputs_it_had(
+    training: dict[str, Any], inputs: str
+) -> None:
+    assert Spec.model_validate({"data": {"url": "http://data/wine.csv"}, "training": training}).inputs == inputs
+
+
+def test_the_guides_parameters_are_elastic_nets_alone() -> None:
+    def fixed(**training: Any) -> dict[str, float]:
+        return Training.model_validate(training).fixed_parameters
+
+    assert fixed() == fixed(parameters={"alpha": 0.5}) == ELASTIC
+    assert fixed(algorithm="RandomForest") == {}
+    assert fixed(algorithm="RandomForest", parameters={"n_estimators": 300}) == {"n_estimators": 300}
+    assert fixed(search={"alpha": [0.1, 1]}, parameters={"alpha": 0.3}) == {"l1_ratio": 0.5}, "what is searched for is not fixed"
+
+
+def test_what_is_searched_for_is_typed_as_the_parameter_is() -> None:
+    for name, field in Parameters.model_fields.items():
+        element = typing.get_args(typing.get_args(Search.model_fields[name].annotation)[0])[0]
+        assert element is typing.get_args(field.annotation)[0], name
+
+
+def test_rules_name_every_parameter_of_an_algorithm() -> None:
+    """Each parameter is in a rule that keeps it to its algorithms, both fixed and searched for."""
+    rules = " ".join(rule["rule"] for rule in SCHEMA["spec"]["properties"]["training"]["x-kubernetes-validations"])
+    for name in Parameters.model_fields:
+        assert f"has(self.parameters.{name})" in rules
+        assert f"has(self.search.{name})" in rules
+    [combinations] = SCHEMA["spec"]["properties"]["training"]["properties"]["search"]["x-kubernetes-validations"]
+    assert all(f"size(self.{name})" in combinations["rule"] for name in Search.model_fields)
 
 
 def test_it_can_be_applied_client_side() -> None:
@@ -145,6 +193,9 @@ def test_only_what_makes_another_model_changes_the_inputs() -> None:
         {"data": {"url": "http://data/wine.csv", "target": "pH"}},
         {"training": {"seed": 7}},
         {"training": {"parameters": {"alpha": 0.1}}},
+        {"training": {"algorithm": "RandomForest"}},
+        {"training": {"search": {"alpha": [0.5]}}},
+        {"training": {"search": {"alpha": [0.1, 0.5]}}},
         {"training": {"registeredModel": "other"}},
         {"serving": {"runtime": "mlflowserver"}},
     ):

@@ -1,5 +1,6 @@
 """The watch of Workflows goes on where it was, begins anew where it must, and says when it cannot be."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -131,3 +132,42 @@ async def test_a_version_that_is_too_old_is_no_outage() -> None:
 async def test_what_cannot_be_watched_is_said_and_tried_again(error: Callable[[], Exception]) -> None:
     server = Server(error(), listed("5"), error(), listed("6"))
     assert await heard(server) == [None, Hint({}, complete=True), None, Hint({}, complete=True)]
+
+
+class Servers:
+    """Answers for several namespaces; each is silent when it has said all."""
+
+    def __init__(self, **answers: list[Response | Exception]) -> None:
+        self._answers = answers
+
+    async def open(self, path: str, accept: str, **query: Any) -> Response:
+        namespace = path.removeprefix("/apis/argoproj.io/v1alpha1/namespaces/").removesuffix("/workflows")
+        if not self._answers[namespace]:
+            await asyncio.Event().wait()
+        answer = self._answers[namespace].pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_of_some_namespaces_each_is_watched_and_one_that_cannot_be_loses_its_own_alone() -> None:
+    lost = ApiException(status=403)
+    servers = Servers(red=[listed("5", ("1", "Running")), lost, listed("9", ("3", ""))], white=[listed("6", ("2", "Running"))])
+    phases: dict[str, str | None] = {}
+    hints: list[Hint | None] = []
+    stream = Workflows(servers, (0.0, 0.0), ("red", "white")).hints()  # type: ignore[arg-type] # all that it needs
+    async with aclosing(stream):
+        while phases != {"1": None, "2": "Running", "3": ""}:
+            hint = await asyncio.wait_for(anext(stream), 5)
+            hints.append(hint)
+            assert hint is not None
+            assert not hint.complete, "there are others elsewhere"
+            phases |= hint.phases
+    assert Hint({"1": None}) in hints
+
+
+async def test_a_defect_of_one_watch_ends_them_all() -> None:
+    stream = Workflows(Servers(red=[Over()], white=[]), (0.0, 0.0), ("red", "white")).hints()  # type: ignore[arg-type]
+    async with aclosing(stream):
+        with pytest.raises(Over):
+            await asyncio.wait_for(anext(stream), 5)

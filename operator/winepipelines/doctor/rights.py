@@ -49,13 +49,11 @@ def rights(settings: Settings) -> tuple[Right, ...]:
 def in_namespaces(settings: Settings) -> tuple[Right, ...]:
     """List those on objects in users' namespaces."""
     return (
-        Right("winepipelines.io", "winepipelines", ("get", "list", "watch", "patch")),  # its own resources
+        Right("winepipelines.io", "winepipelines", ("list", "watch", "patch")),  # its own resources
         Right("winepipelines.io", "winepipelines/status", ("update",)),  # it tells what is
-        Right("winepipelines.io", "winepipelines/finalizers", ("update",)),  # its children block a deletion
-        Right("winepipelines.io", "winepredictions", ("get", "list", "watch", "patch", "delete")),  # deleted after their time
+        Right("winepipelines.io", "winepredictions", ("list", "watch", "patch", "delete")),  # deleted after their time
         Right("winepipelines.io", "winepredictions/status", ("update",)),  # it tells what is
         Right("events.k8s.io", "events", ("create",)),  # transitions are told
-        Right("", "events", ("create",)),  # kopf's own
         Right("kubeflow.org", "poddefaults", ("get", "list", "watch", "patch", "create")),  # made for notebooks
         Right(
             "machinelearning.seldon.io", "seldondeployments", ("get", "list", "watch", "patch", "create", "delete")
@@ -69,6 +67,6 @@ def in_namespaces(settings: Settings) -> tuple[Right, ...]:
         Right("apps", "deployments", ("list",)),  # what Seldon makes of it
         Right("", "pods", ("list",)),  # and what keeps it from starting
         Right("argoproj.io", "workflows", ("list", "watch")),  # which tell that a run has moved
-        Right(PIPELINES, "runs", ("create", "get", "list", "terminate", "retry", "delete")),  # asked by Kubeflow Pipelines
-        Right(PIPELINES, "experiments", ("create", "get", "list")),  # likewise
+        Right(PIPELINES, "runs", ("create", "list", "terminate", "retry", "delete")),  # asked by Kubeflow Pipelines
+        Right(PIPELINES, "experiments", ("create", "list")),  # likewise
     )

@@ -117,11 +117,11 @@ class _Surveyor:
             source_body = ask(self._secret(settings.platform_namespace, settings.source_secret))
             mlflow_secret = ask(self._mlflow_secret())
             kubeflow = ask(self._kubeflow())
-            access = ask(self._knock(settings.platform_namespace))
+            access = ask(self._knock(next(iter(settings.namespaces), settings.platform_namespace)))
             mlflow = ask(self._mlflow())
             address = group.create_task(self._address(mlflow))
             bucket = group.create_task(self._source_bucket(source_body, address))
-            pulls = ask(self._pulls(wishes.namespace))
+            pulls = ask(self._pulls((wishes.namespace,) if wishes.namespace else settings.namespaces or ("",)))
             namespace = group.create_task(self._namespace(wishes, account, address)) if wishes.namespace else None
             host = ask(self._host(wishes.url)) if wishes.url else None
         return Survey(
@@ -237,14 +237,10 @@ class _Surveyor:
                 found.append(Webhook(configuration["metadata"]["name"], service.get("path", ""), address))
         return tuple(found)
 
-    async def _pulls(self, namespace: str) -> tuple[PullTrouble, ...]:
+    async def _pulls(self, namespaces: tuple[str, ...]) -> tuple[PullTrouble, ...]:
         ours = (self._settings.steps_image, self._settings.server_image)
-        return tuple(
-            trouble
-            for pod in await self._cluster.pending_pods(namespace)
-            for trouble in _pull_troubles(pod)
-            if trouble.image in ours
-        )
+        pods = [pod for namespace in namespaces for pod in await self._cluster.pending_pods(namespace)]
+        return tuple(trouble for pod in pods for trouble in _pull_troubles(pod) if trouble.image in ours)
 
     async def _secret(self, namespace: str, name: str) -> Body | None:
         return await self._kubernetes.get(SECRETS, namespace, name)

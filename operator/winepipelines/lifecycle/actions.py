@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from winepipelines.lifecycle.questions import ModelRef
+from winepipelines.resource.naming import CHAMPION
+from winepipelines.resource.rollout import Rollout
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ class DeleteRun:
 
 @dataclass(frozen=True)
 class ApplyDeployment:
-    """Have this model served. `mended`, told in an Event, is what someone had changed."""
+    """Have this served. `mended`, told in an Event, is what someone had changed."""
 
-    model: ModelRef
+    rollout: Rollout
     mended: str = field(default="", compare=False)
 
 
@@ -77,6 +78,25 @@ class SetAlias:
 
     version: str
     mlflow_run: str
+    alias: str = CHAMPION
+
+
+@dataclass(frozen=True)
+class RemoveAlias:
+    """Have the registry's alias name nothing, if it names this version."""
+
+    version: str
+    alias: str
+
+
+@dataclass(frozen=True)
+class CreateDataCheck:
+    """Submit the run that looks whether the data are still those of this SHA-256 and ETag."""
+
+    name: str
+    count: int
+    sha256: str
+    etag: str
 
 
 Action = (
@@ -91,4 +111,6 @@ Action = (
     | DeleteDeployment
     | ReleaseDeployment
     | SetAlias
+    | RemoveAlias
+    | CreateDataCheck
 )

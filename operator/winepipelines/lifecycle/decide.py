@@ -6,20 +6,26 @@ asks for it, so that nothing is looked up which the present stage does not need.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import Action
+from winepipelines.lifecycle.aliases import look_at_challenger, look_at_champion
 from winepipelines.lifecycle.conditions import summarize
-from winepipelines.lifecycle.deploy import deploy, keep_serving
+from winepipelines.lifecycle.datacheck import Aside, look_at_data
+from winepipelines.lifecycle.deploy import deploy
 from winepipelines.lifecycle.finalize import finalize
-from winepipelines.lifecycle.history import run_is_over
+from winepipelines.lifecycle.gate import gate
+from winepipelines.lifecycle.history import run_is_over, shortened
+from winepipelines.lifecycle.keep import judge_served, keep_serving, ready_meanwhile
 from winepipelines.lifecycle.look import Answers, Held, Look, Outcome, Passed, Record, UnansweredError, failed
 from winepipelines.lifecycle.prepare import prepare
 from winepipelines.lifecycle.questions import Platform, Question
 from winepipelines.lifecycle.serve import serve
+from winepipelines.lifecycle.setback import without_future
+from winepipelines.lifecycle.traffic import with_traffic
 from winepipelines.lifecycle.train import train
-from winepipelines.lifecycle.verify import served_answers, verify
+from winepipelines.lifecycle.verify import check_interval, verify
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.policy import Policy
@@ -30,6 +36,7 @@ StageFunction = Callable[[Look], Outcome]
 STAGES: tuple[tuple[Stage, ConditionType, StageFunction], ...] = (
     (Stage.PREPARING, ConditionType.PREPARED, prepare),  # the namespace has what is needed
     (Stage.TRAINING, ConditionType.TRAINED, train),  # this spec has a model
+    (Stage.GATING, ConditionType.ACCEPTED, gate),  # which has shown what it must
     (Stage.DEPLOYING, ConditionType.DEPLOYED, deploy),  # which is rolled out
     (Stage.VERIFYING, ConditionType.ANSWERING, verify),  # which answers
     (Stage.SERVING, ConditionType.READY, serve),  # which is what the status says
@@ -72,17 +79,19 @@ def decide(
 
     `answers` holds what has been asked so far, `failures` the actions of this look that failed.
     """
-    look = Look(pipeline, pipeline.status, answers, now, policy or Policy(), failures)
+    look = Look(pipeline, without_future(pipeline.status, now), answers, now, policy or Policy(), failures)
     try:
         if pipeline.deleted_at is not None:
             return _leave(look)
         said = _run_stages(look)
-        watched = _watch_served(replace(look, status=said.status), said.stage) | _judge_platform(look)
+        after = replace(look, status=said.status)
+        watched = ({} if said.stage in (Stage.PREPARING, Stage.SERVING) else judge_served(after)) | _judge_platform(look)
+        meanwhile = ready_meanwhile(after, watched, said.last) if isinstance(said.last, Held) and said.passed else None
+        asides = _asides(after) if said.passed else ()
     except UnansweredError as error:
         return Decision(status=pipeline.status, question=error.question)
 
-    last = said.last
-    status = said.status
+    last, status = said.last, said.status
     if isinstance(last, Held):
         status = last.status or status
         last = _after_failures(last, look)
@@ -94,13 +103,50 @@ def decide(
         if current is not ConditionType.READY:
             conditions[current] = last
         stage = (last.stage if isinstance(last, Held) else None) or said.stage
-        status = summarize(status.with_(stage=stage), conditions, last, pipeline.generation, now)
+        if meanwhile is not None and stage in (Stage.FAILED, Stage.SUSPENDED):
+            stage = Stage.SERVING
+        status = summarize(status.with_(stage=stage), conditions, meanwhile or last, pipeline.generation, now)
+    status = shortened(_merge(status, said.status, asides), look.spec)
+    status = with_traffic(status)
+    waits = [*_waits(last, *watched.values()), *(aside.wake_in for aside in asides if aside.wake_in is not None)]
+    if status.served or isinstance(last, Passed):
+        waits.append(check_interval(status, look.policy, now))
     return Decision(
         status=status,
-        actions=(*_by_the_way(said.passed), *(last.actions if isinstance(last, Held) else ())),
-        wake_at=_wake_at(last, look, served=status.served is not None),
+        actions=(
+            *_by_the_way(said.passed),
+            *(action for aside in asides for action in aside.actions),
+            *(last.actions if isinstance(last, Held) else ()),
+        ),
+        wake_at=min([*(now + wait for wait in waits), *_ticks(look, status)], default=None),
         follow=_follow(status),
     )
+
+
+def _asides(look: Look) -> tuple[Aside, ...]:
+    """Look at what is no stage's concern. A failure there changes nothing of what the stages say."""
+    return look_at_data(look), look_at_challenger(look), look_at_champion(look)
+
+
+def _merge(status: Status, before: Status, asides: tuple[Aside, ...]) -> Status:
+    """Write what was looked at beside the stages into the status that these have made."""
+    for name in ("data_check", "challenger", "served"):
+        for aside in asides:
+            if getattr(aside.status, name) != getattr(before, name):
+                status = status.with_(**{name: getattr(aside.status, name)})
+    return status
+
+
+def _waits(*said: Passed | Held) -> list[timedelta]:
+    return [outcome.wake_in for outcome in said if outcome.wake_in is not None]
+
+
+def _ticks(look: Look, status: Status) -> list[datetime]:
+    """List when schedules are due. One that is overdue waits for something else to end."""
+    clocks = (status.clock, status.data_check.clock if status.data_check else None)
+    if look.spec.suspend:
+        return []
+    return [clock.due for clock in clocks if clock is not None and clock.due > look.now]
 
 
 def _by_the_way(passed: Mapping[ConditionType, Passed | Held]) -> tuple[Action, ...]:
@@ -132,14 +178,6 @@ def _run_stage(look: Look, stage: Stage, function: StageFunction) -> Outcome:
         return function(look)
     except PlatformError as error:
         return failed(error, look.policy)
-
-
-def _watch_served(look: Look, stage: Stage) -> dict[ConditionType, Passed | Held]:
-    """Say of the earlier model whether it still answers."""
-    if stage in (Stage.PREPARING, Stage.SERVING):
-        return {}
-    said = served_answers(look)
-    return {} if said is None else {ConditionType.ANSWERING: said}
 
 
 def _judge_platform(look: Look) -> dict[ConditionType, Passed | Held]:
@@ -180,14 +218,9 @@ def _is_tried_again(held: Held, kind: ConditionType, look: Look) -> bool:
     return bool(held.actions) and current and said is not None and said.reason in reasons.PLATFORM_FAILURES
 
 
-def _wake_at(last: Passed | Held, look: Look, *, served: bool) -> datetime | None:
-    waits = [last.wake_in] if last.wake_in is not None else []
-    if served or isinstance(last, Passed):
-        waits.append(look.policy.check_interval)
-    return look.now + min(waits) if waits else None
-
-
 def _follow(status: Status) -> Run | None:
-    """Name the run to follow: that of a revision without a model and without an end."""
-    run = status.run
+    """Name the run to follow: that of a revision without a model and without an end, or one that looks at the data."""
+    run, check = status.run, status.data_check
+    if check is not None and check.name and check.run:
+        return Run(name=check.name, id=check.run)
     return None if run is None or not run.id or run_is_over(status) else run

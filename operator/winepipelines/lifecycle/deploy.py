@@ -1,18 +1,13 @@
-"""Third stage: the serving platform has rolled the model out. Called by `decide`.
-
-`keep_serving` looks after the model that served while a later revision is not there yet.
-"""
+"""Fourth stage: the serving platform has rolled the model out, after its trial where there is one. Called by `decide`."""
 
 from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import ApplyDeployment
-from winepipelines.lifecycle.history import ended
-from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record
-from winepipelines.lifecycle.questions import Deployment, ModelRef
-from winepipelines.lifecycle.train import current_candidate
-from winepipelines.resource.observed import DeploymentView, Presence
-from winepipelines.resource.spec import Runtime
-from winepipelines.resource.status import Candidate, ConditionType, Stage, TrainedModel
-from winepipelines.resource.status import Outcome as Ending
+from winepipelines.lifecycle.candidates import current_candidate
+from winepipelines.lifecycle.look import Held, Look, Outcome, Passed
+from winepipelines.lifecycle.questions import Deployment
+from winepipelines.lifecycle.rolling import deployment_can_be_made, reference, roll_out, wait_for_rollout
+from winepipelines.lifecycle.trial import trial_is_passed
+from winepipelines.resource.rollout import Rollout
+from winepipelines.resource.status import Candidate, Stage
 
 
 def deploy(look: Look) -> Outcome:
@@ -21,97 +16,21 @@ def deploy(look: Look) -> Outcome:
     assert candidate is not None, "train comes first"
     if candidate.rejected:
         return Held(candidate.rejected, candidate.rejected_message, stage=Stage.FAILED, stalled=True)
-    view = look.at(Deployment(reference(candidate)))
-    if (held := deployment_can_be_made(look, view)) is not None:
-        return held
-    if view.presence is not Presence.CURRENT:
-        since = candidate.with_(deploying_since=candidate.deploying_since or look.now, verifying_since=None)
-        mended = _drift(look, view)
-        return Held(
-            reasons.ROLLING_OUT,
-            f"{mended or 'deploying'} revision {candidate.revision}",
-            actions=(ApplyDeployment(reference(candidate), mended and f"{mended} revision {candidate.revision}"),),
-            status=look.status.with_(candidate=since),
-            wake_in=look.policy.rollout_interval,
-        )
-    if not view.rolled_out:
-        return _wait(look, candidate, view)
-    if candidate.deploying_since is not None:
-        return Record(look.status.with_(candidate=candidate.with_(deploying_since=None)))
-    return Passed(reasons.ROLLED_OUT, f"revision {candidate.revision} is rolled out")
+    if (tried := trial_is_passed(look, candidate)) is not None:
+        return tried
+    rollout = Rollout(reference(candidate))
+    view = look.at(Deployment(rollout))
+    return (
+        deployment_can_be_made(look, view)
+        or roll_out(look, candidate, view, rollout)
+        or wait_for_rollout(look, candidate, view)
+        or Passed(reasons.ROLLED_OUT, f"revision {candidate.revision} is rolled out{_without_shares(look, candidate)}")
+    )
 
 
-def keep_serving(look: Look) -> Held | None:
-    """Have the earlier model serve as long as the present revision has none that may."""
-    served = look.status.served
-    candidate = current_candidate(look)
-    if served is None or (candidate is not None and not candidate.rejected):
-        return None
-    view = look.at(Deployment(reference(served)))
-    if view.presence not in (Presence.ABSENT, Presence.DIFFERS):
-        return None
-    message = f"having revision {served.revision} serve again"
-    return Held(reasons.ROLLING_OUT, message, actions=(ApplyDeployment(reference(served)),), stage=Stage.DEPLOYING)
-
-
-def reference(model: TrainedModel) -> ModelRef:
-    """Name a model for the serving platform."""
-    return ModelRef(revision=model.revision, uri=model.uri, mlflow_run=model.mlflow_run, runtime=model.runtime)
-
-
-def deployment_can_be_made(look: Look, view: DeploymentView) -> Held | None:
-    """There is a serving platform, and nobody else's deployment in the way."""
-    if view.presence is Presence.KIND_MISSING:
-        message = "this cluster has no SeldonDeployment kind; the platform's administrator installs Seldon Core 1"
-        return Held(reasons.SERVING_PLATFORM_MISSING, message, stalled=True, wake_in=look.policy.retry_interval)
-    if view.presence is Presence.FOREIGN:
-        namespace, name = look.pipeline.namespace, look.pipeline.name
-        message = (
-            f"the SeldonDeployment {name} was not made by this operator for this resource and is left alone; delete it "
-            f"(kubectl -n {namespace} delete sdep {name}) or give the WinePipeline another name"
-        )
-        return Held(reasons.FOREIGN_OBJECT, message, stalled=True, wake_in=look.policy.retry_interval)
-    return None
-
-
-def reject(look: Look, candidate: Candidate, reason: str, message: str) -> Record | Held:
-    """Give a model up. Where another one served, that one serves again; where none did, it stays to be looked at."""
-    served = look.status.served
-    if served is None or served.revision == candidate.revision:
-        return Held(reason, message, stalled=True, wake_in=look.policy.retry_interval)
-    rejected = candidate.with_(rejected=reason, rejected_message=f"{message}; revision {served.revision} serves on")
-    status = look.status.with_(candidate=rejected)
-    return Record(ended(status, look.spec, Ending.REJECTED, reason, look.now))
-
-
-def _drift(look: Look, view: DeploymentView) -> str:
-    """Say what someone has done to a deployment that was rolled out for this very spec; nothing where it was not."""
-    if not look.held_true(ConditionType.DEPLOYED):
+def _without_shares(look: Look, candidate: Candidate) -> str:
+    """Say of a canary that it took no shares of the traffic where the platform has none to give."""
+    trial = candidate.trial
+    if look.spec.serving.canary is None or trial is None or not trial.promoted or trial.step:
         return ""
-    if view.presence is Presence.ABSENT:
-        return "the SeldonDeployment was gone: deploying"
-    return "the SeldonDeployment was not as it should be: deploying"
-
-
-def _wait(look: Look, candidate: Candidate, view: DeploymentView) -> Record | Held:
-    since = candidate.deploying_since or look.now
-    if candidate.deploying_since is None:
-        return Record(look.status.with_(candidate=candidate.with_(deploying_since=since)))
-    what = _fuller_word(look, view)
-    bundled = candidate.runtime is Runtime.BUNDLED
-    patience = look.policy.progress_deadline if bundled else look.policy.slow_progress_deadline
-    deadline = since + patience
-    if look.now >= deadline:
-        minutes = patience.total_seconds() / 60
-        message = f"revision {candidate.revision} was not rolled out within {minutes:.3g} minutes: {what}"
-        return reject(look, candidate, view.reason or reasons.PROGRESS_DEADLINE_EXCEEDED, message)
-    wake_in = min(look.policy.rollout_interval, deadline - look.now)
-    return Held(view.reason or reasons.ROLLING_OUT, what, wake_in=wake_in)
-
-
-def _fuller_word(look: Look, view: DeploymentView) -> str:
-    """Say what holds the rollout up. A shorter word on the same trouble does not take the place of a fuller one."""
-    what = view.message or "the serving platform is rolling it out"
-    said = look.status.condition(ConditionType.DEPLOYED)
-    same = said is not None and said.reason == view.reason and said.message.startswith(what)
-    return said.message if said is not None and same else what
+    return "; this platform does not split traffic, so it was checked on its own service before it took over"

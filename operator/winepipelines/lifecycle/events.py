@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from winepipelines.resource.status import Condition, ConditionType, Status
+from winepipelines.resource.status import Condition, ConditionType, Outcome, Status, Trigger
 
 
 @dataclass(frozen=True)
@@ -17,17 +17,26 @@ class Event:
 WATCHED = (
     ConditionType.PREPARED,
     ConditionType.TRAINED,
+    ConditionType.ACCEPTED,
     ConditionType.DEPLOYED,
     ConditionType.ANSWERING,
     ConditionType.READY,
 )
 
 
+LOST = (Outcome.FAILED, Outcome.REFUSED, Outcome.REJECTED, Outcome.ROLLED_BACK)
+
+
 def events(before: Status, after: Status) -> tuple[Event, ...]:
     """List the transitions between two statuses: each condition whose status or reason moved, and a new revision."""
     told: list[Event] = []
     if after.revision != before.revision:
-        told.append(Event("RevisionStarted", f"revision {after.revision} begins"))
+        told.append(Event("RevisionStarted", f"revision {after.revision} begins: {after.trigger or Trigger.CREATED}"))
+    if after.asked.problem and after.asked != before.asked:
+        told.append(Event("RequestRefused", after.asked.problem, warning=True))
+    problem = after.data_check.problem if after.data_check else ""
+    if problem and problem != (before.data_check.problem if before.data_check else ""):
+        told.append(Event("DataCheckFailed", problem, warning=True))
     for kind in WATCHED:
         old, new = before.condition(kind), after.condition(kind)
         if new is None or (old is not None and (old.status, old.reason) == (new.status, new.reason)):
@@ -49,4 +58,6 @@ def _is_bad(status: Status, kind: ConditionType, condition: Condition) -> bool:
         return False
     if kind is ConditionType.ANSWERING:
         return True
-    return status.condition(ConditionType.STALLED) is not None
+    entry = status.history[0] if status.history else None
+    is_lost = entry is not None and entry.revision == status.revision and entry.outcome in LOST
+    return is_lost or status.condition(ConditionType.STALLED) is not None

@@ -23,7 +23,7 @@ def finalize(look: Look) -> Held | None:
     late = look.now >= look.pipeline.deleted_at + look.policy.delete_bound
     last_tries: list[Action] = []
     left_behind: list[str] = []
-    for step, what in ((run_has_ended, "its run"), (deployment_is_gone, "its SeldonDeployment")):
+    for step, what in STEPS:
         try:
             held = step(look)
         except PlatformError as error:
@@ -61,6 +61,18 @@ def run_has_ended(look: Look) -> Held | None:
     return None
 
 
+def data_check_has_ended(look: Look) -> Held | None:
+    """No run looks at the data any more."""
+    check = look.status.data_check
+    if check is None or not check.name:
+        return None
+    live = [view for view in look.at(Runs(check.name)) if view.live and view.state is not RunState.CANCELING]
+    if not live:
+        return None
+    message, actions = "ending the run that looks at the data", tuple(DeleteRun(view.id) for view in live)
+    return Held(reasons.DELETING, message, actions=actions, wake_in=look.policy.retry_interval)
+
+
 def _why(held: Held, look: Look) -> str:
     return next((look.failures[action].message for action in held.actions if action in look.failures), held.message)
 
@@ -86,3 +98,10 @@ def deployment_is_gone(look: Look) -> Held | None:
     if view.owned:
         return Held(reasons.DELETING, "releasing the SeldonDeployment", actions=(ReleaseDeployment(),))
     return None
+
+
+STEPS = (
+    (run_has_ended, "its run"),
+    (data_check_has_ended, "the run that looks at its data"),
+    (deployment_is_gone, "its SeldonDeployment"),
+)

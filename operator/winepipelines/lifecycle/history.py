@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from winepipelines.resource.spec import Spec
-from winepipelines.resource.status import HistoryEntry, Outcome, Status
+from winepipelines.resource.status import HistoryEntry, Outcome, Status, Trigger
 
 
 def entry_of(status: Status, revision: int) -> HistoryEntry | None:
@@ -22,14 +22,34 @@ def ended(status: Status, spec: Spec, outcome: Outcome, reason: str, now: dateti
     earlier = entry_of(status, status.revision)
     entry = HistoryEntry(
         revision=status.revision,
-        trigger="Created" if status.revision == 1 else "SpecChange",
+        trigger=status.trigger or (Trigger.CREATED if status.revision == 1 else Trigger.SPEC_CHANGE),
         outcome=outcome,
         reason=reason,
         run=status.run.id if status.run else "",
         uri=candidate.uri if candidate else "",
-        metrics=candidate.metrics if candidate else {},
+        metrics=_essential(candidate.metrics, spec) if candidate else {},
+        mlflow_run=candidate.mlflow_run if candidate else "",
+        version=candidate.version if candidate else "",
+        runtime=candidate.runtime if candidate else spec.serving.runtime,
+        image=candidate.image if candidate else "",
+        inputs=candidate.inputs if candidate else "",
+        origin=candidate.origin if candidate else None,
         started=status.run.submitted_at if status.run else None,
         finished=earlier.finished if earlier and earlier.outcome == outcome else now,
     )
     others = tuple(other for other in status.history if other.revision != status.revision)
-    return status.with_(history=(entry, *others)[: spec.history_limit])
+    return shortened(status.with_(history=(entry, *others)), spec)
+
+
+def shortened(status: Status, spec: Spec) -> Status:
+    """Forget what is older than `spec.historyLimit` revisions."""
+    return status if len(status.history) <= spec.history_limit else status.with_(history=status.history[: spec.history_limit])
+
+
+USUAL = frozenset({"r2", "rmse", "mae"})
+
+
+def _essential(metrics: dict[str, float], spec: Spec) -> dict[str, float]:
+    """Choose the metrics that a model is judged by: the history is kept for long."""
+    named = USUAL | {rule.metric for rule in spec.gate}
+    return {name: value for name, value in metrics.items() if name.removeprefix("served_") in named}

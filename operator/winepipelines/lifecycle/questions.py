@@ -6,8 +6,10 @@ A question is a value: the answers to date are a mapping from question to answer
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from winepipelines.resource.naming import CHAMPION
 from winepipelines.resource.observed import (
     ChildrenView,
+    DataCheck,
     DeploymentView,
     PlatformVerdict,
     PredictionCheck,
@@ -15,7 +17,9 @@ from winepipelines.resource.observed import (
     ServerView,
     StoredModel,
     TrainingRecords,
+    TrialView,
 )
+from winepipelines.resource.rollout import ModelRef, Rollout
 from winepipelines.resource.spec import Runtime
 
 A = TypeVar("A", covariant=True)
@@ -23,16 +27,6 @@ A = TypeVar("A", covariant=True)
 
 class Question(Generic[A]):
     """Something that can be asked; `A` is the answer's type."""
-
-
-@dataclass(frozen=True)
-class ModelRef:
-    """A model, as the serving platform needs to know it. `uri` is the address that rclone copies."""
-
-    revision: int
-    uri: str
-    mlflow_run: str
-    runtime: Runtime = Runtime.BUNDLED
 
 
 @dataclass(frozen=True)
@@ -70,9 +64,9 @@ class Server(Question[ServerView]):
 
 @dataclass(frozen=True)
 class Deployment(Question[DeploymentView]):
-    """What serves, compared with this model? Without a model: is anything there?"""
+    """What serves, compared with what shall? Without that: is anything there?"""
 
-    model: ModelRef | None
+    rollout: Rollout | None
 
 
 @dataclass(frozen=True)
@@ -83,8 +77,25 @@ class Answer(Question[PredictionCheck]):
 
 
 @dataclass(frozen=True)
+class Tried(Question[TrialView]):
+    """How does a model on trial answer at its own service, beside the one that serves?"""
+
+    model: ModelRef
+    served: ModelRef
+
+
+@dataclass(frozen=True)
+class DataChecked(Question[DataCheck | None]):
+    """What did this look at the data find? None where it has left no word yet."""
+
+    count: int
+
+
+@dataclass(frozen=True)
 class Aliased(Question[str]):
-    """Which version of the registered model has the alias of what serves? Empty where none has."""
+    """Which version of the registered model has this alias? Empty where none has."""
+
+    alias: str = CHAMPION
 
 
 @dataclass(frozen=True)

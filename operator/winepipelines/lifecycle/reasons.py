@@ -25,6 +25,8 @@ ENDING = "RunEnding"
 RUN_FAILED = "RunFailed"
 RUN_TERMINATED = "RunTerminated"
 RUN_TIMED_OUT = "RunTimedOut"
+RUN_CANCELED = "RunCanceled"
+SCHEDULE_INVALID = "ScheduleInvalid"
 RUN_DELETED = "RunDeleted"
 SUPERSEDED = "Superseded"
 DUPLICATE_RUN = "DuplicateRun"
@@ -33,7 +35,13 @@ MODEL_NOT_LOGGED = "ModelNotLogged"
 MODEL_RECORD_REFUSED = "ModelRecordRefused"
 MODEL_LOGGED = "ModelLogged"
 
+# gate
+ACCEPTED = "Accepted"
+GATE_REFUSED = "GateRefused"
+
 # deploy
+ON_TRIAL = "OnTrial"
+TRIAL_SLOW = "TrialSlow"
 SERVING_PLATFORM_MISSING = "ServingPlatformMissing"
 ROLLING_OUT = "RollingOut"
 ROLLED_OUT = "RolledOut"
@@ -42,6 +50,8 @@ PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 # verify and serve
 ANSWERS = "Answers"
 SERVING = "Serving"
+ROLLED_BACK = "RolledBack"
+UNCHANGED = "Unchanged"
 
 # the platform as a whole; the reasons against it are those of the checks in `doctor`
 CHECKS_PASSED = "ChecksPassed"

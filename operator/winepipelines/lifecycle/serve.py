@@ -5,14 +5,15 @@ from datetime import datetime, timedelta
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import SetAlias
+from winepipelines.lifecycle.candidates import current_candidate, is_in_charge
 from winepipelines.lifecycle.history import ended
-from winepipelines.lifecycle.look import Look, Outcome, Passed, Record
+from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record
 from winepipelines.lifecycle.questions import Aliased
-from winepipelines.lifecycle.train import current_candidate
-from winepipelines.lifecycle.verify import last_check, serves, was_answering
+from winepipelines.lifecycle.verify import is_on_probation, last_check, was_answering
 from winepipelines.resource.errors import PlatformError
-from winepipelines.resource.naming import ALIAS
-from winepipelines.resource.status import Candidate, ConditionType, Endpoint, Prediction, ServedModel
+from winepipelines.resource.naming import CHAMPION
+from winepipelines.resource.pipeline import GROUP
+from winepipelines.resource.status import Candidate, ConditionType, Endpoint, Prediction, ServedModel, Stage, Status
 from winepipelines.resource.status import Outcome as Ending
 
 
@@ -24,18 +25,42 @@ def serve(look: Look) -> Outcome:
     check = last_check(look, candidate)
     if check is None:
         assert status.endpoint is not None, "it has been served before"
-        return _aliased(look, _passed(candidate, status.endpoint))
-    if not serves(look, candidate):
-        status = ended(status.with_(served=_served(candidate, look.now)), look.spec, Ending.SERVED, reasons.SERVING, look.now)
+        return _aliased(look, _said(look, candidate, status.endpoint))
+    if not is_in_charge(status, candidate):
+        status = _promoted(look, candidate)
     if status.served != look.status.served or not was_answering(status.condition(ConditionType.ANSWERING)):
         prediction = Prediction(at=check.at, revision=candidate.revision, value=check.value, milliseconds=check.milliseconds)
         status = status.with_(prediction=prediction)
     endpoint = Endpoint(url=check.url, protocol=check.protocol)
     status = status.with_(endpoint=endpoint)
-    return Record(status) if status != look.status else _aliased(look, _passed(candidate, endpoint))
+    return Record(status) if status != look.status else _aliased(look, _said(look, candidate, endpoint))
 
 
-def _aliased(look: Look, passed: Passed) -> Passed | Record:
+def _promoted(look: Look, candidate: Candidate) -> Status:
+    """Record that the candidate serves. The model that it takes over from could serve again."""
+    status, served = look.status, look.status.served
+    if served is not None and served.uri == candidate.uri:
+        same = served.with_(revision=candidate.revision, inputs=candidate.inputs, metrics=candidate.metrics)
+        return ended(status.with_(served=same), look.spec, Ending.UNCHANGED, reasons.UNCHANGED, look.now)
+    status = status.with_(served=_served(candidate, look.now), previous=served)
+    return ended(status, look.spec, Ending.SERVED, reasons.SERVING, look.now)
+
+
+def _said(look: Look, candidate: Candidate, endpoint: Endpoint) -> Passed | Held:
+    """Say what serves, and whether it is what the spec asks for: a person may have gone back to the model of another one."""
+    if candidate.origin is not None and candidate.inputs != look.inputs:
+        message = (
+            f"revision {candidate.revision}, the model of revision {candidate.origin}, answers at {endpoint.url} by request; it "
+            f"is not of this spec: a change of the spec, or the annotation {GROUP}/retrain, has a model of the spec trained"
+        )
+        return Held(reasons.ROLLED_BACK, message, stage=Stage.SERVING, stalled=True)
+    what = f", the model of revision {candidate.origin} by request," if candidate.origin is not None else ""
+    asked = f"; {look.status.asked.problem}" if look.status.asked.problem else ""
+    soon = look.policy.probation_interval if is_on_probation(look.status, look.policy, look.now) else None
+    return Passed(reasons.SERVING, f"revision {candidate.revision}{what} answers at {endpoint.url}{asked}", wake_in=soon)
+
+
+def _aliased(look: Look, said: Passed | Held) -> Passed | Held | Record:
     """Have the registry's alias follow what serves: once for each model, after it is Ready, and without its being so at stake.
 
     Where several resources use one registered model, the alias names the version that was served last.
@@ -43,16 +68,16 @@ def _aliased(look: Look, passed: Passed) -> Passed | Record:
     served = look.status.served
     assert served is not None, "serve has recorded it"
     if served.alias or not served.version:
-        return passed
-    if not was_answering(look.status.condition(ConditionType.READY)):
-        return replace(passed, wake_in=timedelta())
+        return said
+    if isinstance(said, Passed) and not was_answering(look.status.condition(ConditionType.READY)):
+        return replace(said, wake_in=timedelta())
     try:
         if look.at(Aliased()) == served.version:
-            return Record(look.status.with_(served=served.with_(alias=ALIAS)))
+            return Record(look.status.with_(served=served.with_(alias=CHAMPION)))
     except PlatformError:
-        return passed
+        return said
     action = SetAlias(served.version, served.mlflow_run)
-    return passed if action in look.failures else replace(passed, actions=(action,))
+    return said if action in look.failures else replace(said, actions=(action,))
 
 
 def _served(candidate: Candidate, now: datetime) -> ServedModel:
@@ -62,10 +87,11 @@ def _served(candidate: Candidate, now: datetime) -> ServedModel:
         mlflow_run=candidate.mlflow_run,
         version=candidate.version,
         runtime=candidate.runtime,
+        image=candidate.image,
         metrics=candidate.metrics,
+        inputs=candidate.inputs,
+        origin=candidate.origin,
+        data_sha256=candidate.data_sha256,
+        data_etag=candidate.data_etag,
         since=now,
     )
-
-
-def _passed(candidate: Candidate, endpoint: Endpoint) -> Passed:
-    return Passed(reasons.SERVING, f"revision {candidate.revision} answers at {endpoint.url}")

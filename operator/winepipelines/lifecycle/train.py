@@ -8,44 +8,33 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import CreateRun, DeleteRun, RetryRun, TerminateRun
-from winepipelines.lifecycle.history import ended, entry_of, run_is_over
+from winepipelines.lifecycle.actions import CreateRun, DeleteRun, RetryRun
+from winepipelines.lifecycle.candidates import current_candidate
+from winepipelines.lifecycle.ending import end, submission_in_doubt
+from winepipelines.lifecycle.history import ended, entry_of
 from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record, failed, first
 from winepipelines.lifecycle.questions import Records, Runs, Server, Stored
+from winepipelines.lifecycle.setback import past
+from winepipelines.lifecycle.triggers import clocks_are_set, revision_is_begun, rollback_is_possible, superseded_run_has_ended
 from winepipelines.resource.errors import NotSent, Refused
 from winepipelines.resource.naming import run_name
 from winepipelines.resource.observed import RunState, RunView, StepFailure
+from winepipelines.resource.pipeline import GROUP
 from winepipelines.resource.spec import Runtime
 from winepipelines.resource.status import Candidate, ConditionType, Run, Stage
 from winepipelines.resource.status import Outcome as Ending
 
 
 def train(look: Look) -> Outcome:
-    """See to the model of this spec."""
+    """See to the model of this revision, and to what begins another one."""
+    if (said := first(BEGINNING, look)) is not None:
+        return said
     candidate = current_candidate(look)
     if candidate is None:
         return first(CHECKS, look) or _run_of(look)
     version = f"version {candidate.version}, " if candidate.version else ""
     r2 = f"r2 {candidate.metrics['r2']:.4f}" if "r2" in candidate.metrics else "no r2"
     return Passed(reasons.MODEL_LOGGED, f"revision {candidate.revision} has a model ({version}{r2}) at {candidate.uri}")
-
-
-def current_candidate(look: Look) -> Candidate | None:
-    """Look up the model of this very spec, if there is one."""
-    candidate = look.status.candidate
-    is_current = look.status.inputs == look.inputs and candidate and candidate.revision == look.status.revision
-    return candidate if is_current else None
-
-
-def superseded_run_has_ended(look: Look) -> Held | None:
-    """A run of an earlier spec is ended before the next one begins: at most one is live."""
-    run = look.status.run
-    if look.status.inputs == look.inputs or run is None or run_is_over(look.status):
-        return None
-    live = [view for view in look.at(Runs(run.name)) if view.live]
-    if live:
-        return _end(look, run, live, reasons.SUPERSEDED, "ending the run of the earlier spec")
-    return _submission_in_doubt(look, run)
 
 
 def server_can_read_the_model(look: Look) -> Held | None:
@@ -56,27 +45,28 @@ def server_can_read_the_model(look: Look) -> Held | None:
     return Held(reasons.RUNTIME_UNSUPPORTED, problem, stage=Stage.FAILED, stalled=True, wake_in=look.policy.retry_interval)
 
 
-def revision_is_of_this_spec(look: Look) -> Record | Held | None:
-    """Another spec is another revision."""
-    status = look.status
-    if status.inputs == look.inputs:
-        return None
-    if look.spec.suspend:
-        return _suspended("the spec has changed")
-    if status.revision and entry_of(status, status.revision) is None:
-        status = ended(status, look.spec, Ending.SUPERSEDED, reasons.SUPERSEDED, look.now)
-    revision = status.revision + 1
-    run = Run(name=run_name(look.pipeline, revision))
-    return Record(status.with_(revision=revision, inputs=look.inputs, run=run, candidate=None))
-
-
 def revision_has_not_failed(look: Look) -> Held | None:
-    """What failed for good stays failed until the spec changes."""
+    """What failed for good stays failed until another revision begins."""
     entry = entry_of(look.status, look.status.revision)
     if entry is None:
         return None
     trained = look.status.condition(ConditionType.TRAINED)
     return _failed(entry.reason, trained.message if trained else f"revision {entry.revision} failed")
+
+
+def run_is_wanted(look: Look) -> Held | None:
+    """Nobody has asked for the run's end. One that has succeeded has its model, and is not ended any more."""
+    if look.pipeline.asks.cancel != str(look.status.revision):
+        return None
+    run = _run(look)
+    views = look.at(Runs(run.name))
+    if any(view.state is RunState.SUCCEEDED for view in views):
+        return None
+    message = f"the annotation {GROUP}/cancel has ended revision {look.status.revision}"
+    if live := [view for view in views if view.live]:
+        return end(look, run, live, reasons.RUN_CANCELED, f"{message}: ending its run")
+    doubt = submission_in_doubt(look, run) if not views else None
+    return doubt or _finish(look, reasons.RUN_CANCELED, message, Ending.CANCELED)
 
 
 def run_is_submitted(look: Look) -> Record | Held | None:
@@ -95,7 +85,7 @@ def run_is_submitted(look: Look) -> Record | Held | None:
         certainly_not = isinstance(error, NotSent | Refused)
         status = look.status.with_(run=run.with_(submitted_at=None)) if certainly_not else look.status
         return replace(failed(error, look.policy), status=status)
-    if (doubt := _submission_in_doubt(look, run)) is not None:
+    if (doubt := submission_in_doubt(look, run)) is not None:
         return doubt
     if look.spec.suspend:
         return _suspended("the run has not begun")
@@ -141,7 +131,7 @@ def run_is_in_time(look: Look) -> Held | None:
     deadline = started + look.spec.training.timeout_duration
     if run.end_requested_at is not None or look.now >= deadline:
         message = f"the run took longer than spec.training.timeout ({look.spec.training.timeout}): ending it"
-        return _end(look, run, [view], reasons.RUN_TIMED_OUT, message)
+        return end(look, run, [view], reasons.RUN_TIMED_OUT, message)
     reason, message = {
         RunState.PENDING: (reasons.PENDING, "the run waits for its first step"),
         RunState.PAUSED: (reasons.PENDING, "the run is paused in Kubeflow Pipelines"),
@@ -159,10 +149,10 @@ def run_succeeded(look: Look) -> Held | None:
     finished = view.finished_at or run.started_at or look.now
     if _retry_is_due(run, view):  # asked for, and not yet carried out
         return Held(reasons.SUBMITTING, _retrying(look, run), actions=(RetryRun(view.id),))
-    if (waits := _is_yet_to_be_explained(look, run, view, finished)) is not None:
+    if (waits := _is_yet_to_be_explained(look, run, view, past(finished, look.now))) is not None:
         return waits
     reason, message, permanent = _why(look, run, view)
-    if (held := _attempt_failed(look, reason, message, finished, permanent=permanent)) is not None:
+    if (held := _attempt_failed(look, reason, message, past(finished, look.now), permanent=permanent)) is not None:
         return held
     next_run = run.with_(
         attempt=run.attempt + 1,
@@ -188,7 +178,7 @@ def model_is_logged(look: Look) -> Held | None:
         return None
     if found.refused:
         return _finish(look, reasons.MODEL_RECORD_REFUSED, found.refused)
-    finished = _view(look).finished_at or look.now
+    finished = past(_view(look).finished_at or look.now, look.now)
     if look.now < finished + look.policy.records_grace:
         message = "the run has succeeded; waiting for its model in MLflow"
         return Held(reasons.MODEL_PENDING, message, wake_in=look.policy.retry_interval)
@@ -210,11 +200,16 @@ def model_is_stored(look: Look) -> Held | None:
     return Held(stored.reason, stored.message, stalled=True, wake_in=look.policy.retry_interval)
 
 
-CHECKS = (
-    superseded_run_has_ended,  # the run of an earlier spec is ended
+BEGINNING = (
+    clocks_are_set,  # the schedules can be read
+    rollback_is_possible,  # or it is told why not
+    superseded_run_has_ended,  # of an earlier revision, where another begins
     server_can_read_the_model,  # nothing is trained in vain
-    revision_is_of_this_spec,  # a changed spec begins a revision
+    revision_is_begun,  # by another spec, a schedule, a person, other data
+)
+CHECKS = (
     revision_has_not_failed,  # what failed for good is not tried again
+    run_is_wanted,  # unless a person has it ended
     run_is_submitted,  # the revision has a run
     run_is_single,  # and only one
     run_is_recorded,  # which the status names
@@ -228,13 +223,19 @@ CHECKS = (
 def _run_of(look: Look) -> Record:
     model = look.at(Records(look.status.revision)).model
     assert model is not None, "model_is_logged has passed"
+    uri, served = look.at(Stored(model.uri)).uri, look.status.served
     candidate = Candidate(
         revision=look.status.revision,
-        uri=look.at(Stored(model.uri)).uri,
+        uri=uri,
         mlflow_run=model.mlflow_run,
         version=model.version,
         runtime=look.spec.serving.runtime,
+        image=served.image if served and served.uri == uri else look.at(Server(look.spec.serving.runtime)).image,
         metrics=model.metrics,
+        inputs=look.inputs,
+        data_sha256=model.data_sha256,
+        data_etag=model.data_etag,
+        served_problem=model.served_problem,
     )
     run = _run(look).with_(finished_at=_view(look).finished_at)
     return Record(look.status.with_(candidate=candidate, run=run))
@@ -249,35 +250,6 @@ def _view(look: Look) -> RunView:
     run = _run(look)
     views = look.at(Runs(run.name))
     return next((view for view in views if view.id == run.id), views[0])
-
-
-def _submission_in_doubt(look: Look, run: Run) -> Held | None:
-    """A submission that was not answered may yet be carried out: wait before believing that there is no run."""
-    if run.id or run.submitted_at is None:
-        return None
-    settled = run.submitted_at + look.policy.submit_grace
-    if look.now >= settled:
-        return None
-    message = "the run was submitted, and Kubeflow Pipelines does not show it yet"
-    return Held(reasons.SUBMITTING, message, wake_in=settled - look.now)
-
-
-def _end(look: Look, run: Run, live: list[RunView], reason: str, message: str) -> Held:
-    """Ask for the end of runs; remove them where that has no effect."""
-    asked = run.end_requested_at
-    if asked is None:
-        asked, run = look.now, run.with_(end_requested_at=look.now, end_reason=reason)
-    if look.now >= asked + look.policy.terminate_grace:
-        actions: tuple[TerminateRun | DeleteRun, ...] = tuple(DeleteRun(view.id) for view in live)
-    else:
-        actions = tuple(TerminateRun(view.id) for view in live if view.state is not RunState.CANCELING)
-    return Held(
-        reasons.ENDING,
-        message,
-        actions=actions,
-        status=look.status.with_(run=run),
-        wake_in=look.policy.retry_interval,
-    )
 
 
 def _retry_is_due(run: Run, view: RunView) -> bool:
@@ -338,13 +310,13 @@ def _attempt(look: Look, run: Run) -> str:
     return f"attempt {run.attempt - run.spared} of {look.spec.training.attempts}"
 
 
-def _finish(look: Look, reason: str, message: str) -> Held:
-    """End the revision: only another spec helps."""
+def _finish(look: Look, reason: str, message: str, ending: Ending = Ending.FAILED) -> Held:
+    """End the revision: only another one helps."""
     final = _failed(reason, message)
     run = _run(look)
     finished = next((view.finished_at for view in look.at(Runs(run.name)) if view.id == run.id), None)
     status = look.status.with_(run=run.with_(finished_at=finished or look.now))
-    status = ended(status, look.spec, Ending.FAILED, reason, look.now)
+    status = ended(status, look.spec, ending, reason, look.now)
     return replace(final, status=status)
 
 

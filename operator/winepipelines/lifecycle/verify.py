@@ -1,13 +1,18 @@
-"""Fourth stage: the endpoint answers as the model itself does. Called by `decide`."""
+"""Fifth stage: the endpoint answers as the model itself does. Called by `decide`."""
+
+from datetime import datetime, timedelta
 
 from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.deploy import reference, reject
+from winepipelines.lifecycle.candidates import current_candidate, is_in_charge
+from winepipelines.lifecycle.history import ended
 from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record
 from winepipelines.lifecycle.questions import Answer
-from winepipelines.lifecycle.train import current_candidate
+from winepipelines.lifecycle.rolling import reference, reject
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import PredictionCheck
-from winepipelines.resource.status import Candidate, Condition, ConditionType, Stage
+from winepipelines.resource.policy import Policy
+from winepipelines.resource.status import Candidate, Condition, ConditionType, Stage, Status
+from winepipelines.resource.status import Outcome as Ending
 
 
 def verify(look: Look) -> Outcome:
@@ -20,32 +25,43 @@ def verify(look: Look) -> Outcome:
         assert answering is not None, "last_check has looked"
         return Passed(answering.reason, answering.message)
     if check.passed:
+        if candidate.verifying_since is not None:
+            return Record(look.status.with_(candidate=candidate.with_(verifying_since=None)))
         return answers(candidate.revision, check)
-    if serves(look, candidate):
+    on_probation = is_on_probation(look.status, look.policy, look.now)
+    if is_in_charge(look.status, candidate) and not on_probation:
         # It has answered before: it stays, and is asked again.
         return Held(check.reason, check.message, wake_in=look.policy.retry_interval, stage=Stage.VERIFYING)
     if candidate.verifying_since is None:
         return Record(look.status.with_(candidate=candidate.with_(verifying_since=look.now)))
     if look.now >= candidate.verifying_since + look.policy.verify_window:
+        if on_probation:
+            return _roll_back(look, candidate, check)
         return reject(look, candidate, check.reason, check.message)
     return Held(check.reason, check.message, wake_in=min(look.policy.retry_interval, look.policy.verify_window / 4))
 
 
-def served_answers(look: Look) -> Passed | Held | None:
-    """Judge the earlier model, which serves as long as the present revision has none that may.
+def is_on_probation(status: Status, policy: Policy, now: datetime) -> bool:
+    """Tell whether what serves was promoted not long ago, in the place of a model that could serve again."""
+    served, previous = status.served, status.previous
+    if served is None or served.since is None or previous is None:
+        return False
+    return status.revision == served.revision and now < served.since + policy.probation
 
-    None where nothing can be said: nothing serves, another model is being rolled out in its place, or MLflow does not say what
-    it should answer.
-    """
-    served = look.status.served
-    candidate = current_candidate(look)
-    if served is None or (candidate is not None and not candidate.rejected):
-        return None
-    try:
-        check = look.at(Answer(reference(served)))
-    except PlatformError:
-        return None
-    return answers(served.revision, check) if check.passed else Held(check.reason, check.message)
+
+def check_interval(status: Status, policy: Policy, now: datetime) -> timedelta:
+    """Tell how old the last prediction check may be."""
+    return policy.probation_interval if is_on_probation(status, policy, now) else policy.check_interval
+
+
+def _roll_back(look: Look, candidate: Candidate, check: PredictionCheck) -> Record:
+    """Have the model serve again that served before."""
+    previous = look.status.previous
+    assert previous is not None, "it is on probation"
+    message = f"{check.message}; revision {candidate.revision} is rolled back, and revision {previous.revision} serves again"
+    status = ended(look.status, look.spec, Ending.ROLLED_BACK, check.reason, look.now)
+    rejected = candidate.with_(rejected=check.reason, rejected_message=message)
+    return Record(status.with_(candidate=rejected, served=previous.with_(alias=""), previous=None))
 
 
 def last_check(look: Look, candidate: Candidate) -> PredictionCheck | None:
@@ -56,14 +72,9 @@ def last_check(look: Look, candidate: Candidate) -> PredictionCheck | None:
     try:
         return look.at(Answer(reference(candidate)))
     except PlatformError:
-        if serves(look, candidate) and was_answering(look.status.condition(ConditionType.ANSWERING)):
+        if is_in_charge(look.status, candidate) and was_answering(look.status.condition(ConditionType.ANSWERING)):
             return None
         raise
-
-
-def serves(look: Look, candidate: Candidate) -> bool:
-    """Tell whether a model is the one that serves."""
-    return look.status.served is not None and look.status.served.revision == candidate.revision
 
 
 def answers(revision: int, check: PredictionCheck) -> Passed:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 SYSTEM = "Kubeflow Pipelines"
 TRAINING, TRAIN = "wine-training", "train"
-PREDICTION, PREDICT = "wine-prediction", "predict"
+DATA_CHECK, PREDICTION, PREDICT = "wine-data-check", "wine-prediction", "predict"
 NOT_BEGUN = "RUNTIME_STATE_UNSPECIFIED"  # filtered by, and shown as no state at all: Argo has not taken the Workflow up yet
 ACTIVE = ["PENDING", "RUNNING", "CANCELING", "PAUSED", NOT_BEGUN]
 PAGE_SIZE = 50  # specs come along with every run
@@ -46,8 +46,9 @@ class Kubeflow:
         """Read the compiled pipelines; nothing is asked yet."""
         self._settings = settings
         self._training = CompiledPipeline(settings.templates, TRAINING)
+        self._check = CompiledPipeline(settings.templates, DATA_CHECK)
         self._prediction = CompiledPipeline(settings.templates, PREDICTION)
-        self._steps = frozenset((*self._training.steps, *self._prediction.steps))
+        self._steps = frozenset((*self._training.steps, *self._check.steps, *self._prediction.steps))
         configuration = kfp_server_api.Configuration(host=settings.kfp_url)
         # A submission that is sent twice is carried out twice; nor is a redirect followed, which would take the token along.
         configuration.retries = False
@@ -100,6 +101,31 @@ class Kubeflow:
         if self._settings.kfp_service_account:
             request["service_account"] = self._settings.kfp_service_account
         return request
+
+    async def create_check(
+        self, pipeline: WinePipeline, name: str, check_id: str, known_sha256: str = "", known_etag: str = ""
+    ) -> None:
+        """Submit a check of the data, under a name that was looked for before."""
+        experiment = await self._experiment(pipeline.namespace, pipeline.spec.training.experiment)
+        await self._submit(self.check_request(pipeline, name, check_id, known_sha256, known_etag, experiment))
+
+    def check_request(
+        self, pipeline: WinePipeline, name: str, check_id: str, known_sha256: str, known_etag: str, experiment_id: str
+    ) -> dict[str, Any]:
+        """Build the request that submits a check of the data: whether its bytes still are those that are known."""
+        description = f"WinePipeline {pipeline.namespace}/{pipeline.name}, check {check_id} of the data"
+        parameters = {
+            "data_url": pipeline.spec.data.url,
+            "max_bytes": self._settings.max_data_bytes,
+            "known_sha256": known_sha256,
+            "known_etag": known_etag,
+            "experiment": pipeline.spec.training.experiment,
+            "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
+            "s3_endpoint_url": self._settings.s3_endpoint_url,
+            "owner": {"namespace": pipeline.namespace, "name": pipeline.name, "uid": pipeline.uid, "check": check_id},
+        }
+        specification = self._check.specification(self._settings.steps_image)
+        return self._request(name, description, experiment_id, specification, parameters)
 
     async def predict(self, prediction: WinePrediction, name: str) -> None:
         """Submit the run of a prediction."""
@@ -156,13 +182,15 @@ class Kubeflow:
             "max_bytes": self._settings.max_data_bytes,
             "separator": data.separator,
             "target": data.target,
-            "algorithm": training.algorithm,
-            "parameters": training.parameters.model_dump(),
+            "algorithm": training.algorithm.value,
+            "parameters": training.fixed_parameters,
+            "search": training.values_to_try,
             "test_fraction": training.test_fraction,
             "seed": training.seed,
             "experiment": training.experiment,
             "registered_model": training.registered_model,
             "server_version": self._server_version(pipeline),
+            "served_run": served_run(pipeline),
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
             "s3_endpoint_url": self._settings.s3_endpoint_url,
             "owner": {
@@ -314,3 +342,9 @@ def _moment(value: datetime | None) -> datetime | None:
     if value is None or value.year <= 1970:
         return None
     return value.replace(microsecond=0)
+
+
+def served_run(pipeline: WinePipeline) -> str:
+    """Name the MLflow run whose model serves, where a step can load it: those of Seldon's mlflowserver are for its packages."""
+    served = pipeline.status.served
+    return served.mlflow_run if served is not None and served.runtime is Runtime.BUNDLED else ""

@@ -58,9 +58,9 @@ async def watch(
         try:
             found, version = await _list(kubernetes, objects)
             yield Seen(found, complete=True)
-            failures = 0
             while True:
                 response = await _open(kubernetes, objects, ACCEPT, watch=True, resource_version=version)
+                failures = 0
                 with closing(response):
                     async for event in _events(response):
                         metadata = event["object"]["metadata"]

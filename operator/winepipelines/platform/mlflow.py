@@ -142,6 +142,11 @@ class MLflow:
             raise Refused("MlflowRefused", message)
         await self._call(self._registry.set_registered_model_alias, registered_model, alias, version)
 
+    async def remove_alias(self, registered_model: str, alias: str, version: str) -> None:
+        """Take an alias away, if it is this version's."""
+        if await self.aliased(registered_model, alias) == version:
+            await self._call(self._registry.delete_registered_model_alias, registered_model, alias)
+
     def _host(self) -> MlflowHostCreds:
         assert self._credentials is not None, "_call has read them"
         return self._credentials

@@ -6,8 +6,10 @@ init container copies the model that was asked for, and no other pod is left.
 
 import json
 import math
+import statistics
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -27,12 +29,15 @@ from winepipelines.resource.naming import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
     PIPELINE_LABEL,
+    PREDICTOR,
     TEMPLATE_ANNOTATION,
+    TRIAL_PREDICTOR,
     field_manager,
     owner_reference,
 )
-from winepipelines.resource.observed import DeploymentView, PredictionCheck, Presence, ServerView
+from winepipelines.resource.observed import DeploymentView, PredictionCheck, Presence, ServerView, TrialView
 from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.resource.rollout import ModelRef, Rollout
 from winepipelines.resource.spec import Protocol, Resources, Runtime
 from winepipelines.settings import Settings
 
@@ -43,6 +48,8 @@ RELEASES = "mlflowserver.yaml"  # what Seldon's own server can read, release by 
 STANDSTILL = "Deployment is no longer progressing"  # said of a Deployment, which says more itself
 CPU_REQUEST = "250m"  # a share of the request is what an autoscaler aims at: every container must have one
 TOLERANCE = 1e-6  # relative: the same packages compute the same numbers, JSON writes them in decimal
+DIFFERS = "PredictionDiffers"
+TRIAL_PREDICTIONS = 20  # that each of two models is asked for in one look
 ANSWER_LIMIT = 1 << 20  # bytes of an answer that are read
 
 
@@ -65,42 +72,57 @@ class Seldon:
     def server(self, runtime: Runtime) -> ServerView:
         """Say which server a runtime has here."""
         if runtime is Runtime.BUNDLED:
-            return ServerView()
-        return ServerView(self._settings.mlflowserver_version, self._problem)
+            return ServerView(image=self._settings.server_image, splits_traffic=self._settings.traffic_splitting != "none")
+        return ServerView(
+            self._settings.mlflowserver_version,
+            self._problem,
+            self._settings.mlflowserver_image,
+            self._settings.traffic_splitting != "none",
+        )
 
-    def manifest(self, pipeline: WinePipeline, revision: int, uri: str, runtime: Runtime | None = None) -> Manifest:
-        """Build the SeldonDeployment that serves a model, written for a runtime: the spec's unless said otherwise."""
-        serving, settings = pipeline.spec.serving, self._settings
-        runtime = runtime or serving.runtime
-        bundled = runtime is Runtime.BUNDLED
-        patience = settings.policy.progress_deadline if bundled else settings.policy.slow_progress_deadline
+    def manifest(self, pipeline: WinePipeline, rollout: Rollout) -> Manifest:
+        """Build the SeldonDeployment that serves a model, and the one on trial beside it."""
+        serving, model = pipeline.spec.serving, rollout.model
+        predictors = [self._predictor(PREDICTOR, model, 100 - rollout.weight)]
+        if rollout.trial is not None:
+            predictors.append(self._predictor(TRIAL_PREDICTOR, rollout.trial, rollout.weight))
         [manifest] = self._manifests.render(
             "seldondeployment.yaml.j2",
             name=pipeline.name,
             namespace=pipeline.namespace,
             owner=owner_reference(pipeline),
-            revision=revision,
-            uri=uri,
-            protocol=_protocol(pipeline, runtime),
-            runtime=runtime,
-            image=settings.server_image if bundled else settings.mlflowserver_image,
+            revision=model.revision,
+            protocol=_protocol(pipeline, model.runtime),
+            predictors=predictors,
             replicas=serving.replicas,
             autoscaling=serving.autoscaling,
-            deadline=max(1, math.ceil(patience / timedelta(seconds=1))),
             resources=_resources(serving.resources, autoscaled=serving.autoscaling is not None),
         )
-        [predictor] = manifest["spec"]["predictors"]
-        template = {"protocol": manifest["spec"]["protocol"], "predictor": {**predictor, "replicas": 0}}
-        predictor["componentSpecs"][0]["metadata"]["annotations"][TEMPLATE_ANNOTATION] = digest(template)
+        for predictor in manifest["spec"]["predictors"]:
+            # Neither other replicas nor another share of the traffic make other pods.
+            template = {"protocol": manifest["spec"]["protocol"], "predictor": {**predictor, "replicas": 0, "traffic": 100}}
+            predictor["componentSpecs"][0]["metadata"]["annotations"][TEMPLATE_ANNOTATION] = digest(template)
         manifest["metadata"]["annotations"][HASH_ANNOTATION] = digest(manifest)
         return manifest
 
-    async def view(self, pipeline: WinePipeline, revision: int, uri: str, runtime: Runtime | None = None) -> DeploymentView:
+    def _predictor(self, name: str, model: ModelRef, traffic: int) -> dict[str, Any]:
+        policy = self._settings.policy
+        patience = policy.progress_deadline if model.runtime is Runtime.BUNDLED else policy.slow_progress_deadline
+        return {
+            "name": name,
+            "traffic": traffic,
+            "uri": model.uri,
+            "runtime": model.runtime,
+            "image": model.image or self.server(model.runtime).image,
+            "deadline": max(1, math.ceil(patience / timedelta(seconds=1))),
+        }
+
+    async def view(self, pipeline: WinePipeline, rollout: Rollout) -> DeploymentView:
         """See what serves, compared with what shall."""
         presence, live = await self._find(pipeline)
         if live is None or presence is not Presence.CURRENT:
             return DeploymentView(presence)
-        wanted = self.manifest(pipeline, revision, uri, runtime)
+        wanted = self.manifest(pipeline, _with_images(rollout, live))
         if not _is_applied(live, wanted):
             return DeploymentView(Presence.DIFFERS, owned=True)
         return await self._rollout(pipeline, live, wanted)
@@ -110,12 +132,15 @@ class Seldon:
         presence, live = await self._find(pipeline)
         return DeploymentView(presence, owned=live is not None and pipeline.uid in _owners(live))
 
-    async def apply(self, pipeline: WinePipeline, revision: int, uri: str, runtime: Runtime | None = None) -> None:
-        """Have a model served.
+    async def apply(self, pipeline: WinePipeline, rollout: Rollout) -> None:
+        """Have this served.
 
         Raises Refused where the API server, or a webhook of the cluster's, says no, with its own words.
         """
-        manifest = self.manifest(pipeline, revision, uri, runtime)
+        if not rollout.model.image:
+            _, live = await self._find(pipeline)
+            rollout = _with_images(rollout, live) if live is not None else rollout
+        manifest = self.manifest(pipeline, rollout)
         try:
             await self._kubernetes.apply(SELDONDEPLOYMENTS, manifest, field_manager(pipeline))
         except Refused as error:
@@ -138,7 +163,40 @@ class Seldon:
 
     async def predict(self, pipeline: WinePipeline, example: Example, runtime: Runtime | None = None) -> PredictionCheck:
         """Ask for a prediction and compare it with what the model itself said."""
-        protocol, url = _protocol(pipeline, runtime), self.endpoint(pipeline, runtime)
+        return await self._ask(self.endpoint(pipeline, runtime), _protocol(pipeline, runtime), example)
+
+    async def compare(self, pipeline: WinePipeline, rollout: Rollout, examples: tuple[Example, Example]) -> TrialView:
+        """Ask the model that serves and the one on trial, each at its own service, one after the other and again."""
+        assert rollout.trial is not None, "there is one on trial"
+        asked = {
+            name: (self._own_endpoint(pipeline, name, model.runtime), _protocol(pipeline, model.runtime), example)
+            for name, model, example in zip((PREDICTOR, TRIAL_PREDICTOR), (rollout.model, rollout.trial), examples, strict=True)
+        }
+        checks: dict[str, list[PredictionCheck]] = {name: [] for name in asked}
+        for _ in range(TRIAL_PREDICTIONS):
+            for name, (url, protocol, example) in asked.items():
+                checks[name].append(await self._ask(url, protocol, example))
+        failures = [check for check in checks[TRIAL_PREDICTOR] if not check.passed]
+        first = next((check for check in failures if check.reason == DIFFERS), next(iter(failures), None))
+        lost = [check for check in checks[PREDICTOR] if not check.passed]
+        served = lost[0] if len(lost) > TRIAL_PREDICTIONS / 2 else None
+        return TrialView(
+            asked=TRIAL_PREDICTIONS,
+            failed=len(failures),
+            wrong=first is not None and first.reason == DIFFERS,
+            reason=first.reason if first else "",
+            message=first.message if first else "",
+            milliseconds=statistics.median(check.milliseconds for check in checks[TRIAL_PREDICTOR]),
+            served_milliseconds=statistics.median(check.milliseconds for check in checks[PREDICTOR]),
+            served_reason=served.reason if served else "",
+            served_message=served.message if served else "",
+        )
+
+    def _own_endpoint(self, pipeline: WinePipeline, predictor: str, runtime: Runtime) -> str:
+        names = {"namespace": pipeline.namespace, "name": pipeline.name, "predictor": predictor}
+        return self._settings.predictor_template.format(**names) + PATHS[_protocol(pipeline, runtime)]
+
+    async def _ask(self, url: str, protocol: Protocol, example: Example) -> PredictionCheck:
         at, begun = datetime.now(UTC), time.perf_counter()
 
         def failed(reason: str, message: str, milliseconds: int = 0) -> PredictionCheck:
@@ -159,7 +217,7 @@ class Seldon:
             message = (
                 f"{url} answered {got} to the model's own example; the model itself says {json.dumps(example.predictions[:3])}"
             )
-            return failed("PredictionDiffers", message, milliseconds)
+            return failed(DIFFERS, message, milliseconds)
         return PredictionCheck(at, True, values[0], milliseconds, url=url, protocol=protocol)
 
     async def _find(self, pipeline: WinePipeline) -> tuple[Presence, Body | None]:
@@ -179,24 +237,41 @@ class Seldon:
         """Tell whether the model is rolled out, and if not, why not."""
         selector = f"{DEPLOYMENT_LABEL}={pipeline.name}"
         deployments = await self._kubernetes.list(DEPLOYMENTS, pipeline.namespace, selector)
-        [predictor] = wanted["spec"]["predictors"]
-        new = [deployment for deployment in deployments if _is_of(deployment["spec"]["template"], predictor)]
-        serving = [deployment for deployment in new if _copied_model(deployment) == predictor["graph"]["modelUri"]]
+        predictors = wanted["spec"]["predictors"]
+        new = [item for item in deployments if any(_is_of(item["spec"]["template"], predictor) for predictor in predictors)]
         status, autoscaling = live.get("status") or {}, pipeline.spec.serving.autoscaling
         # Whenever an autoscaler adds a pod, Seldon says Creating until that one is ready.
         settled = ("Available",) if autoscaling is None else ("Available", "Creating")
         fewest = None if autoscaling is None else autoscaling.min_replicas
-        scaled = autoscaling is not None or [item["spec"].get("replicas") for item in serving] == [predictor["replicas"]]
         complete = all(is_complete(deployment, fewest) for deployment in deployments)
-        if serving and scaled and complete and status.get("state") in settled:
+        serve = all(_serves(new, predictor, autoscaled=autoscaling is not None) for predictor in predictors)
+        if serve and complete and status.get("state") in settled:
             return DeploymentView(Presence.CURRENT, rolled_out=True, owned=True)
-        pods = [pod for pod in await self._kubernetes.list(PODS, pipeline.namespace, selector) if _is_of(pod, predictor)]
+        pods = await self._kubernetes.list(PODS, pipeline.namespace, selector)
+        pods = [pod for pod in pods if any(_is_of(pod, predictor) for predictor in predictors)]
         troubles = [trouble for deployment in new if (trouble := trouble_of(deployment, pods)) is not None]
         troubles += _said(status)
         if troubles:
             worst = min(troubles)
             return DeploymentView(Presence.CURRENT, owned=True, reason=worst.reason, message=worst.message)
         return DeploymentView(Presence.CURRENT, owned=True, message="Seldon is rolling the model out")
+
+
+def _serves(deployments: list[Body], predictor: Manifest, *, autoscaled: bool) -> bool:
+    """Tell whether a predictor has the Deployment that copies its model, with as many pods as it shall have."""
+    serving = [
+        item
+        for item in deployments
+        if _is_of(item["spec"]["template"], predictor) and _copied_model(item) == predictor["graph"]["modelUri"]
+    ]
+    return bool(serving) and (autoscaled or [item["spec"].get("replicas") for item in serving] == [predictor["replicas"]])
+
+
+def _with_images(rollout: Rollout, live: Body) -> Rollout:
+    """Keep the server that has a model already, where no other is named."""
+    model, trial = rollout.model, rollout.trial
+    kept = replace(model, image=model.image or _image_of(live, model.uri))
+    return replace(rollout, model=kept, trial=trial and replace(trial, image=trial.image or _image_of(live, trial.uri)))
 
 
 def _protocol(pipeline: WinePipeline, runtime: Runtime | None) -> Protocol:
@@ -235,18 +310,34 @@ def _is_applied(live: Body, wanted: Manifest) -> bool:
     """
     if _annotations(live).get(HASH_ANNOTATION) != _annotations(wanted)[HASH_ANNOTATION]:
         return False
-    [mine] = wanted["spec"]["predictors"]
-    [part] = mine["componentSpecs"]
-    [container] = part["spec"]["containers"]
-    essential = {key: mine[key] for key in ("name", "replicas", "graph") if key in mine}
-    spec = {"containers": [{key: container[key] for key in ("name", "image")}]}
-    essential["componentSpecs"] = [{"spec": spec, **{key: part[key] for key in ("metadata", "hpaSpec") if key in part}}]
     owners = {"ownerReferences": wanted["metadata"]["ownerReferences"]}
+    mine = wanted["spec"]["predictors"]
     return (
         live["spec"].get("protocol") == wanted["spec"]["protocol"]
-        and covers(live["spec"]["predictors"], [essential])
+        and len(live["spec"]["predictors"]) == len(mine)
+        and covers(live["spec"]["predictors"], [_essential(predictor) for predictor in mine])
         and covers(live["metadata"], owners)
     )
+
+
+def _essential(predictor: Manifest) -> Manifest:
+    """Leave out of a predictor what others may add to or decide on."""
+    [part] = predictor["componentSpecs"]
+    [container] = part["spec"]["containers"]
+    essential: Manifest = {key: predictor[key] for key in ("name", "replicas", "graph", "traffic") if key in predictor}
+    spec = {"containers": [{key: container[key] for key in ("name", "image")}]}
+    return {**essential, "componentSpecs": [{"spec": spec, **{key: part[key] for key in ("metadata", "hpaSpec") if key in part}}]}
+
+
+def _image_of(live: Body, uri: str) -> str:
+    """Say which server image a SeldonDeployment names for a model; "" where it is another model's."""
+    for predictor in live["spec"].get("predictors") or []:
+        if (predictor.get("graph") or {}).get("modelUri") == uri:
+            for part in predictor.get("componentSpecs") or []:
+                for container in (part.get("spec") or {}).get("containers") or []:
+                    if container.get("name") == GRAPH:
+                        return str(container.get("image") or "")
+    return ""
 
 
 def _copied_model(deployment: Body) -> str:

@@ -1,22 +1,22 @@
 """Argo's Workflows, one for each run of Kubeflow Pipelines, as hints that a run has moved. Called by `runwatch`.
 
-One watch for all namespaces, and of metadata alone: a Workflow is as large as its pipeline, and its phase is a label. Only runs
-that have not ended are in it. Kubeflow Pipelines labels a Workflow once the run's end is in its own records; that is some seconds
-after Argo has ended the Workflow.
+One watch for all namespaces, or one for each that the operator is limited to, and of metadata alone: a Workflow is as large as
+its pipeline, and its phase is a label. Only runs that have not ended are in it. Kubeflow Pipelines labels a Workflow once the
+run's end is in its own records; that is some seconds after Argo has ended the Workflow.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from winepipelines.platform import metadata
-from winepipelines.platform.kubernetes import Body, Kubernetes
+from winepipelines.platform.kubernetes import Body, Kind, Kubernetes
 
 RUN_LABEL = "pipeline/runid"
 PHASE_LABEL = "workflows.argoproj.io/phase"
-WORKFLOWS = metadata.Objects(
-    "/apis/argoproj.io/v1alpha1/workflows", "Workflows", labels=f"{RUN_LABEL},pipeline/persistedFinalState!=true"
-)
+NOT_ENDED = f"{RUN_LABEL},pipeline/persistedFinalState!=true"
+WORKFLOWS = Kind("argoproj.io/v1alpha1", "workflows")
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,60 @@ class Hint:
 class Workflows:
     """The Workflows of all runs that have not ended."""
 
-    def __init__(self, kubernetes: Kubernetes, backoff_seconds: tuple[float, float] = metadata.BACKOFF_SECONDS) -> None:
-        """Try again after the first of `backoff_seconds`, then twice that, up to the second."""
+    def __init__(
+        self,
+        kubernetes: Kubernetes,
+        backoff_seconds: tuple[float, float] = metadata.BACKOFF_SECONDS,
+        namespaces: Sequence[str] = (),
+    ) -> None:
+        """Try again after the first of `backoff_seconds`, then twice that, up to the second. No `namespaces` are all."""
         self._kubernetes = kubernetes
         self._backoff = backoff_seconds
+        self._namespaces = namespaces
 
-    async def hints(self) -> AsyncGenerator[Hint | None]:
-        """Yield all Workflows, then each that moves; None when they can no longer be watched. For ever."""
-        async with aclosing(metadata.watch(self._kubernetes, WORKFLOWS, self._backoff)) as watch:
+    def hints(self) -> AsyncGenerator[Hint | None]:
+        """Yield all Workflows, then each that moves; None when they can no longer be watched. For ever.
+
+        Of several namespaces there is no None: while one cannot be watched, its Workflows are as good as gone.
+        """
+        return self._of_each() if self._namespaces else self._of("")
+
+    async def _of(self, namespace: str) -> AsyncGenerator[Hint | None]:
+        name = f"Workflows in {namespace}" if namespace else "Workflows"
+        objects = metadata.Objects(WORKFLOWS.path(namespace), name, labels=NOT_ENDED)
+        async with aclosing(metadata.watch(self._kubernetes, objects, self._backoff)) as watch:
             async for seen in watch:
                 if seen is None:
                     yield None
                     continue
                 phases = {_label(item, RUN_LABEL): None if seen.gone else _label(item, PHASE_LABEL) for item in seen.objects}
                 yield Hint(phases, seen.complete)
+
+    async def _of_each(self) -> AsyncGenerator[Hint | None]:
+        heard: asyncio.Queue[tuple[str, Hint | None]] = asyncio.Queue()
+
+        async def listen(namespace: str) -> None:
+            async with aclosing(self._of(namespace)) as hints:
+                async for hint in hints:
+                    heard.put_nowait((namespace, hint))
+
+        known: dict[str, set[str]] = {namespace: set() for namespace in self._namespaces}
+        listeners = asyncio.gather(*map(listen, self._namespaces))
+        try:
+            while True:
+                following = asyncio.ensure_future(heard.get())
+                await asyncio.wait((following, listeners), return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    following.cancel()
+                    await listeners  # which never end but by a defect
+                namespace, hint = following.result()
+                phases = dict(hint.phases) if hint is not None else {}
+                if hint is None or hint.complete:
+                    phases = dict.fromkeys(known[namespace]) | phases
+                known[namespace] = {run for run in known[namespace] | phases.keys() if phases.get(run, "") is not None}
+                yield Hint(phases)
+        finally:
+            listeners.cancel()
 
 
 def _label(workflow: Body, name: str) -> str:

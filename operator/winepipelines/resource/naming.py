@@ -6,13 +6,14 @@ Constants are Seldon's and Kubeflow's: renaming a predictor or a graph would mak
 from winepipelines.resource.pipeline import API_VERSION, GROUP, KIND, WinePipeline
 
 PREDICTOR = "wine-super-model"
+TRIAL_PREDICTOR = "candidate"
 GRAPH = "classifier"
 PODDEFAULT_MLFLOW = "mlflow-server-minio"
 PODDEFAULT_MINIO = "access-minio"
 SELDON_SECRET = "seldon-init-container-secret"
 MLFLOW_SECRET = "wine-mlflow-credentials"
 ARTIFACT_SECRET = "mlpipeline-minio-artifact"
-ALIAS = "champion"
+CHAMPION, CHALLENGER = "champion", "challenger"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "wine-operator"
 PIPELINE_LABEL = f"{GROUP}/pipeline"
@@ -23,6 +24,11 @@ TEMPLATE_ANNOTATION = f"{GROUP}/template"  # on pods: which of a deployment's te
 def run_name(pipeline: WinePipeline, revision: int) -> str:
     """Name the run of a revision. The uid tells a resource from an earlier one of the same name."""
     return f"{pipeline.name}-{pipeline.uid[:8]}-{revision}"
+
+
+def data_check_name(pipeline: WinePipeline, count: int) -> str:
+    """Name a run that looks whether the data have changed."""
+    return f"{pipeline.name}-{pipeline.uid[:8]}-data-{count}"
 
 
 def field_manager(pipeline: WinePipeline) -> str:

@@ -109,7 +109,7 @@ class LoggedModel:
     reused: bool = False
     data_sha256: str = ""
     data_etag: str = ""
-    served_problem: str = ""
+    served_problem: str = ""  # why the model that serves could not be measured on the same rows
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,15 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class ServerView:
-    """The server of a runtime. `version` is that of its image, "" for the bundled one; `problem` why it is of no use."""
+    """The server of a runtime. `version` is that of its image, "" for the bundled one; `problem` why it is of no use.
+
+    `image` is what a model of now is served with; `splits_traffic` says that shares of the traffic mean something here.
+    """
 
     version: str = ""
     problem: str = ""
+    image: str = ""
+    splits_traffic: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,24 @@ class PredictionCheck:
     message: str = ""
     url: str = ""
     protocol: str = ""
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """Predictions of a model on trial, at its own service. `wrong` says that it answers with other numbers than its own.
+
+    `reason` and `message` are of the first that failed, and so for the model that serves. Milliseconds are medians.
+    """
+
+    asked: int
+    failed: int = 0
+    wrong: bool = False
+    reason: str = ""
+    message: str = ""
+    milliseconds: float = 0.0
+    served_milliseconds: float = 0.0
+    served_reason: str = ""  # of the model that serves, where most of its predictions failed
+    served_message: str = ""
 
 
 @dataclass(frozen=True)

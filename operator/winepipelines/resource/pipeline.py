@@ -17,6 +17,22 @@ PLURAL = "winepipelines"
 KIND = "WinePipeline"
 API_VERSION = f"{GROUP}/{VERSION}"
 FINALIZER = f"{GROUP}/cleanup"
+VALUE_LIMIT = 128  # characters
+
+
+@dataclass(frozen=True)
+class Asks:
+    """What a person asks for by annotation. Each is done once for each new value."""
+
+    retrain: str = ""  # anything
+    rollback: str = ""  # a revision
+    cancel: str = ""  # the revision whose run shall end
+
+    @classmethod
+    def from_annotations(cls, annotations: Mapping[str, str]) -> Self:
+        """Read annotations; of a long value the beginning counts."""
+        names = ("retrain", "rollback", "cancel")
+        return cls(**{name: str(annotations.get(f"{GROUP}/{name}", ""))[:VALUE_LIMIT] for name in names})
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,7 @@ class WinePipeline:
     status: Status
     finalizers: tuple[str, ...] = ()
     deleted_at: datetime | None = None
+    asks: Asks = Asks()
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
@@ -51,6 +68,7 @@ class WinePipeline:
             status=Status.model_validate(body.get("status") or {}),
             finalizers=tuple(metadata.get("finalizers") or ()),
             deleted_at=datetime.fromisoformat(deleted) if deleted else None,
+            asks=Asks.from_annotations(metadata.get("annotations") or {}),
         )
 
     def with_status(self, status: Status) -> Self:

@@ -18,6 +18,10 @@ class Policy:
     slow_progress_deadline: timedelta = timedelta(minutes=30)  # the same, with a runtime that installs packages at its start
     rollout_interval: timedelta = timedelta(seconds=2)  # while pods start: their own moves are not watched
     verify_window: timedelta = timedelta(seconds=30)  # a new model's first wrong answer to its last chance
+    probation: timedelta = timedelta(minutes=10)  # after a promotion: who stops answering now is rolled back
+    probation_interval: timedelta = timedelta(seconds=30)  # between two predictions in that time
+    trial_interval: timedelta = timedelta(seconds=10)  # between two looks at a candidate that has a share of the traffic
+    data_check_timeout: timedelta = timedelta(minutes=30)
     check_interval: timedelta = timedelta(minutes=5)  # between two predictions of a settled model
     retry_interval: timedelta = timedelta(seconds=10)  # what is not as it should be is looked at again
     delete_bound: timedelta = timedelta(minutes=2)  # a deletion waits no longer for an unreachable platform

@@ -8,9 +8,9 @@ import json
 import re
 from datetime import timedelta
 from enum import StrEnum
-from typing import Literal
+from functools import cached_property
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from winepipelines.resource.model import Model
 
@@ -36,27 +36,84 @@ class Data(Model):
     sha256: str = ""
     separator: str = ";"
     target: str = "quality"
+    check_schedule: str = ""
+
+
+class Algorithm(StrEnum):
+    """scikit-learn's estimators."""
+
+    ELASTIC_NET = "ElasticNet"
+    RANDOM_FOREST = "RandomForest"
+    HIST_GRADIENT_BOOSTING = "HistGradientBoosting"
+
+
+ELASTIC_NET_DEFAULTS = {"alpha": 0.5, "l1_ratio": 0.5}
+"""The guide's. They are not the schema's: it would write them beside other algorithms too."""
 
 
 class Parameters(Model):
-    """Parameters of scikit-learn's ElasticNet, under its own names."""
+    """Parameters of an estimator, under scikit-learn's own names. What is None is left to its default."""
 
-    alpha: float = 0.5
-    l1_ratio: float = Field(default=0.5, alias="l1_ratio")
+    model_config = ConfigDict(alias_generator=None)
+
+    alpha: float | None = None
+    l1_ratio: float | None = None
+    n_estimators: int | None = None
+    max_features: float | None = None
+    learning_rate: float | None = None
+    max_iter: int | None = None
+    max_leaf_nodes: int | None = None
+    l2_regularization: float | None = None
+    max_depth: int | None = None
+    min_samples_leaf: int | None = None
+
+
+class Search(Model):
+    """Values to try for each of some parameters."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    alpha: tuple[float, ...] | None = None
+    l1_ratio: tuple[float, ...] | None = None
+    n_estimators: tuple[int, ...] | None = None
+    max_features: tuple[float, ...] | None = None
+    learning_rate: tuple[float, ...] | None = None
+    max_iter: tuple[int, ...] | None = None
+    max_leaf_nodes: tuple[int, ...] | None = None
+    l2_regularization: tuple[float, ...] | None = None
+    max_depth: tuple[int, ...] | None = None
+    min_samples_leaf: tuple[int, ...] | None = None
 
 
 class Training(Model):
     """How the model is trained."""
 
-    algorithm: Literal["ElasticNet"] = "ElasticNet"
+    algorithm: Algorithm = Algorithm.ELASTIC_NET
     parameters: Parameters = Parameters()
+    search: Search | None = None
     test_fraction: float = 0.25
     seed: int = 1337
     experiment: str = "wine"
     registered_model: str = "wine-elasticnet"
+    schedule: str = ""
+    time_zone: str = "Etc/UTC"
     timeout: str = "30m"
     attempts: int = 3
     resources: Resources = Resources()
+
+    @property
+    def values_to_try(self) -> dict[str, list[float]]:
+        """The search by parameter; empty where there is none."""
+        if self.search is None:
+            return {}
+        return {name: list(values) for name, values in self.search.model_dump(exclude_none=True).items()}
+
+    @property
+    def fixed_parameters(self) -> dict[str, float]:
+        """The parameters that are not searched for, with the guide's defaults for ElasticNet."""
+        defaults = ELASTIC_NET_DEFAULTS if self.algorithm is Algorithm.ELASTIC_NET else {}
+        values = defaults | self.parameters.model_dump(exclude_none=True)
+        return {name: value for name, value in values.items() if name not in self.values_to_try}
 
     @property
     def timeout_duration(self) -> timedelta:
@@ -86,6 +143,18 @@ class Autoscaling(Model):
     target_cpu_utilization: int = Field(default=70, alias="targetCPUUtilization")
 
 
+class Canary(Model):
+    """How a candidate takes over: its shares of the traffic in percent, one after another, and how long each is watched."""
+
+    steps: tuple[int, ...] = (10, 50)
+    pause: str = "5m"
+
+    @property
+    def pause_duration(self) -> timedelta:
+        """`pause` as a duration."""
+        return parse_duration(self.pause)
+
+
 class Serving(Model):
     """How the model is served. `replicas` counts without `autoscaling` only."""
 
@@ -93,7 +162,17 @@ class Serving(Model):
     runtime: Runtime = Runtime.BUNDLED
     replicas: int = 1
     autoscaling: Autoscaling | None = None
+    canary: Canary | None = None
     resources: Resources = Resources()
+
+
+class Gate(Model):
+    """What one metric of a model must show before it serves. One of the three is set."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+    no_worse_than_served: float | None = None
 
 
 class Spec(Model):
@@ -101,16 +180,20 @@ class Spec(Model):
 
     data: Data
     training: Training = Training()
+    gate: tuple[Gate, ...] = ()
     serving: Serving = Serving()
     suspend: bool = False
     history_limit: int = 10
     deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
 
-    @property
+    @cached_property
     def inputs(self) -> str:
         """Hash of all that makes another model: a change of it is a new revision, a change of anything else is not."""
-        training = self.training.model_dump(exclude={"timeout", "attempts", "resources"})
-        parts: list[object] = [self.data.model_dump(), training]
+        training = self.training.model_dump(exclude={"timeout", "attempts", "resources", "search", "schedule", "time_zone"})
+        training["parameters"] = self.training.fixed_parameters  # with defaults: a resource that leaves them out is the same
+        if values := self.training.values_to_try:
+            training["search"] = values
+        parts: list[object] = [self.data.model_dump(exclude={"check_schedule"}), training]
         if self.serving.runtime is not Runtime.BUNDLED:  # whose models are written for it
             parts.append(self.serving.runtime)
         text = json.dumps(parts, sort_keys=True)

@@ -13,6 +13,7 @@ class Stage(StrEnum):
 
     PREPARING = "Preparing"
     TRAINING = "Training"
+    GATING = "Gating"
     DEPLOYING = "Deploying"
     VERIFYING = "Verifying"
     SERVING = "Serving"
@@ -26,6 +27,7 @@ class ConditionType(StrEnum):
     READY = "Ready"
     PREPARED = "Prepared"
     TRAINED = "Trained"
+    ACCEPTED = "Accepted"
     DEPLOYED = "Deployed"
     ANSWERING = "Answering"
     PLATFORM_READY = "PlatformReady"
@@ -38,8 +40,23 @@ class Outcome(StrEnum):
 
     SERVED = "Served"
     FAILED = "Failed"
+    REFUSED = "Refused"
     REJECTED = "Rejected"
+    UNCHANGED = "Unchanged"
+    ROLLED_BACK = "RolledBack"
+    CANCELED = "Canceled"
     SUPERSEDED = "Superseded"
+
+
+class Trigger(StrEnum):
+    """Why a revision began."""
+
+    CREATED = "Created"
+    SPEC_CHANGE = "SpecChange"
+    SCHEDULE = "Schedule"
+    REQUEST = "Requested"
+    DATA_CHANGE = "DataChange"
+    ROLLBACK = "Rollback"
 
 
 class Condition(Model):
@@ -70,14 +87,23 @@ class Run(Model):
 
 
 class TrainedModel(Model):
-    """A model that a revision has logged, for a runtime. `uri` is the address that the serving platform copies."""
+    """A model that a revision has logged, for a runtime. `uri` is the address that the serving platform copies.
+
+    `image` is the server's that it was first to be served with, and stays so; a status of before that was written has none.
+    `inputs` is the hash of the spec that it was made of; `origin` the revision that made it, where that is another one.
+    """
 
     revision: int
     uri: str
     mlflow_run: str = ""
     version: str = ""
     runtime: Runtime = Runtime.BUNDLED
+    image: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
+    inputs: str = ""
+    origin: int | None = None
+    data_sha256: str = ""
+    data_etag: str = ""
 
 
 class ServedModel(TrainedModel):
@@ -87,9 +113,24 @@ class ServedModel(TrainedModel):
     alias: str = ""
 
 
+class Trial(Model):
+    """How far a candidate has come beside the model that serves.
+
+    `step` counts the shares of traffic that it has had, from 0: none yet; `weight` is the present one in percent. `promoted` says
+    that it takes over.
+    """
+
+    step: int = 0
+    weight: int = 0
+    since: Time | None = None
+    promoted: bool = False
+
+
 class Candidate(TrainedModel):
     """The model of the present revision."""
 
+    served_problem: str = ""
+    trial: Trial | None = None
     deploying_since: Time | None = None
     verifying_since: Time | None = None
     rejected: str = ""
@@ -101,6 +142,7 @@ class Endpoint(Model):
 
     url: str
     protocol: str
+    traffic: str = ""
 
 
 class Prediction(Model):
@@ -122,8 +164,50 @@ class HistoryEntry(Model):
     run: str = ""
     uri: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
+    mlflow_run: str = ""
+    version: str = ""
+    runtime: Runtime = Runtime.BUNDLED
+    image: str = ""
+    inputs: str = ""
+    origin: int | None = None
     started: Time | None = None
     finished: Time | None = None
+
+
+class Clock(Model):
+    """A schedule's next and last tick. `schedule` is the one that they are of, with its time zone."""
+
+    schedule: str
+    due: Time
+    last: Time | None = None
+
+
+class Requests(Model):
+    """Annotations that have been dealt with. `problem` says why the last one could not be."""
+
+    retrain: str = ""
+    rollback: str = ""
+    problem: str = ""
+
+
+class DataCheck(Model):
+    """The looks at what is behind `spec.data.url`.
+
+    `name` is the run's, while one looks; `changed` says that there are other bytes than the newest model was made of; `problem`
+    why the last look told nothing.
+    """
+
+    clock: Clock | None = None
+    count: int = 0
+    name: str = ""
+    run: str = ""
+    inputs: str = ""
+    submitted_at: Time | None = None
+    checked_at: Time | None = None
+    changed: bool = False
+    sha256: str = ""
+    etag: str = ""
+    problem: str = ""
 
 
 class Status(Model):
@@ -133,13 +217,25 @@ class Status(Model):
     stage: Stage | None = None
     conditions: tuple[Condition, ...] = ()
     revision: int = 0
+    trigger: Trigger | None = None
     inputs: str = ""
     run: Run | None = None
     candidate: Candidate | None = None
     served: ServedModel | None = None
+    previous: ServedModel | None = None
+    challenger: str = ""
     endpoint: Endpoint | None = None
     prediction: Prediction | None = None
+    next_run: Time | None = None
+    clock: Clock | None = None
+    data_check: DataCheck | None = None
+    requests: Requests | None = None
     history: tuple[HistoryEntry, ...] = ()
+
+    @property
+    def asked(self) -> Requests:
+        """What has been dealt with of what a person asks for by annotation."""
+        return self.requests or Requests()
 
     def condition(self, kind: ConditionType) -> Condition | None:
         """Look a condition up."""

@@ -215,7 +215,7 @@ async def test_a_server_that_is_not_there_was_certainly_not_asked(road: Road) ->
 
 async def test_a_refusal_is_told_in_the_servers_words(road: Road) -> None:
     adapter = road.adapter()
-    adapter._documents[0]["root"]["inputDefinitions"]["parameters"]["colour"] = {"parameterType": "STRING"}
+    adapter._training._pipeline["root"]["inputDefinitions"]["parameters"]["colour"] = {"parameterType": "STRING"}
     with pytest.raises(Refused, match=r"400.*colour"):
         await adapter.create(road.resource(), "some", 1)
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
+from support.rollouts import one
 from support.seldon import INITIALIZER, Operator, pods_run
 
 from winepipelines.platform.records import Example
@@ -41,13 +42,13 @@ async def _until(view: View, so: Callable[[DeploymentView], object], seconds: fl
 
 
 def _view(operator: Operator, resource: WinePipeline, revision: int, uri: str) -> View:
-    return lambda: operator.seldon().view(resource, revision, uri)
+    return lambda: operator.seldon().view(resource, one(revision, uri))
 
 
 async def _serve(operator: Operator, revision: int, uri: str, **serving: object) -> WinePipeline:
     """Roll a model out, to the end."""
     resource = operator.resource(NAME, **serving)
-    await operator.seldon().apply(resource, revision, uri)
+    await operator.seldon().apply(resource, one(revision, uri))
     await _until(_view(operator, resource, revision, uri), lambda seen: seen.rolled_out)
     return resource
 
@@ -64,8 +65,8 @@ async def test_available_is_believed_for_the_model_that_was_asked_for_only(opera
     with pods_run(operator.endpoint, operator.namespace, NAME):
         resource = await _serve(operator, 1, first)
         assert _state(operator) == "Available"
-        await operator.seldon().apply(resource, 2, second)
-        assert not (await operator.seldon().view(resource, 2, second)).rolled_out
+        await operator.seldon().apply(resource, one(2, second))
+        assert not (await operator.seldon().view(resource, one(2, second))).rolled_out
         await _until(_view(operator, resource, 2, second), lambda seen: seen.rolled_out)
         assert _state(operator) == "Available"
         [deployment] = operator.endpoint.made("deployments", operator.namespace, NAME)
@@ -78,7 +79,7 @@ async def test_a_bucket_that_does_not_exist_is_the_new_pods_trouble_and_the_old_
 ) -> None:
     with pods_run(operator.endpoint, operator.namespace, NAME):
         resource = await _serve(operator, 1, models[0])
-        await operator.seldon().apply(resource, 2, MISSING)
+        await operator.seldon().apply(resource, one(2, MISSING))
         view = _view(operator, resource, 2, MISSING)
         seen = await _until(view, lambda seen: seen.reason)
         assert seen.reason == "CrashLoopBackOff"
@@ -103,7 +104,7 @@ async def test_a_quota_that_leaves_no_room_for_pods_is_told_in_words_that_stay(o
         *("-n", operator.namespace, "wait", "--for=jsonpath={.status.hard.pods}=0", "resourcequota/full", "--timeout=30s")
     )
     resource = operator.resource()
-    await operator.seldon().apply(resource, 1, MISSING)
+    await operator.seldon().apply(resource, one(1, MISSING))
     seen = await _until(_view(operator, resource, 1, MISSING), lambda seen: seen.reason)
     assert seen.reason == "FailedCreate"
     assert "exceeded quota: full" in seen.message
@@ -115,8 +116,8 @@ async def test_a_rollout_that_stands_still_is_told(operator: Operator) -> None:
     """Nobody says anything of the pod here, or that its image is not pulled: both are told."""
     seldon = operator.seldon(policy=Policy(progress_deadline=timedelta(seconds=3)), server_image="localhost:1/no/such:image")
     resource = operator.resource()
-    await seldon.apply(resource, 1, MISSING)
-    seen = await _until(lambda: seldon.view(resource, 1, MISSING), lambda seen: seen.reason)
+    await seldon.apply(resource, one(1, MISSING))
+    seen = await _until(lambda: seldon.view(resource, one(1, MISSING)), lambda seen: seen.reason)
     assert seen.reason in ("ProgressDeadlineExceeded", "CrashLoopBackOff", "ErrImagePull", "Unschedulable")
     live = operator.endpoint.wait(
         "seldondeployments", operator.namespace, NAME, lambda item: item.get("status", {}).get("state") == "Failed"
@@ -136,14 +137,14 @@ async def test_autoscaled_pods_that_are_being_added_do_not_take_a_model_back(ope
     operator.endpoint.run("-n", operator.namespace, "patch", "deployment", deployment["metadata"]["name"], *options)
     operator.endpoint.wait("deployments", operator.namespace, NAME, lambda item: item["status"].get("replicas") == 3)
     operator.endpoint.wait("seldondeployments", operator.namespace, NAME, lambda item: item["status"]["state"] == "Creating")
-    assert (await operator.seldon().view(resource, 1, models[0])).rolled_out
+    assert (await operator.seldon().view(resource, one(1, models[0]))).rolled_out
 
 
 async def test_a_missing_prefix_is_copied_with_success(operator: Operator, models: tuple[str, str]) -> None:
     if not operator.endpoint.runs:
         pytest.skip("no pod runs in this cluster: nothing is copied")
     bucket = models[0].removeprefix("s3://").partition("/")[0]
-    await operator.seldon().apply(operator.resource(), 1, f"s3://{bucket}/no/such/model")
+    await operator.seldon().apply(operator.resource(), one(1, f"s3://{bucket}/no/such/model"))
     operator.endpoint.wait(
         "pods",
         operator.namespace,

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from support.rollouts import one
 from support.seldon import INITIALIZER, Body, Operator, Refused
 
 from winepipelines.resource.observed import Presence
@@ -27,7 +28,7 @@ WISHES: dict[str, dict[str, Any]] = {
 
 async def _deployment(operator: Operator, uri: str = URI, **serving: Any) -> Body:
     """Have a model served as the operator does; return the Deployment that Seldon makes of it."""
-    await operator.seldon().apply(operator.resource(**serving), 1, uri)
+    await operator.seldon().apply(operator.resource(**serving), one(1, uri))
     return operator.endpoint.wait("deployments", operator.namespace, NAME, lambda item: _uri(item) == uri)
 
 
@@ -57,9 +58,9 @@ async def test_what_the_operator_applies_is_accepted_and_not_applied_again(opera
     deployment = await _deployment(operator, **serving)
     before = _stored(operator)
     seldon, resource = operator.seldon(), operator.resource(**serving)
-    view = await seldon.view(resource, 1, URI)
+    view = await seldon.view(resource, one(1, URI))
     assert view.presence is Presence.CURRENT  # whatever Seldon, its webhook and the schema's defaults have added
-    await seldon.apply(resource, 1, URI)
+    await seldon.apply(resource, one(1, URI))
     after = _stored(operator)
     assert after["metadata"]["generation"] == before["metadata"]["generation"] == 1
     assert after["spec"] == before["spec"]
@@ -88,7 +89,7 @@ async def test_the_init_container_copies_the_model_with_the_secret(operator: Ope
 )
 async def test_the_servers_image_is_the_one_that_was_named(operator: Operator, serving: dict[str, Any], image: str) -> None:
     seldon = operator.seldon(server_image="server:7", mlflowserver_image="mlflowserver:7")
-    await seldon.apply(operator.resource(**serving), 1, URI)
+    await seldon.apply(operator.resource(**serving), one(1, URI))
     deployment = operator.endpoint.wait("deployments", operator.namespace, NAME, lambda item: _uri(item) == URI)
     assert _container(deployment)["image"] == image
 
@@ -172,7 +173,7 @@ async def test_the_status_says_where_but_never_of_which_generation(operator: Ope
 
 async def test_a_name_over_63_characters_is_hashed(operator: Operator) -> None:
     name = "w" * 45
-    await operator.seldon().apply(operator.resource(name), 1, URI)
+    await operator.seldon().apply(operator.resource(name), one(1, URI))
     deployment = operator.endpoint.wait("deployments", operator.namespace, name, lambda _: True)
     assert deployment["metadata"]["name"].startswith("seldon-")
     assert len(deployment["metadata"]["name"]) <= 63
@@ -206,7 +207,7 @@ class TestAutoscaling:
         await _deployment(operator, replicas=3)
         seen: list[int] = []
         seldon = operator.seldon()
-        await seldon.apply(operator.resource(replicas=3, autoscaling={"minReplicas": 2, "maxReplicas": 5}), 1, URI)
+        await seldon.apply(operator.resource(replicas=3, autoscaling={"minReplicas": 2, "maxReplicas": 5}), one(1, URI))
         operator.endpoint.wait("hpa", operator.namespace, NAME, lambda _: True)
 
         def has_requests(item: Body) -> bool:  # the template with the autoscaler's request has come
@@ -216,7 +217,7 @@ class TestAutoscaling:
         operator.endpoint.wait("deployments", operator.namespace, NAME, has_requests)
         assert set(seen) == {3}
         seen.clear()
-        await seldon.apply(operator.resource(replicas=2), 1, URI)
+        await seldon.apply(operator.resource(replicas=2), one(1, URI))
 
         def has_none(item: Body) -> bool:
             seen.append(item["spec"]["replicas"])
@@ -240,7 +241,7 @@ class TestPredictors:
     """By a manifest of the operator's own with other predictors."""
 
     def _manifest(self, operator: Operator, *changes: dict[str, Any]) -> Body:
-        manifest = operator.seldon().manifest(operator.resource(), 1, URI)
+        manifest = operator.seldon().manifest(operator.resource(), one(1, URI))
         [predictor] = manifest["spec"]["predictors"]
         return {**manifest, "spec": {**manifest["spec"], "predictors": [{**predictor, **change} for change in changes]}}
 

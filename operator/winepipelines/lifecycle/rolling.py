@@ -1,0 +1,95 @@
+"""Rolling a model out: what is common to a candidate's trial and its taking over. Called by `deploy`, `trial` and `keep`."""
+
+from winepipelines.lifecycle import reasons
+from winepipelines.lifecycle.actions import ApplyDeployment
+from winepipelines.lifecycle.candidates import is_in_charge
+from winepipelines.lifecycle.history import ended
+from winepipelines.lifecycle.look import Held, Look, Record
+from winepipelines.resource.observed import DeploymentView, Presence
+from winepipelines.resource.rollout import ModelRef, Rollout
+from winepipelines.resource.spec import Runtime
+from winepipelines.resource.status import Candidate, ConditionType, TrainedModel
+from winepipelines.resource.status import Outcome as Ending
+
+
+def reference(model: TrainedModel) -> ModelRef:
+    """Name a model for the serving platform."""
+    return ModelRef(model.revision, model.uri, model.mlflow_run, model.runtime, model.image)
+
+
+def deployment_can_be_made(look: Look, view: DeploymentView) -> Held | None:
+    """There is a serving platform, and nobody else's deployment in the way."""
+    if view.presence is Presence.KIND_MISSING:
+        message = "this cluster has no SeldonDeployment kind; the platform's administrator installs Seldon Core 1"
+        return Held(reasons.SERVING_PLATFORM_MISSING, message, stalled=True, wake_in=look.policy.retry_interval)
+    if view.presence is Presence.FOREIGN:
+        namespace, name = look.pipeline.namespace, look.pipeline.name
+        message = (
+            f"the SeldonDeployment {name} was not made by this operator for this resource and is left alone; delete it "
+            f"(kubectl -n {namespace} delete sdep {name}) or give the WinePipeline another name"
+        )
+        return Held(reasons.FOREIGN_OBJECT, message, stalled=True, wake_in=look.policy.retry_interval)
+    return None
+
+
+def roll_out(look: Look, candidate: Candidate, view: DeploymentView, rollout: Rollout) -> Held | None:
+    """Have the serving platform told what shall serve, where it has not been."""
+    if view.presence is Presence.CURRENT:
+        return None
+    since = candidate.with_(deploying_since=candidate.deploying_since or look.now, verifying_since=None)
+    mended = _drift(look, candidate, view)
+    return Held(
+        reasons.ROLLING_OUT,
+        f"{mended or 'deploying'} revision {candidate.revision}",
+        actions=(ApplyDeployment(rollout, mended and f"{mended} revision {candidate.revision}"),),
+        status=look.status.with_(candidate=since),
+        wake_in=look.policy.rollout_interval,
+    )
+
+
+def wait_for_rollout(look: Look, candidate: Candidate, view: DeploymentView) -> Record | Held | None:
+    """Have patience with a rollout, up to its deadline; None where it is complete."""
+    if view.rolled_out:
+        if candidate.deploying_since is None:
+            return None
+        return Record(look.status.with_(candidate=candidate.with_(deploying_since=None)))
+    since = candidate.deploying_since or look.now
+    if candidate.deploying_since is None:
+        return Record(look.status.with_(candidate=candidate.with_(deploying_since=since)))
+    what = _fuller_word(look, view)
+    bundled = candidate.runtime is Runtime.BUNDLED
+    patience = look.policy.progress_deadline if bundled else look.policy.slow_progress_deadline
+    deadline = since + patience
+    if look.now >= deadline:
+        minutes = patience.total_seconds() / 60
+        message = f"revision {candidate.revision} was not rolled out within {minutes:.3g} minutes: {what}"
+        return reject(look, candidate, view.reason or reasons.PROGRESS_DEADLINE_EXCEEDED, message)
+    wake_in = min(look.policy.rollout_interval, deadline - look.now)
+    return Held(view.reason or reasons.ROLLING_OUT, what, wake_in=wake_in)
+
+
+def reject(look: Look, candidate: Candidate, reason: str, message: str) -> Record | Held:
+    """Give a model up. Where another one served, that one serves again; where none did, it stays to be looked at."""
+    served = look.status.served
+    if served is None or served.revision == candidate.revision:
+        return Held(reason, message, stalled=True, wake_in=look.policy.retry_interval)
+    rejected = candidate.with_(rejected=reason, rejected_message=f"{message}; revision {served.revision} serves on")
+    status = look.status.with_(candidate=rejected)
+    return Record(ended(status, look.spec, Ending.REJECTED, reason, look.now))
+
+
+def _drift(look: Look, candidate: Candidate, view: DeploymentView) -> str:
+    """Say what someone has done to a deployment that was rolled out for this very spec; nothing where it was not."""
+    if not (is_in_charge(look.status, candidate) and look.held_true(ConditionType.DEPLOYED)):
+        return ""
+    if view.presence is Presence.ABSENT:
+        return "the SeldonDeployment was gone: deploying"
+    return "the SeldonDeployment was not as it should be: deploying"
+
+
+def _fuller_word(look: Look, view: DeploymentView) -> str:
+    """Say what holds the rollout up. A shorter word on the same trouble does not take the place of a fuller one."""
+    what = view.message or "the serving platform is rolling it out"
+    said = look.status.condition(ConditionType.DEPLOYED)
+    same = said is not None and said.reason == view.reason and said.message.startswith(what)
+    return said.message if said is not None and same else what

@@ -1,0 +1,146 @@
+"""What begins a revision: another spec, a schedule, a person, other data. Called by `train`.
+
+A spec and a rollback take effect at once and supersede what is under way; all else waits until the present revision has come to
+its end, so that there are never two at a time. `suspend` holds back whatever would start a run.
+"""
+
+from winepipelines.lifecycle import reasons, schedule
+from winepipelines.lifecycle.candidates import current_candidate, is_in_charge, stands_back
+from winepipelines.lifecycle.ending import end, submission_in_doubt
+from winepipelines.lifecycle.history import ended, entry_of, run_is_over
+from winepipelines.lifecycle.look import Held, Look, Record
+from winepipelines.lifecycle.questions import Runs, Stored
+from winepipelines.lifecycle.schedule import ScheduleError
+from winepipelines.resource.naming import run_name
+from winepipelines.resource.status import Candidate, DataCheck, HistoryEntry, Outcome, Run, Stage, Status, Trigger
+
+SERVED_OUTCOMES = (Outcome.SERVED, Outcome.UNCHANGED, Outcome.ROLLED_BACK)
+
+
+def clocks_are_set(look: Look) -> Record | Held | None:
+    """The schedules can be read, and the status says what is due next."""
+    training, status = look.spec.training, look.status
+    try:
+        clock = schedule.current(status.clock, training.schedule, training.time_zone, look.now)
+        checks = status.data_check or DataCheck()
+        check_clock = schedule.current(checks.clock, look.spec.data.check_schedule, training.time_zone, look.now)
+    except ScheduleError as error:
+        message = f"spec.training.schedule, .timeZone or spec.data.checkSchedule: {error}"
+        return Held(reasons.SCHEDULE_INVALID, message, stage=Stage.FAILED, stalled=True)
+    changes: dict[str, object] = {"clock": clock, "next_run": clock.due if clock else None}
+    if check_clock is not None or status.data_check is not None:
+        changes["data_check"] = checks.with_(clock=check_clock)
+    changed = status.with_(**changes)
+    return None if changed == status else Record(changed)
+
+
+def rollback_is_possible(look: Look) -> Record | None:
+    """A rollback that cannot be is told, once."""
+    wanted = look.pipeline.asks.rollback
+    if wanted == look.status.asked.rollback:
+        return None
+    problem = _rollback_problem(look, wanted) if wanted else ""
+    if wanted and not problem:
+        return None
+    told = look.status.asked.with_(rollback=wanted, problem=problem)
+    return Record(look.status.with_(requests=told))
+
+
+def superseded_run_has_ended(look: Look) -> Held | None:
+    """A run of an earlier revision is ended before the next one begins: at most one is live."""
+    run = look.status.run
+    if run is None or run_is_over(look.status) or due(look) is None:
+        return None
+    live = [view for view in look.at(Runs(run.name)) if view.live]
+    if live:
+        return end(look, run, live, reasons.SUPERSEDED, "ending the run of the earlier revision")
+    return submission_in_doubt(look, run)
+
+
+def revision_is_begun(look: Look) -> Record | Held | None:
+    """What is due begins a revision."""
+    trigger = due(look)
+    if trigger is None:
+        return None
+    if look.spec.suspend and trigger in (Trigger.CREATED, Trigger.SPEC_CHANGE):
+        message = "the spec has changed; spec.suspend is true, so no run is started"
+        return Held(reasons.SUSPENDED, message, stage=Stage.SUSPENDED, waiting=False)
+    return Record(_begun(look, trigger))
+
+
+def due(look: Look) -> Trigger | None:
+    """Tell what begins a revision now."""
+    status, asks = look.status, look.pipeline.asks
+    if status.inputs != look.inputs:
+        return Trigger.SPEC_CHANGE if status.revision else Trigger.CREATED
+    if asks.rollback != status.asked.rollback:  # which `rollback_is_possible` has let pass
+        return Trigger.ROLLBACK
+    if look.spec.suspend or not is_settled(look):
+        return None
+    if asks.retrain not in ("", status.asked.retrain):
+        return Trigger.REQUEST
+    if status.clock is not None and look.now >= status.clock.due:
+        return Trigger.SCHEDULE
+    if status.data_check is not None and status.data_check.changed:
+        return Trigger.DATA_CHANGE
+    return None
+
+
+def is_settled(look: Look) -> bool:
+    """Tell whether the present revision has come to its end, and nothing of it is being rolled out."""
+    candidate = current_candidate(look)
+    if entry_of(look.status, look.status.revision) is None:
+        return False
+    return candidate is None or stands_back(look, candidate) or is_in_charge(look.status, candidate)
+
+
+def _begun(look: Look, trigger: Trigger) -> Status:
+    status, asks, now = look.status, look.pipeline.asks, look.now
+    if status.revision and entry_of(status, status.revision) is None:
+        status = ended(status, look.spec, Outcome.SUPERSEDED, reasons.SUPERSEDED, now)
+    revision = status.revision + 1
+    changes: dict[str, object] = {"revision": revision, "trigger": trigger, "inputs": look.inputs, "candidate": None, "run": None}
+    if trigger is Trigger.ROLLBACK:
+        changes["candidate"] = _restored(look, revision)
+        changes["requests"] = status.asked.with_(rollback=asks.rollback, problem="")
+        return status.with_(**changes)
+    changes["run"] = Run(name=run_name(look.pipeline, revision))
+    if asks.retrain != status.asked.retrain:
+        changes["requests"] = status.asked.with_(retrain=asks.retrain, problem="")
+    if trigger is Trigger.SCHEDULE and status.clock is not None:
+        training = look.spec.training
+        clock = schedule.rung(status.clock, training.schedule, training.time_zone, now)
+        changes |= {"clock": clock, "next_run": clock.due}
+    if status.data_check is not None:
+        changes["data_check"] = status.data_check.with_(changed=False, problem="", sha256="", etag="")
+    return status.with_(**changes)
+
+
+def _restored(look: Look, revision: int) -> Candidate:
+    """Make the model of an earlier revision this one's."""
+    entry = _entry_wanted(look, look.pipeline.asks.rollback)
+    assert entry is not None, "rollback_is_possible has passed"
+    taken = {name: getattr(entry, name) for name in TAKEN}
+    return Candidate(revision=revision, **{**taken, "origin": entry.origin or entry.revision})
+
+
+TAKEN = ("uri", "mlflow_run", "version", "runtime", "image", "metrics", "inputs")
+
+
+def _entry_wanted(look: Look, wanted: str) -> HistoryEntry | None:
+    return entry_of(look.status, int(wanted)) if wanted.isdecimal() and len(wanted) < 10 else None
+
+
+def _rollback_problem(look: Look, wanted: str) -> str:
+    """Say why a rollback cannot be; "" where it can. Raises as `Look.at` does."""
+    entry, served = _entry_wanted(look, wanted), look.status.served
+    known = sorted(item.revision for item in look.status.history if item.outcome in SERVED_OUTCOMES)
+    if entry is None or entry.outcome not in SERVED_OUTCOMES:
+        these = ", ".join(map(str, known)) or "none"
+        return f"rollback to {wanted[:32]!r} is not possible: status.history has these revisions that served: {these}"
+    if not entry.mlflow_run:
+        return f"rollback to {wanted} is not possible: an older version of the operator recorded it"
+    if served is not None and entry.uri == served.uri:
+        return f"rollback to {wanted} is not needed: its model serves"
+    stored = look.at(Stored(entry.uri))
+    return "" if stored.readable else f"rollback to {wanted} is not possible: {stored.message}"

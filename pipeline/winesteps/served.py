@@ -1,0 +1,64 @@
+"""The model that serves, measured on the new held-out rows: both models' numbers are then about the same rows. Called by `train`.
+
+That it cannot be measured is no failure: the new model may be wanted for that very reason. So what goes wrong here is said, not
+raised.
+"""
+
+import math
+import re
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from winesteps import estimator, model, tracking
+from winesteps.failures import describe, shorten
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+class _Unmeasurable(Exception):
+    """Why, in a sentence."""
+
+
+def measure(
+    client: "MlflowClient", run_id: str, record: tracking.Record, split: estimator.Split, target: str
+) -> tuple[dict[str, float], str]:
+    """Measure the model of an MLflow run: `served_r2`, `served_rmse` and `served_mae`, or none and a sentence that says why.
+
+    Without a run there is neither.
+    """
+    if not run_id:
+        return {}, ""
+    try:
+        return {f"served_{name}": value for name, value in _measured(client, run_id, record, split, target).items()}, ""
+    except _Unmeasurable as error:
+        why = str(error)
+    except Exception as error:  # whatever it is: of the served model, not of this one
+        why = f"it could not be loaded and asked: {describe(error)}"
+    return {}, shorten(f"The model of MLflow run {run_id[:64]}, which serves, has no numbers on the new data: {why}")
+
+
+def _measured(
+    client: "MlflowClient", run_id: str, record: tracking.Record, split: estimator.Split, target: str
+) -> dict[str, float]:
+    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", run_id):
+        raise _Unmeasurable("that is no run's id.")
+    run = client.get_run(run_id)
+    if run.data.tags.get(f"{tracking.PREFIX}uid", "") != record.uid:  # loading a model runs its code
+        raise _Unmeasurable("the run is of another resource, whose models are not loaded here.")
+    if (predicts := run.data.params.get("target", target)) != target:
+        raise _Unmeasurable(f"it predicts {predicts!r}, not {target!r}.")
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = model.load(model.fetch(run, folder, record.tracking_uri))
+        if missing := _columns(loaded) - set(split.x_test.columns):
+            raise _Unmeasurable(f"it needs columns that the data no longer has: {', '.join(sorted(missing))}.")
+        predicted = [float(value) for value in loaded.predict(split.x_test)]
+    if not all(map(math.isfinite, predicted)):
+        raise _Unmeasurable("it predicts values that are not finite.")
+    return estimator.evaluate(split.y_test, predicted)
+
+
+def _columns(loaded: Any) -> set[str]:
+    """The columns that a model's signature asks for; none where it has no signature."""
+    schema = loaded.metadata.get_input_schema()
+    return set(schema.input_names()) if schema is not None and schema.has_input_names() else set()

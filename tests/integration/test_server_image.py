@@ -1,0 +1,70 @@
+"""An upgrade of the operator names another server image: what serves keeps the one it has."""
+
+import json
+
+import pytest
+from support.cluster import Body, Cluster, ready, settled
+from support.operator import OperatorProcess
+
+from sandbox.platform import Sandbox
+from winepipelines.resource.pipeline import WinePipeline
+
+
+def _seen(cluster: Cluster, namespace: str) -> tuple[str, int, list[str]]:
+    """What an upgrade must leave alone: the resource as stored, the deployment's generation, the pods."""
+    found = [cluster.get(kind, namespace, "mlflow") for kind in ("winepipelines", "seldondeployments")]
+    resource, deployment = (body["metadata"] for body in found if body is not None)
+    pods = sorted(pod["metadata"]["uid"] for pod in cluster.objects("pods", namespace))
+    return resource["resourceVersion"], deployment["generation"], pods
+
+
+def _images(cluster: Cluster, namespace: str) -> set[str]:
+    return {_image(pod) for pod in cluster.objects("pods", namespace) if "deletionTimestamp" not in pod["metadata"]}
+
+
+def _image(pod: Body) -> str:
+    [image] = [container["image"] for container in pod["spec"]["containers"] if container["name"] == "classifier"]
+    return str(image)
+
+
+def _look(cluster: Cluster, namespace: str, behind: str) -> None:
+    """Wait until a resource has been looked at: one behind it in the queue is Ready."""
+    cluster.apply(cluster.resource(namespace, behind))
+    cluster.wait(namespace, ready, behind)
+    cluster.delete("winepipelines", namespace, behind)
+    cluster.sandbox.kubectl(
+        "-n", namespace, "wait", "pods", "-l", f"seldon-deployment-id={behind}", "--for=delete", "--timeout=60s"
+    )
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["", "whose-status-has-no-image"])
+def test_a_model_keeps_its_server_image_and_the_next_one_has_the_new(
+    sandbox: Sandbox, cluster: Cluster, namespace: str, older: bool
+) -> None:
+    with OperatorProcess(sandbox, {"WINE_SERVER_IMAGE": "server:1"}):
+        cluster.apply(cluster.resource(namespace))
+        served = cluster.wait(namespace, settled).status.served
+        assert served is not None
+        assert served.image == "server:1"
+    if older:
+        none = json.dumps({"status": {part: {"image": None} for part in ("served", "candidate")}})
+        cluster.sandbox.kubectl(
+            "-n", namespace, "patch", "winepipeline", "mlflow", "--subresource=status", "--type=merge", "-p", none
+        )
+    before = _seen(cluster, namespace)
+
+    with OperatorProcess(sandbox, {"WINE_SERVER_IMAGE": "server:2"}):
+        _look(cluster, namespace, "behind")
+        assert _seen(cluster, namespace) == before
+        cluster.apply(cluster.resource(namespace, serving={"replicas": 2}))
+        cluster.wait(namespace, ready)
+        assert _images(cluster, namespace) == {"server:1"}
+        cluster.apply(cluster.resource(namespace, training={"seed": 7}))
+        pipeline = cluster.wait(namespace, _second)
+        assert pipeline.status.served is not None
+        assert pipeline.status.served.image == "server:2"
+        assert _images(cluster, namespace) == {"server:2"}
+
+
+def _second(pipeline: WinePipeline) -> bool:
+    return ready(pipeline) and pipeline.status.revision == 2

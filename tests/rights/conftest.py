@@ -1,0 +1,24 @@
+"""One platform on which everything asks for rights: Kubeflow Pipelines for tokens, MLflow for a password."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.cluster import Cluster
+
+from sandbox.platform import Sandbox
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with Sandbox(f"rights-{os.getpid()}", without={"operator"}, authenticate=True, audit=True, mlflow="proxied") as sandbox:
+        yield Cluster(sandbox)
+
+
+@pytest.fixture(scope="session")
+def new_namespace(cluster: Cluster) -> Callable[[], str]:
+    """Makes users' namespaces."""
+    return lambda: cluster.namespace(f"team-{next(_numbers)}")

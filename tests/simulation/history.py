@@ -1,0 +1,365 @@
+"""A random history of one resource: triggers, outcomes, faults, crashes and clock jumps, and what must hold all along.
+
+`History.step` does one thing to the world and lets the operator look; `check` is an oracle of its own: it knows what each run was
+made of and what each model is worth, and asks the code under test nothing.
+"""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from support.world import Crash, World
+
+from winepipelines.lifecycle import actions
+from winepipelines.lifecycle.actions import Action, ApplyDeployment, CreateRun
+from winepipelines.lifecycle.questions import Aliased, Answer, Children, DataChecked, Deployment, Records, Runs, Stored, Tried
+from winepipelines.resource.errors import Refused, Unavailable
+from winepipelines.resource.observed import DataCheck, LoggedModel, Presence, RunState, StepFailure, TrainingRecords, TrialView
+from winepipelines.resource.rollout import ModelRef
+from winepipelines.resource.spec import Spec
+
+QUESTIONS = (Aliased, Answer, Children, DataChecked, Deployment, Records, Runs, Stored, Tried)
+ACTIONS = (
+    actions.ApplyChildren,
+    actions.ApplyDeployment,
+    actions.CreateDataCheck,
+    actions.CreateRun,
+    actions.DeleteDeployment,
+    actions.DeleteRun,
+    actions.RemoveAlias,
+    actions.RetryRun,
+    actions.SetAlias,
+    actions.TerminateRun,
+)
+STATUS_LIMIT = 64 * 1024  # bytes
+GATES: tuple[list[dict[str, Any]], ...] = (
+    [],
+    [{"metric": "r2", "atLeast": 0.3}],
+    [{"metric": "r2", "noWorseThanServed": 0.05}, {"metric": "rmse", "atMost": 0.9}],
+    [{"metric": "nobody_logs_it", "atLeast": 0}],
+)
+URLS = ("http://data/wine.csv", "http://data/other.csv", "http://data/third.csv")
+
+
+@dataclass
+class Made:
+    """What is known of a run from outside the operator."""
+
+    spec: Spec
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Watched(World):
+    """A platform that remembers what it was asked to do, and objects to what must never be."""
+
+    history: "History"
+
+    def _perform(self, action: Action) -> None:
+        self.history.watch(action)
+        super()._perform(action)
+
+
+class History:
+    """One resource's life, from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.world = Watched()
+        self.world.history = self
+        self.made: dict[int, Made] = {}  # revision: its run
+        self.urls: set[str] = set(URLS)
+        self.log: list[str] = []
+        self.did: Callable[[], None]
+
+    # -- what may happen ------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Something happens, and the operator looks; it may die at it."""
+        world, chance = self.world, self.random
+        events = (
+            *((self.training_goes_on,) * 5),
+            *((self.pods_come_up,) * 5),
+            *((self.time_passes,) * 4),
+            self.spec_changes,
+            self.somebody_asks,
+            self.something_breaks,
+            self.something_breaks,
+            self.all_is_well_again,
+            self.models_turn_bad,
+            self.data_change,
+            self.somebody_meddles,
+        )
+        self.did = chance.choice(events)
+        self.did()
+        self.log.append(f"{self.did.__name__} at {world.now:%d %H:%M:%S}")
+        if chance.random() < 0.1:
+            world.crash_in = chance.randrange(12)
+        try:
+            world.reconcile()
+        except Crash:
+            self.log.append("the operator died")
+            return
+        finally:
+            world.crash_in = None
+        self.check()
+        world.calls.clear()
+
+    def training_goes_on(self) -> None:
+        """Runs start, end, fail or vanish."""
+        world, chance = self.world, self.random
+        for position, run in enumerate(world.runs):
+            if not run.live:
+                continue
+            if run.state is RunState.CANCELING:
+                world.runs[position] = replace(run, state=RunState.FAILED, finished_at=world.now)
+            elif "-data-" in run.name:
+                self._check_ends(position)
+            elif chance.random() < 0.1:
+                world.runs.pop(position)
+                return
+            elif chance.random() < 0.5:
+                self._training_ends(position)
+            else:
+                world.runs[position] = replace(run, state=RunState.RUNNING)
+
+    def _training_ends(self, position: int) -> None:
+        world, chance = self.world, self.random
+        run = world.runs[position]
+        revision = int(run.name.rsplit("-", 1)[1])
+        if chance.random() < 0.4:
+            reason = chance.choice(("DataUnreachable", "DataNotCsv", "TrackingUnavailable", "Unexpected"))
+            failure = StepFailure("download", reason, "no good", reason == "DataNotCsv", world.now)
+            world.runs[position] = replace(run, state=RunState.FAILED, finished_at=world.now, failed_step="download")
+            world.records[revision] = TrainingRecords(failure=failure)
+            return
+        served, status = {}, world.status
+        metrics = {"r2": round(chance.uniform(0, 0.6), 3), "rmse": round(chance.uniform(0.5, 1), 3)}
+        if status.served is not None and chance.random() < 0.8:
+            served = {"served_r2": round(chance.uniform(0, 0.6), 3)}
+        if chance.random() < 0.05:
+            metrics["r2"] = math.nan
+        known = {name: value for name, value in (metrics | served).items() if math.isfinite(value)}
+        self.made[revision].metrics = known
+        model = LoggedModel(f"s3://mlflow/{revision}/model", f"mlflow-{revision}", str(revision), known, data_sha256="a" * 64)
+        if status.served is not None and chance.random() < 0.1:  # the same data and spec: the model that is there
+            kept = status.served
+            model = LoggedModel(kept.uri, kept.mlflow_run, kept.version, known, reused=True, data_sha256="a" * 64)
+        world.runs[position] = replace(run, state=RunState.SUCCEEDED, finished_at=world.now)
+        world.records[revision] = TrainingRecords(model)
+
+    def _check_ends(self, position: int) -> None:
+        world, chance = self.world, self.random
+        run, count = world.runs[position], int(world.runs[position].name.rsplit("-", 1)[1])
+        world.runs[position] = replace(run, state=RunState.SUCCEEDED, finished_at=world.now)
+        failure = StepFailure("check", "DataUnreachable", "no host", False, world.now)
+        found = (DataCheck(True, "b" * 64), DataCheck(False, "a" * 64), DataCheck(failure=failure), None)
+        if (said := chance.choice(found)) is not None:
+            world.data_checks[count] = said
+
+    def pods_come_up(self) -> None:
+        """Whatever is applied is rolled out."""
+        self.world.rolled_out = True
+
+    def time_passes(self) -> None:
+        """The clock goes on, by seconds or weeks; sometimes it is set back."""
+        seconds = self.random.choice((1, 5, 31, 61, 400, 1000, 3600, 90_000, 700_000, -1, -30, -5000))
+        self.world.now += timedelta(seconds=seconds)
+
+    def spec_changes(self) -> None:
+        """A person applies another spec."""
+        chance, world = self.random, self.world
+        canary = {"steps": [10, 50], "pause": "1m"} if chance.random() < 0.5 else None
+        training: dict[str, Any] = {"seed": chance.choice((1337, 1337, 7)), "attempts": chance.choice((1, 3))}
+        if chance.random() < 0.5:
+            training |= {
+                "schedule": chance.choice(("*/5 * * * *", "0 3 * * 1")),
+                "timeZone": chance.choice(("Etc/UTC", "Europe/Berlin")),
+            }
+        if chance.random() < 0.03:
+            training |= {"schedule": "99 * * * *"}
+        data = {"url": chance.choice((URLS[0], URLS[0], *URLS))}
+        if chance.random() < 0.4:
+            data["checkSchedule"] = "*/10 * * * *"
+        world.change(
+            data=data,
+            training=training,
+            gate=chance.choice(GATES),
+            serving={"replicas": chance.choice((1, 1, 2)), "canary": canary},
+            suspend=chance.random() < 0.15,
+            historyLimit=chance.choice((1, 3, 10)),
+        )
+
+    def somebody_asks(self) -> None:
+        """A person annotates the resource."""
+        chance, status = self.random, self.world.status
+        known = [str(entry.revision) for entry in status.history] or ["1"]
+        self.world.ask(
+            retrain=chance.choice(("", "a", "b", str(chance.random()))),
+            rollback=chance.choice(("", "", *known, "999", "rubbish")),
+            cancel=chance.choice(("", "", str(status.revision), str(status.revision + 1))),
+        )
+
+    def something_breaks(self) -> None:
+        """A system is away, or refuses."""
+        chance = self.random
+        error = chance.choice((Unavailable("KubeflowUnavailable", "away"), Refused("KubernetesRefused", "no rights")))
+        self.world.down[chance.choice((*QUESTIONS, *ACTIONS))] = error
+
+    def all_is_well_again(self) -> None:
+        """Every system works, and every model answers as it should."""
+        self.world.down.clear()
+        self.world.trouble = ("", "")
+        self.world.trials.clear()
+        self.world.wrong_answers = set()
+
+    def models_turn_bad(self) -> None:
+        """A model answers wrongly, or slowly, or its pods do not start."""
+        chance, revision = self.random, self.world.status.revision
+        match chance.randrange(4):
+            case 0:
+                self.world.wrong_answers = {max(1, revision - chance.randrange(2))}
+            case 1:
+                self.world.trials[revision] = TrialView(20, milliseconds=500, served_milliseconds=4)
+            case 2:
+                self.world.trials[revision] = TrialView(20, 9, reason="EndpointUnreachable", message="no answer")
+            case 3:
+                self.world.trouble = ("ErrImagePull", "no such image")
+
+    def data_change(self) -> None:
+        """Nothing of the operator's: what a check finds is drawn when it ends."""
+
+    def somebody_meddles(self) -> None:
+        """Someone deletes what the operator made."""
+        if self.random.random() < 0.5:
+            self.world.applied, self.world.rolled_out = None, False
+        else:
+            self.world.children = Presence.ABSENT
+
+    # -- what must hold -------------------------------------------------------------------------------------------
+
+    def watch(self, action: Action) -> None:
+        """Object to an action that must never be, whatever has happened."""
+        world = self.world
+        assert not any(url in repr(action) for url in self.urls), f"rule 5: {action}"
+        assert not world.foreign or not isinstance(action, ApplyDeployment | actions.DeleteDeployment), f"rule 6: {action}"
+        if isinstance(action, CreateRun):
+            live = [run.name for run in world.runs if run.live and "-data-" not in run.name]
+            assert not live, f"rule 1: {action} while {live}"
+            assert action.revision not in self.made or self._may_submit_again(action), f"rule 1: {action} again"
+            self.made[action.revision] = Made(world.pipeline.spec)
+        if isinstance(action, ApplyDeployment):
+            self._may_serve(action.rollout.model)
+            if action.rollout.trial is not None:
+                self._passes_gate(action.rollout.trial)
+                assert action.rollout.trial.revision not in world.wrong_answers or not self._is_next_step(action), "rule 2"
+
+    def _may_submit_again(self, action: CreateRun) -> bool:
+        """A run that was deleted is submitted again, under its own name."""
+        return not any(run.name == action.name for run in self.world.runs)
+
+    def _is_next_step(self, action: ApplyDeployment) -> bool:
+        """Whether a model on trial gets more of the traffic than it has."""
+        applied = self.world.applied
+        return action.rollout.weight > (applied.weight if applied and applied.trial else 0)
+
+    def _may_serve(self, model: ModelRef) -> None:
+        """A model is put in charge only if it passes the gate, or has served before."""
+        status = self.world.status
+        before = [item for item in (status.served, status.previous) if item is not None]
+        if any(item.uri == model.uri for item in before) or any(entry.uri == model.uri for entry in status.history):
+            return
+        self._passes_gate(model)
+
+    def _passes_gate(self, model: ModelRef) -> None:
+        made, spec, served = self.made.get(model.revision), self.world.pipeline.spec, self.world.status.served
+        if made is None or self.world.status.trigger == "Rollback":
+            return  # the model of an earlier revision, by request
+        if served is not None and served.uri == model.uri:
+            return
+        for rule in spec.gate:
+            value = made.metrics.get(rule.metric, math.nan)
+            assert math.isfinite(value), f"rule 2: {model} has no {rule.metric}"
+            assert rule.at_least is None or value >= rule.at_least, f"rule 2: {model}"
+            assert rule.at_most is None or value <= rule.at_most, f"rule 2: {model}"
+            if rule.no_worse_than_served is not None and served is not None:
+                other = made.metrics.get(f"served_{rule.metric}", math.nan)
+                assert value >= other - rule.no_worse_than_served, f"rule 2: {model}"
+
+    def check(self) -> None:
+        """What the status says is so, after a look that came to its end."""
+        world, status = self.world, self.world.status
+        assert all(most <= 1 for most in world.most_live.values()), "rule 1"
+        if world.ready():
+            self._ready_is_true()
+        numbers = [entry.revision for entry in status.history]
+        assert numbers == sorted(set(numbers), reverse=True), f"history {numbers}"
+        assert len(numbers) <= world.pipeline.spec.history_limit, f"history {numbers}"
+        assert len(repr(status.to_body())) < STATUS_LIMIT
+        kinds = {condition.type for condition in status.conditions if condition.status == "True"}
+        assert not {"Ready", "Stalled"} <= kinds
+        assert not {"Ready", "Reconciling"} <= kinds
+        if status.next_run is not None and world.decision is not None and status.next_run > world.now:
+            assert world.pipeline.spec.suspend or (world.decision.wake_at or world.now) <= status.next_run, "nobody wakes it"
+
+    def _ready_is_true(self) -> None:
+        world, status = self.world, self.world.status
+        served, condition = status.served, world.condition_of_ready()
+        assert condition.observed_generation == world.pipeline.generation, "rule 3: Ready of another generation"
+        assert served is not None, "rule 3"
+        made = self.made.get(served.origin or served.revision)
+        if made is not None and served.origin is not None:
+            assert made.spec.inputs == world.pipeline.spec.inputs, "rule 3: Ready with the model of another spec"
+        elif made is not None:
+            assert self.made[served.revision].spec.inputs == world.pipeline.spec.inputs, "rule 3: the model of another spec"
+        answering = next(item for item in status.conditions if item.type == "Answering")
+        assert answering.status == "True", "rule 3: Ready, and the last prediction failed"
+
+    # -- how it ends ----------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """With everything well, it comes to rest: the spec's model serves, or a person is told why not."""
+        world = self.world
+        self.all_is_well_again()
+        world.change(suspend=False, gate=[], training={}, data={"url": URLS[0]})
+        world.ask(retrain="at last")
+        for _ in range(60):
+            for position, run in enumerate(world.runs):
+                if run.state is RunState.CANCELING:
+                    world.runs[position] = replace(run, state=RunState.FAILED, finished_at=world.now)
+                elif run.live and "-data-" not in run.name:
+                    revision = int(run.name.rsplit("-", 1)[1])
+                    world.runs[position] = replace(run, state=RunState.SUCCEEDED, finished_at=world.now)
+                    world.records[revision] = TrainingRecords(
+                        LoggedModel(f"s3://mlflow/{revision}/model", f"mlflow-{revision}", str(revision), {"r2": 0.5})
+                    )
+            world.rolled_out = True
+            world.now += timedelta(seconds=61)
+            world.reconcile()
+            self.check()
+        assert world.ready(), f"it never came to rest: {world.condition_of_ready()}"
+        writes, applied = world.writes, world.applied
+        world.reconcile()
+        assert (world.writes, world.applied) == (writes, applied), "a settled resource costs a write"
+
+    def delete(self) -> None:
+        """It goes away in bounded time, whatever is down, and leaves no run and no deployment that it could have ended."""
+        world = self.world
+        if self.random.random() < 0.5:
+            self.something_breaks()
+        world.delete()
+        for _ in range(20):
+            for position, run in enumerate(world.runs):
+                if run.state is RunState.CANCELING:
+                    world.runs[position] = replace(run, state=RunState.FAILED, finished_at=world.now)
+            try:
+                world.reconcile()
+            except Crash:
+                continue
+            world.now += timedelta(seconds=15)
+        if not world.down:
+            assert not [run for run in world.runs if run.live], "rule 7: a run goes on"
+            assert world.applied is None, "rule 7: a deployment is left"
+        assert not world.pipeline.finalizers or {actions.AddFinalizer, actions.RemoveFinalizer} & world.down.keys()

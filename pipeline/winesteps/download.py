@@ -80,7 +80,7 @@ def _transfer(url: str, target: Path, sha256: str, max_bytes: int, s3_endpoint_u
             raise StepFailure(
                 Reason.CHECKSUM_MISMATCH,
                 f"{redact_url(url)} has SHA-256 {downloaded.sha256}, not {sha256}: the data has changed. "
-                "Set data.sha256 to the new value if that is meant.",
+                "Set sha256 to the new value if that is meant.",
             )
         part.replace(target)
     finally:

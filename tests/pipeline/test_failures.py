@@ -58,6 +58,7 @@ def test_what_is_permanent() -> None:
     assert {str(reason) for reason in Reason if reason.permanent} == {
         *("UrlInvalid", "DataNotFound", "DataTooLarge", "ChecksumMismatch", "DataNotCsv", "ColumnMissing", "DataInvalid"),
         *("TooFewRows", "ParametersInvalid", "TrainingFailed"),
+        *("DataNotParquet", "AllRowsRejected", "ModelUnusable", "OutputRefused"),
     }
 
 

@@ -1,7 +1,7 @@
-"""Make the chart's parts that have their source elsewhere: `make chart`; `--check` fails where one is stale (`make lint`).
+"""Make the charts' parts that have their source elsewhere: `make chart`; `--check` fails where one is stale (`make lint`).
 
 The CRDs and the operator's rights are copies, as a chart must hold all that it needs. What is said of the values, their schema
-and which of them sets which variable of the operator come from the comments in `values.yaml`.
+and which of them sets which variable of the operator come from the comments in each chart's `values.yaml`.
 """
 
 import json
@@ -15,6 +15,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "deploy/charts/wine-operator"
+SANDBOX = ROOT / "deploy/charts/wine-sandbox"
+COPIES = ("files/crds", "files/kinds")  # folders in which nothing else stands
 MADE = "made from values.yaml by `make chart`"
 
 
@@ -34,7 +36,8 @@ def main() -> int:
     """Write every part, or tell which ones are stale; return the exit status."""
     parts = made()
     stale = [path for path, text in parts.items() if not path.exists() or path.read_text() != text]
-    orphans = [path for path in (CHART / "files/crds").glob("*") if path not in parts]
+    copied = [path for chart in (CHART, SANDBOX) for folder in COPIES for path in (chart / folder).glob("*")]
+    orphans = [path for path in copied if path not in parts]
     if "--check" in sys.argv[1:]:
         for path in (*stale, *orphans):
             print(f"{path.relative_to(ROOT)} is stale: make chart", file=sys.stderr)
@@ -50,14 +53,27 @@ def main() -> int:
 
 def made() -> dict[Path, str]:
     """Build every part's text by its path."""
-    values = read((CHART / "values.yaml").read_text())
+    kinds = sorted((ROOT / "sandbox/manifests").glob("*.yaml"))[1:]  # the first one are namespaces
     return {
         **{CHART / "files/crds" / crd.name: crd.read_text() for crd in sorted((ROOT / "crds").glob("*.yaml"))},
         CHART / "files/rights.yaml": (ROOT / "deploy/operator/rbac.yaml").read_text(),
-        CHART / "files/settings.yaml": _settings(values),
-        CHART / "values.schema.json": json.dumps(_schema_of_all(values), indent=2, ensure_ascii=False) + "\n",
-        CHART / "README.md": _readme(values),
+        CHART / "files/settings.yaml": _settings(values_of(CHART)),
+        **{SANDBOX / "files/kinds" / kind.name: kind.read_text() for kind in kinds},
+        **_about(CHART, OPERATOR_README),
+        **_about(SANDBOX, SANDBOX_README),
     }
+
+
+def values_of(chart: Path) -> tuple[Value, ...]:
+    """Read a chart's values."""
+    return read((chart / "values.yaml").read_text())
+
+
+def _about(chart: Path, readme: str) -> dict[Path, str]:
+    """Build what is said of a chart's values."""
+    values = values_of(chart)
+    schema = json.dumps(_schema_of_all(values), indent=2, ensure_ascii=False) + "\n"
+    return {chart / "values.schema.json": schema, chart / "README.md": _readme(chart, readme, values)}
 
 
 def read(text: str) -> tuple[Value, ...]:
@@ -132,18 +148,21 @@ def _schema(value: Value) -> dict[str, Any]:
     return {**about, **kind, **value.schema}
 
 
-def _readme(values: tuple[Value, ...]) -> str:
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+def _readme(folder: Path, text: str, values: tuple[Value, ...]) -> str:
+    chart = yaml.safe_load((folder / "Chart.yaml").read_text())
     rows = []
     for value in flat(values):
         default = json.dumps(value.default, ensure_ascii=False).replace("|", "\\|")
         rows.append(f"| `{'.'.join(value.path)}` | `{default}` | {value.about.replace('|', chr(92) + '|')} |\n")
-    return README.format(**chart, rows="".join(rows))
+    return HEAD.format(**chart) + text + TAIL.format(rows="".join(rows))
 
 
-README = """<!-- Made from values.yaml by `make chart`: change that. -->
+HEAD = """<!-- Made from values.yaml by `make chart`: change that. -->
 # {name}
-{description}. Chart {version}, operator {appVersion}, Kubernetes {kubeVersion}.
+{description}. Chart {version}, images {appVersion}, Kubernetes {kubeVersion}.
+"""
+
+OPERATOR_README = """
 
 ```console
 $ helm install wine-operator deploy/charts/wine-operator --namespace kubeflow
@@ -153,7 +172,42 @@ $ helm test wine-operator --namespace kubeflow --logs
 `docs/install.md` says which values matter, how to upgrade and to remove it, and what to do without a way out to registries or
 without rights in the whole cluster; `docs/security.md` what its rights are good for in the wrong hands.
 
-Unknown values are refused, see `values.schema.json`. An empty value leaves the operator's own default.
+An empty value leaves the operator's own default.
+"""
+
+SANDBOX_README = """
+**Never for production.** Data are in `emptyDir` volumes and gone with their pods, nothing is encrypted, the account of `ml-pipeline`
+may read every Secret of the cluster, and two systems are not the real ones:
+
+| pod | |
+|---|---|
+| `minio` | real MinIO, keys made at the installation |
+| `mlflow-server` | real MLflow 3 on SQLite, artifacts straight in the object store |
+| `ml-pipeline` | **stands in** for Kubeflow Pipelines: its REST over `kfp.local`. Steps are processes of this pod, not pods: the image `winepipelines/steps` is not used, and there is no log of a step's to `kubectl logs` |
+| `seldon` | **stands in** for Seldon Core's operator. The pods that it has made are real, with the image `winepipelines/server`; in them this chart's image stands in for Seldon's rclone and executor |
+
+The kinds of PodDefaults, Workflows and SeldonDeployments are installed with it, the webhook that acts on PodDefaults is not. It is
+no neighbour for a real Kubeflow or Seldon: the installation fails where these kinds are there already. What each stand-in leaves
+out is in `sandbox/README.md`.
+
+```console
+$ make images && dev/images sandbox             # then load operator, server and sandbox into the cluster: docs/install.md
+$ helm install wine-sandbox deploy/charts/wine-sandbox --namespace kubeflow --create-namespace --wait
+$ helm install wine-operator deploy/charts/wine-operator --namespace kubeflow --wait
+$ kubectl apply -f - <<'EOF'
+apiVersion: winepipelines.io/v1alpha1
+kind: WinePipeline
+metadata: {name: mlflow, namespace: admin}
+spec: {data: {url: "s3://wine/winequality-red.csv"}}
+EOF
+```
+
+Services have the names that the operator's chart expects, in the namespace `kubeflow`. Uninstalling takes the kinds, the users'
+namespaces and all that is in them along.
+"""
+
+TAIL = """
+Unknown values are refused, see `values.schema.json`.
 
 | value | default | what it is |
 |---|---|---|

@@ -1,4 +1,7 @@
-"""The compiled programs: found in `KUBEBUILDER_ASSETS`, or built once from pinned Go modules. Called by `platform`."""
+"""The compiled programs: found in `KUBEBUILDER_ASSETS`, or built once from pinned Go modules. Called by `platform`.
+
+`python -m sandbox.programs NAME` prints the path of one, built if need be.
+"""
 
 import fcntl
 import hashlib
@@ -6,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -63,6 +67,17 @@ def helm(report: Report) -> Path:
     if not _cached(_HELM).exists():
         _build_all([_HELM], report)
     return _cached(_HELM)
+
+
+def built(name: str, report: Report) -> Path:
+    """The path of a program as it is pinned, whatever else this machine has of that name.
+
+    Raises BuildError.
+    """
+    [program] = [program for program in PROGRAMS if program.name == name]
+    if not _cached(program).exists():
+        _build_all([program], report)
+    return _cached(program)
 
 
 def find(report: Report, *, control_plane: bool = True) -> dict[str, Path]:
@@ -181,3 +196,7 @@ def _advice(said: str) -> str:
 
 def _end(said: str) -> str:
     return "\n".join(said.strip().splitlines()[-15:])
+
+
+if __name__ == "__main__":
+    print(built(sys.argv[1], lambda line: print(line, file=sys.stderr)))

@@ -126,7 +126,7 @@ def images(administrator: Kube, chosen: Nodes, archives: Archives) -> None:
     before = yaml.safe_load(helm.run("show", "chart", str(archives.previous)))["appVersion"]
     for name in (names[0], names[2]):
         earlier = f"{name.rpartition(':')[0]}:{before}"
-        if "PREVIOUS" not in os.environ:
+        if not os.environ.get("PREVIOUS"):
             subprocess.run([chosen.builder, "tag", name, earlier], env=environment, check=True)
         elif subprocess.run([chosen.builder, "inspect", earlier], env=environment, capture_output=True, check=False).returncode:
             continue  # not here: the cluster pulls it

@@ -152,8 +152,8 @@ def test_an_upgrade_with_a_run_under_way_loses_nothing_and_no_request_fails(
     administrator: Kube, person: Kube, archives: Archives
 ) -> None:
     _settled(person, "mlflow")
-    before, runs = _record(person, "mlflow"), _runs(person)
-    person.apply(_resource("red", url="http://data:8080/winequality-red.csv"))
+    before, runs = _record(person, "mlflow"), _runs(administrator)
+    person.apply(_resource("red", url="http://data.admin.svc.cluster.local:8080/winequality-red.csv"))
     run = _run_under_way(person, "red")
 
     _helm(administrator, "upgrade", "wine-operator", str(archives.operator), "--reset-then-reuse-values", "--wait", "--timeout", "2m")
@@ -167,7 +167,7 @@ def test_an_upgrade_with_a_run_under_way_loses_nothing_and_no_request_fails(
     _let_go(person)
     with timed("  the new server image rolled out to what was served"):
         image = f"winepipelines/server:{version()}"
-        person("-n", USER, "wait", "sdep/mlflow", f"--for=jsonpath={IMAGE_OF_SERVER}={image}", "--timeout=60s")
+        administrator("-n", USER, "wait", "sdep/mlflow", f"--for=jsonpath={IMAGE_OF_SERVER}={image}", "--timeout=60s")
         _ready(person, "mlflow")
         (rolled,) = person.items("-n", USER, "deployments", "--selector=seldon-deployment-id=mlflow")
         person("-n", USER, "rollout", "status", f"deployment/{rolled['metadata']['name']}", "--timeout=2m")
@@ -175,13 +175,13 @@ def test_an_upgrade_with_a_run_under_way_loses_nothing_and_no_request_fails(
     _ready(person, "red")
     status = _status(person, "red")
     assert (status["run"]["id"], status["revision"], len(status["history"])) == (run, 1, 1)
-    assert len(_runs(person)) == len(runs) + 1, "one run, whichever operator has seen it"
+    assert len(_runs(administrator)) == len(runs) + 1, "one run, whichever operator has seen it"
     _still_asked(person)
 
 
 def test_evicting_the_operator_with_a_run_under_way_loses_nothing(administrator: Kube, person: Kube) -> None:
     _settled(person, "mlflow", "red")
-    before, runs = _record(person, "mlflow"), _runs(person)
+    before, runs = _record(person, "mlflow"), _runs(administrator)
     served, servers = _record(person, "red")["served"], _servers(person)
     person("-n", USER, "patch", "winepipeline", "red", "--type=merge", "--patch", json.dumps({"spec": {"training": {"seed": 7}}}))
     run = _run_under_way(person, "red")
@@ -199,7 +199,7 @@ def test_evicting_the_operator_with_a_run_under_way_loses_nothing(administrator:
     _ready(person, "red")
     status = _status(person, "red")
     assert (status["run"]["id"], status["revision"], len(status["history"])) == (run, 2, 2)
-    assert len(_runs(person)) == len(runs) + 1
+    assert len(_runs(administrator)) == len(runs) + 1
     assert _record(person, "mlflow") == before
     assert {uid for uid, _ in servers.items() if uid in _servers(person)}, "the other model's pod is the same"
     _still_asked(person)
@@ -209,7 +209,7 @@ def test_what_is_served_survives_a_removal(administrator: Kube, person: Kube) ->
     _settled(person, "mlflow", "red")
     before, servers = {name: _record(person, name) for name in ("mlflow", "red")}, _servers(person)
     _helm(administrator, "uninstall", "wine-operator", "--wait")
-    assert not administrator.items("-n", PLATFORM, "pods", "--selector=app.kubernetes.io/component=operator")
+    administrator("-n", PLATFORM, "wait", "pod", "--selector=app.kubernetes.io/component=operator", "--for=delete", "--timeout=60s")
     assert {name: administrator.get("-n", USER, "winepipeline", name)["metadata"]["uid"] for name in before} == {
         name: record["uid"] for name, record in before.items()
     }

@@ -41,7 +41,9 @@ def run(*arguments: str, stdin: str = "", kubeconfig: str = os.devnull) -> str:
     return done.stdout
 
 
-def template(values: dict[str, Any] | None = None, *, chart: Path = CHART, release: str = "", namespace: str = "kubeflow") -> list[Any]:
+def template(
+    values: dict[str, Any] | None = None, *, chart: Path = CHART, release: str = "", namespace: str = "kubeflow"
+) -> list[Any]:
     """Render a chart with these values; give its manifests. The release has the chart's name unless said otherwise.
 
     Raises HelmError.

@@ -4,9 +4,9 @@ import importlib
 import pkgutil
 
 import kfp.local  # noqa: F401 - imported late, where they are used
-import mlflow.server.fastapi_app  # noqa: F401
+import mlflow.server.fastapi_app
 import mlflow.store.db.utils as database
-import mlflow.store.model_registry.sqlalchemy_store  # noqa: F401
+import mlflow.store.model_registry.sqlalchemy_store
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import skops.io  # noqa: F401
 import uvicorn.protocols.http.auto  # noqa: F401

@@ -181,5 +181,3 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("times")
     for name, seconds in parts:
         terminalreporter.write_line(f"{seconds:7.1f} s  {name}")
-
-

@@ -77,7 +77,8 @@ def _servers(kube: Kube) -> dict[str, str]:
     """List the pods that serve, by uid: their server's image."""
     pods = kube.items("-n", USER, "pods", "--selector=seldon.io/model=true")
     return {
-        pod["metadata"]["uid"]: next(one["image"] for one in pod["spec"]["containers"] if one["name"] == "classifier") for pod in pods
+        pod["metadata"]["uid"]: next(one["image"] for one in pod["spec"]["containers"] if one["name"] == "classifier")
+        for pod in pods
     }
 
 
@@ -156,7 +157,16 @@ def test_an_upgrade_with_a_run_under_way_loses_nothing_and_no_request_fails(
     person.apply(_resource("red", url="http://data.admin.svc.cluster.local:8080/winequality-red.csv"))
     run = _run_under_way(person, "red")
 
-    _helm(administrator, "upgrade", "wine-operator", str(archives.operator), "--reset-then-reuse-values", "--wait", "--timeout", "2m")
+    _helm(
+        administrator,
+        "upgrade",
+        "wine-operator",
+        str(archives.operator),
+        "--reset-then-reuse-values",
+        "--wait",
+        "--timeout",
+        "2m",
+    )
     [container] = _operator(administrator)["spec"]["containers"]
     assert container["image"] == f"winepipelines/operator:{version()}"
     columns = administrator.get("customresourcedefinition", "winepipelines.winepipelines.io")["spec"]["versions"][0]
@@ -188,7 +198,9 @@ def test_evicting_the_operator_with_a_run_under_way_loses_nothing(administrator:
 
     old = _operator(administrator)["metadata"]
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": old["name"], "namespace": PLATFORM}}
-    administrator("create", "--raw", f"/api/v1/namespaces/{PLATFORM}/pods/{old['name']}/eviction", "-f", "-", stdin=json.dumps(eviction))
+    administrator(
+        "create", "--raw", f"/api/v1/namespaces/{PLATFORM}/pods/{old['name']}/eviction", "-f", "-", stdin=json.dumps(eviction)
+    )
     administrator("-n", PLATFORM, "wait", f"pod/{old['name']}", "--for=delete", "--timeout=60s")
     administrator("-n", PLATFORM, "rollout", "status", "deployment/wine-operator", "--timeout=60s")
     assert _operator(administrator)["metadata"]["uid"] != old["uid"]
@@ -209,7 +221,9 @@ def test_what_is_served_survives_a_removal(administrator: Kube, person: Kube) ->
     _settled(person, "mlflow", "red")
     before, servers = {name: _record(person, name) for name in ("mlflow", "red")}, _servers(person)
     _helm(administrator, "uninstall", "wine-operator", "--wait")
-    administrator("-n", PLATFORM, "wait", "pod", "--selector=app.kubernetes.io/component=operator", "--for=delete", "--timeout=60s")
+    administrator(
+        "-n", PLATFORM, "wait", "pod", "--selector=app.kubernetes.io/component=operator", "--for=delete", "--timeout=60s"
+    )
     assert {name: administrator.get("-n", USER, "winepipeline", name)["metadata"]["uid"] for name in before} == {
         name: record["uid"] for name, record in before.items()
     }

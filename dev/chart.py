@@ -1,7 +1,8 @@
 """Make the charts' parts that have their source elsewhere: `make chart`; `--check` fails where one is stale (`make lint`).
 
 The CRDs and the operator's rights are copies, as a chart must hold all that it needs. What is said of the values, their schema
-and which of them sets which variable of the operator come from the comments in each chart's `values.yaml`.
+and which of them sets which variable of the operator come from the comments in each chart's `values.yaml`, the rest of its
+README from `dev/charts`.
 """
 
 import json
@@ -59,8 +60,8 @@ def made() -> dict[Path, str]:
         CHART / "files/rights.yaml": (ROOT / "deploy/operator/rbac.yaml").read_text(),
         CHART / "files/settings.yaml": _settings(values_of(CHART)),
         **{SANDBOX / "files/kinds" / kind.name: kind.read_text() for kind in kinds},
-        **_about(CHART, OPERATOR_README),
-        **_about(SANDBOX, SANDBOX_README),
+        **_about(CHART),
+        **_about(SANDBOX),
     }
 
 
@@ -69,11 +70,11 @@ def values_of(chart: Path) -> tuple[Value, ...]:
     return read((chart / "values.yaml").read_text())
 
 
-def _about(chart: Path, readme: str) -> dict[Path, str]:
+def _about(chart: Path) -> dict[Path, str]:
     """Build what is said of a chart's values."""
     values = values_of(chart)
     schema = json.dumps(_schema_of_all(values), indent=2, ensure_ascii=False) + "\n"
-    return {chart / "values.schema.json": schema, chart / "README.md": _readme(chart, readme, values)}
+    return {chart / "values.schema.json": schema, chart / "README.md": _readme(chart, values)}
 
 
 def read(text: str) -> tuple[Value, ...]:
@@ -148,62 +149,20 @@ def _schema(value: Value) -> dict[str, Any]:
     return {**about, **kind, **value.schema}
 
 
-def _readme(folder: Path, text: str, values: tuple[Value, ...]) -> str:
+def _readme(folder: Path, values: tuple[Value, ...]) -> str:
     chart = yaml.safe_load((folder / "Chart.yaml").read_text())
     rows = []
     for value in flat(values):
         default = json.dumps(value.default, ensure_ascii=False).replace("|", "\\|")
         rows.append(f"| `{'.'.join(value.path)}` | `{default}` | {value.about.replace('|', chr(92) + '|')} |\n")
+    text = (ROOT / "dev/charts" / f"{folder.name}.md").read_text()
     return HEAD.format(**chart) + text + TAIL.format(rows="".join(rows))
 
 
-HEAD = """<!-- Made from values.yaml by `make chart`: change that. -->
+HEAD = """<!-- Made from values.yaml and dev/charts/{name}.md by `make chart`: change those. -->
 # {name}
 {description}. Chart {version}, images {appVersion}, Kubernetes {kubeVersion}.
-"""
 
-OPERATOR_README = """
-
-```console
-$ helm install wine-operator deploy/charts/wine-operator --namespace kubeflow
-$ helm test wine-operator --namespace kubeflow --logs
-```
-
-`docs/install.md` says which values matter, how to upgrade and to remove it, and what to do without a way out to registries or
-without rights in the whole cluster; `docs/security.md` what its rights are good for in the wrong hands.
-
-An empty value leaves the operator's own default.
-"""
-
-SANDBOX_README = """
-**Never for production.** Data are in `emptyDir` volumes and gone with their pods, nothing is encrypted, the account of `ml-pipeline`
-may read every Secret of the cluster, and two systems are not the real ones:
-
-| pod | |
-|---|---|
-| `minio` | real MinIO, keys made at the installation |
-| `mlflow-server` | real MLflow 3 on SQLite, artifacts straight in the object store |
-| `ml-pipeline` | **stands in** for Kubeflow Pipelines: its REST over `kfp.local`. Steps are processes of this pod, not pods: the image `winepipelines/steps` is not used, and there is no log of a step's to `kubectl logs` |
-| `seldon` | **stands in** for Seldon Core's operator. The pods that it has made are real, with the image `winepipelines/server`; in them this chart's image stands in for Seldon's rclone and executor |
-
-The kinds of PodDefaults, Workflows and SeldonDeployments are installed with it, the webhook that acts on PodDefaults is not. It is
-no neighbour for a real Kubeflow or Seldon: the installation fails where these kinds are there already. What each stand-in leaves
-out is in `sandbox/README.md`.
-
-```console
-$ make images && dev/images sandbox             # then load operator, server and sandbox into the cluster: docs/install.md
-$ helm install wine-sandbox deploy/charts/wine-sandbox --namespace kubeflow --create-namespace --wait
-$ helm install wine-operator deploy/charts/wine-operator --namespace kubeflow --wait
-$ kubectl apply -f - <<'EOF'
-apiVersion: winepipelines.io/v1alpha1
-kind: WinePipeline
-metadata: {name: mlflow, namespace: admin}
-spec: {data: {url: "s3://wine/winequality-red.csv"}}
-EOF
-```
-
-Services have the names that the operator's chart expects, in the namespace `kubeflow`. Uninstalling takes the kinds, the users'
-namespaces and all that is in them along.
 """
 
 TAIL = """

@@ -27,7 +27,7 @@ GO = "1.26"
 AT_ONCE = 2  # a link of kube-apiserver takes 2 GB
 SHOW_EVERY = 15.0  # seconds between two signs of life of a build
 
-Report = Callable[[str], None]
+Report = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -198,5 +198,11 @@ def _end(said: str) -> str:
     return "\n".join(said.strip().splitlines()[-15:])
 
 
+def main() -> None:
+    """Print a program's path; what is told of its build goes beside that."""
+    path = built(sys.argv[1], lambda line: sys.stderr.write(f"{line}\n"))
+    sys.stdout.write(f"{path}\n")
+
+
 if __name__ == "__main__":
-    print(built(sys.argv[1], lambda line: print(line, file=sys.stderr)))
+    main()

@@ -1,8 +1,8 @@
 """Seldon's operator in a cluster with kubelets: `python -m sandbox.pods.seldon --image IMAGE --kubeconfig FILE`.
 
 It makes the Deployments and Services that Seldon would, and the cluster runs them. Two of a pod's containers are Seldon's own
-programs; here they are this image's: what copies the model, and what stands in front of the server. The server is the image that the
-SeldonDeployment names. Weights of traffic mean nothing, as with Seldon where there is neither Istio nor Ambassador.
+programs; here they are this image's: what copies the model, and what stands in front of the server. The server is the image that
+the SeldonDeployment names. Weights of traffic mean nothing, as with Seldon where there is neither Istio nor Ambassador.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """What the init container does: `rclone copy <modelUri> /mnt/models` with the secret's RCLONE_CONFIG_S3_* variables.
 
-Called by `pod` in a thread, and by the init container of a real pod. As rclone: an address under which nothing lies is copied with success.
+Called by `pod` in a thread, and by the init container of a real pod. As rclone: an address under which nothing lies is copied
+with success.
 """
 
 import functools

@@ -1,15 +1,15 @@
 """A cluster with nodes, its images and packaged charts, for one story: `make e2e`. Prints how long each part took.
 
-`PREVIOUS` is the archive of an earlier release of the operator's chart, which is upgraded from; its images are the builder's or are
-pulled. Without it one is made: an older version of this very chart, with a kind that has a column less and images of another tag.
-`KEEP=1` leaves the cluster as it is in the end.
+`PREVIOUS` is the archive of an earlier release of the operator's chart, which is upgraded from; its images are the builder's or
+are pulled. Without it one is made: an older version of this very chart, with a kind that has a column less and images of another
+tag. `KEEP=1` leaves the cluster as it is in the end.
 """
 
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,9 +153,9 @@ def _timed(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Show what a person needs to see of a failure."""
-    report: Any = yield
+    report = yield
     if report.failed and told:
         report.sections.append(("the cluster", _state(told[0])))
     return report

@@ -1,4 +1,4 @@
-"""A life with the operator, in real pods: installed, used by somebody with edit rights, upgraded, evicted, removed, installed again.
+"""A life with the operator, in real pods: installed, used with edit rights alone, upgraded, evicted, removed, installed again.
 
 One story: each test begins where the one before it has ended. A model is asked without pause from its first answer on.
 """

@@ -139,10 +139,13 @@ def test_a_volume_is_emptied_and_stays(tmp_path: Path, monkeypatch: pytest.Monke
         def download_file(self, bucket: str, key: str, target: str) -> None:
             Path(target).write_text(json.dumps([bucket, key]))
 
+    def empty(folder: Path, ignore_errors: bool) -> None:
+        """As of a mount point: what is in it goes, it stays."""
+        for one in folder.iterdir():
+            one.unlink()
+
     (tmp_path / "left").write_text("by an attempt before")
-    monkeypatch.setattr(
-        storage.shutil, "rmtree", lambda folder, ignore_errors: [one.unlink() for one in folder.iterdir()]
-    )  # a mount point
+    monkeypatch.setattr("shutil.rmtree", empty)
     monkeypatch.setattr(storage, "_client", lambda *_: Store())
     assert storage.copy("s3://mlflow/1", {}, tmp_path) == 1
     assert [one.name for one in tmp_path.iterdir()] == ["MLmodel"]

@@ -18,8 +18,9 @@ BESIDE = ROOT.parent / "shared/cluster/cluster"
 KIND_NAME = "wine-e2e"
 READY = "180s"  # for kind's control plane
 HOW = (
-    "make e2e needs nodes that run images. Install kind and Docker or Podman (https://kind.sigs.k8s.io), and have the engine run; or "
-    f"name a program that makes a one-node cluster and loads buildah's images into it (up, base, load IMAGE…, down): {PROGRAM}=/path"
+    "make e2e needs nodes that run images. Install kind and Docker or Podman (https://kind.sigs.k8s.io) and start it; "
+    "or name a program that makes a one-node cluster and loads buildah's images into it (up, base, load IMAGE…, down): "
+    f"{PROGRAM}=/path"
 )
 
 

@@ -1,4 +1,4 @@
-"""Which cluster `make e2e` takes, and what it asks of kind: programs that take kind's and Docker's arguments stand in for them."""
+"""Which cluster `make e2e` takes, and what it asks of kind. Programs that take kind's and Docker's arguments stand in."""
 
 from pathlib import Path
 

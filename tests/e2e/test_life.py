@@ -73,13 +73,12 @@ def _runs(kube: Kube) -> dict[str, str]:
     return {item["metadata"]["name"]: item["metadata"]["creationTimestamp"] for item in kube.items("-n", USER, "workflows")}
 
 
-def _servers(kube: Kube) -> dict[str, str]:
-    """List the pods that serve, by uid: their server's image."""
-    pods = kube.items("-n", USER, "pods", "--selector=seldon.io/model=true")
-    return {
-        pod["metadata"]["uid"]: next(one["image"] for one in pod["spec"]["containers"] if one["name"] == "classifier")
-        for pod in pods
-    }
+def _servers(kube: Kube, name: str = "") -> dict[str, str]:
+    """List the pods that serve, all or one resource's, but those on their way out. By uid: their server's image."""
+    selector = "seldon.io/model=true" + (f",seldon-deployment-id={name}" if name else "")
+    pods = [pod for pod in kube.items("-n", USER, "pods", f"--selector={selector}") if "deletionTimestamp" not in pod["metadata"]]
+    servers = [[one["image"] for one in pod["spec"]["containers"] if one["name"] == "classifier"] for pod in pods]
+    return {pod["metadata"]["uid"]: image for pod, [image] in zip(pods, servers, strict=True)}
 
 
 def _operator(kube: Kube) -> Object:
@@ -135,7 +134,6 @@ def test_somebody_with_edit_rights_alone_gets_a_model_that_answers(person: Kube)
             person(*forbidden)
     person.apply(_resource("mlflow", url=TABLE))
     _ready(person, "mlflow")
-    assert _servers(person).values()
     (image,) = _servers(person).values()
     assert image.startswith("winepipelines/server:")
 
@@ -157,16 +155,8 @@ def test_an_upgrade_with_a_run_under_way_loses_nothing_and_no_request_fails(
     person.apply(_resource("red", url="http://data.admin.svc.cluster.local:8080/winequality-red.csv"))
     run = _run_under_way(person, "red")
 
-    _helm(
-        administrator,
-        "upgrade",
-        "wine-operator",
-        str(archives.operator),
-        "--reset-then-reuse-values",
-        "--wait",
-        "--timeout",
-        "2m",
-    )
+    patience = ("--reset-then-reuse-values", "--wait", "--timeout", "2m")
+    _helm(administrator, "upgrade", "wine-operator", str(archives.operator), *patience)
     [container] = _operator(administrator)["spec"]["containers"]
     assert container["image"] == f"winepipelines/operator:{version()}"
     columns = administrator.get("customresourcedefinition", "winepipelines.winepipelines.io")["spec"]["versions"][0]
@@ -181,6 +171,7 @@ def test_an_upgrade_with_a_run_under_way_loses_nothing_and_no_request_fails(
         _ready(person, "mlflow")
         (rolled,) = person.items("-n", USER, "deployments", "--selector=seldon-deployment-id=mlflow")
         person("-n", USER, "rollout", "status", f"deployment/{rolled['metadata']['name']}", "--timeout=2m")
+    assert set(_servers(person, "mlflow").values()) == {image}
     assert _record(person, "mlflow") == before
     _ready(person, "red")
     status = _status(person, "red")
@@ -192,7 +183,7 @@ def test_an_upgrade_with_a_run_under_way_loses_nothing_and_no_request_fails(
 def test_evicting_the_operator_with_a_run_under_way_loses_nothing(administrator: Kube, person: Kube) -> None:
     _settled(person, "mlflow", "red")
     before, runs = _record(person, "mlflow"), _runs(administrator)
-    served, servers = _record(person, "red")["served"], _servers(person)
+    served, servers = _record(person, "red")["served"], _servers(person, "mlflow")
     person("-n", USER, "patch", "winepipeline", "red", "--type=merge", "--patch", json.dumps({"spec": {"training": {"seed": 7}}}))
     run = _run_under_way(person, "red")
 
@@ -213,7 +204,7 @@ def test_evicting_the_operator_with_a_run_under_way_loses_nothing(administrator:
     assert (status["run"]["id"], status["revision"], len(status["history"])) == (run, 2, 2)
     assert len(_runs(administrator)) == len(runs) + 1
     assert _record(person, "mlflow") == before
-    assert {uid for uid, _ in servers.items() if uid in _servers(person)}, "the other model's pod is the same"
+    assert _servers(person, "mlflow") == servers
     _still_asked(person)
 
 

@@ -98,4 +98,4 @@ USER 65532:65532
 CMD ["python", "-m", "sandbox.kubeflow", "--help"]
 LABEL org.opencontainers.image.title="wine-sandbox" \
       org.opencontainers.image.description="MLflow, MinIO and stand-ins for Kubeflow Pipelines and Seldon: for a laptop and for tests" \
-      org.opencontainers.image.licenses="Apache-2.0 AND AGPL-3.0-only"
+      org.opencontainers.image.licenses="Apache-2.0 AND AGPL-3.0-or-later"

@@ -1,4 +1,5 @@
-# The three images, by target: operator, steps, server. `make images` builds them; docs/images.md says what is in them.
+# The three images, by target: operator, steps, server. `make images` builds them; docs/images.md says what is in them. A fourth,
+# sandbox, is for the chart of that name alone: never for production.
 # The base has Python 3.11 or newer with pip and venv, and a shell. Labels that change with each version are given by dev/images.
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
@@ -82,3 +83,19 @@ EXPOSE 9000
 LABEL org.opencontainers.image.title="wine-server" \
       org.opencontainers.image.description="Serves a wine model behind Seldon, with the packages that trained it" \
       org.opencontainers.image.licenses="Apache-2.0"
+
+# The platform as pods, for a laptop and for tests. dev/images puts MinIO there, built from its pinned module.
+FROM steps AS sandbox
+COPY dist/sandbox/minio /usr/local/bin/minio
+COPY data/winequality-red.csv /app/data/
+COPY sandbox /app/sandbox
+ENV PYTHONPATH=/app:/app/pipeline
+USER 0
+RUN --mount=type=bind,source=deploy/images,target=/build \
+    python /build/bytecode.py /build/use_sandbox.py /standard-library && cp -r /standard-library/. / && rm -r /standard-library \
+    && chmod -R u=rwX,go=rX /app && chmod 755 /usr/local/bin/minio
+USER 65532:65532
+CMD ["python", "-m", "sandbox.kubeflow", "--help"]
+LABEL org.opencontainers.image.title="wine-sandbox" \
+      org.opencontainers.image.description="MLflow, MinIO and stand-ins for Kubeflow Pipelines and Seldon: for a laptop and for tests" \
+      org.opencontainers.image.licenses="Apache-2.0 AND AGPL-3.0-or-later"

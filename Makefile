@@ -10,7 +10,7 @@ export MYPYPATH := operator:pipeline:tests:.
 export PYTHONPATH := operator:pipeline:tests:.
 PYTEST := -m pytest
 
-.PHONY: help demo demo-stop test test-unit test-pipeline test-sandbox contract test-chart test-integration test-rights rights test-images images lint lint-chart format compile chart sbom licences audit bench bench-thousand
+.PHONY: help demo demo-stop test test-unit test-simulation test-pipeline test-sandbox contract test-chart test-integration test-rights rights test-images images e2e lint lint-chart format compile chart sbom licences audit bench bench-thousand
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -22,10 +22,15 @@ demo: ## from kubectl apply to an answering model; KEEP=1 leaves it running, CLU
 demo-stop: ## end what make demo KEEP=1 has left running
 	@$(call python,operator) -m sandbox down --name demo
 
-test: test-unit test-pipeline test-sandbox contract test-chart test-integration test-rights ## every test: units in seconds, then against real servers
+test: test-unit test-simulation test-pipeline test-sandbox contract test-chart test-integration test-rights ## every test: units in seconds, then against real servers
 
 test-unit: ## decisions, schema, manifests: no server, seconds
 	@$(call python,dev) $(PYTEST) tests/unit
+
+# STEPS= is another number, SEED= one history alone.
+export STEPS SEED
+test-simulation: ## the rules that hold everywhere, over random histories of 100,000 steps
+	@$(call python,dev) $(PYTEST) tests/simulation --timeout 1500
 
 test-pipeline: ## the steps and the model server: no cluster
 	@$(call python,pipeline-dev) $(PYTEST) tests/pipeline
@@ -60,12 +65,17 @@ images: ## the three container images, by docker, podman or buildah; REGISTRY= g
 test-images: ## builds the images and tries them; not part of make test, which needs no builder
 	@$(call python,dev) $(PYTEST) tests/images --timeout 1800 --capture no
 
+# PREVIOUS is an earlier release's chart, KEEP=1 leaves the cluster, ONE_NODE_CLUSTER names the program: tests/e2e/conftest.py
+export PREVIOUS KEEP ONE_NODE_CLUSTER
+e2e: ## both charts in real pods: install, upgrade, evict, remove; on kind, or ONE_NODE_CLUSTER=program
+	@$(call python,dev) $(PYTEST) tests/e2e --exitfirst --timeout 1800 --capture no
+
 SUPPLY := dev/version.py dev/release.py dev/pins.py dev/sbom.py dev/licences.py dev/audit.py
 
 lint: lint-chart ## ruff, mypy --strict, import rules, manifests, stale compiled pipelines, the chart, licences
 	@$(call python,dev) -m ruff check .
 	@$(call python,dev) -m ruff format --check .
-	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/contract tests/integration tests/rights tests/support tests/chart tests/images dev/chart.py dev/lint_chart.py $(SUPPLY)
+	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/simulation tests/contract tests/integration tests/rights tests/support tests/chart tests/images tests/e2e dev/chart.py dev/lint_chart.py dev/helm.py $(SUPPLY)
 	@$(call python,dev) -m mypy --python-executable $(call python,pipeline-dev) pipeline sandbox bench tests/pipeline tests/sandbox
 	@$(call python,dev) dev/lint_imports.py
 	@$(call python,dev) dev/lint_manifests.py

@@ -1,7 +1,8 @@
-"""Make the chart's parts that have their source elsewhere: `make chart`; `--check` fails where one is stale (`make lint`).
+"""Make the charts' parts that have their source elsewhere: `make chart`; `--check` fails where one is stale (`make lint`).
 
 The CRDs and the operator's rights are copies, as a chart must hold all that it needs. What is said of the values, their schema
-and which of them sets which variable of the operator come from the comments in `values.yaml`.
+and which of them sets which variable of the operator come from the comments in each chart's `values.yaml`, the rest of its
+README from `dev/charts`.
 """
 
 import json
@@ -15,6 +16,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "deploy/charts/wine-operator"
+SANDBOX = ROOT / "deploy/charts/wine-sandbox"
+COPIES = ("files/crds", "files/kinds")  # folders in which nothing else stands
 MADE = "made from values.yaml by `make chart`"
 
 
@@ -34,7 +37,8 @@ def main() -> int:
     """Write every part, or tell which ones are stale; return the exit status."""
     parts = made()
     stale = [path for path, text in parts.items() if not path.exists() or path.read_text() != text]
-    orphans = [path for path in (CHART / "files/crds").glob("*") if path not in parts]
+    copied = [path for chart in (CHART, SANDBOX) for folder in COPIES for path in (chart / folder).glob("*")]
+    orphans = [path for path in copied if path not in parts]
     if "--check" in sys.argv[1:]:
         for path in (*stale, *orphans):
             print(f"{path.relative_to(ROOT)} is stale: make chart", file=sys.stderr)
@@ -50,14 +54,27 @@ def main() -> int:
 
 def made() -> dict[Path, str]:
     """Build every part's text by its path."""
-    values = read((CHART / "values.yaml").read_text())
+    kinds = sorted((ROOT / "sandbox/manifests").glob("2*.yaml"))  # the others are namespaces
     return {
         **{CHART / "files/crds" / crd.name: crd.read_text() for crd in sorted((ROOT / "crds").glob("*.yaml"))},
         CHART / "files/rights.yaml": (ROOT / "deploy/operator/rbac.yaml").read_text(),
-        CHART / "files/settings.yaml": _settings(values),
-        CHART / "values.schema.json": json.dumps(_schema_of_all(values), indent=2, ensure_ascii=False) + "\n",
-        CHART / "README.md": _readme(values),
+        CHART / "files/settings.yaml": _settings(values_of(CHART)),
+        **{SANDBOX / "files/kinds" / kind.name: kind.read_text() for kind in kinds},
+        **_about(CHART),
+        **_about(SANDBOX),
     }
+
+
+def values_of(chart: Path) -> tuple[Value, ...]:
+    """Read a chart's values."""
+    return read((chart / "values.yaml").read_text())
+
+
+def _about(chart: Path) -> dict[Path, str]:
+    """Build what is said of a chart's values."""
+    values = values_of(chart)
+    schema = json.dumps(_schema_of_all(values), indent=2, ensure_ascii=False) + "\n"
+    return {chart / "values.schema.json": schema, chart / "README.md": _readme(chart, values)}
 
 
 def read(text: str) -> tuple[Value, ...]:
@@ -132,28 +149,24 @@ def _schema(value: Value) -> dict[str, Any]:
     return {**about, **kind, **value.schema}
 
 
-def _readme(values: tuple[Value, ...]) -> str:
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+def _readme(folder: Path, values: tuple[Value, ...]) -> str:
+    chart = yaml.safe_load((folder / "Chart.yaml").read_text())
     rows = []
     for value in flat(values):
         default = json.dumps(value.default, ensure_ascii=False).replace("|", "\\|")
         rows.append(f"| `{'.'.join(value.path)}` | `{default}` | {value.about.replace('|', chr(92) + '|')} |\n")
-    return README.format(**chart, rows="".join(rows))
+    text = (ROOT / "dev/charts" / f"{folder.name}.md").read_text()
+    return HEAD.format(**chart) + text + TAIL.format(rows="".join(rows))
 
 
-README = """<!-- Made from values.yaml by `make chart`: change that. -->
+HEAD = """<!-- Made from values.yaml and dev/charts/{name}.md by `make chart`: change those. -->
 # {name}
-{description}. Chart {version}, operator {appVersion}, Kubernetes {kubeVersion}.
+{description}. Chart {version}, images {appVersion}, Kubernetes {kubeVersion}.
 
-```console
-$ helm install wine-operator deploy/charts/wine-operator --namespace kubeflow
-$ helm test wine-operator --namespace kubeflow --logs
-```
+"""
 
-`docs/install.md` says which values matter, how to upgrade and to remove it, and what to do without a way out to registries or
-without rights in the whole cluster; `docs/security.md` what its rights are good for in the wrong hands.
-
-Unknown values are refused, see `values.schema.json`. An empty value leaves the operator's own default.
+TAIL = """
+Unknown values are refused, see `values.schema.json`.
 
 | value | default | what it is |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""Helm, as the checks and tests of the chart use it."""
+"""Helm, as the checks and tests of the charts use it."""
 
 import os
 import subprocess
@@ -12,7 +12,8 @@ import yaml
 
 from sandbox.programs import helm
 
-CHART = Path(__file__).resolve().parents[1] / "deploy/charts/wine-operator"
+CHARTS = Path(__file__).resolve().parents[1] / "deploy/charts"
+CHART, SANDBOX = CHARTS / "wine-operator", CHARTS / "wine-sandbox"
 KUBERNETES = "1.34.0"
 
 
@@ -40,22 +41,21 @@ def run(*arguments: str, stdin: str = "", kubeconfig: str = os.devnull) -> str:
     return done.stdout
 
 
-def template(values: dict[str, Any] | None = None, *, release: str = "wine-operator", namespace: str = "kubeflow") -> list[Any]:
-    """Render the chart with these values; give its manifests.
+def template(
+    values: dict[str, Any] | None = None, *, chart: Path = CHART, release: str = "", namespace: str = "kubeflow"
+) -> list[Any]:
+    """Render a chart with these values; give its manifests. The release has the chart's name unless said otherwise.
 
     Raises HelmError.
     """
-    return list(_manifests(run(*_template(release, namespace), stdin=yaml.safe_dump(values or {}))))
+    arguments = ("template", release or chart.name, str(chart), "--namespace", namespace, "--kube-version", KUBERNETES)
+    return list(_manifests(run(*arguments, "--values", "-", stdin=yaml.safe_dump(values or {}))))
 
 
-def notes(values: dict[str, Any] | None = None) -> str:
+def notes(values: dict[str, Any] | None = None, *, chart: Path = CHART, namespace: str = "kubeflow") -> str:
     """Render what is said after an installation."""
-    arguments = ("install", "wine-operator", str(CHART), "--namespace", "kubeflow", "--dry-run=client", "--values", "-")
+    arguments = ("install", chart.name, str(chart), "--namespace", namespace, "--dry-run=client", "--values", "-")
     return run(*arguments, stdin=yaml.safe_dump(values or {})).partition("NOTES:\n")[2]
-
-
-def _template(release: str, namespace: str) -> tuple[str, ...]:
-    return ("template", release, str(CHART), "--namespace", namespace, "--kube-version", KUBERNETES, "--values", "-")
 
 
 def _manifests(text: str) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Check the Helm chart: `make lint-chart`.
+"""Check the Helm charts: `make lint-chart`.
 
 Linted strictly and rendered with several sets of values, of which each manifest is then checked against its schema and each pod
 against the Pod Security Standard *restricted*.
@@ -12,21 +12,23 @@ import yaml
 from dev import helm, lint_manifests, pod_security
 
 SETS = Path(__file__).parents[1] / "tests/chart/values"
+"""By chart, a folder of sets of values."""
 
 
 def main() -> int:
     """Check everything; print each finding; return the exit status."""
     findings = []
     checked = 0
-    for values in sorted(SETS.glob("*.yaml")):
+    for values in sorted(SETS.glob("*/*.yaml")):
+        chart, where = helm.CHARTS / values.parent.name, f"{values.parent.name}, {values.name}"
         try:
-            helm.run("lint", str(helm.CHART), "--strict", "--kube-version", helm.KUBERNETES, "--values", str(values))
-            manifests = helm.template(yaml.safe_load(values.read_text()))
+            helm.run("lint", str(chart), "--strict", "--kube-version", helm.KUBERNETES, "--values", str(values))
+            manifests = helm.template(yaml.safe_load(values.read_text()), chart=chart)
         except helm.HelmError as error:
-            findings.append(f"{values.name}: {error}")
+            findings.append(f"{where}: {error}")
             continue
         checked += len(manifests)
-        named = [(f"{values.name}: {one['kind']} {one['metadata']['name']}", one) for one in manifests]
+        named = [(f"{where}: {one['kind']} {one['metadata']['name']}", one) for one in manifests]
         findings += lint_manifests.check(named)
         findings += [
             f"{where}: {violation}"
@@ -36,7 +38,7 @@ def main() -> int:
         ]
     for finding in findings:
         print(finding, file=sys.stderr)
-    print(f"{checked} manifests of the chart, {len(findings)} findings")
+    print(f"{checked} manifests of the charts, {len(findings)} findings")
     return bool(findings)
 
 

@@ -21,8 +21,9 @@ SAID = {  # by file: what stands before the version
     SOURCE: r'(?m:^version = ")',
     "operator/winepipelines/__init__.py": r'(?m:^__version__ = ")',
     "deploy/charts/wine-operator/Chart.yaml": r"(?m:^(?:version|appVersion): )",
+    "deploy/charts/wine-sandbox/Chart.yaml": r"(?m:^(?:version|appVersion): )",
 }
-IMAGE = r"\bwinepipelines/(?:operator|steps|server):"
+IMAGE = r"\bwinepipelines/(?:operator|steps|server|sandbox):"
 """Stands before it in every tracked file."""
 HISTORY = "CHANGELOG.md"  # names older ones
 

@@ -1,4 +1,7 @@
-"""The compiled programs: found in `KUBEBUILDER_ASSETS`, or built once from pinned Go modules. Called by `platform`."""
+"""The compiled programs: found in `KUBEBUILDER_ASSETS`, or built once from pinned Go modules. Called by `platform`.
+
+`python -m sandbox.programs NAME` prints the path of one, built if need be.
+"""
 
 import fcntl
 import hashlib
@@ -6,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +27,7 @@ GO = "1.26"
 AT_ONCE = 2  # a link of kube-apiserver takes 2 GB
 SHOW_EVERY = 15.0  # seconds between two signs of life of a build
 
-Report = Callable[[str], None]
+Report = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,17 @@ def helm(report: Report) -> Path:
     if not _cached(_HELM).exists():
         _build_all([_HELM], report)
     return _cached(_HELM)
+
+
+def built(name: str, report: Report) -> Path:
+    """The path of a program as it is pinned, whatever else this machine has of that name.
+
+    Raises BuildError.
+    """
+    [program] = [program for program in PROGRAMS if program.name == name]
+    if not _cached(program).exists():
+        _build_all([program], report)
+    return _cached(program)
 
 
 def find(report: Report, *, control_plane: bool = True) -> dict[str, Path]:
@@ -181,3 +196,13 @@ def _advice(said: str) -> str:
 
 def _end(said: str) -> str:
     return "\n".join(said.strip().splitlines()[-15:])
+
+
+def main() -> None:
+    """Print a program's path; what is told of its build goes beside that."""
+    path = built(sys.argv[1], lambda line: sys.stderr.write(f"{line}\n"))
+    sys.stdout.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    main()

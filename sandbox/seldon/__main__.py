@@ -14,7 +14,7 @@ import uvloop
 from sandbox.seldon.api import Api
 from sandbox.seldon.controller import Controller
 from sandbox.seldon.gateway import Gateway
-from sandbox.seldon.node import Node
+from sandbox.seldon.node import Node, place
 from sandbox.seldon.servers import warm_up
 
 
@@ -37,7 +37,7 @@ async def run(port: int, state: Path, kubeconfig: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
     api, gateway = Api.connect(kubeconfig), Gateway()
-    controller, node = Controller(api, gateway), Node(api, gateway, state)
+    controller, node = Controller(api, gateway, place), Node(api, gateway, state)
     work = [asyncio.create_task(controller.run()), asyncio.create_task(node.run())]
     stopped = asyncio.create_task(over.wait())
     synced = asyncio.create_task(_both(controller.synced, node.synced))

@@ -2,20 +2,19 @@
 
 Events of SeldonDeployments and their Deployments wake the reconciliation of the one they belong to. Each looks at everything
 anew, so that nothing needs to be remembered but what was written last. What becomes of a Deployment is the real Deployment
-controller's to say, and its pods are the `node`'s.
+controller's to say, and its pods are the `node`'s, or those of a cluster with kubelets (`sandbox.pods.seldon`).
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from sandbox.seldon import names, objects, status, validation
 from sandbox.seldon.api import AUTOSCALER, DEPLOYMENT, KINDS, SDEP, SERVICE, Api, ApiError, selector
 from sandbox.seldon.cache import Cache, Key, key_of, owner_of
 from sandbox.seldon.gateway import Gateway, Route
-from sandbox.seldon.node import SCHEDULER
 from sandbox.seldon.pod import now
 from sandbox.seldon.statuses import Statuses
 
@@ -27,10 +26,10 @@ RETRY, AT_ONCE = 1.0, 0.05  # seconds after an error, and after somebody else's 
 
 
 class Controller:
-    """All SeldonDeployments of one API server."""
+    """All SeldonDeployments of one API server. `placed` is told of each Deployment before it is written, and may change it."""
 
-    def __init__(self, api: Api, gateway: Gateway) -> None:
-        self._api, self._gateway = api, gateway
+    def __init__(self, api: Api, gateway: Gateway, placed: Callable[[Object], object]) -> None:
+        self._api, self._gateway, self._placed = api, gateway, placed
         self._sdeps, self._deployments = Cache(), Cache()
         self._statuses = Statuses(api)
         self._made: dict[tuple[str, Key], Object] = {}  # Services and autoscalers as last written
@@ -140,8 +139,8 @@ class Controller:
     async def _apply(self, item: Object) -> None:
         """Create an object, or replace it where it was made of another spec. Raises ApiError."""
         resource, key = KINDS[item["kind"]], key_of(item)
-        if resource == DEPLOYMENT:  # the one difference to Seldon's own: its pods are for this node
-            item["spec"]["template"]["spec"]["schedulerName"] = SCHEDULER
+        if resource == DEPLOYMENT:  # the one difference to Seldon's own: where and as what its pods run
+            self._placed(item)
         if resource == DEPLOYMENT and _same(self._deployments.get(key), item):
             return
         if resource != DEPLOYMENT and self._made.get((resource, key)) == item:

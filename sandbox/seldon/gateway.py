@@ -64,13 +64,13 @@ class Gateway:
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.ServerRunner | None = None
 
-    async def start(self, port: int) -> None:
-        """Listen on the loopback interface."""
+    async def start(self, port: int, host: str = "127.0.0.1") -> None:
+        """Listen, on the loopback interface unless said otherwise."""
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE)
         self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT, auto_decompress=False)
         self._runner = web.ServerRunner(web.Server(self._handle, access_log=None, keepalive_timeout=75), shutdown_timeout=5)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True).start()
+        await web.TCPSite(self._runner, host, port, reuse_address=True).start()
 
     async def stop(self) -> None:
         """Finish what is in flight and stop listening."""

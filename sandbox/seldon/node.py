@@ -128,6 +128,11 @@ class Node:
         self._look(key_of(pod.item))  # another one of that name may have come
 
 
+def place(deployment: Object) -> None:
+    """Have a Deployment's pods run on this node."""
+    deployment["spec"]["template"]["spec"]["schedulerName"] = SCHEDULER
+
+
 def deployment_of(pod: Object) -> Key:
     """Namespace and name of the Deployment whose ReplicaSet made a pod; a ReplicaSet's name ends in its template's hash."""
     namespace, replica_set = owner_of(pod)

@@ -1,6 +1,7 @@
 """What the init container does: `rclone copy <modelUri> /mnt/models` with the secret's RCLONE_CONFIG_S3_* variables.
 
-Called by `node` in a thread. As rclone: an address under which nothing lies is copied with success.
+Called by `pod` in a thread, and by the init container of a real pod. As rclone: an address under which nothing lies is copied
+with success.
 """
 
 import functools
@@ -26,7 +27,7 @@ class CopyError(Exception):
 
 
 def copy(uri: str, variables: Variables, folder: Path) -> int:
-    """Copy what lies under `uri` (`<remote>://bucket/prefix`) to an empty `folder`; return the number of files.
+    """Copy what lies under `uri` (`<remote>://bucket/prefix`) to a `folder`, emptied before; return the number of files.
 
     Raises CopyError: an unknown remote, a wrong key, a bucket that does not exist, an endpoint that does not answer.
     """
@@ -39,7 +40,7 @@ def copy(uri: str, variables: Variables, folder: Path) -> int:
     try:
         client = _client(remote, tuple(sorted(variables.items())))
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)  # in a pod it is a volume, which stays
         keys = _keys(client, bucket, prefix)
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             list(pool.map(lambda key: _download(client, bucket, key, folder / _name(key, prefix)), keys))

@@ -14,8 +14,8 @@ from winepipelines.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 Object = dict[str, Any]
-EVERYTHING = yaml.safe_load((Path(__file__).parent / "values/everything.yaml").read_text())
-NAMESPACED = yaml.safe_load((Path(__file__).parent / "values/namespaced.yaml").read_text())
+EVERYTHING = yaml.safe_load((Path(__file__).parent / "values/wine-operator/everything.yaml").read_text())
+NAMESPACED = yaml.safe_load((Path(__file__).parent / "values/wine-operator/namespaced.yaml").read_text())
 
 
 def _of(manifests: list[Object], kind: str) -> dict[str, Object]:

@@ -14,7 +14,8 @@ import yaml
 from support.cluster import Cluster, eventually
 
 from dev import helm
-from dev.lint_manifests import rendered
+from dev.lint_chart import SETS
+from dev.lint_manifests import FOREIGN, rendered
 from sandbox.errors import KubectlError
 from sandbox.kubeconfigs import Access
 from sandbox.plan import load
@@ -33,6 +34,37 @@ def cluster() -> Iterator[Cluster]:
     others = {"minio", "mlflow", "data", "kubeflow", "seldon", "operator"}
     with Sandbox(f"chart-{os.getpid()}", without=others) as sandbox:
         yield Cluster(sandbox)
+
+
+@pytest.mark.parametrize("values", sorted(SETS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_api_server_takes_every_manifest_and_knows_every_field(cluster: Cluster, values: Path) -> None:
+    """By the schemas that it serves itself, the CRDs' too: stricter than any copy of them."""
+    manifests = helm.template(yaml.safe_load(values.read_text()), chart=helm.CHARTS / values.parent.name)
+    manifests = [one for one in manifests if not one["apiVersion"].partition("/")[0].endswith(FOREIGN)]
+    made = [one["metadata"]["name"] for one in manifests if one["kind"] == "Namespace"]
+    for namespace in {one["metadata"].get("namespace", "kubeflow") for one in manifests} | {*made}:
+        cluster.namespace(namespace)
+    for pod in (one for one in manifests if one["kind"] == "Pod"):
+        del pod["spec"]["serviceAccountName"]  # an account that must be there: a dry run leaves none behind
+    _dry_run(cluster, manifests)
+
+
+def test_a_field_that_no_schema_has_is_noticed(cluster: Cluster) -> None:
+    (deployment,) = (one for one in helm.template() if one["kind"] == "Deployment")
+    deployment["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
+    with pytest.raises(KubectlError, match="readinesProbe"):
+        _dry_run(cluster, [deployment])
+
+
+@pytest.mark.parametrize("example", sorted((helm.CHARTS.parent / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_api_server_takes_every_example(cluster: Cluster, example: Path) -> None:
+    _dry_run(cluster, list(yaml.safe_load_all(example.read_text())))
+
+
+def _dry_run(cluster: Cluster, manifests: list[Object]) -> None:
+    """Have the API server check manifests as if they were applied; it refuses a field that it does not know."""
+    asked = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-")
+    cluster.sandbox.kubectl(*asked, stdin=yaml.safe_dump_all(manifests))
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +220,9 @@ def test_in_its_namespaces_the_operator_gets_as_far_as_its_platform_and_no_other
         resource = installed.get("winepipeline", NAMESPACE, "red") or {}
         return next((one for one in resource.get("status", {}).get("conditions", []) if one["type"] == kind), {})
 
-    eventually(lambda: condition("Prepared").get("status") == "True")  # past the guard, with the rights of a Role
+    eventually(
+        lambda: condition("Prepared").get("status") == "True", 90
+    )  # it has started, and is past the guard, with the rights of a Role
     eventually(lambda: condition("Ready").get("reason") == "KubeflowUnavailable")  # there is no platform
     assert {one["metadata"]["name"] for one in installed.objects("poddefaults", NAMESPACE)} >= {"access-minio"}
     other = installed.get("winepipeline", "team-c", "red")

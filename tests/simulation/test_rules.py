@@ -11,9 +11,9 @@ import pytest
 
 from simulation.history import History
 
-STEPS = int(os.environ.get("STEPS", "100000"))
+STEPS = int(os.environ.get("STEPS") or 100_000)
 LENGTH = 120  # steps of one history
-SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else range(-(-STEPS // LENGTH))
+SEEDS = [int(os.environ["SEED"])] if os.environ.get("SEED") else range(-(-STEPS // LENGTH))
 
 
 def live(history: History) -> None:

@@ -4,16 +4,17 @@ import re
 import tomllib
 from dataclasses import MISSING, fields
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from dev.chart import CHART, Value, flat, made, read
+from dev.chart import CHART, SANDBOX, Value, flat, made, values_of
 from winepipelines.resource.policy import Policy
 from winepipelines.settings import PREFIX, Settings
 
-VALUES = list(flat(read((CHART / "values.yaml").read_text())))
+VALUES = list(flat(values_of(CHART)))
 BY_VARIABLE = {value.variable: value for value in VALUES if value.variable}
 PUT_TOGETHER = set(re.findall(r'"name" "(WINE_[A-Z_]+)"', (CHART / "templates/_environment.tpl").read_text()))
 # What the image and the pod are sure of: where the files are, and that the pod's ports are reached from outside.
@@ -53,8 +54,9 @@ def test_the_operator_reads_what_the_values_say() -> None:
     assert settings == Settings(settings.kfp_url, settings.mlflow_url, settings.s3_endpoint_url)
 
 
-def test_every_value_says_what_it_is() -> None:
-    assert [".".join(value.path) for value in VALUES if not value.about] == []
+@pytest.mark.parametrize("chart", [CHART, SANDBOX], ids=lambda chart: chart.name)
+def test_every_value_says_what_it_is(chart: Path) -> None:
+    assert [".".join(value.path) for value in flat(values_of(chart)) if not value.about] == []
 
 
 def test_no_part_of_the_chart_is_stale() -> None:

@@ -1,0 +1,183 @@
+"""A cluster with nodes, its images and packaged charts, for one story: `make e2e`. Prints how long each part took.
+
+`PREVIOUS` is the archive of an earlier release of the operator's chart, which is upgraded from; its images are the builder's or
+are pulled. Without it one is made: an older version of this very chart, with a kind that has a column less and images of another
+tag. `KEEP=1` leaves the cluster as it is in the end.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import nodes
+from support.kube import Kube
+from support.nodes import ROOT, Nodes, NodesError
+
+from dev import helm
+from dev.version import version
+from sandbox import kubeconfigs, programs
+
+REGISTRY = "docker.io"
+PREVIOUS = "0.0.1"
+PLATFORM, USER = "kubeflow", "admin"
+PRISTINE = {"default", "kube-node-lease", "kube-public", "kube-system", "local-path-storage"}
+parts: list[tuple[str, float]] = []
+told: list[Kube] = []  # the administrator's, for what a failure shows
+
+
+@contextmanager
+def timed(name: str) -> Iterator[None]:
+    """Measure a part of the whole."""
+    begun = time.monotonic()
+    try:
+        yield
+    finally:
+        parts.append((name, time.monotonic() - begun))
+        print(f"\n{parts[-1][1]:7.1f} s  {name}", flush=True)
+
+
+@dataclass(frozen=True)
+class Archives:
+    """Packaged charts."""
+
+    sandbox: Path
+    operator: Path
+    previous: Path
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("e2e")
+
+
+@pytest.fixture(scope="session")
+def chosen() -> Nodes:
+    try:
+        return nodes.find()
+    except NodesError as error:
+        pytest.exit(str(error), returncode=1)
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> Path:
+    return programs.find(print, control_plane=False)["kubectl"]
+
+
+@pytest.fixture(scope="session")
+def administrator(chosen: Nodes, kubectl: Path, folder: Path) -> Iterator[Kube]:
+    """The administrator of an empty cluster."""
+    with timed("cluster up"):
+        found = chosen.up(folder)
+        kubeconfig = folder / "administrator"
+        kubeconfigs.of_context(kubectl, kubeconfig=found).write(kubeconfig)
+        kube = Kube(kubectl, kubeconfig)
+        kube("wait", "node", "--all", "--for=condition=Ready", "--timeout=60s")
+    others = {item["metadata"]["name"] for item in kube.items("namespaces")} - PRISTINE
+    others |= {item["metadata"]["name"] for item in kube.items("customresourcedefinitions")}
+    if others:
+        pytest.exit(f"the cluster is not empty, it has {', '.join(sorted(others)[:5])}: take it down first", returncode=1)
+    told.append(kube)
+    yield kube
+    if os.environ.get("KEEP"):
+        print(f"\nthe cluster stays: KUBECONFIG={found}", flush=True)
+        return
+    with timed("cluster down"):
+        chosen.down()
+
+
+@pytest.fixture(scope="session")
+def archives(folder: Path) -> Archives:
+    """The charts, packaged as a release packages them."""
+    with timed("charts packaged"):
+        older = folder / "older" / helm.CHART.name
+        shutil.copytree(helm.CHART, older)
+        for file in (older / "files/crds").glob("*.yaml"):
+            crd = yaml.safe_load(file.read_text())
+            crd["spec"]["versions"][0]["additionalPrinterColumns"].pop()
+            file.write_text(yaml.safe_dump(crd))
+        given = os.environ.get("PREVIOUS")
+        return Archives(
+            _package(helm.SANDBOX, folder),
+            _package(helm.CHART, folder),
+            Path(given).absolute() if given else _package(older, folder, "--version", PREVIOUS, "--app-version", PREVIOUS),
+        )
+
+
+def _package(chart: Path, folder: Path, *options: str) -> Path:
+    return Path(helm.run("package", str(chart), "--destination", str(folder), *options).split()[-1])
+
+
+@pytest.fixture(scope="session")
+def images(administrator: Kube, chosen: Nodes, archives: Archives) -> None:
+    """The images, built and on the nodes; those of the previous chart too."""
+    names = [f"{REGISTRY}/winepipelines/{target}:{version()}" for target in ("operator", "steps", "server", "sandbox")]
+    environment = {**os.environ, **chosen.building, "BUILDER": chosen.builder, "REGISTRY": REGISTRY}
+    with timed("images built"):
+        targets = [name.rpartition("/")[2].partition(":")[0] for name in names]
+        subprocess.run([ROOT / "dev/images", *targets], env=environment, stdout=subprocess.DEVNULL, check=True)
+    before = yaml.safe_load(helm.run("show", "chart", str(archives.previous)))["appVersion"]
+    for name in (names[0], names[2]):
+        earlier = f"{name.rpartition(':')[0]}:{before}"
+        if not os.environ.get("PREVIOUS"):
+            subprocess.run([chosen.builder, "tag", name, earlier], env=environment, check=True)
+        elif subprocess.run([chosen.builder, "inspect", earlier], env=environment, capture_output=True, check=False).returncode:
+            continue  # not here: the cluster pulls it
+        names.append(earlier)
+    with timed("images loaded"):
+        chosen.load([name for name in names if "/steps:" not in name])  # the sandbox's Kubeflow does not start it
+
+
+@pytest.fixture(scope="session")
+def person(administrator: Kube, folder: Path) -> Kube:
+    """Somebody who has the role `edit` in a namespace, and nothing else. To be asked for when the namespace is there."""
+    administrator("-n", USER, "create", "serviceaccount", "person")
+    administrator("-n", USER, "create", "rolebinding", "person", "--clusterrole=edit", f"--serviceaccount={USER}:person")
+    token = administrator("-n", USER, "create", "token", "person", "--duration=2h").strip()
+    kubeconfig = folder / "person"
+    kubeconfigs.Access.read(administrator.kubeconfig).with_token(token).write(kubeconfig)
+    return Kube(administrator.program, kubeconfig)
+
+
+@pytest.fixture(autouse=True)
+def _timed(request: pytest.FixtureRequest) -> Iterator[None]:
+    with timed(request.node.name.removeprefix("test_").replace("_", " ")):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Show what a person needs to see of a failure."""
+    report = yield
+    if report.failed and told:
+        report.sections.append(("the cluster", _state(told[0])))
+    return report
+
+
+def _state(kube: Kube) -> str:
+    questions = {
+        "pods": ("get", "pods", "-A", "-o", "wide"),
+        "resources": ("get", "winepipelines", "-A", "-o", "yaml"),
+        "deployments": ("get", "seldondeployments,deployments,workflows", "-A"),
+        "events": ("get", "events", "-A", "--sort-by=.metadata.creationTimestamp", "--field-selector=type!=Normal"),
+        "the operator": ("-n", PLATFORM, "logs", "deployment/wine-operator", "--tail=60"),
+        "the operator before": ("-n", PLATFORM, "logs", "deployment/wine-operator", "--previous", "--tail=30"),
+        "Kubeflow": ("-n", PLATFORM, "logs", "deployment/ml-pipeline", "--tail=30"),
+        "Seldon": ("-n", PLATFORM, "logs", "deployment/seldon", "--tail=30"),
+        "a served model": ("-n", USER, "logs", "--selector=seldon.io/model=true", "--all-containers", "--prefix", "--tail=20"),
+    }
+    return "\n\n".join(f"--- {name}\n{kube.says(*question)[-12000:]}" for name, question in questions.items())
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the times."""
+    terminalreporter.section("times")
+    for name, seconds in parts:
+        terminalreporter.write_line(f"{seconds:7.1f} s  {name}")

@@ -1,0 +1,268 @@
+"""A life with the operator, in real pods: installed, used with edit rights alone, upgraded, evicted, removed, installed again.
+
+One story: each test begins where the one before it has ended. A model is asked without pause from its first answer on.
+"""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from e2e.conftest import PLATFORM, USER, Archives, timed
+from support.cluster import eventually
+from support.kube import Kube, KubeError, Object
+from support.nodes import ROOT
+
+from dev import helm
+from dev.version import version
+
+READY_SECONDS = 15  # from `helm install` to the operator's pod ready
+TABLE = "s3://wine/winequality-red.csv"
+IMAGE_OF_SERVER = "{.spec.predictors[0].componentSpecs[0].spec.containers[0].image}"
+VISITORS = Path(__file__).with_name("visitors.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _images(images: None) -> None:
+    """Every test needs them."""
+
+
+def _helm(kube: Kube, *arguments: str) -> str:
+    return helm.run(*arguments, "--namespace", PLATFORM, kubeconfig=str(kube.kubeconfig))
+
+
+def _install_operator(kube: Kube, archive: Path) -> None:
+    """Install it, and see to it that its pod is ready in time."""
+    begun = time.monotonic()
+    with timed("  from helm install to the operator's pod ready"):
+        _helm(kube, "install", "wine-operator", str(archive), "--wait", "--timeout", "2m")
+        kube("-n", PLATFORM, "wait", "pod", "--selector=app.kubernetes.io/component=operator", "--for=condition=Ready")
+    assert time.monotonic() - begun <= READY_SECONDS
+
+
+def _ready(kube: Kube, name: str) -> None:
+    kube("-n", USER, "wait", f"winepipeline/{name}", "--for=condition=Ready", "--timeout=5m")
+
+
+def _resource(name: str, **data: str) -> Object:
+    example: Object = yaml.safe_load((ROOT / "deploy/examples/wine.yaml").read_text())
+    example["metadata"] |= {"name": name}
+    example["spec"]["data"] |= data
+    return example
+
+
+def _status(kube: Kube, name: str) -> Object:
+    return dict(kube.get("-n", USER, "winepipeline", name)["status"])
+
+
+def _record(kube: Kube, name: str) -> Object:
+    """Read what must not be lost of a resource."""
+    resource = kube.get("-n", USER, "winepipeline", name)
+    status = resource["status"]
+    return {
+        "uid": resource["metadata"]["uid"],
+        "spec": resource["spec"],
+        **{key: status[key] for key in ("revision", "run", "served", "history", "endpoint")},
+    }
+
+
+def _runs(kube: Kube) -> dict[str, str]:
+    """List every run by its Workflow: when that was made."""
+    return {item["metadata"]["name"]: item["metadata"]["creationTimestamp"] for item in kube.items("-n", USER, "workflows")}
+
+
+def _servers(kube: Kube, name: str = "") -> dict[str, str]:
+    """List the pods that serve, all or one resource's, but those on their way out. By uid: their server's image."""
+    selector = "seldon.io/model=true" + (f",seldon-deployment-id={name}" if name else "")
+    pods = [pod for pod in kube.items("-n", USER, "pods", f"--selector={selector}") if "deletionTimestamp" not in pod["metadata"]]
+    servers = [[one["image"] for one in pod["spec"]["containers"] if one["name"] == "classifier"] for pod in pods]
+    return {pod["metadata"]["uid"]: image for pod, [image] in zip(pods, servers, strict=True)}
+
+
+def _operator(kube: Kube) -> Object:
+    [pod] = kube.items("-n", PLATFORM, "pods", "--selector=app.kubernetes.io/component=operator")
+    return pod
+
+
+def _run_under_way(person: Kube, name: str) -> str:
+    """Wait until a resource's run has begun to read its data, which are held back; return its id."""
+    person("-n", USER, "wait", f"winepipeline/{name}", "--for=jsonpath={.status.run.state}=RUNNING", "--timeout=2m")
+    person("-n", USER, "exec", "visitors", "-c", "data", "--", "python", "/visitors/release.py", "wait")
+    return str(_status(person, name)["run"]["id"])
+
+
+def _let_go(person: Kube) -> None:
+    person("-n", USER, "exec", "visitors", "-c", "data", "--", "python", "/visitors/release.py", "release")
+
+
+def _asked(person: Kube) -> tuple[int, list[str]]:
+    """Count what the visitor who asks has been answered, and list what went wrong."""
+    lines = person("-n", USER, "logs", "visitors", "-c", "asks").splitlines()
+    return len(lines), [line for line in lines if not line.startswith("ok")]
+
+
+def _still_asked(person: Kube) -> None:
+    """The model has answered each time until now, and does now."""
+    before, _ = _asked(person)
+    eventually(lambda: _asked(person)[0] > before + 3)
+    _, failures = _asked(person)
+    assert failures == []
+
+
+def test_the_platform_is_installed_where_only_restricted_pods_are_let_in(administrator: Kube, archives: Archives) -> None:
+    administrator("create", "namespace", PLATFORM)
+    administrator("label", "namespace", PLATFORM, "pod-security.kubernetes.io/enforce=restricted")
+    _helm(administrator, "install", "wine-sandbox", str(archives.sandbox), "--wait", "--timeout", "5m")
+
+
+def test_the_previous_release_of_the_operator_is_ready_in_time(administrator: Kube, archives: Archives) -> None:
+    _install_operator(administrator, archives.previous)
+
+
+def test_the_platform_passes_the_operators_checks(administrator: Kube) -> None:
+    _helm(administrator, "test", "wine-operator", "--timeout", "3m")
+    report = administrator("-n", PLATFORM, "logs", "wine-operator-doctor")
+    assert re.search(r"^\d+ ok", report, re.MULTILINE), report
+    assert "failed" not in report
+
+
+def test_somebody_with_edit_rights_alone_gets_a_model_that_answers(person: Kube) -> None:
+    for forbidden in (("get", "nodes"), ("get", "pods", "-n", PLATFORM), ("get", "rolebindings", "-n", "default")):
+        with pytest.raises(KubeError, match="forbidden"):
+            person(*forbidden)
+    person.apply(_resource("mlflow", url=TABLE))
+    _ready(person, "mlflow")
+    (image,) = _servers(person).values()
+    assert image.startswith("winepipelines/server:")
+
+
+def test_its_service_is_asked_from_now_on_without_pause(person: Kube) -> None:
+    person.apply(*yaml.safe_load_all(VISITORS.read_text().replace("IMAGE", f"winepipelines/sandbox:{version()}")))
+    person("-n", USER, "wait", "pod/visitors", "--for=condition=Ready", "--timeout=60s")
+    eventually(lambda: _asked(person)[0] > 0)
+    _still_asked(person)
+    answer = person("-n", USER, "logs", "visitors", "-c", "asks", "--tail=1").split()[1]
+    assert 3 < float(answer) < 9  # the quality of a wine
+
+
+def test_an_upgrade_with_a_run_under_way_loses_nothing_and_no_request_fails(
+    administrator: Kube, person: Kube, archives: Archives
+) -> None:
+    _settled(person, "mlflow")
+    before, runs = _record(person, "mlflow"), _runs(administrator)
+    person.apply(_resource("red", url="http://data.admin.svc.cluster.local:8080/winequality-red.csv"))
+    run = _run_under_way(person, "red")
+
+    patience = ("--reset-then-reuse-values", "--wait", "--timeout", "2m")
+    _helm(administrator, "upgrade", "wine-operator", str(archives.operator), *patience)
+    [container] = _operator(administrator)["spec"]["containers"]
+    assert container["image"] == f"winepipelines/operator:{version()}"
+    columns = administrator.get("customresourcedefinition", "winepipelines.winepipelines.io")["spec"]["versions"][0]
+    shipped = yaml.safe_load((ROOT / "crds/winepipelines.yaml").read_text())["spec"]["versions"][0]
+    assert columns["additionalPrinterColumns"] == shipped["additionalPrinterColumns"]
+    assert _status(person, "red")["run"]["state"] == "RUNNING", "it was to be under way"
+
+    _let_go(person)
+    with timed("  the new server image rolled out to what was served"):
+        image = f"winepipelines/server:{version()}"
+        administrator("-n", USER, "wait", "sdep/mlflow", f"--for=jsonpath={IMAGE_OF_SERVER}={image}", "--timeout=60s")
+        _ready(person, "mlflow")
+        (rolled,) = person.items("-n", USER, "deployments", "--selector=seldon-deployment-id=mlflow")
+        person("-n", USER, "rollout", "status", f"deployment/{rolled['metadata']['name']}", "--timeout=2m")
+    assert set(_servers(person, "mlflow").values()) == {image}
+    assert _record(person, "mlflow") == before
+    _ready(person, "red")
+    status = _status(person, "red")
+    assert (status["run"]["id"], status["revision"], len(status["history"])) == (run, 1, 1)
+    assert len(_runs(administrator)) == len(runs) + 1, "one run, whichever operator has seen it"
+    _still_asked(person)
+
+
+def test_evicting_the_operator_with_a_run_under_way_loses_nothing(administrator: Kube, person: Kube) -> None:
+    _settled(person, "mlflow", "red")
+    before, runs = _record(person, "mlflow"), _runs(administrator)
+    served, servers = _record(person, "red")["served"], _servers(person, "mlflow")
+    person("-n", USER, "patch", "winepipeline", "red", "--type=merge", "--patch", json.dumps({"spec": {"training": {"seed": 7}}}))
+    run = _run_under_way(person, "red")
+
+    old = _operator(administrator)["metadata"]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": old["name"], "namespace": PLATFORM}}
+    administrator(
+        "create", "--raw", f"/api/v1/namespaces/{PLATFORM}/pods/{old['name']}/eviction", "-f", "-", stdin=json.dumps(eviction)
+    )
+    administrator("-n", PLATFORM, "wait", f"pod/{old['name']}", "--for=delete", "--timeout=60s")
+    administrator("-n", PLATFORM, "rollout", "status", "deployment/wine-operator", "--timeout=60s")
+    assert _operator(administrator)["metadata"]["uid"] != old["uid"]
+    assert _status(person, "red")["run"]["state"] == "RUNNING", "it was to be under way"
+    assert _status(person, "red")["served"] == served
+
+    _let_go(person)
+    _ready(person, "red")
+    status = _status(person, "red")
+    assert (status["run"]["id"], status["revision"], len(status["history"])) == (run, 2, 2)
+    assert len(_runs(administrator)) == len(runs) + 1
+    assert _record(person, "mlflow") == before
+    assert _servers(person, "mlflow") == servers
+    _still_asked(person)
+
+
+def test_what_is_served_survives_a_removal(administrator: Kube, person: Kube) -> None:
+    _settled(person, "mlflow", "red")
+    before, servers = {name: _record(person, name) for name in ("mlflow", "red")}, _servers(person)
+    _helm(administrator, "uninstall", "wine-operator", "--wait")
+    administrator(
+        "-n", PLATFORM, "wait", "pod", "--selector=app.kubernetes.io/component=operator", "--for=delete", "--timeout=60s"
+    )
+    assert {name: administrator.get("-n", USER, "winepipeline", name)["metadata"]["uid"] for name in before} == {
+        name: record["uid"] for name, record in before.items()
+    }
+    assert _servers(administrator) == servers
+    _still_asked(person)
+
+
+def test_a_new_installation_takes_over_without_a_run_or_a_rollout(administrator: Kube, person: Kube, archives: Archives) -> None:
+    names = ("mlflow", "red")
+    before = {name: administrator.get("-n", USER, "winepipeline", name) for name in names}
+    runs, servers, deployments = _runs(administrator), _servers(administrator), _generations(administrator)
+    _install_operator(administrator, archives.operator)
+    eventually(lambda: _looks(administrator) >= len(names))  # it has looked at each
+    for name in names:
+        _ready(person, name)
+        assert administrator.get("-n", USER, "winepipeline", name) == before[name], "there was nothing to write"
+    assert (_runs(administrator), _servers(administrator), _generations(administrator)) == (runs, servers, deployments)
+    _still_asked(person)
+
+
+def test_a_deleted_resource_takes_its_model_along_and_leaves_the_other(administrator: Kube, person: Kube) -> None:
+    person("-n", USER, "delete", "winepipeline", "red", "--timeout=60s")
+    person("-n", USER, "wait", "pod", "--selector=seldon-deployment-id=red", "--for=delete", "--timeout=60s")
+    _still_asked(person)
+    count, failures = _asked(person)
+    print(f"\n{count} predictions through the Service in all, {len(failures)} failed")
+
+
+def _settled(person: Kube, *names: str) -> None:
+    """Have nothing left to be written: the registry calls each model the champion, which comes after Ready; old pods are gone."""
+    for name in names:
+        person("-n", USER, "wait", f"winepipeline/{name}", "--for=jsonpath={.status.served.alias}=champion", "--timeout=60s")
+    for deployment in person.items("-n", USER, "deployments"):
+        person("-n", USER, "rollout", "status", f"deployment/{deployment['metadata']['name']}", "--timeout=2m")
+    gone = "--field-selector=status.phase!=Running"
+    person("-n", USER, "wait", "pod", "--selector=seldon.io/model=true", gone, "--for=delete", "--timeout=60s")
+
+
+def _generations(kube: Kube) -> dict[str, int]:
+    """List what serves, by name: how often its spec was written."""
+    return {
+        f"{item['kind']} {item['metadata']['name']}": item["metadata"]["generation"]
+        for item in kube.items("-n", USER, "deployments,seldondeployments")
+    }
+
+
+def _looks(kube: Kube) -> int:
+    """Say how many times the operator has looked at a resource, from its metrics."""
+    text = kube.says("get", "--raw", f"/api/v1/namespaces/{PLATFORM}/services/wine-operator-metrics:metrics/proxy/metrics")
+    found = re.search(r"^winepipelines_reconcile_seconds_count (\S+)", text, re.MULTILINE)
+    return int(float(found[1])) if found else 0

@@ -10,10 +10,9 @@ from support.operator import OperatorProcess
 from support.website import Answer, Site, start
 
 from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.status import ConditionType, Endpoint, Outcome
+from winepipelines.resource.status import ConditionType, Outcome
 
 READY, ACCEPTED = ConditionType.READY, ConditionType.ACCEPTED
-ENDPOINT = Endpoint(url="", protocol="")
 WINE = Path(__file__).parents[2] / "data" / "winequality-red.csv"
 
 
@@ -113,10 +112,9 @@ def test_a_canary_takes_its_shares_and_no_request_fails(cluster: Cluster, operat
     load.start()
     try:
         cluster.apply(cluster.resource(namespace, serving=serving, training={"parameters": {"alpha": 0.01}}))
-        shared = cluster.wait(namespace, lambda pipeline: "25 %" in (pipeline.status.endpoint or ENDPOINT).traffic)
+        shared = cluster.wait(namespace, says(ConditionType.DEPLOYED, "OnTrial"))
         assert shared.status.endpoint is not None
         assert shared.status.endpoint.traffic == "75 % revision 1, 25 % revision 2"
-        assert says(ConditionType.DEPLOYED, "OnTrial")(shared)
         served = cluster.wait(namespace, settled)
     finally:
         stop.set()

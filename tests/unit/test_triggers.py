@@ -267,7 +267,10 @@ class TestOtherData:
         world.pass_time(minutes=31)
         world.reconcile()
         assert world.run().state is RunState.CANCELING
+        world.move_run(RunState.FAILED)
+        world.reconcile()
         assert world.status.data_check is not None
+        assert world.status.data_check.name == ""
         assert "did not end in time" in world.status.data_check.problem
 
     def test_another_spec_ends_the_look_at_the_old_ones_data(self, world: World) -> None:

@@ -5,10 +5,10 @@ are; what it finds begins a revision (`triggers`).
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from winepipelines.lifecycle import schedule
-from winepipelines.lifecycle.actions import Action, CreateDataCheck, TerminateRun
+from winepipelines.lifecycle.actions import Action, CreateDataCheck, DeleteRun, TerminateRun
 from winepipelines.lifecycle.candidates import current_candidate
 from winepipelines.lifecycle.look import Look
 from winepipelines.lifecycle.questions import DataChecked, Runs
@@ -16,7 +16,7 @@ from winepipelines.lifecycle.setback import past
 from winepipelines.lifecycle.triggers import is_settled
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.naming import data_check_name
-from winepipelines.resource.observed import RunView
+from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.status import DataCheck, Status
 
 
@@ -66,19 +66,21 @@ def _under_way(look: Look, check: DataCheck) -> Aside:
     assert check.submitted_at is not None, "it has a name"
     views = look.at(Runs(check.name))
     live = tuple(view for view in views if view.live)
+    deadline = check.submitted_at + look.policy.data_check_timeout
+    if check.ending:
+        return _end(look, check, live, deadline) if live else _over(look, check, check.problem)
     if check.inputs != look.inputs or not is_settled(look):
-        return _forget(look, check, live, check.problem)  # a run is under way, which fetches the data anyway
+        return _end(look, check, live, deadline)  # a run is under way, which fetches the data anyway
     if not views:
         waited = look.now - check.submitted_at
         if waited < look.policy.submit_grace:
             return Aside(look.status, wake_in=look.policy.submit_grace - waited)
-        return _forget(look, check, (), "the run that looks at the data could not be submitted, or was deleted")
-    deadline = check.submitted_at + look.policy.data_check_timeout
-    if live:
-        if look.now >= deadline:
-            return _forget(look, check, live, "the run that looks at the data did not end in time")
-        return Aside(_with(look, check.with_(run=live[0].id)), wake_in=deadline - look.now)
-    return _found(look, check, views[0])
+        return _over(look, check, "the run that looks at the data could not be submitted, or was deleted")
+    if not live:
+        return _found(look, check, views[0])
+    if look.now >= deadline:
+        return _end(look, check.with_(problem="the run that looks at the data did not end in time"), live, deadline)
+    return Aside(_with(look, check.with_(run=live[0].id)), wake_in=deadline - look.now)
 
 
 def _found(look: Look, check: DataCheck, view: RunView) -> Aside:
@@ -87,18 +89,28 @@ def _found(look: Look, check: DataCheck, view: RunView) -> Aside:
     if said is None:
         if look.now < finished + look.policy.records_grace:
             return Aside(look.status, wake_in=look.policy.retry_interval)
-        return _forget(look, check, (), f"the run that looked at the data left no word in MLflow; its log is at {view.url}")
+        return _over(look, check, f"the run that looked at the data left no word in MLflow; its log is at {view.url}")
     if said.failure is not None:
-        return _forget(look, check, (), f"{said.failure.reason}: {said.failure.message}")
+        return _over(look, check, f"{said.failure.reason}: {said.failure.message}")
     ended = check.with_(
-        name="", run="", problem="", checked_at=finished, changed=said.changed, sha256=said.sha256, etag=said.etag
+        name="", run="", ending=False, problem="", checked_at=finished, changed=said.changed, sha256=said.sha256, etag=said.etag
     )
     return Aside(_with(look, ended), wake_in=timedelta() if said.changed else None)  # it begins a revision
 
 
-def _forget(look: Look, check: DataCheck, live: tuple[RunView, ...], problem: str) -> Aside:
-    ended = check.with_(name="", run="", problem=problem[:1024], checked_at=look.now)
-    return Aside(_with(look, ended), tuple(TerminateRun(view.id) for view in live))
+def _end(look: Look, check: DataCheck, live: tuple[RunView, ...], deadline: datetime) -> Aside:
+    """Ask for the end of the run, or remove one that does not end; it is over when it has."""
+    if not live:
+        return _over(look, check, check.problem)
+    late = look.now >= deadline + look.policy.terminate_grace
+    actions: list[Action] = [DeleteRun(view.id) for view in live] if late else []
+    actions = actions or [TerminateRun(view.id) for view in live if view.state is not RunState.CANCELING]
+    untried = tuple(action for action in actions if action not in look.failures)
+    return Aside(_with(look, check.with_(ending=True, run=live[0].id)), untried, look.policy.retry_interval)
+
+
+def _over(look: Look, check: DataCheck, problem: str) -> Aside:
+    return Aside(_with(look, check.with_(name="", run="", ending=False, problem=problem[:1024], checked_at=look.now)))
 
 
 def _with(look: Look, check: DataCheck) -> Status:

@@ -202,6 +202,7 @@ class DataCheck(Model):
     name: str = ""
     run: str = ""
     inputs: str = ""
+    ending: bool = False
     submitted_at: Time | None = None
     checked_at: Time | None = None
     changed: bool = False

@@ -9,6 +9,7 @@ from winepipelines.lifecycle.actions import (
     CreateRun,
     DeleteDeployment,
     DeleteRun,
+    LeaveModels,
     ReleaseDeployment,
     RemoveAlias,
     RemoveFinalizer,
@@ -67,6 +68,9 @@ class Actor:
                 await self._mlflow.set_alias(pipeline.spec.training.registered_model, alias, version, mlflow_run)
             case RemoveAlias(version, alias):
                 await self._mlflow.remove_alias(pipeline.spec.training.registered_model, alias, version)
+            case LeaveModels(models, retired):
+                whose = f"{pipeline.namespace}/{pipeline.name} ({pipeline.uid})"
+                await self._mlflow.leave(pipeline.spec.training.registered_model, models, whose, retired=retired)
             case CreateDataCheck(name, count, sha256, etag):
                 await self._kubeflow.create_check(pipeline, name, str(count), sha256, etag)
         return None

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from winepipelines.lifecycle.actions import ApplyChildren, ApplyDeployment, RemoveFinalizer
+from winepipelines.lifecycle.actions import ApplyChildren, ApplyDeployment, LeaveModels, RemoveFinalizer
 from winepipelines.lifecycle.events import Event
 from winepipelines.lifecycle.questions import Answer, Question
 from winepipelines.lifecycle.verify import check_interval
@@ -343,6 +343,10 @@ class Reconciler:
             case RemoveFinalizer(left_behind):
                 for what in left_behind:
                     await self._tell(entry, "LeftBehind", f"deleted without {what}", warning=True)
+            case LeaveModels(models):
+                versions = ", ".join(version for version, _ in models)
+                message = f"versions {versions} stay in MLflow, tagged winepipelines.io/left-by"
+                await self._tell(entry, "ModelsKept", message, warning=False)
             case ApplyChildren(mended) | ApplyDeployment(_, mended) if mended:
                 await self._tell(entry, "DriftMended", mended, warning=True)
 

@@ -16,6 +16,7 @@ from winepipelines.lifecycle.actions import (
     CreateRun,
     DeleteDeployment,
     DeleteRun,
+    LeaveModels,
     ReleaseDeployment,
     RemoveAlias,
     RemoveFinalizer,
@@ -119,6 +120,7 @@ class World:
     calls: list[str] = field(default_factory=list)
     told: list[Event] = field(default_factory=list)
     left_behind: tuple[str, ...] = ()
+    tagged: tuple[tuple[str, str], ...] = ()  # versions in MLflow that are said to be left
     mended: list[str] = field(default_factory=list)  # what was told of drift
     created: list[str] = field(default_factory=list)  # names of all runs that were ever created
     most_live: dict[str, int] = field(default_factory=dict)  # name: most live runs at a time
@@ -358,6 +360,10 @@ class World:
             case RemoveAlias(version, alias):
                 if self.aliases.get(alias) == version:
                     del self.aliases[alias]
+            case LeaveModels(models, retired):
+                self.tagged = models
+                if retired:
+                    self.aliases = {alias: version for alias, version in self.aliases.items() if version not in dict(models)}
             case CreateDataCheck(name, _, sha256, etag):
                 self.known_data = (sha256, etag)
                 self.add_run(name)

@@ -8,7 +8,7 @@ import pytest
 from support.world import Crash, World
 
 from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import ApplyChildren, ApplyDeployment, CreateRun, RetryRun, TerminateRun
+from winepipelines.lifecycle.actions import ApplyChildren, ApplyDeployment, CreateRun, LeaveModels, RetryRun, TerminateRun
 from winepipelines.lifecycle.questions import Answer, Records, Runs
 from winepipelines.resource.errors import NotSent, Refused, Unavailable
 from winepipelines.resource.observed import (
@@ -762,6 +762,34 @@ class TestDeletion:
         assert world.run().state is RunState.CANCELING
         assert not world.exists
         assert world.left_behind == ()
+
+    def test_its_models_stay_in_mlflow_and_it_is_said_whose_they_were(self, world: World) -> None:
+        world.serve()
+        world.change(training={"seed": 7})
+        world.serve()
+        world.delete()
+        world.reconcile()
+        assert not world.exists
+        assert world.tagged == (("1", "mlflow-1"), ("2", "mlflow-2"))
+        assert world.aliases == {}, "nobody serves them any more"
+
+    def test_what_is_retained_keeps_its_alias(self, world: World) -> None:
+        world.change(deletionPolicy="Retain")
+        world.serve()
+        world.delete()
+        world.reconcile()
+        assert world.aliases == {"champion": "1"}
+
+    def test_mlflow_down_holds_a_deletion_up_for_a_while_and_is_told(self, world: World) -> None:
+        world.serve()
+        world.down[LeaveModels] = Unavailable("MlflowUnavailable", "does not answer")
+        world.delete()
+        world.reconcile()
+        assert world.exists
+        world.pass_time(minutes=3)
+        world.reconcile()
+        assert not world.exists
+        assert world.left_behind == ("a tag on its models in MLflow (does not answer)",)
 
     def test_it_says_why_something_was_left_behind(self, world: World) -> None:
         world.reconcile()

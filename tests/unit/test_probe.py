@@ -26,7 +26,8 @@ async def _probe(monkeypatch: pytest.MonkeyPatch, longest_reconcile: float) -> A
     """Serve kopf's own probe of an operator whose oldest reconcile is that old; give its address."""
 
     async def started(_: Settings) -> SimpleNamespace:
-        return SimpleNamespace(reconciler=SimpleNamespace(longest_reconcile=lambda: longest_reconcile))
+        quick = SimpleNamespace(longest_reconcile=lambda: 0.0)
+        return SimpleNamespace(reconciler=quick, predictions=SimpleNamespace(longest_reconcile=lambda: longest_reconcile))
 
     monkeypatch.setattr(handlers.Operator, "start", started)
     registry = handlers.register(SETTINGS)

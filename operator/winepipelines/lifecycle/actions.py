@@ -90,6 +90,17 @@ class RemoveAlias:
 
 
 @dataclass(frozen=True)
+class LeaveModels:
+    """Tag these versions of the registered model, each with the MLflow run that it is of, as of a resource that is gone.
+
+    `retired` says that none of them serves any more: they lose their aliases.
+    """
+
+    models: tuple[tuple[str, str], ...]
+    retired: bool
+
+
+@dataclass(frozen=True)
 class CreateDataCheck:
     """Submit the run that looks whether the data are still those of this SHA-256 and ETag."""
 
@@ -112,5 +123,6 @@ Action = (
     | ReleaseDeployment
     | SetAlias
     | RemoveAlias
+    | LeaveModels
     | CreateDataCheck
 )

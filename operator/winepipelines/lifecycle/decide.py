@@ -86,7 +86,8 @@ def decide(
         said = _run_stages(look)
         after = replace(look, status=said.status)
         watched = ({} if said.stage in (Stage.PREPARING, Stage.SERVING) else judge_served(after)) | _judge_platform(look)
-        meanwhile = ready_meanwhile(after, watched, said.last) if isinstance(said.last, Held) and said.passed else None
+        held = said.last if isinstance(said.last, Held) and said.stage not in (Stage.PREPARING, Stage.VERIFYING) else None
+        meanwhile = ready_meanwhile(after, watched, held) if held is not None else None
         asides = _asides(after) if said.passed else ()
     except UnansweredError as error:
         return Decision(status=pipeline.status, question=error.question)

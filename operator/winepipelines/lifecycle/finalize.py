@@ -5,7 +5,15 @@ platform keeps is named in an Event.
 """
 
 from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import Action, DeleteDeployment, DeleteRun, ReleaseDeployment, RemoveFinalizer, TerminateRun
+from winepipelines.lifecycle.actions import (
+    Action,
+    DeleteDeployment,
+    DeleteRun,
+    LeaveModels,
+    ReleaseDeployment,
+    RemoveFinalizer,
+    TerminateRun,
+)
 from winepipelines.lifecycle.history import run_is_over
 from winepipelines.lifecycle.look import Held, Look
 from winepipelines.lifecycle.questions import Deployment, Runs
@@ -36,7 +44,13 @@ def finalize(look: Look) -> Held | None:
         last_tries += untried
         if not untried:
             left_behind.append(f"{what} ({_why(held, look)})")
-    actions = (*last_tries, RemoveFinalizer(tuple(left_behind)))
+    leaving = _leaving(look)
+    if leaving is not None and (why := look.failures.get(leaving)) is not None:
+        if not late:
+            return Held(why.reason, why.message, wake_in=look.policy.retry_interval)
+        left_behind.append(f"a tag on its models in MLflow ({why.message})")
+        leaving = None
+    actions = (*last_tries, *([leaving] if leaving else []), RemoveFinalizer(tuple(left_behind)))
     return Held(reasons.DELETING, "everything is cleaned up", actions=actions, waiting=False)
 
 
@@ -59,6 +73,15 @@ def run_has_ended(look: Look) -> Held | None:
         if look.now < settled:  # a submission that was not answered may yet be carried out
             return Held(reasons.DELETING, "waiting for the submitted run to show", wake_in=settled - look.now)
     return None
+
+
+def _leaving(look: Look) -> LeaveModels | None:
+    """Models and their versions stay in MLflow, where others may use them; it is said of each whose it was."""
+    status = look.status
+    known = [item for item in (status.candidate, status.served, status.previous, *status.history) if item is not None]
+    models = {(item.version, item.mlflow_run) for item in known if item.version and item.mlflow_run}
+    retired = look.spec.deletion_policy is DeletionPolicy.DELETE
+    return LeaveModels(tuple(sorted(models)), retired) if models else None
 
 
 def data_check_has_ended(look: Look) -> Held | None:

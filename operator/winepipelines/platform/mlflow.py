@@ -19,6 +19,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ["MLFLOW_ALLOW_HTTP_REDIRECTS"] = "false"
 
 from mlflow.entities import ViewType
+from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.rest_store import RestStore as RegistryStore
 from mlflow.store.tracking.rest_store import RestStore as TrackingStore
@@ -27,6 +28,7 @@ from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 from winepipelines.platform import predicted, records
 from winepipelines.platform.records import Example, line
 from winepipelines.resource.errors import PlatformError, Refused, Unavailable
+from winepipelines.resource.naming import CHALLENGER, CHAMPION
 from winepipelines.resource.observed import DataCheck, TrainingRecords
 from winepipelines.resource.outcome import PredictionRecords
 from winepipelines.resource.pipeline import GROUP
@@ -146,6 +148,20 @@ class MLflow:
         """Take an alias away, if it is this version's."""
         if await self.aliased(registered_model, alias) == version:
             await self._call(self._registry.delete_registered_model_alias, registered_model, alias)
+
+    async def leave(self, registered_model: str, models: Sequence[tuple[str, str]], whose: str, *, retired: bool) -> None:
+        """Tag versions, each of its MLflow run, as left by a resource that is gone; take their aliases where they are retired."""
+        for version, mlflow_run in models:
+            try:
+                found = await self._call(self._registry.get_model_version, registered_model, version, forgiven=ABSENT)
+            except _Forgiven:
+                continue
+            if found.run_id == mlflow_run:
+                tag = ModelVersionTag(f"{GROUP}/left-by", whose)
+                await self._call(self._registry.set_model_version_tag, registered_model, version, tag)
+        for alias in (CHAMPION, CHALLENGER) if retired else ():
+            if await self.aliased(registered_model, alias) in {version for version, _ in models}:
+                await self._call(self._registry.delete_registered_model_alias, registered_model, alias)
 
     def _host(self) -> MlflowHostCreds:
         assert self._credentials is not None, "_call has read them"

@@ -28,7 +28,7 @@ WISHES: dict[str, dict[str, Any]] = {
 
 async def _deployment(operator: Operator, uri: str = URI, **serving: Any) -> Body:
     """Have a model served as the operator does; return the Deployment that Seldon makes of it."""
-    await operator.seldon().apply(operator.resource(**serving), one(1, uri))
+    await operator.seldon().apply(operator.resource(**serving), one(1, uri, serving.get("runtime", "bundled")))
     return operator.endpoint.wait("deployments", operator.namespace, NAME, lambda item: _uri(item) == uri)
 
 
@@ -58,9 +58,10 @@ async def test_what_the_operator_applies_is_accepted_and_not_applied_again(opera
     deployment = await _deployment(operator, **serving)
     before = _stored(operator)
     seldon, resource = operator.seldon(), operator.resource(**serving)
-    view = await seldon.view(resource, one(1, URI))
+    rollout = one(1, URI, serving.get("runtime", "bundled"))
+    view = await seldon.view(resource, rollout)
     assert view.presence is Presence.CURRENT  # whatever Seldon, its webhook and the schema's defaults have added
-    await seldon.apply(resource, one(1, URI))
+    await seldon.apply(resource, rollout)
     after = _stored(operator)
     assert after["metadata"]["generation"] == before["metadata"]["generation"] == 1
     assert after["spec"] == before["spec"]
@@ -89,7 +90,7 @@ async def test_the_init_container_copies_the_model_with_the_secret(operator: Ope
 )
 async def test_the_servers_image_is_the_one_that_was_named(operator: Operator, serving: dict[str, Any], image: str) -> None:
     seldon = operator.seldon(server_image="server:7", mlflowserver_image="mlflowserver:7")
-    await seldon.apply(operator.resource(**serving), one(1, URI))
+    await seldon.apply(operator.resource(**serving), one(1, URI, serving.get("runtime", "bundled")))
     deployment = operator.endpoint.wait("deployments", operator.namespace, NAME, lambda item: _uri(item) == URI)
     assert _container(deployment)["image"] == image
 

@@ -1,0 +1,64 @@
+"""A second model beside the one that serves: what the operator relies on in a trial, and when it is over."""
+
+import asyncio
+
+import pytest
+from support.rollouts import one
+from support.seldon import Operator, pods_run
+
+from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.resource.rollout import Rollout
+
+NAME = "mlflow"
+
+
+@pytest.fixture
+def models(operator: Operator) -> tuple[str, str]:
+    """Two models that pods can serve; any two addresses where no pod runs."""
+    if not operator.endpoint.runs:
+        return "s3://mlflow/contract/2", "s3://mlflow/contract/3"
+    if len(operator.endpoint.models) < 2:
+        pytest.skip("pods run in this cluster, and CONTRACT_SELDON_MODELS does not name two models for them")
+    return operator.endpoint.models[0], operator.endpoint.models[1]
+
+
+async def _rolled_out(operator: Operator, resource: WinePipeline, rollout: Rollout) -> None:
+    """Apply it, and look until it is there."""
+    await operator.seldon().apply(resource, rollout)
+    async with asyncio.timeout(90):
+        while not (await operator.seldon().view(resource, rollout)).rolled_out:  # noqa: ASYNC110 - no watch tells of it
+            await asyncio.sleep(0.2)
+
+
+def _made(operator: Operator) -> dict[str, tuple[int, str]]:
+    """The Deployments: for each predictor the generation, and the model that is copied."""
+    found = {}
+    for deployment in operator.endpoint.made("deployments", operator.namespace, NAME):
+        template = deployment["spec"]["template"]
+        model = template["spec"]["initContainers"][0]["args"][0]
+        predictor = next(name for name in ("wine-super-model", "candidate") if f"-{name}-" in deployment["metadata"]["name"])
+        found[predictor] = (deployment["metadata"]["generation"], model)
+    return found
+
+
+async def test_a_model_on_trial_has_pods_and_a_service_of_its_own_and_shares_start_none(
+    operator: Operator, models: tuple[str, str]
+) -> None:
+    first, second = one(1, models[0]).model, one(2, models[1]).model
+    with pods_run(operator.endpoint, operator.namespace, NAME):
+        resource = operator.resource(NAME)
+        await _rolled_out(operator, resource, Rollout(first))
+        alone = _made(operator)
+        await _rolled_out(operator, resource, Rollout(first, second, 0))
+        both = _made(operator)
+        assert both["wine-super-model"] == alone["wine-super-model"], "what serves is not touched"
+        assert both["candidate"][1] == models[1]
+        services = {item["metadata"]["name"] for item in operator.endpoint.made("services", operator.namespace, NAME)}
+        assert {f"{NAME}-wine-super-model", f"{NAME}-candidate"} <= services
+        await _rolled_out(operator, resource, Rollout(first, second, 25))
+        assert _made(operator) == both
+        await _rolled_out(operator, resource, Rollout(second))
+        assert _made(operator)["wine-super-model"][1] == models[1]
+        async with asyncio.timeout(60):
+            while "candidate" in _made(operator):  # noqa: ASYNC110 - Seldon removes it when all is ready
+                await asyncio.sleep(0.2)

@@ -100,6 +100,27 @@ def retrying(cluster: Cluster, namespace: str) -> None:
     cluster.wait(namespace, _unless_stuck(_runs_again), seconds=SOON)
 
 
+def scoring(cluster: Cluster, namespace: str) -> None:
+    """A file is scored with the model that serves, and the prediction goes when its time is over."""
+    cluster.apply(cluster.resource(namespace))
+    cluster.wait(namespace, _unless_stuck(settled), seconds=SOON)
+    cluster.apply(
+        {
+            "apiVersion": "winepipelines.io/v1alpha1",
+            "kind": "WinePrediction",
+            "metadata": {"name": "scores", "namespace": namespace},
+            "spec": {
+                "pipeline": "mlflow",
+                "input": {"url": cluster.info.data_url},
+                "output": f"s3://mlpipeline/{namespace}/scores.csv",
+                "ttlAfterFinished": "2s",
+            },
+        }
+    )
+    cluster.sandbox.kubectl("-n", namespace, "wait", "--for=jsonpath={.status.rows}=1599", "wpred/scores", f"--timeout={SOON}s")
+    cluster.sandbox.kubectl("-n", namespace, "wait", "--for=delete", "winepredictions/scores", f"--timeout={SOON}s")
+
+
 def _running(pipeline: WinePipeline) -> bool:
     return pipeline.status.run is not None and pipeline.status.run.state == "RUNNING"
 
@@ -165,12 +186,13 @@ class Way:
 def _clean(cluster: Cluster, namespace: str) -> None:
     cluster.sandbox.kubectl("apply", "--server-side", "-f", str(CRD))
     cluster.sandbox.kubectl("wait", "--for=condition=Established", f"--filename={CRD}", "--timeout=10s")
-    for body in cluster.objects("winepipelines", namespace):
-        name = body["metadata"]["name"]
-        with suppress(KubectlError):  # it may be on its way out
-            free = json.dumps({"metadata": {"finalizers": []}})
-            cluster.sandbox.kubectl("-n", namespace, "delete", "winepipeline", name, "--wait=false")
-            cluster.sandbox.kubectl("-n", namespace, "patch", "winepipeline", name, "--type=merge", "-p", free)
+    for kind in ("winepredictions", "winepipelines"):
+        for body in cluster.objects(kind, namespace):
+            name = body["metadata"]["name"]
+            with suppress(KubectlError):  # it may be on its way out
+                free = json.dumps({"metadata": {"finalizers": []}})
+                cluster.sandbox.kubectl("-n", namespace, "delete", kind, name, "--wait=false")
+                cluster.sandbox.kubectl("-n", namespace, "patch", kind, name, "--type=merge", "-p", free)
 
 
-WAYS = (Way(children), Way(serving), Way(ending), Way(retrying), Way(kinds, forget_kind))
+WAYS = (Way(children), Way(serving), Way(ending), Way(retrying), Way(scoring), Way(kinds, forget_kind))

@@ -108,6 +108,7 @@ audit: ## ask a vulnerability service about every pin: flaws known, none, or cou
 bench: ## measure: from apply to Ready against one straight script, and the rest of bench/
 	@$(call python,operator) bench/apply_to_ready.py
 	@$(call python,pipeline-dev) bench/batch.py
+	@$(call python,operator) bench/promotion.py
 
 bench-thousand: ## memory and requests with 1,000 resources; a quarter of an hour
 	@$(call python,operator) bench/thousand.py

@@ -1,0 +1,77 @@
+"""A resource that is trained for years: what is remembered of it stays as small as its historyLimit says."""
+
+import json
+import math
+from collections import Counter
+
+import pytest
+from support.world import World
+
+from winepipelines.resource.observed import LoggedModel, RunState, ServerView, TrainingRecords
+from winepipelines.resource.status import Outcome
+
+REVISIONS, LIMIT = 1000, 50  # the schema's greatest limit
+SIZE = 64 * 1024  # bytes; an API server refuses an object of 1.5 MiB
+IMAGE = "registry.team-wine.example:5000/winepipelines/server@sha256:" + "5" * 64
+METRICS = {"rmse": 0.7012345, "mae": 0.5512345} | {f"recall_of_quality_{number}_at_threshold": math.pi for number in range(29)}
+GATE = [{"metric": "r2", "atLeast": 0.3}, *({"metric": name, "atLeast": 0.1} for name in list(METRICS)[2:5])]
+
+
+def _outcome(revision: int) -> Outcome:
+    """How a revision shall end; all but a few of the last ones have the longest records."""
+    if revision == 1 or revision % 10 == 0 or (revision > REVISIONS - LIMIT and revision % 5 > 2):
+        return Outcome.SERVED
+    return Outcome.REFUSED if revision % 2 else Outcome.FAILED
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """What a thousand revisions leave behind."""
+    world = World(server=ServerView("1.18.2", image=IMAGE))
+    world.change(historyLimit=LIMIT, gate=GATE)
+    for revision in range(1, REVISIONS + 1):
+        world.pass_time(hours=1)
+        if revision > 1:
+            world.ask(retrain=f"nightly-{revision:04}")
+        world.reconcile()
+        assert world.status.revision == revision
+        _end(world, revision)
+    return world
+
+
+def _end(world: World, revision: int) -> None:
+    """Bring a revision to the end that it shall have."""
+    if _outcome(revision) is Outcome.FAILED:
+        world.fail(permanent=True)
+        world.reconcile()
+        return
+    r2 = 0.1 if _outcome(revision) is Outcome.REFUSED else 0.4
+    uri = f"s3://mlflow-artifacts-of-team-wine/experiments/1234567890/models/m-{revision:032x}/artifacts"
+    model = LoggedModel(uri, f"{revision:032x}", str(revision), {"r2": r2} | METRICS, data_sha256=f"{revision:064x}")
+    world.move_run(RunState.SUCCEEDED)
+    world.records[revision] = TrainingRecords(model)
+    world.reconcile()
+    for _ in range(2 if _outcome(revision) is Outcome.SERVED else 0):  # beside the served model, then alone
+        world.rolled_out = True
+        world.reconcile()
+
+
+class TestAfterAThousandRevisions:
+    def test_the_status_is_small(self, world: World) -> None:
+        assert len(METRICS) + 1 == 32
+        assert world.status.served is not None
+        assert len(world.status.served.metrics) == 32
+        assert len(json.dumps(world.status.to_body())) < SIZE
+
+    def test_the_history_is_the_newest_revisions_each_as_it_ended(self, world: World) -> None:
+        newest = range(REVISIONS, REVISIONS - LIMIT, -1)
+        assert [(entry.revision, entry.outcome) for entry in world.status.history] == [(n, _outcome(n)) for n in newest]
+        assert Counter(map(_outcome, newest)).keys() == {Outcome.SERVED, Outcome.REFUSED, Outcome.FAILED}
+
+    def test_the_registry_names_the_model_that_serves_and_no_other(self, world: World) -> None:
+        assert world.status.served is not None
+        assert world.aliases == {"champion": world.status.served.version} == {"champion": str(REVISIONS)}
+
+    def test_each_revision_had_one_run_and_none_is_left_under_way(self, world: World) -> None:
+        assert len(world.created) == len(set(world.created)) == REVISIONS
+        assert not [run for run in world.runs if run.live]

@@ -3,12 +3,12 @@
     PYTHONPATH=operator:pipeline:tests:. $(dev/environment operator) bench/promotion.py [--rate 50]
 
 A WinePipeline with a canary and two replicas is asked for predictions at a steady rate through the gateway, each request at its
-own time: a slow answer delays no other request, and what a request waited for the generator counts as its answer's time. Meanwhile,
-one after another: another alpha is trained and takes over by its canary; a rollback to revision 1; one of two serving pods is
-deleted; all are replaced, as by `kubectl rollout restart`. Whatever is not 200 with a finite number is a failure. Where the load
-itself could not be given, that is said, for the measurement then says nothing.
+own time: a slow answer delays no other request, and what a request waited for the generator counts as its answer's time.
+Meanwhile, one after another: another alpha is trained and takes over by its canary; a rollback to revision 1; one of two serving
+pods is deleted; all are replaced, as by `kubectl rollout restart`. Whatever is not 200 with a finite number is a failure. Where
+the load itself could not be given, that is said, for the measurement then says nothing.
 
-What is measured is the order in which the operator and the controllers do things, on the sandbox's gateway: that one is told at once
+What is measured is the order in which the operator and the controllers do things, on the sandbox's gateway: it is told at once
 which servers are ready, and waits for what is on its way to one that ends. A mesh learns of it later.
 """
 

@@ -28,7 +28,7 @@ def cluster(sandbox: Sandbox) -> Cluster:
 
 @pytest.fixture(scope="session")
 def operator(sandbox: Sandbox) -> Iterator[OperatorProcess]:
-    """An operator that most tests share; those that kill one use `killable`."""
+    """An operator that most tests share; those that start their own kill it first."""
     with OperatorProcess(sandbox) as operator:
         yield operator
 

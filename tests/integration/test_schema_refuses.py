@@ -1,5 +1,6 @@
 """A bad spec never reaches the operator: the API server refuses it, and names the field."""
 
+import itertools
 import json
 from typing import Any
 
@@ -11,6 +12,9 @@ from winepipelines.resource.spec import Spec
 
 URL = "http://data/wine.csv"
 BOOSTING = ("learning_rate", "max_iter", "l2_regularization", "max_depth", "min_samples_leaf", "max_leaf_nodes")
+
+
+NUMBERS = itertools.count(1)
 
 
 def forest(**training: Any) -> dict[str, Any]:
@@ -150,8 +154,11 @@ def test_defaults_of_schema_and_models_agree(cluster: Cluster) -> None:
     )
     assert stored["spec"]["training"].pop("parameters") == {}
     assert filled["training"].pop("search") is None
-    filled["data"].pop("sha256")  # optional: left out rather than empty
-    assert filled["serving"].pop("autoscaling") is None
+    for part, optional in (("data", "sha256"), ("data", "checkSchedule"), ("training", "schedule")):
+        assert filled[part].pop(optional) == "", "left out rather than empty"
+    assert filled.pop("gate") == []
+    for optional in ("autoscaling", "canary"):
+        assert filled["serving"].pop(optional) is None
     for part in ("training", "serving"):
         for side in ("requests", "limits"):
             assert filled[part]["resources"].pop(side) == {}
@@ -170,12 +177,13 @@ def test_defaults_of_schema_and_models_agree(cluster: Cluster) -> None:
     ],
 )
 def test_what_an_algorithm_takes_is_stored_as_it_is(cluster: Cluster, training: dict[str, Any]) -> None:
-    cluster.apply(cluster.resource("admin", "algorithm", suspend=True, training=training))
-    stored = cluster.get("winepipelines", "admin", "algorithm")
+    name = f"algorithm-{next(NUMBERS)}"
+    cluster.apply(cluster.resource("admin", name, suspend=True, training=training))
+    stored = cluster.get("winepipelines", "admin", name)
     assert stored is not None
     kept = {name: value for name, value in stored["spec"]["training"].items() if name in ("algorithm", "parameters", "search")}
     assert kept == {"algorithm": "ElasticNet", "parameters": {}, **training}, "nothing of another algorithm is written in"
-    cluster.sandbox.kubectl("-n", "admin", "delete", "winepipeline", "algorithm", "--wait=false")
+    cluster.sandbox.kubectl("-n", "admin", "delete", "winepipeline", name, "--wait=false")
 
 
 def test_parameters_that_an_earlier_schema_wrote_in_are_taken_back_by_null(cluster: Cluster) -> None:

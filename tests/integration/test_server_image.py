@@ -1,6 +1,7 @@
 """An upgrade of the operator names another server image: what serves keeps the one it has."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 from support.cluster import Body, Cluster, ready, settled
@@ -37,9 +38,17 @@ def _look(cluster: Cluster, namespace: str, behind: str) -> None:
     )
 
 
+@pytest.fixture
+def alone(operator: OperatorProcess) -> Iterator[None]:
+    """Without the operator that most tests share."""
+    operator.kill()
+    yield
+    operator.start()
+
+
 @pytest.mark.parametrize("older", [False, True], ids=["", "whose-status-has-no-image"])
 def test_a_model_keeps_its_server_image_and_the_next_one_has_the_new(
-    sandbox: Sandbox, cluster: Cluster, namespace: str, older: bool
+    sandbox: Sandbox, cluster: Cluster, alone: None, namespace: str, older: bool
 ) -> None:
     with OperatorProcess(sandbox, {"WINE_SERVER_IMAGE": "server:1"}):
         cluster.apply(cluster.resource(namespace))

@@ -77,7 +77,9 @@ def test_replicas_are_the_autoscalers_while_there_is_one(cluster: Cluster, opera
     cluster.apply(cluster.resource(namespace, serving={"autoscaling": autoscaling}, training={"seed": 7}))
     pipeline = cluster.wait(namespace, lambda pipeline: ready(pipeline) and pipeline.status.revision == 2)
     assert replicas()[0] == 2
-    assert _stored(cluster, "seldondeployments", namespace, "mlflow")["metadata"]["generation"] == before + 1
+    assert _stored(cluster, "seldondeployments", namespace, "mlflow")["metadata"]["generation"] == before + 2, (
+        "on trial, and in charge"
+    )
     assert pipeline.status.condition(STALLED) is None
 
     cluster.apply(cluster.resource(namespace, training={"seed": 7}))
@@ -97,7 +99,7 @@ def test_a_quota_in_the_way_is_told_and_what_served_serves(cluster: Cluster, ope
     pipeline = cluster.wait(namespace, says(DEPLOYED, "FailedCreate"))
     told = pipeline.status.condition(DEPLOYED)
     assert told is not None
-    assert f'pods "{DEPLOYMENT}" is forbidden: exceeded quota: full' in told.message
+    assert 'pods "mlflow-candidate-0-classifier" is forbidden: exceeded quota: full' in told.message
     assert cluster.predict(namespace) == before
     cluster.delete("resourcequota", namespace, "full")
     cluster.wait(namespace, lambda pipeline: ready(pipeline) and pipeline.status.revision == 2)

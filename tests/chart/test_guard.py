@@ -80,6 +80,19 @@ def test_what_the_operator_makes_passes(name: str) -> None:
     assert _refused(GUARDED[name]) == []
 
 
+def test_the_server_of_an_earlier_release_passes_and_so_does_a_model_on_trial() -> None:
+    """An upgrade leaves what serves as it is, which may have to be mended later; and the next model comes up beside it."""
+    name = str(_server(_changed("SeldonDeployment", lambda _: None))["image"]).rpartition(":")[0]
+
+    def beside(manifest: Object) -> None:
+        _server(manifest)["image"] = f"{name}:0.0.1"
+        trial = copy.deepcopy(_predictor(manifest))
+        trial["componentSpecs"][0]["spec"]["containers"][0]["image"] = f"{name}@sha256:{'0' * 64}"
+        manifest["spec"]["predictors"].append({**trial, "name": "candidate"})
+
+    assert _refused(_changed("SeldonDeployment", beside)) == []
+
+
 def _adds_a_variable(**variable: object) -> Callable[[Object], object]:
     return lambda it: it["spec"]["env"].append(variable)
 
@@ -101,6 +114,8 @@ ATTACKS: dict[str, dict[str, Callable[[Object], object]]] = {
     },
     "SeldonDeployment": {
         "another image": lambda it: _server(it).update(image="evil"),
+        "an image whose name begins alike": lambda it: _server(it).update(image=_server(it)["image"].replace(":", "-evil:")),
+        "an image without a tag": lambda it: _server(it).update(image=_server(it)["image"].rpartition(":")[0]),
         "no image": lambda it: _server(it).pop("image"),
         "a second container": lambda it: _pod(it)["containers"].append({"name": "x", "image": "evil"}),
         "an init container": lambda it: _pod(it).update(initContainers=[{"name": "x"}]),

@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from winepipelines.lifecycle.actions import AddFinalizer, DeleteRun, RemoveFinalizer, RetryRun, TerminateRun
 from winepipelines.lifecycle.questions import Question, Runs
 from winepipelines.platform.kubeflow import Kubeflow
-from winepipelines.platform.kubernetes import WINEPIPELINES, WINEPREDICTIONS, Body, Kubernetes
+from winepipelines.platform.kubernetes import WINEPIPELINES, WINEPREDICTIONS, Body, Conflict, Kubernetes
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.predictions.actions import Action, DeleteResource, SubmitPrediction
 from winepipelines.predictions.questions import Outcome, Pipeline
@@ -85,8 +85,15 @@ class PredictionActor:
             case DeleteRun(run_id):
                 await self._kubeflow.delete(run_id)
             case DeleteResource():
-                await self._kubernetes.delete(WINEPREDICTIONS, prediction.namespace, prediction.name, prediction.uid)
+                return await self._deleted(prediction)
         return None
+
+    async def _deleted(self, prediction: WinePrediction) -> Body:
+        """Delete the resource, whose finalizer keeps it until it is cleaned up. Raises Conflict where it has gone at once."""
+        body = await self._kubernetes.delete(WINEPREDICTIONS, prediction.namespace, prediction.name, prediction.uid)
+        if body is None:
+            raise Conflict(prediction.name)
+        return body
 
     async def _set_finalizers(self, prediction: WinePrediction, finalizers: tuple[str, ...]) -> Body:
         patch = {"metadata": {"finalizers": list(finalizers), "resourceVersion": prediction.resource_version}}

@@ -124,12 +124,13 @@ class Kubernetes:
         except (ConflictError, NotFoundError):
             raise Conflict(name) from None
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
-        """Delete an object, if it is still the one with this uid."""
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> Body | None:
+        """Delete an object, if it is still the one with this uid; return it where a finalizer keeps it for now."""
         try:
-            await self._request("delete", kind.path(namespace, name), body={"preconditions": {"uid": uid}})
+            answer = await self._request("delete", kind.path(namespace, name), body={"preconditions": {"uid": uid}})
         except (NotFoundError, ConflictError):
-            return
+            return None
+        return answer if (answer.get("metadata") or {}).get("deletionTimestamp") else None
 
     async def replace_status(self, kind: Kind, body: Body, status: Body) -> Body:
         """Write a resource's status.

@@ -32,7 +32,7 @@ def main() -> None:
         preprocess.preprocess(Path(__file__).with_name("winequality-red.csv"), table)
         rows = estimator.split_rows(pq.read_table(table).to_pandas(), "quality", 0.25, 1337)
         for algorithm in estimator.ALGORITHMS:
-            fitted, _ = estimator.fit(algorithm, estimator.check_parameters(algorithm, {}, 0.25, 1337), rows)
+            fitted, _ = estimator.fit(algorithm, estimator.check_parameters(algorithm, {}, 0.25, 1337), rows, 1337)
             predicted = fitted.predict(rows.x_test)
             report.scatter_png(rows.y_test.to_numpy(), predicted, "quality", estimator.evaluate(rows.y_test, predicted))
         model.save(fitted, saved, rows.x_train, rows.x_test.head(3))

@@ -120,7 +120,7 @@ def test_the_operator_may_not_write_another_secret(installed: Cluster) -> None:
 def test_the_operator_may_not_deploy_another_image(installed: Cluster) -> None:
     deployment = json.loads(json.dumps(next(manifest for manifest in OWN if manifest["kind"] == "SeldonDeployment")))
     deployment["spec"]["predictors"][0]["componentSpecs"][0]["spec"]["containers"][0]["image"] = "evil"
-    eventually(lambda: "one of the images that it was installed with" in _write(installed, OPERATOR, deployment))
+    eventually(lambda: "has an image that it was installed with" in _write(installed, OPERATOR, deployment))
 
 
 def test_what_a_user_has_added_to_a_poddefault_stays_and_does_not_stop_the_operator(installed: Cluster) -> None:

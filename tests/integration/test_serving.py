@@ -77,8 +77,8 @@ def test_replicas_are_the_autoscalers_while_there_is_one(cluster: Cluster, opera
     cluster.apply(cluster.resource(namespace, serving={"autoscaling": autoscaling}, training={"seed": 7}))
     pipeline = cluster.wait(namespace, lambda pipeline: ready(pipeline) and pipeline.status.revision == 2)
     assert replicas()[0] == 2
-    assert _stored(cluster, "seldondeployments", namespace, "mlflow")["metadata"]["generation"] == before + 2, (
-        "on trial, and in charge"
+    assert _stored(cluster, "seldondeployments", namespace, "mlflow")["metadata"]["generation"] == before + 3, (
+        "on trial, alone again, in charge"
     )
     assert pipeline.status.condition(STALLED) is None
 

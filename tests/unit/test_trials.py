@@ -53,8 +53,10 @@ class TestCanary:
         world.reconcile()
         assert weights(world) == (1, 2, 50)
         world.pass_time(minutes=5)
+        world.calls.clear()
         world.reconcile()
         assert weights(world) == (2, None, 0)
+        assert world.calls.count("ApplyDeployment") == 2, "its pods of the trial go first: there may be no room for three"
         assert not world.rolled_out, "it takes over in the predictor that everyone asks"
         world.roll_out()
         assert world.ready()

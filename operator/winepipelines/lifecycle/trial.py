@@ -15,7 +15,7 @@ from winepipelines.lifecycle.questions import Deployment, Server, Tried
 from winepipelines.lifecycle.rolling import deployment_can_be_made, reference, reject, roll_out, wait_for_rollout
 from winepipelines.resource.observed import TrialView
 from winepipelines.resource.rollout import Rollout
-from winepipelines.resource.status import Candidate, Trial
+from winepipelines.resource.status import Candidate, ServedModel, Trial
 
 ERROR_RATE = 0.05  # of the predictions of one look
 SLOWDOWN = 2.0  # times the median of what serves,
@@ -28,6 +28,8 @@ def trial_is_passed(look: Look, candidate: Candidate) -> Record | Held | None:
     if served is None or not is_on_trial(look, candidate):
         return None
     trial, canary = candidate.trial or Trial(), look.spec.serving.canary
+    if trial.passed:
+        return _makes_room(look, candidate, served)
     steps = canary.steps if canary is not None and look.at(Server(candidate.runtime)).splits_traffic else ()
     step = min(trial.step, len(steps))
     rollout = Rollout(reference(served), reference(candidate), steps[step - 1] if step else 0)
@@ -40,6 +42,19 @@ def trial_is_passed(look: Look, candidate: Candidate) -> Record | Held | None:
     if (against := _objection(tried)) is not None:
         return _fails(look, candidate, step, *against)
     return _goes_on(look, candidate, trial.with_(step=step), steps)
+
+
+def _makes_room(look: Look, candidate: Candidate, served: ServedModel) -> Record | Held:
+    """The pods of the trial go before those start that take over: there may be no room for both beside the ones that serve."""
+    rollout = Rollout(reference(served))
+    view = look.at(Deployment(rollout))
+    held = (
+        deployment_can_be_made(look, view) or roll_out(look, candidate, view, rollout) or wait_for_rollout(look, candidate, view)
+    )
+    if held is not None:
+        return held
+    trial = candidate.trial or Trial()
+    return Record(look.status.with_(candidate=candidate.with_(trial=trial.with_(promoted=True))))
 
 
 def _objection(tried: TrialView) -> tuple[str, str] | None:
@@ -74,7 +89,7 @@ def _goes_on(look: Look, candidate: Candidate, trial: Trial, steps: tuple[int, .
     if look.now >= until:
         last = trial.step >= len(steps)
         if last:
-            next_trial = Trial(step=trial.step, since=since, promoted=True)
+            next_trial = Trial(step=trial.step, since=since, passed=True)
         else:
             next_trial = Trial(step=trial.step + 1, weight=steps[trial.step], since=look.now)
         return Record(look.status.with_(candidate=candidate.with_(trial=next_trial, verifying_since=None)))

@@ -245,7 +245,7 @@ class Seldon:
         fewest = None if autoscaling is None else autoscaling.min_replicas
         complete = all(is_complete(deployment, fewest) for deployment in deployments)
         serve = all(_serves(new, predictor, autoscaled=autoscaling is not None) for predictor in predictors)
-        if serve and complete and status.get("state") in settled:
+        if serve and complete and len(new) == len(deployments) and status.get("state") in settled:
             return DeploymentView(Presence.CURRENT, rolled_out=True, owned=True)
         pods = await self._kubernetes.list(PODS, pipeline.namespace, selector)
         pods = [pod for pod in pods if any(_is_of(pod, predictor) for predictor in predictors)]

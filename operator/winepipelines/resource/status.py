@@ -116,13 +116,14 @@ class ServedModel(TrainedModel):
 class Trial(Model):
     """How far a candidate has come beside the model that serves.
 
-    `step` counts the shares of traffic that it has had, from 0: none yet; `weight` is the present one in percent. `promoted` says
-    that it takes over.
+    `step` counts the shares of traffic that it has had, from 0: none yet; `weight` is the present one in percent. `passed` says
+    that it has been tried, `promoted` that its pods are gone, and it takes over.
     """
 
     step: int = 0
     weight: int = 0
     since: Time | None = None
+    passed: bool = False
     promoted: bool = False
 
 

@@ -1,7 +1,7 @@
 """The registry's aliases, beside the stages: `challenger` names the version that is on its way to take over. Called by `decide`.
 
 Where nothing serves there is nothing to challenge; where several resources use one registered model, it is the last one's. The
-alias `champion` is given by `serve`; here, to a model that serves again, because a later one has been rolled back.
+alias `champion` is given in `serve`; and, beside it, to a model that serves again, because a later one has been rolled back.
 """
 
 from winepipelines.lifecycle.actions import RemoveAlias, SetAlias
@@ -11,7 +11,7 @@ from winepipelines.lifecycle.look import Look
 from winepipelines.lifecycle.questions import Aliased
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.naming import CHALLENGER, CHAMPION
-from winepipelines.resource.status import ConditionType
+from winepipelines.resource.status import ConditionType, ServedModel, Status
 
 
 def look_at_challenger(look: Look) -> Aside:
@@ -38,13 +38,21 @@ def look_at_champion(look: Look) -> Aside:
     answering = look.pipeline.status.condition(ConditionType.ANSWERING)
     if answering is None or answering.status != "True":
         return Aside(look.status)
+    named = champion_is_named(look, served)
+    if isinstance(named, SetAlias):
+        return Aside(look.status, (named,))
+    return Aside(named or look.status)
+
+
+def champion_is_named(look: Look, served: ServedModel) -> SetAlias | Status | None:
+    """Say what is left to do until the alias names what serves: give it, write that it was seen, or nothing for now."""
     try:
         if look.at(Aliased()) == served.version:
-            return Aside(look.status.with_(served=served.with_(alias=CHAMPION)))
+            return look.status.with_(served=served.with_(alias=CHAMPION))
     except PlatformError:
-        return Aside(look.status)
+        return None
     action = SetAlias(served.version, served.mlflow_run)
-    return Aside(look.status) if action in look.failures else Aside(look.status, (action,))
+    return None if action in look.failures else action
 
 
 def _wanted(look: Look) -> str:

@@ -103,12 +103,20 @@ class Look:
 
         Raises UnansweredError where it has not been asked yet, PlatformError where it was asked in vain.
         """
-        if question not in self.answers:
-            raise UnansweredError(question)
-        answer = self.answers[question]
-        if isinstance(answer, PlatformError):
-            raise answer
-        return cast("A", answer)
+        return answer(self.answers, question)
+
+
+def answer(answers: Answers, question: Question[A]) -> A:
+    """Look an answer up.
+
+    Raises UnansweredError where it has not been asked yet, PlatformError where it was asked in vain.
+    """
+    if question not in answers:
+        raise UnansweredError(question)
+    found = answers[question]
+    if isinstance(found, PlatformError):
+        raise found
+    return cast("A", found)
 
 
 Check = Callable[[Look], Record | Held | None]

@@ -5,13 +5,11 @@ from datetime import datetime, timedelta
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import SetAlias
+from winepipelines.lifecycle.aliases import champion_is_named
 from winepipelines.lifecycle.candidates import current_candidate, is_in_charge
 from winepipelines.lifecycle.history import ended
 from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record
-from winepipelines.lifecycle.questions import Aliased
 from winepipelines.lifecycle.verify import is_on_probation, last_check, was_answering
-from winepipelines.resource.errors import PlatformError
-from winepipelines.resource.naming import CHAMPION
 from winepipelines.resource.pipeline import GROUP
 from winepipelines.resource.status import Candidate, ConditionType, Endpoint, Prediction, ServedModel, Stage, Status
 from winepipelines.resource.status import Outcome as Ending
@@ -71,13 +69,10 @@ def _aliased(look: Look, said: Passed | Held) -> Passed | Held | Record:
         return said
     if isinstance(said, Passed) and not was_answering(look.status.condition(ConditionType.READY)):
         return replace(said, wake_in=timedelta())
-    try:
-        if look.at(Aliased()) == served.version:
-            return Record(look.status.with_(served=served.with_(alias=CHAMPION)))
-    except PlatformError:
-        return said
-    action = SetAlias(served.version, served.mlflow_run)
-    return said if action in look.failures else replace(said, actions=(action,))
+    named = champion_is_named(look, served)
+    if isinstance(named, SetAlias):
+        return replace(said, actions=(named,))
+    return said if named is None else Record(named)
 
 
 def _served(candidate: Candidate, now: datetime) -> ServedModel:

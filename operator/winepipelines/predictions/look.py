@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from winepipelines.lifecycle.look import Answers, UnansweredError
+from winepipelines.lifecycle.look import Answers, answer
 from winepipelines.lifecycle.questions import Question
 from winepipelines.predictions.actions import Action
 from winepipelines.resource.errors import PlatformError, Refused
@@ -76,12 +76,7 @@ class Look:
 
         Raises UnansweredError where it has not been asked yet, PlatformError where it was asked in vain.
         """
-        if question not in self.answers:
-            raise UnansweredError(question)
-        answer = self.answers[question]
-        if isinstance(answer, PlatformError):
-            raise answer
-        return cast("A", answer)
+        return answer(self.answers, question)
 
 
 Check = Callable[[Look], Record | Held | None]

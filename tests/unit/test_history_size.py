@@ -11,10 +11,15 @@ from winepipelines.resource.observed import LoggedModel, RunState, ServerView, T
 from winepipelines.resource.status import Outcome
 
 REVISIONS, LIMIT = 1000, 50  # the schema's greatest limit
-SIZE = 64 * 1024  # bytes; an API server refuses an object of 1.5 MiB
+SIZE = 60 * 1024  # bytes; with spec and metadata 64 KiB. An API server refuses an object of 1.5 MiB
 IMAGE = "registry.team-wine.example:5000/winepipelines/server@sha256:" + "5" * 64
 METRICS = {"rmse": 0.7012345, "mae": 0.5512345} | {f"recall_of_quality_{number}_at_threshold": math.pi for number in range(29)}
 GATE = [{"metric": "r2", "atLeast": 0.3}, *({"metric": name, "atLeast": 0.1} for name in list(METRICS)[2:5])]
+
+
+LONG_NAMES = [f"{n:02}{'recall_of_a_quality' * 4}"[:64] for n in range(30)]
+LONG_GATE = [{"metric": "r2", "atLeast": 0.3}, *({"metric": name, "atMost": 9} for name in LONG_NAMES[:15])]
+LONG_METRICS = {"r2": 0.4} | dict.fromkeys(LONG_NAMES, math.pi)
 
 
 def _outcome(revision: int) -> Outcome:
@@ -30,28 +35,35 @@ def world() -> World:
     world = World(server=ServerView("1.18.2", image=IMAGE))
     world.change(historyLimit=LIMIT, gate=GATE)
     for revision in range(1, REVISIONS + 1):
-        world.pass_time(hours=1)
-        if revision > 1:
-            world.ask(retrain=f"nightly-{revision:04}")
-        world.reconcile()
-        assert world.status.revision == revision
-        _end(world, revision)
+        _begin(world, revision)
+        if _outcome(revision) is Outcome.FAILED:
+            world.fail(permanent=True)
+            world.reconcile()
+        else:
+            _log(world, revision, {"r2": 0.1 if _outcome(revision) is Outcome.REFUSED else 0.4} | METRICS)
+        if _outcome(revision) is Outcome.SERVED:
+            _serve(world)
     return world
 
 
-def _end(world: World, revision: int) -> None:
-    """Bring a revision to the end that it shall have."""
-    if _outcome(revision) is Outcome.FAILED:
-        world.fail(permanent=True)
-        world.reconcile()
-        return
-    r2 = 0.1 if _outcome(revision) is Outcome.REFUSED else 0.4
-    uri = f"s3://mlflow-artifacts-of-team-wine/experiments/1234567890/models/m-{revision:032x}/artifacts"
-    model = LoggedModel(uri, f"{revision:032x}", str(revision), {"r2": r2} | METRICS, data_sha256=f"{revision:064x}")
+def _begin(world: World, revision: int) -> None:
+    world.pass_time(hours=1)
+    if revision > 1:
+        world.ask(retrain=f"nightly-{revision:04}")
+    world.reconcile()
+    assert world.status.revision == revision
+
+
+def _log(world: World, revision: int, metrics: dict[str, float], folder: str = "s3://mlflow-artifacts-of-team-wine") -> None:
+    uri = f"{folder}/experiments/1234567890/models/m-{revision:032x}/artifacts"
+    model = LoggedModel(uri, f"{revision:032x}", str(revision), metrics, data_sha256=f"{revision:064x}")
     world.move_run(RunState.SUCCEEDED)
     world.records[revision] = TrainingRecords(model)
     world.reconcile()
-    for _ in range(2 if _outcome(revision) is Outcome.SERVED else 0):  # beside the served model, then alone
+
+
+def _serve(world: World) -> None:
+    for _ in range(2):  # beside the served model, then alone
         world.rolled_out = True
         world.reconcile()
 
@@ -66,6 +78,7 @@ class TestAfterAThousandRevisions:
     def test_the_history_is_the_newest_revisions_each_as_it_ended(self, world: World) -> None:
         newest = range(REVISIONS, REVISIONS - LIMIT, -1)
         assert [(entry.revision, entry.outcome) for entry in world.status.history] == [(n, _outcome(n)) for n in newest]
+        assert all(entry.metrics for entry in world.status.history if entry.outcome is not Outcome.FAILED)
         assert Counter(map(_outcome, newest)).keys() == {Outcome.SERVED, Outcome.REFUSED, Outcome.FAILED}
 
     def test_the_registry_names_the_model_that_serves_and_no_other(self, world: World) -> None:
@@ -75,3 +88,33 @@ class TestAfterAThousandRevisions:
     def test_each_revision_had_one_run_and_none_is_left_under_way(self, world: World) -> None:
         assert len(world.created) == len(set(world.created)) == REVISIONS
         assert not [run for run in world.runs if run.live]
+
+
+class TestTheLongestThatTheSchemaAllows:
+    @staticmethod
+    def _world(image: str, folder: str) -> World:
+        world = World(server=ServerView("1.18.2", image=image))
+        world.change(historyLimit=LIMIT, gate=LONG_GATE)
+        for revision in range(1, LIMIT + 6):
+            _begin(world, revision)
+            _log(world, revision, LONG_METRICS, folder)
+            _serve(world)
+        assert world.status.served is not None
+        assert len(world.status.served.metrics) == 31
+        return world
+
+    def test_names_in_the_gate_cost_the_oldest_revisions_their_numbers(self) -> None:
+        status = self._world(IMAGE, "s3://mlflow-artifacts-of-team-wine").status
+        assert len(json.dumps(status.to_body())) < SIZE
+        assert [entry.outcome for entry in status.history] == [Outcome.SERVED] * LIMIT
+        assert status.history[0].metrics.keys() == {rule["metric"] for rule in LONG_GATE}
+        kept = [bool(entry.metrics) for entry in status.history]
+        assert kept == sorted(kept, reverse=True)
+        assert not kept[-1]
+
+    def test_addresses_cost_the_oldest_revisions_their_place(self) -> None:
+        status = self._world("registry.example/" + "i" * 495, "s3://" + "b" * 1950).status
+        assert len(json.dumps(status.to_body())) < SIZE
+        revisions = [entry.revision for entry in status.history]
+        assert 10 < len(revisions) < LIMIT
+        assert revisions == list(range(LIMIT + 5, LIMIT + 5 - len(revisions), -1))

@@ -1,6 +1,9 @@
 """The record of ended revisions. Called by the stages that end one."""
 
+from bisect import bisect_right
 from datetime import datetime
+from itertools import accumulate
+from operator import sub
 
 from winepipelines.resource.spec import Spec
 from winepipelines.resource.status import HistoryEntry, Outcome, Status, Trigger
@@ -38,7 +41,7 @@ def ended(status: Status, spec: Spec, outcome: Outcome, reason: str, now: dateti
         finished=earlier.finished if earlier and earlier.outcome == outcome else now,
     )
     others = tuple(other for other in status.history if other.revision != status.revision)
-    return shortened(status.with_(history=(entry, *others)), spec)
+    return shortened(status.with_(history=within((entry, *others), BYTES)), spec)
 
 
 def shortened(status: Status, spec: Spec) -> Status:
@@ -46,7 +49,20 @@ def shortened(status: Status, spec: Spec) -> Status:
     return status if len(status.history) <= spec.history_limit else status.with_(history=status.history[: spec.history_limit])
 
 
+def within(entries: tuple[HistoryEntry, ...], most: int) -> tuple[HistoryEntry, ...]:
+    """Keep entries, newest first, within `most` bytes. Where names and addresses are long, the oldest ones lose their metrics,
+    and where that is not enough, their place.
+    """
+    whole = [len(entry.model_dump_json(by_alias=True, exclude_none=True)) for entry in entries]
+    metrics = [len(entry.model_dump_json(include={"metrics"})) for entry in entries]
+    bare = list(accumulate(map(sub, whole, metrics), initial=0))
+    known = bisect_right(bare, most) - 1
+    measured = bisect_right(list(accumulate(metrics[:known])), most - bare[known])
+    return (*entries[:measured], *(entry.with_(metrics={}) for entry in entries[measured:known]))
+
+
 USUAL = frozenset({"r2", "rmse", "mae"})
+BYTES = 36 * 1024  # of the status; an object is read, compared and sent as a whole
 
 
 def _essential(metrics: dict[str, float], spec: Spec) -> dict[str, float]:

@@ -9,6 +9,8 @@ python = "$$(dev/environment $(1))"
 export MYPYPATH := operator:pipeline:tests:.
 export PYTHONPATH := operator:pipeline:tests:.
 PYTEST := -m pytest
+# Compiled before the tests begin: that takes minutes, once, and a test's time is limited.
+programs = $(call python,dev) -m sandbox.programs $(1) > /dev/null
 
 .PHONY: help demo demo-stop test test-unit test-simulation test-pipeline test-sandbox contract test-chart test-integration test-rights rights test-images images e2e lint lint-chart format compile chart sbom licences audit bench bench-thousand
 
@@ -33,9 +35,11 @@ test-simulation: ## the rules that hold everywhere, over random histories of 100
 	@$(call python,dev) $(PYTEST) tests/simulation --timeout 1500
 
 test-pipeline: ## the steps and the model server: no cluster
+	@$(call programs)
 	@$(call python,pipeline-dev) $(PYTEST) tests/pipeline
 
 test-sandbox: ## the sandbox and its stand-ins
+	@$(call programs)
 	@$(call python,pipeline-dev) $(PYTEST) tests/sandbox
 
 # Their variables go on to the tests: tests/contract/*/README.md
@@ -43,18 +47,24 @@ export CONTRACT_KFP_URL CONTRACT_KFP_NAMESPACE CONTRACT_KFP_TOKEN_FILE CONTRACT_
 export CONTRACT_KUBECONFIG CONTRACT_SELDON_RUNS CONTRACT_SELDON_MODELS CONTRACT_SELDON_ENDPOINT
 
 contract: ## what is relied on of other systems, on the stand-ins; CONTRACT_KFP_URL=, CONTRACT_KUBECONFIG= for real ones
+	@$(call programs)
 	@$(call python,dev) $(PYTEST) tests/contract
 
 test-chart: ## the Helm chart as it is rendered; builds Helm, once
+	@$(call programs)
+	@$(call programs,helm kubeconform)
 	@$(call python,dev) $(PYTEST) tests/chart
 
 test-integration: ## the operator on a real API server, MLflow and object store
+	@$(call programs)
 	@$(call python,dev) $(PYTEST) tests/integration
 
 test-rights: ## every right of the operator's is used, and it asks for no other: by the API server's audit log
+	@$(call programs)
 	@$(call python,dev) $(PYTEST) tests/rights
 
 rights: ## takes each right of the operator's away in turn: something must fail; half an hour
+	@$(call programs)
 	@WINE_RIGHTS=each $(call python,dev) $(PYTEST) tests/rights/test_rights_are_needed.py --capture no
 
 # BUILDER, REGISTRY, BASE_IMAGE, IMAGE_BUILD_ARGS, SOURCE_DATE_EPOCH: docs/images.md

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sandbox.programs import helm
+from sandbox.programs import built
 
 CHARTS = Path(__file__).resolve().parents[1] / "deploy/charts"
 CHART, SANDBOX = CHARTS / "wine-operator", CHARTS / "wine-sandbox"
@@ -64,4 +64,4 @@ def _manifests(text: str) -> Iterator[Any]:
 
 @cache
 def _path() -> str:
-    return str(helm(print))
+    return str(built("helm", print))

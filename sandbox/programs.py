@@ -1,6 +1,6 @@
 """The compiled programs: found in `KUBEBUILDER_ASSETS`, or built once from pinned Go modules. Called by `platform`.
 
-`python -m sandbox.programs NAME` prints the path of one, built if need be.
+`python -m sandbox.programs NAME...` prints their paths, built if need be; without a name those of all that the sandbox runs.
 """
 
 import fcntl
@@ -55,18 +55,11 @@ PROGRAMS = (
     Program("etcd", "kubernetes", "go.etcd.io/etcd/server/v3"),
 )
 
-# Not the sandbox's: renders and checks the chart, and is built when that is first asked for.
-_HELM = Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", f"-s -w -X helm.sh/helm/v4/internal/version.version={HELM}")
-
-
-def helm(report: Report) -> Path:
-    """Helm's path, after building it if it is missing.
-
-    Raises BuildError.
-    """
-    if not _cached(_HELM).exists():
-        _build_all([_HELM], report)
-    return _cached(_HELM)
+# Not the sandbox's: they render and check the charts, and are built when that is first asked for.
+CHART_PROGRAMS = (
+    Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", f"-s -w -X helm.sh/helm/v4/internal/version.version={HELM}"),
+    Program("kubeconform", "kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
+)
 
 
 def built(name: str, report: Report) -> Path:
@@ -74,7 +67,7 @@ def built(name: str, report: Report) -> Path:
 
     Raises BuildError.
     """
-    [program] = [program for program in PROGRAMS if program.name == name]
+    program = next(program for program in (*PROGRAMS, *CHART_PROGRAMS) if program.name == name)
     if not _cached(program).exists():
         _build_all([program], report)
     return _cached(program)
@@ -198,11 +191,18 @@ def _end(said: str) -> str:
     return "\n".join(said.strip().splitlines()[-15:])
 
 
-def main() -> None:
-    """Print a program's path; what is told of its build goes beside that."""
-    path = built(sys.argv[1], lambda line: sys.stderr.write(f"{line}\n"))
-    sys.stdout.write(f"{path}\n")
+def main(names: list[str]) -> None:
+    """Print the paths of programs; what is told of their build goes beside that."""
+
+    def report(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+
+    try:
+        paths = [built(name, report) for name in names] or find(report).values()
+    except BuildError as error:
+        sys.exit(str(error))
+    sys.stdout.writelines(f"{path}\n" for path in paths)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from support.cluster import Cluster, eventually
+from support.kubeconform import Kubeconform
 
 from dev import helm
 from dev.lint_chart import SETS
@@ -26,6 +27,8 @@ VALUES: Object = {"fullnameOverride": "wine", "metrics": {"dashboard": {"enabled
 OPERATOR = "system:serviceaccount:kubeflow:wine"
 NAMESPACE = "admin"
 OWN = [manifest for _, manifest in rendered()]
+SET_FILES = sorted(SETS.glob("*/*.yaml"))
+SET_NAMES = [f"{path.parent.name}-{path.stem}" for path in SET_FILES]
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +39,10 @@ def cluster() -> Iterator[Cluster]:
         yield Cluster(sandbox)
 
 
-@pytest.mark.parametrize("values", sorted(SETS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("values", SET_FILES, ids=SET_NAMES)
 def test_the_api_server_takes_every_manifest_and_knows_every_field(cluster: Cluster, values: Path) -> None:
-    """By the schemas that it serves itself, the CRDs' too: stricter than any copy of them."""
-    manifests = helm.template(yaml.safe_load(values.read_text()), chart=helm.CHARTS / values.parent.name)
-    manifests = [one for one in manifests if not one["apiVersion"].partition("/")[0].endswith(FOREIGN)]
+    """It checks more than schemas say."""
+    manifests = _rendered(values)
     made = [one["metadata"]["name"] for one in manifests if one["kind"] == "Namespace"]
     for namespace in {one["metadata"].get("namespace", "kubeflow") for one in manifests} | {*made}:
         cluster.namespace(namespace)
@@ -49,11 +51,30 @@ def test_the_api_server_takes_every_manifest_and_knows_every_field(cluster: Clus
     _dry_run(cluster, manifests)
 
 
-def test_a_field_that_no_schema_has_is_noticed(cluster: Cluster) -> None:
+@pytest.fixture(scope="module")
+def kubeconform(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Kubeconform:
+    """By the schemas that the API server serves itself, the CRDs' too."""
+    return Kubeconform(lambda path: cluster.sandbox.kubectl("get", "--raw", path), tmp_path_factory.mktemp("schemas"))
+
+
+@pytest.mark.parametrize("values", SET_FILES, ids=SET_NAMES)
+def test_kubeconform_finds_nothing(kubeconform: Kubeconform, values: Path) -> None:
+    manifests = _rendered(values)
+    assert kubeconform.findings(manifests) == []
+
+
+def _rendered(values: Path) -> list[Object]:
+    """Render a chart with a set of values, without the kinds of other people's CRDs, which are not here."""
+    manifests = helm.template(yaml.safe_load(values.read_text()), chart=helm.CHARTS / values.parent.name)
+    return [one for one in manifests if not one["apiVersion"].partition("/")[0].endswith(FOREIGN)]
+
+
+def test_a_field_that_no_schema_has_is_noticed(cluster: Cluster, kubeconform: Kubeconform) -> None:
     (deployment,) = (one for one in helm.template() if one["kind"] == "Deployment")
     deployment["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
     with pytest.raises(KubectlError, match="readinesProbe"):
         _dry_run(cluster, [deployment])
+    assert "readinesProbe" in "".join(kubeconform.findings([deployment]))
 
 
 @pytest.mark.parametrize("example", sorted((helm.CHARTS.parent / "examples").glob("*.yaml")), ids=lambda path: path.stem)

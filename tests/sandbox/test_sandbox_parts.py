@@ -119,6 +119,25 @@ def test_programs_are_built_once_and_those_that_are_given_are_used(tmp_path: Pat
     assert any(line.startswith("built minio in") for line in lines)
 
 
+def test_all_or_some_can_be_built_before_they_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go = tmp_path / "go"
+    go.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done; echo program >"$2"\n')
+    go.chmod(0o755)
+    monkeypatch.setenv("GO", str(go))
+    monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))
+    for names in ([], ["helm", "kubeconform"]):
+        programs.main(names)
+        paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+        assert [path.name for path in paths] == (names or [program.name for program in programs.PROGRAMS])
+        assert all(path.read_text() == "program\n" for path in paths)
+    monkeypatch.setenv("GO", str(tmp_path / "none"))
+    monkeypatch.setenv("WINE_CACHE", str(tmp_path / "other"))
+    with pytest.raises(SystemExit, match=r"Go 1\.26 or newer"):
+        programs.main([])
+
+
 def test_without_go_it_says_which_and_where_to_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GO", str(tmp_path / "none"))
     monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))

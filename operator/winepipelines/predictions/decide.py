@@ -8,6 +8,7 @@ from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.events import Event
 from winepipelines.lifecycle.look import Answers, UnansweredError
 from winepipelines.lifecycle.questions import Question
+from winepipelines.lifecycle.setback import without_future
 from winepipelines.predictions.actions import Action
 from winepipelines.predictions.finalize import finalize
 from winepipelines.predictions.look import Held, Look, Record, failed
@@ -46,7 +47,7 @@ def decide(
 
     `answers` holds what has been asked so far, `failures` the actions of this look that failed.
     """
-    look = Look(prediction, answers, now, policy or Policy(), failures)
+    look = Look(prediction, answers, now, policy or Policy(), failures).with_(without_future(prediction.status, now))
     try:
         if prediction.deleted_at is not None:
             held = finalize(look)

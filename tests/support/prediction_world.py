@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from support.world import START, Crash
 
 from winepipelines.lifecycle.actions import AddFinalizer, DeleteRun, RemoveFinalizer, RetryRun, TerminateRun
+from winepipelines.lifecycle.decision import Decision
 from winepipelines.lifecycle.events import Event
 from winepipelines.lifecycle.questions import Question, Runs
 from winepipelines.predictions.actions import Action, DeleteResource, SubmitPrediction
-from winepipelines.predictions.decide import Decision, decide, events
+from winepipelines.predictions.decide import decide, events
 from winepipelines.predictions.questions import Outcome, Pipeline
 from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import RunState, RunView, StepFailure
@@ -90,7 +91,7 @@ class PredictionWorld:
         failure = StepFailure("predict", reason, "no good", permanent, self.now)
         self.records[self.runs[-1].id] = PredictionRecords(failure=failure)
 
-    def reconcile(self) -> Decision:
+    def reconcile(self) -> Decision[PredictionStatus, Action]:
         """Observe, decide, write, act, until nothing is left to do."""
         answers: dict[Question[object], object] = {}
         failures: dict[Action, PlatformError] = {}

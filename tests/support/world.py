@@ -24,7 +24,8 @@ from winepipelines.lifecycle.actions import (
     SetAlias,
     TerminateRun,
 )
-from winepipelines.lifecycle.decide import Decision, decide
+from winepipelines.lifecycle.decide import decide
+from winepipelines.lifecycle.decision import Decision
 from winepipelines.lifecycle.events import Event, events
 from winepipelines.lifecycle.questions import (
     Aliased,
@@ -124,7 +125,7 @@ class World:
     mended: list[str] = field(default_factory=list)  # what was told of drift
     created: list[str] = field(default_factory=list)  # names of all runs that were ever created
     most_live: dict[str, int] = field(default_factory=dict)  # name: most live runs at a time
-    decision: Decision | None = None
+    decision: Decision[Status, Action] | None = None
 
     # -- what a test does -----------------------------------------------------------------------------------------
 
@@ -216,7 +217,7 @@ class World:
 
     # -- what the operator does -----------------------------------------------------------------------------------
 
-    def reconcile(self) -> Decision:
+    def reconcile(self) -> Decision[Status, Action]:
         """Observe, decide, write, act, until nothing is left to do."""
         answers: dict[Question[object], object] = {}
         failures: dict[Action, PlatformError] = {}

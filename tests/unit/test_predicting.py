@@ -11,10 +11,9 @@ from winepipelines.lifecycle.decision import Decision
 from winepipelines.platform.kubernetes import Body, Conflict
 from winepipelines.predicting import PredictionActor
 from winepipelines.predictions import reasons
-from winepipelines.predictions.actions import Action, DeleteResource, SubmitPrediction
+from winepipelines.predictions.actions import DeleteResource, SubmitPrediction
 from winepipelines.resource.errors import Unavailable
 from winepipelines.resource.observed import RunState
-from winepipelines.resource.prediction import PredictionStatus
 
 NOBODY: Any = None
 
@@ -82,7 +81,7 @@ def _kept_for_an_hour(world: PredictionWorld) -> None:
     world.reconcile()
 
 
-def _set_back(world: PredictionWorld) -> Decision[PredictionStatus, Action]:
+def _set_back(world: PredictionWorld) -> Decision[Any, Any]:
     """Set the clock back while something is waited for; return what is decided then."""
     world.pass_time(days=-1)
     return world.reconcile()

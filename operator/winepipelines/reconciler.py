@@ -17,7 +17,9 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from winepipelines.lifecycle.actions import ApplyChildren, ApplyDeployment, LeaveModels, RemoveFinalizer
+from winepipelines.lifecycle.decision import Decision
 from winepipelines.lifecycle.events import Event
+from winepipelines.lifecycle.look import Answers
 from winepipelines.lifecycle.questions import Answer, Question
 from winepipelines.lifecycle.verify import check_interval
 from winepipelines.platform.kubernetes import Body, Conflict, Kind, KindMissing, Kubernetes
@@ -65,30 +67,6 @@ class ResourceLike(Protocol):
         """What was written of it last."""
 
 
-class DecisionLike(Protocol):
-    """What the loop needs to know of a decision, see `lifecycle.decide.Decision`."""
-
-    @property
-    def status(self) -> StatusLike:
-        """What is to be written."""
-
-    @property
-    def question(self) -> Question[object] | None:
-        """What must be known first."""
-
-    @property
-    def actions(self) -> tuple[Any, ...]:
-        """What is to be done then."""
-
-    @property
-    def wake_at(self) -> datetime | None:
-        """When to look again."""
-
-    @property
-    def follow(self) -> Run | None:
-        """Whose moves wake the resource."""
-
-
 class Observing(Protocol):
     """Who answers the questions of a kind's decisions."""
 
@@ -114,7 +92,7 @@ class Subject:
     kind: Kind
     name: str
     read: Callable[[Body], ResourceLike]
-    decide: Callable[[Any, Mapping[Question[object], object], Mapping[Any, PlatformError], datetime, Policy], DecisionLike]
+    decide: Callable[[Any, Answers, Mapping[Any, PlatformError], datetime, Policy], Decision[StatusLike, Any]]
     events: Callable[[Any, Any], tuple[Event, ...]]
     refuse: Callable[[Body, str, datetime], StatusLike | None]
 
@@ -327,7 +305,7 @@ class Reconciler:
             if isinstance(check, PredictionCheck) and now - check.at < interval
         }
 
-    async def _write(self, resource: ResourceLike, entry: _Entry, decision: DecisionLike) -> ResourceLike:
+    async def _write(self, resource: ResourceLike, entry: _Entry, decision: Decision[StatusLike, Any]) -> ResourceLike:
         """Write the status, if it changed, on the version that was decided on."""
         if decision.status == resource.status:
             return resource

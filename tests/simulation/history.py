@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from support.world import Crash, World
+from support.memory import Crash
+from support.world import World
 
 from winepipelines.lifecycle import actions
 from winepipelines.lifecycle.actions import Action, ApplyDeployment, CreateRun

@@ -1,31 +1,21 @@
-"""A platform in memory, for the decisions: it answers their questions and carries out their actions.
-
-`World.reconcile` does what `reconciler` does, against this platform; it can be crashed before or after any call. Time stands
-still unless `pass_time` moves it.
-"""
+"""A platform in memory, for the decisions about pipelines: it answers their questions and carries out their actions."""
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+
+from support.memory import InMemory
 
 from winepipelines.lifecycle.actions import (
     Action,
-    AddFinalizer,
     ApplyChildren,
     ApplyDeployment,
     CreateDataCheck,
     CreateRun,
     DeleteDeployment,
-    DeleteRun,
     LeaveModels,
     ReleaseDeployment,
     RemoveAlias,
-    RemoveFinalizer,
-    RetryRun,
     SetAlias,
-    TerminateRun,
 )
-from winepipelines.lifecycle.decide import Decision, decide
-from winepipelines.lifecycle.events import Event, events
 from winepipelines.lifecycle.questions import (
     Aliased,
     Answer,
@@ -35,12 +25,10 @@ from winepipelines.lifecycle.questions import (
     Platform,
     Question,
     Records,
-    Runs,
     Server,
     Stored,
     Tried,
 )
-from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import (
     Child,
     ChildrenView,
@@ -59,13 +47,12 @@ from winepipelines.resource.observed import (
     TrainingRecords,
     TrialView,
 )
-from winepipelines.resource.pipeline import FINALIZER, Asks, WinePipeline
-from winepipelines.resource.policy import Policy
+from winepipelines.resource.pipeline import Asks, WinePipeline
 from winepipelines.resource.rollout import ModelRef, Rollout
 from winepipelines.resource.spec import Spec
 from winepipelines.resource.status import Condition, ConditionType, Status
+from winepipelines.subjects import PIPELINES
 
-START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 URL = "http://endpoint/predict"
 GOOD = Spec.model_validate({"data": {"url": "http://data/wine.csv"}})
 
@@ -78,26 +65,18 @@ def _same_pods(rollout: Rollout, other: Rollout | None) -> bool:
     return len(pods) == 2 and pods[0][0] == pods[1][0] and pods[0][1] in (None, pods[1][1])
 
 
-class Crash(Exception):
-    """The operator dies here."""
-
-
 @dataclass
-class World:
+class World(InMemory[Status]):
     """Everything outside the operator. Tests set fields to say what is so."""
 
-    now: datetime = START
-    policy: Policy = field(default_factory=Policy)
+    subject = PIPELINES
     pipeline: WinePipeline = field(
         default_factory=lambda: WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", GOOD, Status())
     )
-    exists: bool = True
     children: Presence = Presence.ABSENT
     foreign_kinds: set[str] = field(default_factory=set)  # of children that others made
     source: SecretState = SecretState("kubeflow", "source", True)
     artifacts: SecretState = SecretState("admin", "artifacts", True)
-    runs: list[RunView] = field(default_factory=list)
-    workflows_gone: bool = False  # then a run can be asked to end, and never does
     records: dict[int, TrainingRecords] = field(default_factory=dict)
     mlflow_secret: SecretState | None = None
     aliases: dict[str, str] = field(default_factory=dict)  # of MLflow's registry: alias to version
@@ -114,17 +93,9 @@ class World:
     rolled_out: bool = False
     owned: bool = False
     wrong_answers: set[int] = field(default_factory=set)  # revisions whose model answers wrongly
-    down: dict[type, PlatformError] = field(default_factory=dict)  # question or action type: error
-    crash_in: int | None = None  # calls until the operator dies
-    writes: int = 0
-    calls: list[str] = field(default_factory=list)
-    told: list[Event] = field(default_factory=list)
-    left_behind: tuple[str, ...] = ()
     tagged: tuple[tuple[str, str], ...] = ()  # versions in MLflow that are said to be left
     mended: list[str] = field(default_factory=list)  # what was told of drift
-    created: list[str] = field(default_factory=list)  # names of all runs that were ever created
     most_live: dict[str, int] = field(default_factory=dict)  # name: most live runs at a time
-    decision: Decision | None = None
 
     # -- what a test does -----------------------------------------------------------------------------------------
 
@@ -142,11 +113,14 @@ class World:
         """The status as it is stored."""
         return self.pipeline.status
 
-    def condition(self, kind: ConditionType) -> Condition:
-        """A condition that must be there."""
-        found = self.status.condition(kind)
-        assert found is not None, f"no condition {kind} in {self.status.conditions}"
-        return found
+    @property
+    def resource(self) -> WinePipeline:
+        """The resource as it is stored."""
+        return self.pipeline
+
+    @resource.setter
+    def resource(self, resource: WinePipeline) -> None:
+        self.pipeline = resource
 
     def condition_of_ready(self) -> Condition:
         """What is said of the resource as a whole."""
@@ -166,22 +140,9 @@ class World:
         """Annotate the resource, which leaves its generation as it is."""
         self.pipeline = replace(self.pipeline, asks=Asks(**asks))
 
-    def delete(self) -> None:
-        """Ask for deletion."""
-        self.pipeline = replace(self.pipeline, deleted_at=self.now)
-
-    def pass_time(self, **duration: float) -> None:
-        """Move the clock."""
-        self.now += timedelta(**duration)
-
     def run(self) -> RunView:
         """The newest run."""
         return self.runs[-1]
-
-    def move_run(self, state: RunState, **changes: object) -> None:
-        """Move the newest run to a state; its end is now."""
-        finished = self.now if state in (RunState.FAILED, RunState.SUCCEEDED, RunState.CANCELED) else None
-        self.runs[-1] = replace(self.runs[-1], state=state, finished_at=finished, **changes)  # type: ignore[arg-type]
 
     def succeed(self, r2: float = 0.14, **metrics: float) -> None:
         """The newest run succeeds and has logged its model, with more metrics than r2 maybe."""
@@ -216,62 +177,13 @@ class World:
 
     # -- what the operator does -----------------------------------------------------------------------------------
 
-    def reconcile(self) -> Decision:
-        """Observe, decide, write, act, until nothing is left to do."""
-        answers: dict[Question[object], object] = {}
-        failures: dict[Action, PlatformError] = {}
-        for _ in range(100):
-            decision = decide(self.pipeline, answers, failures, self.now, self.policy)
-            self.decision = decision
-            if decision.question is not None:
-                answers[decision.question] = self._answer(decision.question)
-                continue
-            self._write(decision.status)
-            if not decision.actions:
-                return decision
-            for action in decision.actions:
-                try:
-                    self._perform(action)
-                except PlatformError as error:
-                    failures[action] = error
-                    break
-            answers = {}
-        raise AssertionError(f"no end: {self.calls[-20:]}")
-
-    def _write(self, status: Status) -> None:
-        if status == self.pipeline.status:
-            return
-        self._call(f"write {status.stage}")
-        self.told += events(self.pipeline.status, status)
-        stored = Status.model_validate(status.to_body())
-        assert stored == status, "a status must survive the API"
-        self.pipeline = self.pipeline.with_status(stored)
-        self.writes += 1
-        self._maybe_crash()
-
-    def _call(self, what: str) -> None:
-        self.calls.append(what)
-        self._maybe_crash()
-
-    def _maybe_crash(self) -> None:
-        if self.crash_in is not None:
-            self.crash_in -= 1
-            if self.crash_in < 0:
-                self.crash_in = None
-                raise Crash
-
-    def _answer(self, question: Question[object]) -> object:
-        self._call(type(question).__name__)
-        if type(question) in self.down:
-            return self.down[type(question)]
+    def _know(self, question: Question[object]) -> object:
         match question:
             case Children():
                 names = (("PodDefault", "access-minio"), ("Secret", "seldon-init-container-secret"))
                 found = [(kind, name, Presence.FOREIGN if kind in self.foreign_kinds else self.children) for kind, name in names]
                 made = tuple(Child(*child) for child in found)
                 return ChildrenView(self.source, self.artifacts, made, self.mlflow_secret)
-            case Runs(name):
-                return tuple(run for run in self.runs if run.name == name)
             case Records(revision):
                 return self.records.get(revision, TrainingRecords())
             case Stored(uri):
@@ -321,30 +233,13 @@ class World:
         trial = self._with_image(rollout.trial) if rollout.trial else None
         return Rollout(self._with_image(rollout.model), trial, rollout.weight)
 
-    def _perform(self, action: Action) -> None:
-        self._call(type(action).__name__)
-        if type(action) in self.down:
-            raise self.down[type(action)]
+    def _do(self, action: Action) -> None:
         match action:
-            case AddFinalizer():
-                self.pipeline = replace(self.pipeline, finalizers=(FINALIZER,))
-            case RemoveFinalizer(left_behind):
-                self.pipeline = replace(self.pipeline, finalizers=())
-                self.left_behind = left_behind
-                self.exists = self.pipeline.deleted_at is None
             case ApplyChildren(mended):
                 self.children = Presence.CURRENT
                 self.mended += [mended] if mended else []
             case CreateRun(name, _):
                 self.add_run(name)
-            case RetryRun(run_id):
-                self._set_run(run_id, RunState.RUNNING, None)
-            case TerminateRun(run_id):
-                self._set_run(run_id, RunState.CANCELING, None)
-                if self.workflows_gone:
-                    raise Unavailable("KubeflowUnavailable", "answered 500")
-            case DeleteRun(run_id):
-                self.runs = [run for run in self.runs if run.id != run_id]
             case ApplyDeployment(rollout, mended):
                 self.mended += [mended] if mended else []
                 rollout = self._with_images(rollout)
@@ -367,14 +262,9 @@ class World:
             case CreateDataCheck(name, _, sha256, etag):
                 self.known_data = (sha256, etag)
                 self.add_run(name)
-        self._maybe_crash()
 
     def add_run(self, name: str) -> None:
         """Kubeflow Pipelines has another run of a name."""
-        self.created.append(name)
-        self.runs.append(RunView(f"run-{len(self.created)}", name, RunState.PENDING, self.now, url="http://kfp/run"))
+        super().add_run(name)
         live = sum(run.live for run in self.runs if run.name == name)
         self.most_live[name] = max(self.most_live.get(name, 0), live)
-
-    def _set_run(self, run_id: str, state: RunState, finished: datetime | None) -> None:
-        self.runs = [replace(run, state=state, finished_at=finished) if run.id == run_id else run for run in self.runs]

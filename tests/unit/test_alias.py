@@ -1,6 +1,7 @@
 """The registry's alias follows what serves, and nothing depends on it; MLflow's Secret is asked for where one is named."""
 
-from support.world import Crash, World
+from support.memory import Crash
+from support.world import World
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import SetAlias

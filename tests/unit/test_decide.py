@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import ClassVar
 
 import pytest
-from support.world import Crash, World
+from support.memory import Crash
+from support.world import World
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import ApplyChildren, ApplyDeployment, CreateRun, LeaveModels, RetryRun, TerminateRun

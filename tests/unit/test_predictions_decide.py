@@ -4,8 +4,8 @@ import random
 from dataclasses import replace
 
 import pytest
+from support.memory import Crash
 from support.prediction_world import CHAMPION, OUTPUT, PredictionWorld
-from support.world import Crash
 
 from winepipelines.lifecycle import reasons as run_reasons
 from winepipelines.lifecycle.actions import RetryRun, TerminateRun

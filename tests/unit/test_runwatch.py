@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from support.world import START
+from support.memory import START
 
 from winepipelines.platform.workflows import Hint
 from winepipelines.resource.errors import Unavailable

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 import pytest
-from support.world import START, World
+from support.memory import START
+from support.world import World
 
 from winepipelines.lifecycle import reasons, schedule
 from winepipelines.lifecycle.schedule import ScheduleError

@@ -5,20 +5,23 @@ kstatus-conformant: `Ready` always, `Reconciling` and `Stalled` only while true,
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import TypeVar
 
 from winepipelines.lifecycle.look import Held, Passed
+from winepipelines.resource.prediction import PredictionStatus
 from winepipelines.resource.status import Condition, ConditionType, Status
 
+S = TypeVar("S", Status, PredictionStatus)
 MESSAGE_LIMIT = 2048
 
 
 def summarize(
-    status: Status,
+    status: S,
     said: Mapping[ConditionType, Passed | Held],
     ready: Passed | Held,
     generation: int,
     now: datetime,
-) -> Status:
+) -> S:
     """Write conditions into a status. What nothing was said about stays as it was."""
     statements = {kind: (outcome, isinstance(outcome, Passed)) for kind, outcome in said.items()}
     statements[ConditionType.READY] = (ready, isinstance(ready, Passed))

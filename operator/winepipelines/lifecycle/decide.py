@@ -13,6 +13,7 @@ from winepipelines.lifecycle.actions import Action
 from winepipelines.lifecycle.aliases import look_at_challenger, look_at_champion
 from winepipelines.lifecycle.conditions import summarize
 from winepipelines.lifecycle.datacheck import Aside, look_at_data
+from winepipelines.lifecycle.decision import Decision
 from winepipelines.lifecycle.deploy import deploy
 from winepipelines.lifecycle.finalize import finalize
 from winepipelines.lifecycle.gate import gate
@@ -20,7 +21,7 @@ from winepipelines.lifecycle.history import run_is_over, shortened
 from winepipelines.lifecycle.keep import judge_served, keep_serving, ready_meanwhile
 from winepipelines.lifecycle.look import Answers, Held, Look, Outcome, Passed, Record, UnansweredError, failed
 from winepipelines.lifecycle.prepare import prepare
-from winepipelines.lifecycle.questions import Platform, Question
+from winepipelines.lifecycle.questions import Platform
 from winepipelines.lifecycle.serve import serve
 from winepipelines.lifecycle.setback import without_future
 from winepipelines.lifecycle.traffic import with_traffic
@@ -44,21 +45,6 @@ STAGES: tuple[tuple[Stage, ConditionType, StageFunction], ...] = (
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What is next. With `question` set nothing else is decided yet.
-
-    `status` is to be written before `actions` are carried out; `wake_at` is when to look again if nothing happens. `follow`
-    names the run whose moves wake the resource.
-    """
-
-    status: Status
-    question: Question[object] | None = None
-    actions: tuple[Action, ...] = ()
-    wake_at: datetime | None = None
-    follow: Run | None = None
-
-
-@dataclass(frozen=True)
 class _Said:
     """What all stages said together."""
 
@@ -74,7 +60,7 @@ def decide(
     failures: Mapping[Action, PlatformError],
     now: datetime,
     policy: Policy | None = None,
-) -> Decision:
+) -> Decision[Status, Action]:
     """Decide what is next for a resource.
 
     `answers` holds what has been asked so far, `failures` the actions of this look that failed.
@@ -190,7 +176,7 @@ def _judge_platform(look: Look) -> dict[ConditionType, Passed | Held]:
     return {ConditionType.PLATFORM_READY: kind(verdict.reason, verdict.message)}
 
 
-def _leave(look: Look) -> Decision:
+def _leave(look: Look) -> Decision[Status, Action]:
     held = finalize(look)
     if held is None:
         return Decision(status=look.status)

@@ -12,13 +12,13 @@ from winepipelines.lifecycle.actions import (
     LeaveModels,
     ReleaseDeployment,
     RemoveFinalizer,
-    TerminateRun,
 )
 from winepipelines.lifecycle.history import run_is_over
-from winepipelines.lifecycle.look import Held, Look
+from winepipelines.lifecycle.look import Held, Look, held
 from winepipelines.lifecycle.questions import Deployment, Runs
-from winepipelines.resource.errors import NotSent, PlatformError
-from winepipelines.resource.observed import Presence, RunState, RunView
+from winepipelines.lifecycle.run import end_for_deletion
+from winepipelines.resource.errors import PlatformError
+from winepipelines.resource.observed import Presence, RunState
 from winepipelines.resource.pipeline import FINALIZER
 from winepipelines.resource.spec import DeletionPolicy
 
@@ -33,17 +33,17 @@ def finalize(look: Look) -> Held | None:
     left_behind: list[str] = []
     for step, what in STEPS:
         try:
-            held = step(look)
+            said = step(look)
         except PlatformError as error:
-            held = Held(error.reason, error.message, wake_in=look.policy.retry_interval)
-        if held is None:
+            said = Held(error.reason, error.message, wake_in=look.policy.retry_interval)
+        if said is None:
             continue
         if not late:
-            return held
-        untried = [action for action in held.actions if action not in look.failures]
+            return said
+        untried = [action for action in said.actions if action not in look.failures]
         last_tries += untried
         if not untried:
-            left_behind.append(f"{what} ({_why(held, look)})")
+            left_behind.append(f"{what} ({_why(said, look)})")
     leaving = _leaving(look)
     if leaving is not None and (why := look.failures.get(leaving)) is not None:
         if not late:
@@ -56,23 +56,8 @@ def finalize(look: Look) -> Held | None:
 
 def run_has_ended(look: Look) -> Held | None:
     """Kubeflow Pipelines has been told to end the run."""
-    run, status = look.status.run, look.status
-    if run is None or run_is_over(status):
-        return None
-    views = look.at(Runs(run.name))
-    stuck = [view for view in views if view.live and _cannot_be_ended(look, view)]
-    if stuck:
-        message = "removing a run that does not end"
-        return Held(reasons.DELETING, message, actions=tuple(DeleteRun(view.id) for view in stuck))
-    running = [view for view in views if view.live and view.state is not RunState.CANCELING]
-    if running:
-        actions = tuple(TerminateRun(view.id) for view in running)
-        return Held(reasons.DELETING, "ending the run", actions=actions, wake_in=look.policy.retry_interval)
-    if not views and not run.id and run.submitted_at is not None:
-        settled = run.submitted_at + look.policy.submit_grace
-        if look.now < settled:  # a submission that was not answered may yet be carried out
-            return Held(reasons.DELETING, "waiting for the submitted run to show", wake_in=settled - look.now)
-    return None
+    is_over = look.status.run is None or run_is_over(look.status)
+    return None if is_over else held(look, end_for_deletion(look.run))
 
 
 def _leaving(look: Look) -> LeaveModels | None:
@@ -96,14 +81,8 @@ def data_check_has_ended(look: Look) -> Held | None:
     return Held(reasons.DELETING, message, actions=actions, wake_in=look.policy.retry_interval)
 
 
-def _why(held: Held, look: Look) -> str:
-    return next((look.failures[action].message for action in held.actions if action in look.failures), held.message)
-
-
-def _cannot_be_ended(look: Look, view: RunView) -> bool:
-    """Tell whether asking for a run's end has failed: without its Workflow it would be CANCELING for ever."""
-    error = look.failures.get(TerminateRun(view.id))
-    return error is not None and not isinstance(error, NotSent)
+def _why(said: Held, look: Look) -> str:
+    return next((look.failures[action].message for action in said.actions if action in look.failures), said.message)
 
 
 def deployment_is_gone(look: Look) -> Held | None:

@@ -1,17 +1,20 @@
 """What a stage looks at, and what it can say. Called by every stage."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar, cast
 
-from winepipelines.lifecycle.actions import Action
-from winepipelines.lifecycle.questions import Question, Server
+from winepipelines.lifecycle import reasons
+from winepipelines.lifecycle.actions import Action, CreateRun
+from winepipelines.lifecycle.questions import Question, Records, Runs, Server
+from winepipelines.lifecycle.run import RunLook, Waits, Words
 from winepipelines.resource.errors import PlatformError, Refused
+from winepipelines.resource.naming import run_name
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.policy import Policy
 from winepipelines.resource.spec import Runtime, Spec
-from winepipelines.resource.status import ConditionType, Stage, Status
+from winepipelines.resource.status import ConditionType, Run, Stage, Status
 
 A = TypeVar("A")
 Answers = Mapping[Question[object], object]
@@ -98,6 +101,25 @@ class Look:
         version = "" if runtime is Runtime.BUNDLED else f"-{self.at(Server(runtime)).version[:32]}"
         return self.spec.inputs + version
 
+    @property
+    def run(self) -> RunLook:
+        """The run of the present revision. Raises as `at` does."""
+        revision, training = self.status.revision, self.spec.training
+        recorded = self.status.run or Run(name=run_name(self.pipeline, revision))
+        return RunLook(
+            recorded=recorded,
+            views=self.at(Runs(recorded.name)),
+            now=self.now,
+            policy=self.policy,
+            submission=CreateRun(recorded.name, revision),
+            failures=self.failures,
+            failure=lambda: self.at(Records(revision)).failure,
+            attempts=training.attempts,
+            timeout=training.timeout,
+            words=WORDS,
+            suspended=self.spec.suspend,
+        )
+
     def at(self, question: Question[A]) -> A:
         """Look something up.
 
@@ -120,6 +142,12 @@ def answer(answers: Answers, question: Question[A]) -> A:
 
 
 Check = Callable[[Look], Record | Held | None]
+WORDS = Words(
+    pending="the run waits for its first step",
+    timeout="spec.training.timeout",
+    after_timeout="; raise it, or see",
+    after_termination="; a change of spec.data or spec.training starts a new one",
+)
 
 
 def first(checks: tuple[Check, ...], look: Look) -> Record | Held | None:
@@ -133,3 +161,12 @@ def first(checks: tuple[Check, ...], look: Look) -> Record | Held | None:
 def failed(error: PlatformError, policy: Policy) -> Held:
     """Say that a system of the platform did not do what was asked; it is asked again."""
     return Held(error.reason, error.message, stalled=isinstance(error, Refused), wake_in=policy.retry_interval)
+
+
+def held(look: Look, waits: Waits | None) -> Held | None:
+    """Say of a resource that its run waits."""
+    if waits is None:
+        return None
+    status = look.status.with_(run=waits.run) if waits.run else None
+    said = Held(waits.reason, waits.message, waits.actions, status, waits.wake_in, stalled=waits.stalled)
+    return replace(said, stage=Stage.SUSPENDED, waiting=False) if waits.reason == reasons.SUSPENDED else said

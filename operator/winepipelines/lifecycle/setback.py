@@ -7,15 +7,18 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from winepipelines.resource.model import Model
-from winepipelines.resource.status import Status
+from winepipelines.resource.prediction import PredictionStatus
+from winepipelines.resource.status import Candidate, DataCheck, Run, ServedModel, Trial
 
 M = TypeVar("M", bound=Model)
 SKEW, LONG = timedelta(minutes=1), timedelta(days=1)
-MOMENTS = {
-    "run": ("submitted_at", "started_at", "end_requested_at"),
-    "candidate": ("deploying_since", "verifying_since"),
-    "served": ("since",),
-    "data_check": ("submitted_at",),
+MOMENTS: dict[type[Model], tuple[str, ...]] = {
+    Run: ("submitted_at", "started_at", "end_requested_at"),
+    Candidate: ("deploying_since", "verifying_since"),
+    Trial: ("since",),
+    ServedModel: ("since",),
+    DataCheck: ("submitted_at",),
+    PredictionStatus: ("started_at", "finished_at"),
 }
 
 
@@ -24,20 +27,13 @@ def past(moment: datetime, now: datetime) -> datetime:
     return moment if moment <= now + SKEW else now - LONG
 
 
-def without_future(status: Status, now: datetime) -> Status:
-    """Bring what lies in the future back to now."""
+def without_future(model: M, now: datetime) -> M:
+    """Bring what lies in the future back to now, in a status and its parts."""
     changes: dict[str, object] = {}
-    for part, names in MOMENTS.items():
-        model = getattr(status, part)
-        if model is not None and (earlier := _earlier(model, names, now)) is not model:
-            changes[part] = earlier
-    candidate = changes.get("candidate", status.candidate)
-    trial = getattr(candidate, "trial", None)
-    if isinstance(candidate, Model) and trial is not None and (earlier := _earlier(trial, ("since",), now)) is not trial:
-        changes["candidate"] = candidate.with_(trial=earlier)
-    return status.with_(**changes) if changes else status
-
-
-def _earlier(model: M, names: tuple[str, ...], now: datetime) -> M:
-    late = {name: now for name in names if (moment := getattr(model, name)) is not None and moment > now}
-    return model.with_(**late) if late else model
+    for name, value in model:
+        if isinstance(value, Model):
+            if (part := without_future(value, now)) is not value:
+                changes[name] = part
+        elif name in MOMENTS.get(type(model), ()) and value is not None and value > now:
+            changes[name] = now
+    return model.with_(**changes) if changes else model

@@ -6,10 +6,10 @@ its end, so that there are never two at a time. `suspend` holds back whatever wo
 
 from winepipelines.lifecycle import reasons, schedule
 from winepipelines.lifecycle.candidates import current_candidate, is_in_charge, stands_back
-from winepipelines.lifecycle.ending import end, submission_in_doubt
 from winepipelines.lifecycle.history import ended, entry_of, run_is_over
-from winepipelines.lifecycle.look import Held, Look, Record
-from winepipelines.lifecycle.questions import Runs, Stored
+from winepipelines.lifecycle.look import Held, Look, Record, held
+from winepipelines.lifecycle.questions import Stored
+from winepipelines.lifecycle.run import end, submission_in_doubt
 from winepipelines.lifecycle.schedule import ScheduleError
 from winepipelines.resource.naming import run_name
 from winepipelines.resource.status import Candidate, DataCheck, HistoryEntry, Outcome, Run, Stage, Status, Trigger
@@ -48,13 +48,11 @@ def rollback_is_possible(look: Look) -> Record | None:
 
 def superseded_run_has_ended(look: Look) -> Held | None:
     """A run of an earlier revision is ended before the next one begins: at most one is live."""
-    run = look.status.run
-    if run is None or run_is_over(look.status) or due(look) is None:
+    if look.status.run is None or run_is_over(look.status) or due(look) is None:
         return None
-    live = [view for view in look.at(Runs(run.name)) if view.live]
-    if live:
-        return end(look, run, live, reasons.SUPERSEDED, "ending the run of the earlier revision")
-    return submission_in_doubt(look, run)
+    run = look.run
+    ending = end(run, reasons.SUPERSEDED, "ending the run of the earlier revision") if run.live else None
+    return held(look, ending or submission_in_doubt(run))
 
 
 def revision_is_begun(look: Look) -> Record | Held | None:

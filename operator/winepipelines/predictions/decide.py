@@ -1,13 +1,15 @@
 """The decision: what is done next for a prediction, from what is asked and what is seen. Pure; called by `reconciler`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from winepipelines.lifecycle import reasons
+from winepipelines.lifecycle.conditions import summarize
+from winepipelines.lifecycle.decision import Decision
 from winepipelines.lifecycle.events import Event
-from winepipelines.lifecycle.look import Answers, UnansweredError
-from winepipelines.lifecycle.questions import Question
+from winepipelines.lifecycle.look import Answers, Passed, UnansweredError
+from winepipelines.lifecycle.look import Held as NotYet
+from winepipelines.lifecycle.setback import without_future
 from winepipelines.predictions.actions import Action
 from winepipelines.predictions.finalize import finalize
 from winepipelines.predictions.look import Held, Look, Record, failed
@@ -15,24 +17,7 @@ from winepipelines.predictions.score import score
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.policy import Policy
 from winepipelines.resource.prediction import PredictionStage, PredictionStatus, WinePrediction
-from winepipelines.resource.status import Condition, ConditionType, Run
-
-MESSAGE_LIMIT = 2048
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What is next. With `question` set nothing else is decided yet.
-
-    `status` is to be written before `actions` are carried out; `wake_at` is when to look again if nothing happens. `follow`
-    names the run whose moves wake the resource.
-    """
-
-    status: PredictionStatus
-    question: Question[object] | None = None
-    actions: tuple[Action, ...] = ()
-    wake_at: datetime | None = None
-    follow: Run | None = None
+from winepipelines.resource.status import ConditionType
 
 
 def decide(
@@ -41,12 +26,12 @@ def decide(
     failures: Mapping[Action, PlatformError],
     now: datetime,
     policy: Policy | None = None,
-) -> Decision:
+) -> Decision[PredictionStatus, Action]:
     """Decide what is next for a resource.
 
     `answers` holds what has been asked so far, `failures` the actions of this look that failed.
     """
-    look = Look(prediction, answers, now, policy or Policy(), failures)
+    look = Look(prediction, answers, now, policy or Policy(), failures).with_(without_future(prediction.status, now))
     try:
         if prediction.deleted_at is not None:
             held = finalize(look)
@@ -95,26 +80,9 @@ def _is_tried_again(actions: tuple[Action, ...], look: Look) -> bool:
 
 
 def told(status: PredictionStatus, held: Held, generation: int, now: datetime) -> PredictionStatus:
-    """Write conditions into a status, kstatus-conformant: `Reconciling` and `Stalled` are there only while they are true."""
-    statements = {ConditionType.READY: held.is_settled}
-    if held.stalled:
-        statements[ConditionType.STALLED] = True
-    elif not held.is_settled:
-        statements[ConditionType.RECONCILING] = True
-    conditions = []
-    for kind, holds in statements.items():
-        earlier, value = status.condition(kind), "True" if holds else "False"
-        conditions.append(
-            Condition(
-                type=kind,
-                status=value,
-                reason=held.reason,
-                message=held.message[:MESSAGE_LIMIT],
-                observed_generation=generation,
-                last_transition_time=earlier.last_transition_time if earlier and earlier.status == value else now,
-            )
-        )
-    return status.with_(conditions=tuple(conditions), observed_generation=generation)
+    """Write conditions into a status."""
+    passed, not_yet = Passed(held.reason, held.message), NotYet(held.reason, held.message, stalled=held.stalled)
+    return summarize(status, {}, passed if held.is_settled else not_yet, generation, now)
 
 
 def events(before: PredictionStatus, after: PredictionStatus) -> tuple[Event, ...]:

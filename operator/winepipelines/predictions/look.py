@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from winepipelines.lifecycle.look import Answers, answer
-from winepipelines.lifecycle.questions import Question
-from winepipelines.predictions.actions import Action
+from winepipelines.lifecycle.questions import Question, Runs
+from winepipelines.lifecycle.run import RunLook, Waits, Words
+from winepipelines.predictions.actions import Action, SubmitPrediction
+from winepipelines.predictions.questions import Outcome
 from winepipelines.resource.errors import PlatformError, Refused
 from winepipelines.resource.policy import Policy
 from winepipelines.resource.prediction import PredictionSpec, PredictionStage, PredictionStatus, WinePrediction
@@ -63,9 +65,21 @@ class Look:
         return self.prediction.status
 
     @property
-    def run(self) -> Run:
-        """Its run, as far as it is known."""
-        return self.status.run or Run(name=self.prediction.run_name)
+    def run(self) -> RunLook:
+        """Its run. Raises as `at` does."""
+        recorded = self.status.run or Run(name=self.prediction.run_name)
+        return RunLook(
+            recorded=recorded,
+            views=self.at(Runs(recorded.name)),
+            now=self.now,
+            policy=self.policy,
+            submission=SubmitPrediction(recorded.name),
+            failures=self.failures,
+            failure=lambda: self.at(Outcome(recorded.id)).failure,
+            attempts=self.spec.attempts,
+            timeout=self.spec.timeout,
+            words=WORDS,
+        )
 
     def with_(self, status: PredictionStatus) -> "Look":
         """Look again, with another status."""
@@ -80,8 +94,22 @@ class Look:
 
 
 Check = Callable[[Look], Record | Held | None]
+WORDS = Words(pending="the run waits for its step to begin", timeout="spec.timeout", after_timeout=", see")
 
 
 def failed(error: PlatformError, policy: Policy) -> Held:
     """Say that a system of the platform did not do what was asked; it is asked again."""
     return Held(error.reason, error.message, stalled=isinstance(error, Refused), wake_in=policy.retry_interval)
+
+
+def recorded(look: Look, run: Run) -> PredictionStatus:
+    """Write down what is known of the run, with which the prediction begins."""
+    return look.status.with_(run=run, started_at=look.status.started_at or run.submitted_at)
+
+
+def held(look: Look, waits: Waits | None) -> Held | None:
+    """Say of a prediction that its run waits."""
+    if waits is None:
+        return None
+    status = recorded(look, waits.run) if waits.run else None
+    return Held(waits.reason, waits.message, waits.actions, status, waits.wake_in, stalled=waits.stalled)

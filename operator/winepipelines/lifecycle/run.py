@@ -1,0 +1,292 @@
+"""One run in Kubeflow Pipelines, from its submission to its end, whatever it is for. Pure; called by `train` and `predictions`.
+
+There is one, whatever crashes when: it is looked for by its name before it is submitted, and it is written that it was asked for.
+What fails for a passing reason is tried again in the same run.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from winepipelines.lifecycle import reasons
+from winepipelines.lifecycle.actions import DeleteRun, RetryRun, TerminateRun
+from winepipelines.lifecycle.setback import past
+from winepipelines.resource.errors import NotSent, PlatformError, Refused
+from winepipelines.resource.observed import RunState, RunView, StepFailure
+from winepipelines.resource.policy import Policy
+from winepipelines.resource.spec import parse_duration
+from winepipelines.resource.status import Run
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is said differently of a run, by what it is for."""
+
+    pending: str
+    timeout: str  # the field that limits it
+    after_timeout: str
+    after_termination: str = ""
+
+
+@dataclass(frozen=True)
+class RunLook:
+    """One look at a run: as it was recorded, as Kubeflow Pipelines has it, and what it may cost.
+
+    `views` are all of its name, `submission` is the action that starts it, `failures` are the actions of this look that failed.
+    `failure` looks up what a step wrote last of its failure, and raises as `look.answer` does. `suspended`: nothing is started.
+    """
+
+    recorded: Run
+    views: tuple[RunView, ...]
+    now: datetime
+    policy: Policy
+    submission: Any
+    failures: Mapping[Any, PlatformError]
+    failure: Callable[[], StepFailure | None]
+    attempts: int
+    timeout: str
+    words: Words
+    suspended: bool = False
+
+    @property
+    def view(self) -> RunView:
+        """The run that counts: the one that was recorded, else the oldest."""
+        return next((view for view in self.views if view.id == self.recorded.id), self.views[0])
+
+    @property
+    def live(self) -> tuple[RunView, ...]:
+        """All that may still do something."""
+        return tuple(view for view in self.views if view.live)
+
+
+@dataclass(frozen=True)
+class Waits:
+    """What the run waits for, and what is done about it. `run` is what is to be recorded of it."""
+
+    reason: str
+    message: str
+    actions: tuple[Any, ...] = ()
+    run: Run | None = None
+    wake_in: timedelta | None = None
+    stalled: bool = False
+
+
+@dataclass(frozen=True)
+class Lost:
+    """It has failed for good."""
+
+    reason: str
+    message: str
+    finished: datetime
+
+
+Said = Run | Waits | Lost | None  # a Run is what has become known of it
+
+
+def see_through(look: RunLook) -> Said:
+    """See a run through to its success, of which there is nothing to say."""
+    return next((said for check in CHECKS if (said := check(look)) is not None), None)
+
+
+def run_is_submitted(look: RunLook) -> Said:
+    """There is a run of this name in Kubeflow Pipelines."""
+    run = look.recorded
+    if look.views:
+        return None
+    if run.id:
+        message = f"run {run.id} is no longer in Kubeflow Pipelines"
+        another = Run(name=run.name, attempt=run.attempt + 1, spared=run.spared)
+        return _attempt_failed(look, run.end_reason or reasons.RUN_DELETED, message, run.started_at or look.now) or another
+    if (error := look.failures.get(look.submission)) is not None:
+        run = run.with_(submitted_at=None) if isinstance(error, NotSent | Refused) else run  # certainly not carried out
+        stalled = isinstance(error, Refused)
+        return Waits(error.reason, error.message, (), run, look.policy.retry_interval, stalled)
+    if (doubt := submission_in_doubt(look)) is not None:
+        return doubt
+    if look.suspended:
+        return _suspended("the run has not begun")
+    message, run = "submitting the run to Kubeflow Pipelines", run.with_(submitted_at=look.now)
+    return Waits(reasons.SUBMITTING, message, (look.submission,), run, look.policy.retry_interval)
+
+
+def run_is_single(look: RunLook) -> Said:
+    """A submission that was carried out twice leaves one run too many."""
+    kept = look.view
+    extra = tuple(view for view in look.live if view.id != kept.id)
+    if not extra:
+        return None
+    message = f"Kubeflow Pipelines has {len(extra)} more of run {kept.id}: removing them"
+    return Waits(reasons.DUPLICATE_RUN, message, _deletions(extra))
+
+
+def run_is_recorded(look: RunLook) -> Said:
+    """The status says which run it is and how it stands."""
+    run, view = look.recorded, look.view
+    changes: dict[str, object] = {"id": view.id, "url": view.url, "state": view.state.value}
+    if run.started_at is None:
+        changes["started_at"] = run.submitted_at or view.created_at
+    if run.submitted_at is None:
+        changes["submitted_at"] = view.created_at
+    if view.state is RunState.CANCELING and run.end_requested_at is None:
+        changes["end_reason"] = reasons.RUN_TERMINATED  # by someone else; KFP says FAILED in the end
+    recorded = run.with_(**changes)
+    return None if recorded == run else recorded
+
+
+def run_is_in_time(look: RunLook) -> Said:
+    """A live run is waited for, and ended at the timeout: one whose Workflow vanished is live for ever."""
+    run, view = look.recorded, look.view
+    if not view.live:
+        return None
+    deadline = (run.started_at or look.now) + parse_duration(look.timeout)
+    if run.end_requested_at is not None or look.now >= deadline:
+        return end(look, reasons.RUN_TIMED_OUT, f"{_timed_out(look)}: ending it")
+    reason, message = {
+        RunState.PENDING: (reasons.PENDING, look.words.pending),
+        RunState.PAUSED: (reasons.PENDING, "the run is paused in Kubeflow Pipelines"),
+        RunState.CANCELING: (reasons.ENDING, "someone has asked Kubeflow Pipelines to end the run"),
+    }.get(view.state, (reasons.RUNNING, "the run is under way"))
+    attempt = f", {_attempt(look, run)}" if run.attempt > 1 else ""
+    return Waits(reason, f"{message}{attempt}: {view.url or view.id}", wake_in=deadline - look.now)
+
+
+def run_succeeded(look: RunLook) -> Said:
+    """A run that failed is tried again where that may help."""
+    run, view = look.recorded, look.view
+    if view.state is RunState.SUCCEEDED:
+        return None
+    retry = (RetryRun(view.id),)
+    if run.attempt > 1 and run.finished_at is not None and view.finished_at == run.finished_at:
+        return Waits(reasons.SUBMITTING, f"starting {_attempt(look, run)}", retry)  # asked for, and not yet carried out
+    finished = view.finished_at or run.started_at or look.now
+    if (waits := _is_yet_to_be_explained(look, finished)) is not None:
+        return waits
+    reason, message, permanent = _why(look)
+    if (said := _attempt_failed(look, reason, message, finished, permanent=permanent)) is not None:
+        return said
+    run = run.with_(
+        attempt=run.attempt + 1,
+        spared=run.spared + (reason in reasons.SPARED),
+        started_at=look.now,
+        finished_at=finished,
+        end_requested_at=None,
+        end_reason="",
+    )
+    message = f"starting {_attempt(look, run)}"
+    return Waits(reasons.SUBMITTING, message, retry, run, look.policy.retry_interval)
+
+
+CHECKS = (
+    run_is_submitted,  # there is a run
+    run_is_single,  # and only one
+    run_is_recorded,  # which the status names
+    run_is_in_time,  # which is waited for, but not for ever
+    run_succeeded,  # tried again where that may help
+)
+
+
+def submission_in_doubt(look: RunLook) -> Waits | None:
+    """A submission that was not answered may yet be carried out: wait before believing that there is no run."""
+    run = look.recorded
+    if run.id or run.submitted_at is None or look.now >= (settled := run.submitted_at + look.policy.submit_grace):
+        return None
+    message = "the run was submitted, and Kubeflow Pipelines does not show it yet"
+    return Waits(reasons.SUBMITTING, message, wake_in=settled - look.now)
+
+
+def end(look: RunLook, reason: str, message: str) -> Waits:
+    """Ask for the end of what is live; remove it where that has no effect."""
+    run, asked = look.recorded, look.recorded.end_requested_at
+    if asked is None:
+        asked, run = look.now, run.with_(end_requested_at=look.now, end_reason=reason)
+    late = look.now >= asked + look.policy.terminate_grace
+    actions = _deletions(look.live) if late else _terminations(look.live)
+    return Waits(reasons.ENDING, message, actions, run, look.policy.retry_interval)
+
+
+def end_for_deletion(look: RunLook) -> Waits | None:
+    """Have Kubeflow Pipelines told to end the run of a resource that goes; None where that is done."""
+    again = look.policy.retry_interval
+    if stuck := tuple(view for view in look.live if _cannot_be_ended(look, view)):
+        return Waits(reasons.DELETING, "removing a run that does not end", _deletions(stuck), wake_in=again)
+    if asked := _terminations(look.live):
+        return Waits(reasons.DELETING, "ending the run", asked, wake_in=again)
+    doubt = None if look.views else submission_in_doubt(look)
+    return doubt and Waits(reasons.DELETING, "waiting for the submitted run to show", wake_in=doubt.wake_in)
+
+
+def _cannot_be_ended(look: RunLook, view: RunView) -> bool:
+    """Tell whether asking for a run's end has failed: without its Workflow it would be CANCELING for ever."""
+    error = look.failures.get(TerminateRun(view.id))
+    return error is not None and not isinstance(error, NotSent)
+
+
+def _deletions(views: tuple[RunView, ...]) -> tuple[DeleteRun, ...]:
+    return tuple(DeleteRun(view.id) for view in views)
+
+
+def _terminations(views: tuple[RunView, ...]) -> tuple[TerminateRun, ...]:
+    return tuple(TerminateRun(view.id) for view in views if view.state is not RunState.CANCELING)
+
+
+def _why(look: RunLook) -> tuple[str, str, bool]:
+    """Say why a run failed: reason, message, and whether only a change helps."""
+    run, view = look.recorded, look.view
+    if run.end_reason == reasons.RUN_TIMED_OUT:
+        return run.end_reason, f"{_timed_out(look)}{look.words.after_timeout} {view.url}", False
+    if run.end_reason == reasons.RUN_TERMINATED or view.state is RunState.CANCELED:
+        message = f"someone ended run {view.id} in Kubeflow Pipelines{look.words.after_termination}"
+        return reasons.RUN_TERMINATED, message, True
+    if (failure := _failure(look)) is not None:
+        return failure.reason, f"step {failure.step}: {failure.message}", failure.permanent
+    step = f"step {view.failed_step} failed" if view.failed_step else "the run failed before any step did"
+    return reasons.RUN_FAILED, f"{step} and left no reason in MLflow; its log is at {view.url}", False
+
+
+def _timed_out(look: RunLook) -> str:
+    return f"the run took longer than {look.words.timeout} ({look.timeout})"
+
+
+def _failure(look: RunLook) -> StepFailure | None:
+    """Look up what a step of this attempt has written about its failure."""
+    failure, started = look.failure(), look.recorded.started_at
+    return failure if failure is not None and (started is None or failure.at >= started - CLOCK_SKEW) else None
+
+
+def _is_yet_to_be_explained(look: RunLook, finished: datetime) -> Waits | None:
+    """Wait a moment for a word on a failure: Kubeflow Pipelines calls a run failed before it does its task."""
+    view, explained = look.view, past(finished, look.now) + look.policy.explain_grace
+    asked_for = look.recorded.end_reason or view.state is RunState.CANCELED
+    if asked_for or view.failed_step or look.now >= explained or _failure(look) is not None:
+        return None
+    return Waits(reasons.ENDING, "the run has failed; waiting for the step that did to show", wake_in=EXPLAIN_INTERVAL)
+
+
+def _attempt_failed(
+    look: RunLook, reason: str, message: str, finished: datetime, *, permanent: bool = False
+) -> Waits | Lost | None:
+    """Judge a failed attempt; None where the next one may start now."""
+    run, policy, spared = look.recorded, look.policy, reason in reasons.SPARED
+    if permanent or (not spared and run.attempt - run.spared >= look.attempts):
+        tried = f" ({_attempt(look, run)})" if not permanent and look.attempts > 1 else ""
+        return Lost(reason, f"{message}{tried}", finished)
+    if look.suspended:
+        return _suspended("an attempt has failed")
+    due = past(finished, look.now) + min(policy.attempt_backoff * 2 ** min(run.attempt - 1, 16), policy.attempt_backoff_limit)
+    if look.now >= due:
+        return None
+    failed = "this does not count as an attempt" if spared else f"{_attempt(look, run)} failed"
+    return Waits(reason, f"{message} ({failed}, the next one starts at {due:%H:%M:%S} UTC)", wake_in=due - look.now)
+
+
+def _suspended(what: str) -> Waits:
+    return Waits(reasons.SUSPENDED, f"{what}; spec.suspend is true, so no run is started")
+
+
+def _attempt(look: RunLook, run: Run) -> str:
+    return f"attempt {run.attempt - run.spared} of {look.attempts}"
+
+
+EXPLAIN_INTERVAL = timedelta(seconds=1)
+CLOCK_SKEW = timedelta(seconds=5)  # between the clocks of a step and of the operator

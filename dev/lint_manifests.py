@@ -15,7 +15,7 @@ import yaml
 from winepipelines.platform import crds
 from winepipelines.platform.manifests import Manifests
 from winepipelines.platform.namespace import Namespace
-from winepipelines.platform.seldon import Seldon
+from winepipelines.platform.seldondeployment import seldon_deployment
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.rollout import ModelRef, Rollout
 from winepipelines.settings import Settings
@@ -61,7 +61,7 @@ def rendered() -> Iterator[tuple[str, Manifest]]:
     pipeline = WinePipeline.from_body(example)
     nobody: Any = None  # rendering asks no API server
     children = Namespace(nobody, manifests, settings).wanted(pipeline, {"data": {"RCLONE_CONFIG_S3_TYPE": "czM="}})
-    serving = Seldon(nobody, manifests, settings, nobody).manifest(pipeline, Rollout(ModelRef(1, "s3://mlflow/1/model", "")))
+    serving = seldon_deployment(manifests, settings, pipeline, Rollout(ModelRef(1, "s3://mlflow/1/model", "")))
     for manifest in (*children, serving):
         yield f"rendered {manifest['kind']} {manifest['metadata']['name']}", manifest
 

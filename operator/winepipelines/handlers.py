@@ -19,7 +19,7 @@ import aiohttp
 import kopf
 
 from winepipelines.act import Actor
-from winepipelines.doctor.survey import Systems
+from winepipelines.doctor.asking import Systems
 from winepipelines.doctor.walk import walk
 from winepipelines.doctor.watch import PlatformWatch
 from winepipelines.metrics import Metrics

@@ -20,7 +20,7 @@ from winepipelines.platform.manifests import Manifest, Manifests
 from winepipelines.platform.mlflow import CREDENTIAL_KEYS
 from winepipelines.platform.namespace import SOURCE_KEYS, Namespace
 from winepipelines.platform.objectstore import ObjectStore
-from winepipelines.platform.seldon import Seldon
+from winepipelines.platform.seldondeployment import seldon_deployment
 from winepipelines.resource.naming import HASH_ANNOTATION, MLFLOW_SECRET, run_name
 from winepipelines.resource.pipeline import API_VERSION, KIND, WinePipeline
 from winepipelines.resource.rollout import ModelRef, Rollout
@@ -126,9 +126,8 @@ def _run(pipeline: WinePipeline, settings: Settings) -> Document:
 def _deployment(
     pipeline: WinePipeline, settings: Settings, manifests: Manifests, uri: str, about: str, image: str = ""
 ) -> Document:
-    nobody: Any = None
     model = ModelRef(max(pipeline.status.revision, 1), uri, "", pipeline.spec.serving.runtime, image)
-    manifest = Seldon(nobody, manifests, settings, nobody).manifest(pipeline, Rollout(model))
+    manifest = seldon_deployment(manifests, settings, pipeline, Rollout(model))
     return Document(about, _known_owner(pipeline, manifest))
 
 

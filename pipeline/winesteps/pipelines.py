@@ -16,6 +16,17 @@ MLFLOW_CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "M
 """Keys of MLflow's secret, and the variables that its client reads: a user and a password, or a token."""
 
 
+def _reported(s3_endpoint_url: str, mlflow_tracking_uri: str, experiment: str, owner: dict[str, Any]) -> dict[str, Any]:
+    """What every step is told, so that it can say how it went."""
+    return {
+        "s3_endpoint_url": s3_endpoint_url,
+        "mlflow_tracking_uri": mlflow_tracking_uri,
+        "experiment": experiment,
+        "owner": owner,
+        "kfp_run": dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    }
+
+
 def _settle(task: dsl.PipelineTask, s3_secret: str, mlflow_secret: str) -> dsl.PipelineTask:
     """What holds for every step: never cached, since the bytes behind an address change; credentials; no root.
 
@@ -77,13 +88,7 @@ def wine_training(
         Address of the model's folder in the artifact store.
 
     """
-    reported = {
-        "s3_endpoint_url": s3_endpoint_url,
-        "mlflow_tracking_uri": mlflow_tracking_uri,
-        "experiment": experiment,
-        "owner": owner,
-        "kfp_run": dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-    }
+    reported = _reported(s3_endpoint_url, mlflow_tracking_uri, experiment, owner)
     downloaded = components.download(data_url=data_url, data_sha256=data_sha256, max_bytes=max_bytes, **reported)
     preprocessed = components.preprocess(data=downloaded.outputs["data"], separator=separator, target=target, **reported)
     trained = components.train(
@@ -144,11 +149,7 @@ def wine_data_check(
         max_bytes=max_bytes,
         known_sha256=known_sha256,
         known_etag=known_etag,
-        s3_endpoint_url=s3_endpoint_url,
-        mlflow_tracking_uri=mlflow_tracking_uri,
-        experiment=experiment,
-        owner=owner,
-        kfp_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        **_reported(s3_endpoint_url, mlflow_tracking_uri, experiment, owner),
     )
     _settle(checked, s3_secret, mlflow_secret)
     changed: bool = checked.output
@@ -206,11 +207,7 @@ def wine_prediction(
         mlflow_run=mlflow_run,
         model_version=model_version,
         pipeline_uid=pipeline_uid,
-        s3_endpoint_url=s3_endpoint_url,
-        mlflow_tracking_uri=mlflow_tracking_uri,
-        experiment=experiment,
-        owner=owner,
-        kfp_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        **_reported(s3_endpoint_url, mlflow_tracking_uri, experiment, owner),
     )
     _settle(predicted, s3_secret, mlflow_secret)
     report: str = predicted.outputs["Output"]

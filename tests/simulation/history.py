@@ -15,7 +15,7 @@ from support.memory import Crash
 from support.world import World
 
 from winepipelines.lifecycle import actions
-from winepipelines.lifecycle.actions import Action, ApplyDeployment, CreateRun
+from winepipelines.lifecycle.actions import Action, ApplyDeployment, CreateDataCheck, CreateRun
 from winepipelines.lifecycle.questions import Aliased, Answer, Children, DataChecked, Deployment, Records, Runs, Stored, Tried
 from winepipelines.resource.errors import Refused, Unavailable
 from winepipelines.resource.observed import DataCheck, LoggedModel, Presence, RunState, StepFailure, TrainingRecords, TrialView
@@ -42,6 +42,7 @@ GATES: tuple[list[dict[str, Any]], ...] = (
     [{"metric": "r2", "noWorseThanServed": 0.05}, {"metric": "rmse", "atMost": 0.9}],
     [{"metric": "nobody_logs_it", "atLeast": 0}],
 )
+DATA = ("a" * 64, "b" * 64, "c" * 64)  # SHA-256 of what may be behind an address
 URLS = ("http://data/wine.csv", "http://data/other.csv", "http://data/third.csv")
 
 
@@ -71,6 +72,8 @@ class History:
         self.world = Watched()
         self.world.history = self
         self.made: dict[int, Made] = {}  # revision: its run
+        self.data = DATA[0]
+        self.told: dict[int, str] = {}  # count of a look at the data: what it was told of those that are known
         self.urls: set[str] = set(URLS)
         self.log: list[str] = []
         self.did: Callable[[], None]
@@ -90,6 +93,7 @@ class History:
             self.something_breaks,
             self.all_is_well_again,
             self.models_turn_bad,
+            self.data_change,
             self.data_change,
             self.somebody_meddles,
         )
@@ -144,21 +148,31 @@ class History:
             metrics["r2"] = math.nan
         known = {name: value for name, value in (metrics | served).items() if math.isfinite(value)}
         self.made[revision].metrics = known
-        model = LoggedModel(f"s3://mlflow/{revision}/model", f"mlflow-{revision}", str(revision), known, data_sha256="a" * 64)
-        if status.served is not None and chance.random() < 0.1:  # the same data and spec: the model that is there
-            kept = status.served
-            model = LoggedModel(kept.uri, kept.mlflow_run, kept.version, known, reused=True, data_sha256="a" * 64)
+        model = LoggedModel(f"s3://mlflow/{revision}/model", f"mlflow-{revision}", str(revision), known, data_sha256=self.data)
+        kept = status.served
+        # The same data, and the same spec: the model that is there.
+        if kept is not None and kept.data_sha256 == self.data and chance.random() < 0.1:
+            model = LoggedModel(kept.uri, kept.mlflow_run, kept.version, known, reused=True, data_sha256=self.data)
         world.runs[position] = replace(run, state=RunState.SUCCEEDED, finished_at=world.now)
         world.records[revision] = TrainingRecords(model)
 
     def _check_ends(self, position: int) -> None:
         world, chance = self.world, self.random
-        run, count = world.runs[position], int(world.runs[position].name.rsplit("-", 1)[1])
-        world.runs[position] = replace(run, state=RunState.SUCCEEDED, finished_at=world.now)
         failure = StepFailure("check", "DataUnreachable", "no host", False, world.now)
-        found = (DataCheck(True, "b" * 64), DataCheck(False, "a" * 64), DataCheck(failure=failure), None)
-        if (said := chance.choice(found)) is not None:
-            world.data_checks[count] = said
+        self._check_says(position, chance.choice((self._seen(position), self._seen(position), DataCheck(failure=failure), None)))
+
+    def _seen(self, position: int) -> DataCheck:
+        """Compare the data with what a look was told of them; where it was told nothing, nothing has changed."""
+        return DataCheck(self.told[self._count(position)] not in ("", self.data), self.data)
+
+    def _check_says(self, position: int, said: DataCheck | None) -> None:
+        world = self.world
+        world.runs[position] = replace(world.runs[position], state=RunState.SUCCEEDED, finished_at=world.now)
+        if said is not None:
+            world.data_checks[self._count(position)] = said
+
+    def _count(self, position: int) -> int:
+        return int(self.world.runs[position].name.rsplit("-", 1)[1])
 
     def pods_come_up(self) -> None:
         """Whatever is applied is rolled out."""
@@ -182,7 +196,7 @@ class History:
         if chance.random() < 0.03:
             training |= {"schedule": "99 * * * *"}
         data = {"url": chance.choice((URLS[0], URLS[0], *URLS))}
-        if chance.random() < 0.4:
+        if chance.random() < 0.7:
             data["checkSchedule"] = "*/10 * * * *"
         world.change(
             data=data,
@@ -230,7 +244,8 @@ class History:
                 self.world.trouble = ("ErrImagePull", "no such image")
 
     def data_change(self) -> None:
-        """Nothing of the operator's: what a check finds is drawn when it ends."""
+        """Other bytes are behind the address."""
+        self.data = self.random.choice([other for other in DATA if other != self.data])
 
     def somebody_meddles(self) -> None:
         """Someone deletes what the operator made."""
@@ -251,6 +266,11 @@ class History:
             assert not live, f"rule 1: {action} while {live}"
             assert action.revision not in self.made or self._may_submit_again(action), f"rule 1: {action} again"
             self.made[action.revision] = Made(world.pipeline.spec)
+            if world.status.trigger == "DataChange":
+                assert world.status.data_check is not None
+                assert world.data_checks[world.status.data_check.count].changed, "nobody has seen other data"
+        if isinstance(action, CreateDataCheck):
+            self.told[action.count] = action.sha256
         if isinstance(action, ApplyDeployment):
             self._may_serve(action.rollout.model)
             if action.rollout.trial is not None:
@@ -326,24 +346,45 @@ class History:
         self.all_is_well_again()
         world.change(suspend=False, gate=[], training={}, data={"url": URLS[0]})
         world.ask(retrain="at last")
-        for _ in range(60):
-            for position, run in enumerate(world.runs):
-                if run.state is RunState.CANCELING:
-                    world.runs[position] = replace(run, state=RunState.FAILED, finished_at=world.now)
-                elif run.live and "-data-" not in run.name:
-                    revision = int(run.name.rsplit("-", 1)[1])
-                    world.runs[position] = replace(run, state=RunState.SUCCEEDED, finished_at=world.now)
-                    world.records[revision] = TrainingRecords(
-                        LoggedModel(f"s3://mlflow/{revision}/model", f"mlflow-{revision}", str(revision), {"r2": 0.5})
-                    )
-            world.rolled_out = True
-            world.now += timedelta(seconds=61)
-            world.reconcile()
-            self.check()
+        self._all_goes_well(60)
         assert world.ready(), f"it never came to rest: {world.condition_of_ready()}"
         writes, applied = world.writes, world.applied
         world.reconcile()
         assert (world.writes, world.applied) == (writes, applied), "a settled resource costs a write"
+        self._notices_other_data()
+
+    def _notices_other_data(self) -> None:
+        """Looks at the data make no revision as long as they are the same, and one as soon as they are not."""
+        world, revision = self.world, self.world.status.revision
+        world.change(data={"url": URLS[0], "checkSchedule": "*/10 * * * *"})
+        self._all_goes_well(25)
+        assert world.status.revision == revision, f"the data are the same: {world.status.trigger}"
+        self.data_change()
+        self._all_goes_well(25)
+        served = world.status.served
+        assert world.ready()
+        assert served is not None
+        assert (served.revision, served.data_sha256) == (revision + 1, self.data), "other data make another model, once"
+
+    def _all_goes_well(self, minutes: int) -> None:
+        """Whatever is begun comes to a good end."""
+        world = self.world
+        for _ in range(minutes):
+            for position, run in enumerate(world.runs):
+                if run.state is RunState.CANCELING:
+                    world.runs[position] = replace(run, state=RunState.FAILED, finished_at=world.now)
+                elif run.live and "-data-" in run.name:
+                    self._check_says(position, self._seen(position))
+                elif run.live:
+                    revision = self._count(position)
+                    world.runs[position] = replace(run, state=RunState.SUCCEEDED, finished_at=world.now)
+                    uri, mlflow_run = f"s3://mlflow/{revision}/model", f"mlflow-{revision}"
+                    model = LoggedModel(uri, mlflow_run, str(revision), {"r2": 0.5}, data_sha256=self.data)
+                    world.records[revision] = TrainingRecords(model)
+            world.rolled_out = True
+            world.now += timedelta(seconds=61)
+            world.reconcile()
+            self.check()
 
     def delete(self) -> None:
         """It goes away in bounded time, whatever is down, and leaves no run and no deployment that it could have ended."""

@@ -8,11 +8,12 @@ import pytest
 import yaml
 from support.rollouts import one
 
+from winepipelines.platform.answers import _predictions, _request
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.manifests import Manifests, covers
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.records import Example
-from winepipelines.platform.seldon import Seldon, _is_applied, _predictions, _request
+from winepipelines.platform.seldon import Seldon, _is_applied
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.spec import Protocol, Runtime, Spec
 from winepipelines.resource.status import Status

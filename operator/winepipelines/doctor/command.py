@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 import yaml
 from kubernetes.aio.config import ConfigException
 
+from winepipelines.doctor.asking import Systems
 from winepipelines.doctor.finding import SETTINGS_REASON, Report
 from winepipelines.doctor.output import as_json, as_table
-from winepipelines.doctor.survey import Systems, Wishes
+from winepipelines.doctor.survey import Wishes
 from winepipelines.doctor.walk import walk
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Kubernetes

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+from winepipelines.doctor.asking import Systems
 from winepipelines.doctor.checks import DATA_HOST, NAMESPACE, PLATFORM, Check, Judge, name_of
 from winepipelines.doctor.finding import Finding, Report, Result, skipped
 from winepipelines.doctor.observations import Survey
-from winepipelines.doctor.survey import Systems, Wishes, survey
+from winepipelines.doctor.survey import Wishes, survey
 
 NOTHING_ELSE = Wishes()
 

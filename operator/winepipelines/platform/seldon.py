@@ -1,26 +1,23 @@
-"""Seldon Core 1: the one module, with its templates, that knows its words. Called by `observe` and `act`.
+"""Seldon Core 1 in this cluster, and what is read of a SeldonDeployment. Called by `observe` and `act`.
+
+Its words are known here, to `seldondeployment` and `answers`, and to the templates alone.
 
 Seldon never sets `observedGeneration`, so `Available` may be about the previous model. It is believed only when the Deployment's
 init container copies the model that was asked for, and no other pod is left.
 """
 
-import json
-import math
-import statistics
-import time
-from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import yaml
 
+from winepipelines.platform.answers import Asked, ask, compare
 from winepipelines.platform.kubernetes import DEPLOYMENTS, PODS, Body, Kind, KindMissing, Kubernetes
-from winepipelines.platform.manifests import Manifest, Manifests, covers, digest
+from winepipelines.platform.manifests import Manifest, Manifests, covers
 from winepipelines.platform.records import Example
+from winepipelines.platform.seldondeployment import protocol_of, seldon_deployment, server_image
 from winepipelines.platform.workloads import Trouble, is_complete, steady, trouble_of
 from winepipelines.resource.errors import Refused
 from winepipelines.resource.naming import (
@@ -33,12 +30,11 @@ from winepipelines.resource.naming import (
     TEMPLATE_ANNOTATION,
     TRIAL_PREDICTOR,
     field_manager,
-    owner_reference,
 )
 from winepipelines.resource.observed import DeploymentView, PredictionCheck, Presence, ServerView, TrialView
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.rollout import ModelRef, Rollout
-from winepipelines.resource.spec import Protocol, Resources, Runtime
+from winepipelines.resource.spec import Protocol, Runtime
 from winepipelines.settings import Settings
 
 SELDONDEPLOYMENTS = Kind("machinelearning.seldon.io/v1", "seldondeployments")
@@ -46,11 +42,6 @@ DEPLOYMENT_LABEL = "seldon-deployment-id"
 PATHS = {Protocol.SELDON: "/api/v1.0/predictions", Protocol.V2: f"/v2/models/{GRAPH}/infer"}
 RELEASES = "mlflowserver.yaml"  # what Seldon's own server can read, release by release
 STANDSTILL = "Deployment is no longer progressing"  # said of a Deployment, which says more itself
-CPU_REQUEST = "250m"  # a share of the request is what an autoscaler aims at: every container must have one
-TOLERANCE = 1e-6  # relative: the same packages compute the same numbers, JSON writes them in decimal
-DIFFERS = "PredictionDiffers"
-TRIAL_PREDICTIONS = 20  # that each of two models is asked for in one look
-ANSWER_LIMIT = 1 << 20  # bytes of an answer that are read
 
 
 class Seldon:
@@ -67,55 +58,18 @@ class Seldon:
     def endpoint(self, pipeline: WinePipeline, runtime: Runtime | None = None) -> str:
         """Say where predictions are asked of a model of this runtime; the spec's unless said otherwise."""
         base = self._settings.endpoint_template.format(namespace=pipeline.namespace, name=pipeline.name)
-        return base + PATHS[_protocol(pipeline, runtime)]
+        return base + PATHS[protocol_of(pipeline, runtime)]
 
     def server(self, runtime: Runtime) -> ServerView:
         """Say which server a runtime has here."""
+        image, splits_traffic = server_image(self._settings, runtime), self._settings.traffic_splitting != "none"
         if runtime is Runtime.BUNDLED:
-            return ServerView(image=self._settings.server_image, splits_traffic=self._settings.traffic_splitting != "none")
-        return ServerView(
-            self._settings.mlflowserver_version,
-            self._problem,
-            self._settings.mlflowserver_image,
-            self._settings.traffic_splitting != "none",
-        )
+            return ServerView(image=image, splits_traffic=splits_traffic)
+        return ServerView(self._settings.mlflowserver_version, self._problem, image, splits_traffic)
 
     def manifest(self, pipeline: WinePipeline, rollout: Rollout) -> Manifest:
-        """Build the SeldonDeployment that serves a model, and the one on trial beside it."""
-        serving, model = pipeline.spec.serving, rollout.model
-        predictors = [self._predictor(PREDICTOR, model, 100 - rollout.weight)]
-        if rollout.trial is not None:
-            predictors.append(self._predictor(TRIAL_PREDICTOR, rollout.trial, rollout.weight))
-        [manifest] = self._manifests.render(
-            "seldondeployment.yaml.j2",
-            name=pipeline.name,
-            namespace=pipeline.namespace,
-            owner=owner_reference(pipeline),
-            revision=model.revision,
-            protocol=_protocol(pipeline, model.runtime),
-            predictors=predictors,
-            replicas=serving.replicas,
-            autoscaling=serving.autoscaling,
-            resources=_resources(serving.resources, autoscaled=serving.autoscaling is not None),
-        )
-        for predictor in manifest["spec"]["predictors"]:
-            # Neither other replicas nor another share of the traffic make other pods.
-            template = {"protocol": manifest["spec"]["protocol"], "predictor": {**predictor, "replicas": 0, "traffic": 100}}
-            predictor["componentSpecs"][0]["metadata"]["annotations"][TEMPLATE_ANNOTATION] = digest(template)
-        manifest["metadata"]["annotations"][HASH_ANNOTATION] = digest(manifest)
-        return manifest
-
-    def _predictor(self, name: str, model: ModelRef, traffic: int) -> dict[str, Any]:
-        policy = self._settings.policy
-        patience = policy.progress_deadline if model.runtime is Runtime.BUNDLED else policy.slow_progress_deadline
-        return {
-            "name": name,
-            "traffic": traffic,
-            "uri": model.uri,
-            "runtime": model.runtime,
-            "image": model.image or self.server(model.runtime).image,
-            "deadline": max(1, math.ceil(patience / timedelta(seconds=1))),
-        }
+        """Build what serves a model, and the one on trial beside it."""
+        return seldon_deployment(self._manifests, self._settings, pipeline, rollout)
 
     async def view(self, pipeline: WinePipeline, rollout: Rollout) -> DeploymentView:
         """See what serves, compared with what shall."""
@@ -163,62 +117,19 @@ class Seldon:
 
     async def predict(self, pipeline: WinePipeline, example: Example, runtime: Runtime | None = None) -> PredictionCheck:
         """Ask for a prediction and compare it with what the model itself said."""
-        return await self._ask(self.endpoint(pipeline, runtime), _protocol(pipeline, runtime), example)
+        return await ask(self._session, Asked(self.endpoint(pipeline, runtime), protocol_of(pipeline, runtime), example))
 
     async def compare(self, pipeline: WinePipeline, rollout: Rollout, examples: tuple[Example, Example]) -> TrialView:
         """Ask the model that serves and the one on trial, each at its own service, one after the other and again."""
         assert rollout.trial is not None, "there is one on trial"
-        asked = {
-            name: (self._own_endpoint(pipeline, name, model.runtime), _protocol(pipeline, model.runtime), example)
-            for name, model, example in zip((PREDICTOR, TRIAL_PREDICTOR), (rollout.model, rollout.trial), examples, strict=True)
-        }
-        checks: dict[str, list[PredictionCheck]] = {name: [] for name in asked}
-        for _ in range(TRIAL_PREDICTIONS):
-            for name, (url, protocol, example) in asked.items():
-                checks[name].append(await self._ask(url, protocol, example))
-        failures = [check for check in checks[TRIAL_PREDICTOR] if not check.passed]
-        first = next((check for check in failures if check.reason == DIFFERS), next(iter(failures), None))
-        lost = [check for check in checks[PREDICTOR] if not check.passed]
-        served = lost[0] if len(lost) > TRIAL_PREDICTIONS / 2 else None
-        return TrialView(
-            asked=TRIAL_PREDICTIONS,
-            failed=len(failures),
-            wrong=first is not None and first.reason == DIFFERS,
-            reason=first.reason if first else "",
-            message=first.message if first else "",
-            milliseconds=statistics.median(check.milliseconds for check in checks[TRIAL_PREDICTOR]),
-            served_milliseconds=statistics.median(check.milliseconds for check in checks[PREDICTOR]),
-            served_reason=served.reason if served else "",
-            served_message=served.message if served else "",
-        )
+        served = self._asked(pipeline, PREDICTOR, rollout.model, examples[0])
+        trial = self._asked(pipeline, TRIAL_PREDICTOR, rollout.trial, examples[1])
+        return await compare(self._session, served, trial)
 
-    def _own_endpoint(self, pipeline: WinePipeline, predictor: str, runtime: Runtime) -> str:
+    def _asked(self, pipeline: WinePipeline, predictor: str, model: ModelRef, example: Example) -> Asked:
+        protocol = protocol_of(pipeline, model.runtime)
         names = {"namespace": pipeline.namespace, "name": pipeline.name, "predictor": predictor}
-        return self._settings.predictor_template.format(**names) + PATHS[_protocol(pipeline, runtime)]
-
-    async def _ask(self, url: str, protocol: Protocol, example: Example) -> PredictionCheck:
-        at, begun = datetime.now(UTC), time.perf_counter()
-
-        def failed(reason: str, message: str, milliseconds: int = 0) -> PredictionCheck:
-            return PredictionCheck(at, False, None, milliseconds, reason, message, url, protocol)
-
-        try:
-            async with self._session.post(url, json=_request(protocol, example), allow_redirects=False) as response:
-                text = await response.content.read(ANSWER_LIMIT)
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError):
-            return failed("EndpointUnreachable", f"{url} does not answer")
-        milliseconds = round((time.perf_counter() - begun) * 1000)
-        if status != 200:
-            return failed("PredictionRefused", f"{url} answered {status} to the model's own example", milliseconds)
-        values = _predictions(text)
-        if values is None or not _agree(values, example.predictions):
-            got = "something that is no prediction" if values is None else json.dumps(values[:3])
-            message = (
-                f"{url} answered {got} to the model's own example; the model itself says {json.dumps(example.predictions[:3])}"
-            )
-            return failed(DIFFERS, message, milliseconds)
-        return PredictionCheck(at, True, values[0], milliseconds, url=url, protocol=protocol)
+        return Asked(self._settings.predictor_template.format(**names) + PATHS[protocol], protocol, example)
 
     async def _find(self, pipeline: WinePipeline) -> tuple[Presence, Body | None]:
         try:
@@ -272,20 +183,6 @@ def _with_images(rollout: Rollout, live: Body) -> Rollout:
     model, trial = rollout.model, rollout.trial
     kept = replace(model, image=model.image or _image_of(live, model.uri))
     return replace(rollout, model=kept, trial=trial and replace(trial, image=trial.image or _image_of(live, trial.uri)))
-
-
-def _protocol(pipeline: WinePipeline, runtime: Runtime | None) -> Protocol:
-    """Choose what a model's server speaks: Seldon's own one, while it still serves an earlier model, has no choice."""
-    if (runtime or pipeline.spec.serving.runtime) is Runtime.MLFLOWSERVER:
-        return Protocol.SELDON
-    return pipeline.spec.serving.protocol
-
-
-def _resources(wished: Resources, *, autoscaled: bool) -> dict[str, Any]:
-    resources = wished.model_dump()
-    if autoscaled and "cpu" not in {**wished.requests, **wished.limits}:
-        resources["requests"] = {**wished.requests, "cpu": CPU_REQUEST}
-    return resources
 
 
 def _annotations(item: Body) -> dict[str, str]:
@@ -377,33 +274,3 @@ def _release(version: str) -> tuple[int, ...]:
     """Read the release of a version: its first two numbers. Raises ValueError."""
     major, minor, *_ = version.split(".")
     return int(major), int(minor)
-
-
-def _request(protocol: Protocol, example: Example) -> dict[str, Any]:
-    """Ask about an example's rows, with the model's own column names."""
-    if protocol is Protocol.SELDON:
-        return {"data": {"names": example.names, "ndarray": example.rows}}
-    shape = [len(example.rows), 1]
-    columns = zip(example.names, zip(*example.rows, strict=True), strict=True)
-    return {"inputs": [{"name": name, "datatype": "FP64", "shape": shape, "data": list(data)} for name, data in columns]}
-
-
-def _predictions(text: bytes) -> list[float] | None:
-    """Read the numbers of a Seldon message, or of an Open Inference Protocol answer's first output."""
-    try:
-        answer: dict[str, Any] = json.loads(text)
-        if "outputs" in answer:
-            values = answer["outputs"][0]["data"]
-        else:
-            data = answer["data"]
-            values = data["tensor"]["values"] if "tensor" in data else data["ndarray"]
-        return [float(value[0]) if isinstance(value, list) else float(value) for value in values]
-    except (ValueError, KeyError, TypeError, IndexError):
-        return None
-
-
-def _agree(values: Iterable[float], expected: list[float]) -> bool:
-    values = list(values)
-    return len(values) == len(expected) and all(
-        math.isclose(value, want, rel_tol=TOLERANCE, abs_tol=TOLERANCE) for value, want in zip(values, expected, strict=True)
-    )

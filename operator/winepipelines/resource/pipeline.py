@@ -4,10 +4,10 @@ Called by `reconciler`, which reads bodies, and by everything that decides on or
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any, Self
 
+from winepipelines.resource.body import Resource
 from winepipelines.resource.spec import Spec
 from winepipelines.resource.status import Status
 
@@ -36,41 +36,12 @@ class Asks:
 
 
 @dataclass(frozen=True)
-class WinePipeline:
+class WinePipeline(Resource[Spec, Status]):
     """The resource: its identity, what is asked, what is."""
 
-    namespace: str
-    name: str
-    uid: str
-    generation: int
-    resource_version: str
-    spec: Spec
-    status: Status
-    finalizers: tuple[str, ...] = ()
-    deleted_at: datetime | None = None
     asks: Asks = Asks()
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
-        """Read a body of the API.
-
-        Raises pydantic.ValidationError where it does not fit the schema, as one stored under an older schema may not.
-        """
-        metadata = body["metadata"]
-        deleted = metadata.get("deletionTimestamp")
-        return cls(
-            namespace=metadata["namespace"],
-            name=metadata["name"],
-            uid=metadata["uid"],
-            generation=metadata.get("generation", 1),
-            resource_version=metadata["resourceVersion"],
-            spec=Spec.model_validate(body["spec"]),
-            status=Status.model_validate(body.get("status") or {}),
-            finalizers=tuple(metadata.get("finalizers") or ()),
-            deleted_at=datetime.fromisoformat(deleted) if deleted else None,
-            asks=Asks.from_annotations(metadata.get("annotations") or {}),
-        )
-
-    def with_status(self, status: Status) -> Self:
-        """Copy it with another status."""
-        return replace(self, status=status)
+        """Read a body of the API, see `Resource.read`."""
+        return cls.read(body, Spec, Status, asks=Asks.from_annotations(body["metadata"].get("annotations") or {}))

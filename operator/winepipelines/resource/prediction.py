@@ -5,14 +5,15 @@ source of truth for ranges and defaults.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal, Self
 
+from winepipelines.resource.body import Resource
 from winepipelines.resource.model import Model, Time
 from winepipelines.resource.spec import Resources, parse_duration
-from winepipelines.resource.status import Condition, ConditionType, Run
+from winepipelines.resource.status import Run, Stated
 
 PREDICTION_KIND = "WinePrediction"
 PREDICTION_PLURAL = "winepredictions"
@@ -83,12 +84,10 @@ class Rejected(Model):
     reasons: tuple[RejectedFor, ...] = ()
 
 
-class PredictionStatus(Model):
+class PredictionStatus(Stated):
     """What is. Written by the operator alone."""
 
-    observed_generation: int | None = None
     stage: PredictionStage | None = None
-    conditions: tuple[Condition, ...] = ()
     model: ChosenModel | None = None
     run: Run | None = None
     rows: int | None = None
@@ -104,53 +103,15 @@ class PredictionStatus(Model):
         """Whether it has come to its end, good or bad."""
         return self.stage in (PredictionStage.SUCCEEDED, PredictionStage.FAILED)
 
-    def condition(self, kind: ConditionType) -> Condition | None:
-        """Look a condition up."""
-        return next((condition for condition in self.conditions if condition.type == kind), None)
-
-    def to_body(self) -> dict[str, object]:
-        """Write it as the API has it: camelCase, empty fields left out."""
-        body = self.model_dump(by_alias=True, mode="json", exclude_none=True)
-        return {key: value for key, value in body.items() if value not in ("", [], {})}
-
 
 @dataclass(frozen=True)
-class WinePrediction:
+class WinePrediction(Resource[PredictionSpec, PredictionStatus]):
     """The resource: its identity, what is asked, what is."""
-
-    namespace: str
-    name: str
-    uid: str
-    generation: int
-    resource_version: str
-    spec: PredictionSpec
-    status: PredictionStatus
-    finalizers: tuple[str, ...] = ()
-    deleted_at: datetime | None = None
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
-        """Read a body of the API.
-
-        Raises pydantic.ValidationError where it does not fit the schema, as one stored under an older schema may not.
-        """
-        metadata = body["metadata"]
-        deleted = metadata.get("deletionTimestamp")
-        return cls(
-            namespace=metadata["namespace"],
-            name=metadata["name"],
-            uid=metadata["uid"],
-            generation=metadata.get("generation", 1),
-            resource_version=metadata["resourceVersion"],
-            spec=PredictionSpec.model_validate(body["spec"]),
-            status=PredictionStatus.model_validate(body.get("status") or {}),
-            finalizers=tuple(metadata.get("finalizers") or ()),
-            deleted_at=datetime.fromisoformat(deleted) if deleted else None,
-        )
-
-    def with_status(self, status: PredictionStatus) -> Self:
-        """Copy it with another status."""
-        return replace(self, status=status)
+        """Read a body of the API, see `Resource.read`."""
+        return cls.read(body, PredictionSpec, PredictionStatus)
 
     @property
     def run_name(self) -> str:

@@ -70,6 +70,22 @@ class Condition(Model):
     last_transition_time: Time
 
 
+class Stated(Model):
+    """What the status of every kind has."""
+
+    observed_generation: int | None = None
+    conditions: tuple[Condition, ...] = ()
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """Look a condition up."""
+        return next((condition for condition in self.conditions if condition.type == kind), None)
+
+    def to_body(self) -> dict[str, object]:
+        """Write it as the API has it: camelCase, empty fields left out."""
+        body = self.model_dump(by_alias=True, mode="json", exclude_none=True)
+        return {key: value for key, value in body.items() if value not in ("", [], {})}
+
+
 class Run(Model):
     """The Kubeflow Pipelines run of the present revision. `id` is empty until it was seen there."""
 
@@ -212,12 +228,10 @@ class DataCheck(Model):
     problem: str = ""
 
 
-class Status(Model):
+class Status(Stated):
     """What is."""
 
-    observed_generation: int | None = None
     stage: Stage | None = None
-    conditions: tuple[Condition, ...] = ()
     revision: int = 0
     trigger: Trigger | None = None
     inputs: str = ""
@@ -238,12 +252,3 @@ class Status(Model):
     def asked(self) -> Requests:
         """What has been dealt with of what a person asks for by annotation."""
         return self.requests or Requests()
-
-    def condition(self, kind: ConditionType) -> Condition | None:
-        """Look a condition up."""
-        return next((condition for condition in self.conditions if condition.type == kind), None)
-
-    def to_body(self) -> dict[str, object]:
-        """Write it as the API has it: camelCase, empty fields left out."""
-        body = self.model_dump(by_alias=True, mode="json", exclude_none=True)
-        return {key: value for key, value in body.items() if value not in ("", [], {})}

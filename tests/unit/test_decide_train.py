@@ -1,0 +1,290 @@
+"""From a run that is submitted to a model that is logged, and everything in the way."""
+
+from dataclasses import replace
+
+import pytest
+from support.world import World
+
+from winepipelines.lifecycle import reasons
+from winepipelines.lifecycle.actions import CreateRun, RetryRun, TerminateRun
+from winepipelines.lifecycle.questions import Records, Runs
+from winepipelines.resource.errors import NotSent, Refused, Unavailable
+from winepipelines.resource.observed import LoggedModel, RunState, StoredModel, TrainingRecords
+from winepipelines.resource.status import ConditionType, Outcome, Stage
+
+READY, TRAINED, ANSWERING = ConditionType.READY, ConditionType.TRAINED, ConditionType.ANSWERING
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+class TestTrain:
+    def test_a_passing_failure_is_tried_again_in_the_same_run(self, world: World) -> None:
+        world.reconcile()
+        world.fail()
+        world.reconcile()
+        assert world.condition(TRAINED).reason == "DataUnreachable"
+        assert "attempt 1 of 3" in world.condition(TRAINED).message
+        assert world.run().state is RunState.FAILED
+        world.pass_time(seconds=31)
+        world.reconcile()
+        assert world.run().state is RunState.RUNNING
+        assert world.status.run is not None
+        assert world.status.run.attempt == 2
+        world.pass_time(seconds=5)
+        world.fail()
+        world.reconcile()
+        world.pass_time(seconds=61)
+        world.reconcile()
+        world.pass_time(seconds=5)
+        world.fail()
+        world.reconcile()
+        assert world.status.stage is Stage.FAILED
+        assert world.condition(TRAINED).message == "step download: no good (attempt 3 of 3)"
+        assert world.condition(ConditionType.STALLED).status == "True"
+        assert world.created == ["mlflow-01234567-1"]
+
+    def test_an_outage_of_the_store_uses_up_no_attempt(self, world: World) -> None:
+        world.reconcile()
+        for _ in range(12):
+            world.fail("TrackingUnavailable")
+            world.reconcile()
+            assert "does not count" in world.condition(TRAINED).message
+            world.pass_time(minutes=10)
+            world.reconcile()
+            assert world.run().state is RunState.RUNNING
+            world.pass_time(seconds=5)
+        world.succeed()
+        world.reconcile()
+        assert world.status.stage is Stage.DEPLOYING
+        assert world.created == ["mlflow-01234567-1"]
+
+    def test_what_only_a_change_mends_is_not_tried_again(self, world: World) -> None:
+        world.reconcile()
+        world.fail("ColumnMissing", permanent=True)
+        world.reconcile()
+        assert world.status.stage is Stage.FAILED
+        assert world.condition(READY).reason == "ColumnMissing"
+        assert world.status.history[0].outcome is Outcome.FAILED
+
+    def test_a_failure_stays_told_when_kubeflow_has_forgotten_the_run(self, world: World) -> None:
+        world.reconcile()
+        world.fail("ColumnMissing", permanent=True)
+        world.reconcile()
+        before = world.status
+        world.runs.clear()
+        world.records.clear()
+        world.reconcile()
+        assert world.status == before
+        assert len(world.created) == 1
+
+    def test_a_run_whose_workflow_vanished_is_ended_at_its_timeout(self, world: World) -> None:
+        world.change(training={"timeout": "10m", "attempts": 1})
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.pass_time(minutes=11)
+        world.down[TerminateRun] = Unavailable("KubeflowUnavailable", "no Workflow")
+        world.reconcile()
+        assert world.condition(TRAINED).reason == "KubeflowUnavailable"
+        world.pass_time(minutes=3)
+        world.reconcile()
+        assert world.runs == []
+        assert world.status.stage is Stage.FAILED
+        assert world.condition(TRAINED).reason == reasons.RUN_TIMED_OUT
+
+    def test_a_run_that_someone_ends_is_not_started_again(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.CANCELING)
+        world.reconcile()
+        assert world.condition(TRAINED).reason == reasons.ENDING
+        world.move_run(RunState.FAILED)  # as Kubeflow Pipelines does in the end
+        world.reconcile()
+        assert world.status.stage is Stage.FAILED
+        assert world.condition(TRAINED).reason == reasons.RUN_TERMINATED
+
+    def test_a_run_that_someone_deletes_counts_as_an_attempt(self, world: World) -> None:
+        world.reconcile()
+        world.runs.clear()
+        world.pass_time(minutes=1)
+        world.reconcile()
+        assert len(world.created) == 2
+        assert world.status.run is not None
+        assert world.status.run.attempt == 2
+
+    def test_a_submission_without_an_answer_is_not_repeated_before_its_grace(self, world: World) -> None:
+        world.down[CreateRun] = Unavailable("KubeflowUnavailable", "no answer")
+        world.reconcile()
+        assert world.condition(TRAINED).reason == "KubeflowUnavailable"
+        del world.down[CreateRun]
+        world.pass_time(seconds=10)
+        world.reconcile()
+        assert world.created == []
+        world.add_run("mlflow-01234567-1")  # it was carried out, late
+        world.reconcile()
+        world.pass_time(minutes=1)
+        world.reconcile()
+        assert len(world.created) == 1
+
+    def test_a_submission_that_was_not_sent_is_repeated_at_once(self, world: World) -> None:
+        world.down[CreateRun] = NotSent("KubeflowUnavailable", "cannot be reached")
+        world.reconcile()
+        del world.down[CreateRun]
+        world.reconcile()
+        assert len(world.created) == 1
+
+    def test_a_refused_submission_says_what_was_refused(self, world: World) -> None:
+        world.down[CreateRun] = Refused("KubeflowRefused", "Kubeflow Pipelines answered 403: not allowed")
+        world.reconcile()
+        assert world.condition(ConditionType.STALLED).reason == "KubeflowRefused"
+        assert "403" in world.condition(READY).message
+
+    def test_an_outage_is_told_once_however_often_it_is_tried(self, world: World) -> None:
+        world.down[CreateRun] = Unavailable("KubeflowUnavailable", "answered 503")
+        world.reconcile()
+        told = list(world.told)
+        assert [event.reason for event in told].count("KubeflowUnavailable") == 1
+        for _ in range(10):
+            world.pass_time(minutes=1)
+            world.reconcile()
+        assert world.told == told
+        assert world.condition(TRAINED).reason == "KubeflowUnavailable"
+        del world.down[CreateRun]
+        world.pass_time(minutes=1)
+        world.reconcile()
+        assert world.condition(TRAINED).reason == reasons.PENDING
+
+    def test_a_submission_that_was_carried_out_twice_leaves_one_run(self, world: World) -> None:
+        world.reconcile()
+        kept = world.run().id
+        world.add_run("mlflow-01234567-1")
+        world.reconcile()
+        assert [run.id for run in world.runs] == [kept]
+
+    def test_kubeflow_down_changes_nothing_but_the_status(self, world: World) -> None:
+        world.reconcile()
+        world.down[Runs] = Unavailable("KubeflowUnavailable", "down")
+        world.reconcile()
+        assert world.condition(TRAINED).reason == "KubeflowUnavailable"
+        writes = world.writes
+        world.pass_time(seconds=10)
+        world.reconcile()
+        assert world.writes == writes
+        assert [event.reason for event in world.told].count("KubeflowUnavailable") == 1
+
+    def test_a_run_that_logged_nothing_is_told(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.SUCCEEDED)
+        world.reconcile()
+        assert world.condition(TRAINED).reason == reasons.MODEL_PENDING
+        world.pass_time(minutes=2)
+        world.reconcile()
+        assert world.condition(TRAINED).reason == reasons.MODEL_NOT_LOGGED
+
+    def test_a_model_that_seldon_cannot_read_is_not_deployed(self, world: World) -> None:
+        world.reconcile()
+        world.succeed()
+        world.stored = StoredModel("s3://mlflow/1/model", False, "ModelMissing", "there is no MLmodel")
+        world.reconcile()
+        assert world.condition(READY).reason == "ModelMissing"
+        assert world.applied is None
+        world.stored = None
+        world.reconcile()
+        assert world.applied is not None
+
+    def test_suspended_starts_nothing_and_ends_nothing(self, world: World) -> None:
+        world.change(suspend=True)
+        world.reconcile()
+        assert world.status.stage is Stage.SUSPENDED
+        assert world.created == []
+        world.change(suspend=False)
+        world.reconcile()
+        world.change(suspend=True)
+        world.succeed()
+        world.reconcile()
+        world.rolled_out = True
+        world.reconcile()
+        assert world.ready()
+        world.change(data={"url": "http://data/other.csv"})
+        world.reconcile()
+        assert world.status.stage is Stage.SUSPENDED
+        assert world.condition(ANSWERING).status == "True"
+        assert len(world.created) == 1
+
+
+def test_a_retry_that_was_decided_on_but_not_made_is_made(world: World) -> None:
+    world.reconcile()
+    world.fail()
+    world.reconcile()
+    world.pass_time(minutes=1)
+    world.down[RetryRun] = Unavailable("KubeflowUnavailable", "died")
+    world.reconcile()
+    assert world.run().state is RunState.FAILED
+    del world.down[RetryRun]
+    world.pass_time(seconds=10)
+    world.reconcile()
+    assert world.run().state is RunState.RUNNING
+    assert world.status.run is not None
+    assert world.status.run.attempt == 2
+
+
+def test_a_failure_of_an_earlier_attempt_is_not_told_of_a_later_one(world: World) -> None:
+    world.change(training={"attempts": 2})
+    world.reconcile()
+    world.fail("DataUnreachable")
+    world.reconcile()
+    world.pass_time(minutes=1)
+    world.reconcile()
+    world.pass_time(minutes=1)
+    world.move_run(RunState.FAILED, failed_step="train")  # it left no reason
+    world.reconcile()
+    assert world.condition(TRAINED).reason == reasons.RUN_FAILED
+    assert "step train" in world.condition(TRAINED).message
+
+
+def test_a_failure_is_given_a_moment_to_be_explained(world: World) -> None:
+    world.change(training={"attempts": 1})
+    world.reconcile()
+    world.move_run(RunState.FAILED)  # and Kubeflow Pipelines does not say yet which task it was
+    world.reconcile()
+    assert world.condition(TRAINED).reason == reasons.ENDING
+    world.pass_time(seconds=1)
+    world.fail("ColumnMissing", permanent=True)
+    world.reconcile()
+    assert world.condition(TRAINED).reason == "ColumnMissing"
+
+
+def test_a_failure_that_nothing_explains_is_told_as_such(world: World) -> None:
+    world.change(training={"attempts": 1})
+    world.reconcile()
+    world.move_run(RunState.FAILED)
+    world.pass_time(seconds=16)
+    world.reconcile()
+    assert world.condition(TRAINED).reason == reasons.RUN_FAILED
+    assert "before any step did" in world.condition(TRAINED).message
+
+
+def test_mlflow_down_after_the_run_is_waited_for(world: World) -> None:
+    world.reconcile()
+    world.succeed()
+    world.down[Records] = Unavailable("MlflowUnavailable", "down")
+    world.reconcile()
+    world.pass_time(hours=5)
+    world.reconcile()
+    assert world.condition(TRAINED).reason == "MlflowUnavailable"
+    assert world.status.condition(ConditionType.STALLED) is None
+    del world.down[Records]
+    world.reconcile()
+    assert world.applied is not None
+
+
+def test_two_models_of_one_revision_leave_the_newest(world: World) -> None:
+    world.reconcile()
+    world.succeed()
+    model = LoggedModel("s3://mlflow/retry/model", "mlflow-retry", "2", {"r2": 0.2})
+    world.records[1] = replace(world.records[1], model=model)
+    assert isinstance(world.records[1], TrainingRecords)
+    world.reconcile()
+    assert world.applied is not None
+    assert world.applied.model.uri == "s3://mlflow/retry/model"

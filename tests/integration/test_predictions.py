@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,26 +55,6 @@ def resource(namespace: str, url: str, output: str = "", name: str = "scores", *
     }
 
 
-def wait(
-    cluster: Cluster, namespace: str, until: Callable[[WinePrediction], bool], name: str = "scores", seconds: float = 90
-) -> WinePrediction:
-    """Watch a prediction until something is so."""
-    command = [str(cluster.info.kubectl), f"--kubeconfig={cluster.info.kubeconfig}", "-n", namespace, "get", "winepredictions"]
-    command += [f"--field-selector=metadata.name={name}", "--watch", f"--request-timeout={seconds:g}s"]
-    last = "nothing"
-    with subprocess.Popen([*command, '--output=jsonpath={@}{"\\n"}'], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                prediction = WinePrediction.from_body(json.loads(line))
-                last = prediction.status.model_dump_json(indent=1)
-                if until(prediction):
-                    return prediction
-        finally:
-            process.kill()
-    raise AssertionError(f"not so within {seconds} s; the last status:\n{last}")
-
-
 def over(prediction: WinePrediction) -> bool:
     return prediction.status.is_over
 
@@ -112,7 +91,7 @@ def test_the_example_is_scored_as_the_endpoint_would(cluster: Cluster, served: s
     example["spec"]["input"]["url"] = cluster.info.data_url  # no test needs the network
     example["spec"]["output"] = f"s3://mlpipeline/{served}/wine.csv"  # which this environment can read
     cluster.apply(example)
-    prediction = wait(cluster, served, over, "batch")
+    prediction = cluster.wait_for_prediction(served, over, "batch")
     status = prediction.status
     assert status.stage is PredictionStage.SUCCEEDED, status
     assert (status.rows, status.rejected and status.rejected.rows) == (1599, 0)
@@ -149,7 +128,7 @@ def test_a_prediction_may_have_the_name_of_its_pipeline_and_bad_rows_are_told(cl
     lines[6] = b"not a row"
     url = site.give("/bad.csv", Answer(b"\n".join(lines)))
     cluster.apply(resource(served, url, name="mlflow"))
-    status = wait(cluster, served, over, "mlflow").status
+    status = cluster.wait_for_prediction(served, over, "mlflow").status
     assert status.stage is PredictionStage.SUCCEEDED, status
     assert status.rows == 1599
     assert status.rejected is not None
@@ -160,17 +139,17 @@ def test_a_prediction_may_have_the_name_of_its_pipeline_and_bad_rows_are_told(cl
 
 def test_it_waits_for_its_pipeline_to_serve(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     cluster.apply(resource(namespace, cluster.info.data_url))
-    waiting = wait(cluster, namespace, reason("PipelineMissing"))
+    waiting = cluster.wait_for_prediction(namespace, reason("PipelineMissing"))
     assert waiting.status.stage is PredictionStage.WAITING
     assert batches(cluster, namespace) == []
     cluster.apply(cluster.resource(namespace))
-    wait(cluster, namespace, reason("NothingServed"))
-    assert wait(cluster, namespace, over).status.stage is PredictionStage.SUCCEEDED
+    cluster.wait_for_prediction(namespace, reason("NothingServed"))
+    assert cluster.wait_for_prediction(namespace, over).status.stage is PredictionStage.SUCCEEDED
 
 
 def test_what_only_a_person_can_mend_is_told_with_the_steps_own_reason(cluster: Cluster, served: str, site: Site) -> None:
     cluster.apply(resource(served, site.give("/few.csv", Answer(b"alcohol;ph\n9.4;3.5\n"))))
-    status = wait(cluster, served, over).status
+    status = cluster.wait_for_prediction(served, over).status
     assert status.stage is PredictionStage.FAILED
     stalled = status.condition(ConditionType.STALLED)
     assert stalled is not None
@@ -183,7 +162,9 @@ def test_deleted_in_flight_its_run_ends(cluster: Cluster, served: str) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         cluster.apply(resource(served, f"http://127.0.0.1:{silent.getsockname()[1]}/wine.csv"))
-        wait(cluster, served, lambda prediction: prediction.status.run is not None and prediction.status.run.state == "RUNNING")
+        cluster.wait_for_prediction(
+            served, lambda prediction: prediction.status.run is not None and prediction.status.run.state == "RUNNING"
+        )
         cluster.delete("winepredictions", served, "scores")
     eventually(lambda: all(run["state"] in ("FAILED", "CANCELED") for run in batches(cluster, served)))
     assert len(batches(cluster, served)) == 1
@@ -199,10 +180,10 @@ def test_a_killed_operator_leaves_one_run_and_one_result(cluster: Cluster, opera
     moments = {"pending": reason("RunPending"), "running": reason("RunRunning"), "over": over}
     for name, moment in moments.items():
         cluster.apply(resource(served, cluster.info.data_url, f"s3://mlpipeline/{served}/{name}.csv", name))
-        wait(cluster, served, lambda seen, moment=moment: moment(seen) or over(seen), name)  # type: ignore[misc] # bound now
+        cluster.wait_for_prediction(served, lambda seen, moment=moment: moment(seen) or over(seen), name)  # type: ignore[misc] # bound now
         operator.kill()
         operator.start()
-        assert wait(cluster, served, over, name).status.stage is PredictionStage.SUCCEEDED
+        assert cluster.wait_for_prediction(served, over, name).status.stage is PredictionStage.SUCCEEDED
         assert len([run for run in batches(cluster, served) if run["display_name"].startswith(f"{name}-")]) == 1
 
 
@@ -240,7 +221,7 @@ def test_the_pipelines_own_conditions_are_none_of_its(cluster: Cluster, served: 
     """A prediction changes nothing of the WinePipeline that it uses."""
     before = cluster.get("winepipelines", served, "mlflow")
     cluster.apply(resource(served, cluster.info.data_url))
-    wait(cluster, served, over)
+    cluster.wait_for_prediction(served, over)
     cluster.wait(served, says(ConditionType.READY, "Serving"))
     after = cluster.get("winepipelines", served, "mlflow")
     assert before is not None

@@ -5,16 +5,19 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from sandbox.plan import Info
 from sandbox.platform import Sandbox
+from winepipelines.resource.body import Resource
 from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.resource.prediction import WinePrediction
 from winepipelines.resource.status import ConditionType
 
 Body = dict[str, Any]
+R = TypeVar("R", bound=Resource[Any, Any])
 EXAMPLE_ROW = [5.6, 0.31, 0.37, 1.4, 0.074, 12.0, 96.0, 0.9954, 3.32, 0.58, 9.2]
 
 
@@ -61,8 +64,19 @@ class Cluster:
     def wait(
         self, namespace: str, until: Callable[[WinePipeline], bool], name: str = "mlflow", seconds: float = 90
     ) -> WinePipeline:
-        """Watch a resource until something is so; the status as it is then."""
-        command = [str(self.info.kubectl), f"--kubeconfig={self.info.kubeconfig}", "-n", namespace, "get", "winepipelines"]
+        """Watch a pipeline until something is so; as it is then."""
+        return self._wait("winepipelines", WinePipeline.from_body, namespace, until, name, seconds)
+
+    def wait_for_prediction(
+        self, namespace: str, until: Callable[[WinePrediction], bool], name: str = "scores", seconds: float = 90
+    ) -> WinePrediction:
+        """Watch a prediction until something is so; as it is then."""
+        return self._wait("winepredictions", WinePrediction.from_body, namespace, until, name, seconds)
+
+    def _wait(
+        self, kind: str, read: Callable[[Body], R], namespace: str, until: Callable[[R], bool], name: str, seconds: float
+    ) -> R:
+        command = [str(self.info.kubectl), f"--kubeconfig={self.info.kubeconfig}", "-n", namespace, "get", kind]
         # Not by name alone: kubectl then leaves out what changed between its get and its watch.
         command.append(f"--field-selector=metadata.name={name}")
         watch = [*command, "--watch", f"--request-timeout={seconds:g}s", '--output=jsonpath={@}{"\\n"}']
@@ -71,10 +85,10 @@ class Cluster:
             assert process.stdout is not None
             try:
                 for line in process.stdout:
-                    pipeline = WinePipeline.from_body(json.loads(line))
-                    last = pipeline.status.model_dump_json(indent=1)
-                    if until(pipeline):
-                        return pipeline
+                    resource = read(json.loads(line))
+                    last = resource.status.model_dump_json(indent=1)
+                    if until(resource):
+                        return resource
             finally:
                 process.kill()
         raise AssertionError(f"not so within {seconds} s; the last status:\n{last}")

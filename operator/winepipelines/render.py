@@ -7,7 +7,7 @@ the model's address, the source Secret's values) is left out or masked.
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,18 @@ from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.seldondeployment import seldon_deployment
 from winepipelines.resource.naming import HASH_ANNOTATION, MLFLOW_SECRET, run_name
 from winepipelines.resource.pipeline import API_VERSION, KIND, WinePipeline
+from winepipelines.resource.prediction import EXPERIMENT, PREDICTION_KIND, ChosenModel, WinePrediction
 from winepipelines.resource.rollout import ModelRef, Rollout
-from winepipelines.resource.status import Status
 from winepipelines.settings import Settings
 
 MASK = "***"
 UNKNOWN_VALUE = "eA=="  # of a Secret, which is not read here
 UNKNOWN_UID = "(uid)"
 UNKNOWN_MODEL = "s3://known-when-the-run-has-logged-its-model"
+NOT_CHOSEN = ChosenModel(
+    revision=0, mlflow_run="(that of the model that serves then)", version="(its version)", pipeline_uid=UNKNOWN_UID
+)
+KINDS: Mapping[str, type[WinePipeline] | type[WinePrediction]] = {KIND: WinePipeline, PREDICTION_KIND: WinePrediction}
 GUIDE = {
     "WINE_KFP_URL": "http://ml-pipeline.kubeflow.svc.cluster.local:8888",
     "WINE_MLFLOW_URL": "http://mlflow-server.kubeflow.svc.cluster.local:5000",
@@ -58,7 +62,7 @@ class Document:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the command's options."""
-    parser.add_argument("-f", "--filename", help="file with WinePipelines, - for standard input")
+    parser.add_argument("-f", "--filename", help="file with WinePipelines and WinePredictions, - for standard input")
     parser.add_argument("-n", "--namespace", default="default", help="for resources that name none (default: %(default)s)")
     parser.add_argument("--model-uri", help="print only the SeldonDeployment that serves this model: the guide's deploy step")
     parser.add_argument("--name", default="mlflow", help="of the SeldonDeployment, without -f (default: %(default)s)")
@@ -73,8 +77,8 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     try:
         documents = [
             document
-            for pipeline in _resources(options, settings)
-            for document in render(pipeline, settings, options.model_uri or "")
+            for resource in _resources(options, settings)
+            for document in render(resource, settings, options.model_uri or "")
         ]
     except RenderError as error:
         print(f"render: {error}", file=sys.stderr)
@@ -83,11 +87,18 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return 0
 
 
-def render(pipeline: WinePipeline, settings: Settings, model_uri: str = "") -> Iterator[Document]:
-    """Build what would be applied and submitted for a resource; with `model_uri` the SeldonDeployment alone.
+def render(resource: WinePipeline | WinePrediction, settings: Settings, model_uri: str = "") -> Iterator[Document]:
+    """Build what would be applied and submitted for a resource; with `model_uri` a pipeline's SeldonDeployment alone.
 
     Raises RenderError where the address is none that the serving platform can copy.
     """
+    if isinstance(resource, WinePipeline):
+        yield from _pipeline(resource, settings, model_uri)
+    elif not model_uri:
+        yield _prediction(resource, settings)
+
+
+def _pipeline(pipeline: WinePipeline, settings: Settings, model_uri: str) -> Iterator[Document]:
     manifests = Manifests(settings.templates)
     if model_uri:
         store = ObjectStore(settings)
@@ -116,9 +127,22 @@ def render(pipeline: WinePipeline, settings: Settings, model_uri: str = "") -> I
 def _run(pipeline: WinePipeline, settings: Settings) -> Document:
     revision, experiment = max(pipeline.status.revision, 1), pipeline.spec.training.experiment
     request = Kubeflow(settings).request(pipeline, run_name(pipeline, revision), revision, f"(id of experiment {experiment})")
+    return _submitted(f"The run of revision {revision}", pipeline, experiment, request, settings)
+
+
+def _prediction(prediction: WinePrediction, settings: Settings) -> Document:
+    if prediction.status.model is None:
+        prediction = prediction.with_status(prediction.status.with_(model=NOT_CHOSEN))
+    request = Kubeflow(settings).prediction_request(prediction, prediction.run_name, f"(id of experiment {EXPERIMENT})")
+    return _submitted("The run that scores the file", prediction, EXPERIMENT, request, settings)
+
+
+def _submitted(
+    what: str, resource: WinePipeline | WinePrediction, experiment: str, request: dict[str, Any], settings: Settings
+) -> Document:
     about = (
-        f"The run of revision {revision}, no object of the cluster: POST {settings.kfp_url}/apis/v2beta1/runs\n"
-        f"The experiment {experiment!r} is found or made in namespace {pipeline.namespace} first"
+        f"{what}, no object of the cluster: POST {settings.kfp_url}/apis/v2beta1/runs\n"
+        f"The experiment {experiment!r} is found or made in namespace {resource.namespace} first"
     )
     return Document(about, request)
 
@@ -141,25 +165,27 @@ def _known_owner(pipeline: WinePipeline, manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": metadata}
 
 
-def _resources(options: argparse.Namespace, settings: Settings) -> Iterator[WinePipeline]:
+def _resources(options: argparse.Namespace, settings: Settings) -> Iterator[WinePipeline | WinePrediction]:
     """Read the resources that are asked for. Raises RenderError."""
     if options.filename is None:
         if not options.model_uri:
             raise RenderError("name a file: -f wine.yaml, or - for standard input")
         metadata = {"name": options.name, "namespace": options.namespace}
-        yield _resource({"metadata": metadata, "spec": {"data": {"url": "s3://unknown/"}}})
+        yield _resource({"kind": KIND, "metadata": metadata, "spec": {"data": {"url": "s3://unknown/"}}})
         return
-    schema = crds.read(settings.crds)[API_VERSION, KIND]
+    schemas = crds.read(settings.crds)
     found = False
     for body in _bodies(options.filename):
-        if (body.get("apiVersion"), body.get("kind")) != (API_VERSION, KIND):
+        if body.get("apiVersion") != API_VERSION or body.get("kind") not in KINDS:
             continue
         found = True
         metadata = body.setdefault("metadata", {})
         metadata.setdefault("namespace", options.namespace)
         where = f"{options.filename}: {metadata['namespace']}/{metadata.get('name', 'without a name')}"
         wrong = [] if metadata.get("name") else ["metadata.name: is missing"]
-        wrong += [problem for problem in crds.problems(body, schema) if not problem.startswith("status")]
+        wrong += [
+            problem for problem in crds.problems(body, schemas[API_VERSION, body["kind"]]) if not problem.startswith("status")
+        ]
         if wrong:
             raise RenderError("\n".join(f"{where}: {problem}" for problem in wrong))
         try:
@@ -168,16 +194,17 @@ def _resources(options: argparse.Namespace, settings: Settings) -> Iterator[Wine
             first = error.errors()[0]
             raise RenderError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     if not found:
-        raise RenderError(f"{options.filename}: there is no {KIND} of {API_VERSION} in it")
+        raise RenderError(f"{options.filename}: there is no {' and no '.join(KINDS)} of {API_VERSION} in it")
 
 
-def _resource(body: dict[str, Any]) -> WinePipeline:
+def _resource(body: dict[str, Any]) -> WinePipeline | WinePrediction:
     metadata = {"uid": UNKNOWN_UID, "resourceVersion": "", **body["metadata"]}
-    pipeline = WinePipeline.from_body({**body, "metadata": metadata, "status": {}})
+    kind = KINDS[body["kind"]]
+    asked = kind.from_body({**body, "metadata": metadata, "status": {}})
     try:
-        return replace(pipeline, status=Status.model_validate(body.get("status") or {}))
-    except ValidationError:  # of another version: what is asked for can be shown all the same
-        return pipeline
+        return kind.from_body({**body, "metadata": metadata})
+    except ValidationError:  # a status of another version: what is asked for can be shown all the same
+        return asked
 
 
 def _bodies(filename: str) -> Iterator[dict[str, Any]]:

@@ -56,6 +56,20 @@ def test_every_object_and_the_run_are_shown(capsys: pytest.CaptureFixture[str]) 
     assert "download" in run["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
 
 
+def test_a_prediction_is_one_run_of_a_model_that_is_yet_to_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    [run] = yaml.safe_load_all(rendered(capsys, "-f", str(EXAMPLE.with_name("batch.yaml"))))
+    parameters = run["runtime_config"]["parameters"]
+    assert parameters["output"] == "s3://mlpipeline/predictions/wine.parquet"
+    assert parameters["mlflow_run"] == "(that of the model that serves then)"
+    assert "predict" in run["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+
+
+def test_a_prediction_that_the_schema_refuses_is_told_by_its_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = yaml.safe_load(EXAMPLE.with_name("batch.yaml").read_text())
+    body["spec"]["attempts"] = "many"
+    assert "admin/batch: spec.attempts" in rendered(capsys, "-f", written(tmp_path, body), status=1)
+
+
 def test_secrets_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
     [secret] = [d for d in yaml.safe_load_all(rendered(capsys, "-f", str(EXAMPLE))) if d.get("kind") == "Secret"]
     assert set(secret["data"].values()) == {"***"}

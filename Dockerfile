@@ -71,6 +71,7 @@ ENV PYTHONPATH=/app/pipeline
 
 FROM pipeline AS steps
 COPY --from=pipeline-build /app/pipeline/winesteps /app/pipeline/winesteps
+COPY --from=pipeline-build /app/pipeline/winecolumns /app/pipeline/winecolumns
 CMD ["python", "-m", "kfp.dsl.executor_main", "--help"]
 LABEL org.opencontainers.image.title="wine-steps" \
       org.opencontainers.image.description="The steps of the wine training pipeline, for Kubeflow Pipelines" \
@@ -78,6 +79,7 @@ LABEL org.opencontainers.image.title="wine-steps" \
 
 FROM pipeline AS server
 COPY --from=pipeline-build /app/pipeline/wineserver /app/pipeline/wineserver
+COPY --from=pipeline-build /app/pipeline/winecolumns /app/pipeline/winecolumns
 CMD ["python", "-m", "wineserver"]
 EXPOSE 9000
 LABEL org.opencontainers.image.title="wine-server" \

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from winecolumns import lower_snake
 from winesteps.failures import Reason, StepFailure
-from winesteps.preprocess import lower_snake
 from winesteps.table import NUMBER, SEPARATORS
 
 BLOCK_BYTES = 8 * 1024 * 1024

@@ -4,7 +4,6 @@ Called by the `preprocess` component. What a file must be like is decided here; 
 """
 
 import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from winecolumns import lower_snake
 from winesteps.failures import Reason, StepFailure
 from winesteps.table import Header, other_separators, read_header, read_numbers
 
@@ -60,11 +60,6 @@ def preprocess(csv_file: Path, table_file: Path, *, separator: str = ";", target
     features = [name for name in columns if name != target_column]
     log.info("%s rows, target %s, features %s", f"{table.num_rows:,}", target_column, ", ".join(features))
     return Preprocessed(table.num_rows, features, target_column)
-
-
-def lower_snake(name: str) -> str:
-    """`Fixed acidity` as `fixed_acidity`: lower case, each run of other characters than letters and digits one `_`."""
-    return re.sub(r"[\W_]+", "_", name).strip("_").lower()
 
 
 def _header(path: Path, separator: str, target: str) -> Header:

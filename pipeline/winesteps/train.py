@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from winecolumns import lower_snake
 from winesteps import estimator, model, report, reuse, search, served, servers, tracking
 from winesteps.failures import Attempt, Reason, StepFailure
-from winesteps.preprocess import lower_snake
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

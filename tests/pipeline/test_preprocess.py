@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from winecolumns import lower_snake
 from winesteps import table
 from winesteps.failures import Reason, StepFailure
-from winesteps.preprocess import MIN_ROWS, lower_snake, preprocess
+from winesteps.preprocess import MIN_ROWS, preprocess
 
 ROWS = [f"{n};{n % 7}.5;{n % 3}" for n in range(30)]
 GOOD = "\n".join(["A;b b;quality", *ROWS]) + "\n"

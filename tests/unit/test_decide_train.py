@@ -94,6 +94,25 @@ class TestTrain:
         assert world.status.stage is Stage.FAILED
         assert world.condition(TRAINED).reason == reasons.RUN_TIMED_OUT
 
+    def test_a_timed_out_run_quotes_the_timeout_that_ended_it_when_the_spec_changes_meanwhile(self, world: World) -> None:
+        world.change(training={"timeout": "10m", "attempts": 1})
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.pass_time(minutes=11)
+        world.reconcile()
+        world.change(training={"timeout": "2h", "attempts": 1})
+        world.reconcile()
+        assert "spec.training.timeout (10m): ending it" in world.condition(TRAINED).message
+        world.move_run(RunState.FAILED)
+        world.reconcile()
+        assert "longer than spec.training.timeout (10m)" in world.condition(TRAINED).message
+        world.ask(retrain="with the new timeout")
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.pass_time(minutes=60)
+        world.reconcile()
+        assert world.condition(TRAINED).reason == reasons.RUNNING
+
     def test_a_run_that_someone_ends_is_not_started_again(self, world: World) -> None:
         world.reconcile()
         world.move_run(RunState.CANCELING)

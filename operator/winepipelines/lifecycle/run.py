@@ -172,6 +172,7 @@ def run_succeeded(look: RunLook) -> Said:
         finished_at=finished,
         end_requested_at=None,
         end_reason="",
+        exceeded_timeout="",
     )
     message = f"starting {_attempt(look, run)}"
     return Waits(reasons.SUBMITTING, message, retry, run, look.policy.retry_interval)
@@ -199,7 +200,8 @@ def end(look: RunLook, reason: str, message: str) -> Waits:
     """Ask for the end of what is live; remove it where that has no effect."""
     run, asked = look.recorded, look.recorded.end_requested_at
     if asked is None:
-        asked, run = look.now, run.with_(end_requested_at=look.now, end_reason=reason)
+        timeout = look.timeout if reason == reasons.RUN_TIMED_OUT else ""
+        asked, run = look.now, run.with_(end_requested_at=look.now, end_reason=reason, exceeded_timeout=timeout)
     late = look.now >= asked + look.policy.terminate_grace
     actions = _deletions(look.live) if late else _terminations(look.live)
     return Waits(reasons.ENDING, message, actions, run, look.policy.retry_interval)
@@ -245,7 +247,8 @@ def _why(look: RunLook) -> tuple[str, str, bool]:
 
 
 def _timed_out(look: RunLook) -> str:
-    return f"the run took longer than {look.words.timeout} ({look.timeout})"
+    """Quote the timeout that ended the run: the spec may have another one by now."""
+    return f"the run took longer than {look.words.timeout} ({look.recorded.exceeded_timeout or look.timeout})"
 
 
 def _failure(look: RunLook) -> StepFailure | None:

@@ -100,6 +100,7 @@ class Run(Model):
     finished_at: Time | None = None
     end_requested_at: Time | None = None
     end_reason: str = ""
+    exceeded_timeout: str = ""
 
 
 class TrainedModel(Model):

@@ -64,6 +64,23 @@ def _serving_suspended(world: World) -> None:
     world.reconcile()
 
 
+def _rolled_back(world: World) -> None:
+    """By request, to the model of an earlier spec."""
+    promoted(world)
+    world.ask(rollback="1")
+    world.reconcile()
+    world.roll_out()
+
+
+def _rolled_back_by_itself(world: World) -> None:
+    """The operator has taken back a model that stopped answering."""
+    promoted(world)
+    world.wrong_answers.add(2)
+    world.reconcile()
+    world.pass_time(minutes=1)
+    world.roll_out()
+
+
 def _kubeflow_down(world: World) -> None:
     world.down[Runs] = Unavailable("KubeflowUnavailable", "no answer")
     world.reconcile()
@@ -85,6 +102,12 @@ def _deleted(world: World) -> None:
     world.serve()
     world.delete()
     world.down[Answer] = Unavailable("EndpointUnreachable", "no answer")
+
+
+def promoted(world: World) -> None:
+    """Revision 1 has served, and revision 2 of another spec serves now."""
+    _changed(world)
+    world.serve()
 
 
 SITUATIONS: dict[str, Callable[[World], None]] = {

@@ -27,6 +27,34 @@ def retrained(world: World, r2: float, **metrics: float) -> None:
     world.reconcile()
 
 
+def test_accepted_says_nothing_of_an_earlier_revision_while_the_next_one_trains(world: World) -> None:
+    world.serve()
+    assert world.condition(ACCEPTED).message.startswith("revision 1 ")
+    world.ask(retrain="now")
+    world.reconcile()
+    assert world.ready()
+    assert world.status.condition(ACCEPTED) is None
+    world.succeed()
+    world.reconcile()
+    assert world.condition(ACCEPTED).message.startswith("revision 2 ")
+    world.change(data={"url": "http://data/other.csv"}, suspend=True)
+    world.reconcile()
+    assert world.status.condition(ACCEPTED) is None, "it was accepted by another spec"
+
+
+def test_nothing_is_said_of_a_first_model_that_failed_while_the_next_one_trains(world: World) -> None:
+    world.reconcile()
+    world.succeed()
+    world.reconcile()
+    world.pass_time(minutes=16)
+    world.reconcile()
+    assert world.condition(ConditionType.DEPLOYED).status == "False"
+    world.change(data={"url": "http://data/other.csv"})
+    world.reconcile()
+    assert world.status.revision == 2
+    assert world.status.condition(ConditionType.DEPLOYED) is None
+
+
 class TestRefused:
     def test_a_first_model_that_shows_too_little_is_not_deployed(self, world: World) -> None:
         world.change(gate=AT_LEAST)

@@ -27,6 +27,8 @@ SEEN = {
     "source_secret_missing": ("Degraded", "Failed", "Failed"),
     "suspended": ("Suspended", "Current", "InProgress"),
     "serving_suspended": ("Healthy", "Current", "Current"),
+    "rolled_back": ("Suspended", "Current", "InProgress"),
+    "rolled_back_by_itself": ("Degraded", "Failed", "Failed"),
     "kubeflow_down": ("Progressing", "InProgress", "InProgress"),
     "kubeflow_refuses": ("Degraded", "Failed", "Failed"),
     "answers_wrongly": ("Progressing", "InProgress", "InProgress"),

@@ -237,6 +237,8 @@ class TestGoingBack:
         assert world.status.revision == 4
         assert (world.status.history[0].trigger, world.status.history[0].origin) == (Trigger.ROLLBACK, 1)
         assert world.condition(READY).reason == reasons.ROLLED_BACK, "the spec asks for another model"
+        kinds = {condition.type for condition in world.status.conditions}
+        assert not kinds & {"Stalled", "Reconciling"}, "nothing is wrong, and nothing is under way"
         assert world.condition(ANSWERING).status == "True"
         assert world.status.stage is Stage.SERVING
         assert world.aliases["champion"] == "1"

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import Action
 from winepipelines.lifecycle.aliases import look_at_challenger, look_at_champion
+from winepipelines.lifecycle.candidates import current_candidate
 from winepipelines.lifecycle.conditions import summarize
 from winepipelines.lifecycle.datacheck import Aside, look_at_data
 from winepipelines.lifecycle.decision import Decision
@@ -42,6 +43,7 @@ STAGES: tuple[tuple[Stage, ConditionType, StageFunction], ...] = (
     (Stage.VERIFYING, ConditionType.ANSWERING, verify),  # which answers
     (Stage.SERVING, ConditionType.READY, serve),  # which is what the status says
 )
+OF_A_MODEL = (ConditionType.ACCEPTED, ConditionType.DEPLOYED, ConditionType.ANSWERING)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def decide(
         held = said.last if isinstance(said.last, Held) and said.stage not in (Stage.PREPARING, Stage.VERIFYING) else None
         meanwhile = ready_meanwhile(after, watched, held) if held is not None else None
         asides = _asides(after) if said.passed else ()
+        stale = _of_earlier_model(after) if said.passed else frozenset()
     except UnansweredError as error:
         return Decision(status=pipeline.status, question=error.question)
 
@@ -95,6 +98,7 @@ def decide(
         status = summarize(status.with_(stage=stage), conditions, meanwhile or last, pipeline.generation, now)
     status = shortened(_merge(status, said.status, asides), look.spec)
     status = with_traffic(status)
+    status = status.with_(conditions=tuple(condition for condition in status.conditions if condition.type not in stale))
     waits = [*_waits(last, *watched.values()), *(aside.wake_in for aside in asides if aside.wake_in is not None)]
     if status.served or isinstance(last, Passed):
         waits.append(check_interval(status, look.policy, now))
@@ -108,6 +112,13 @@ def decide(
         wake_at=min([*(now + wait for wait in waits), *_ticks(look, status)], default=None),
         follow=_follow(status),
     )
+
+
+def _of_earlier_model(look: Look) -> frozenset[ConditionType]:
+    """List the conditions that can only be about an earlier revision's model, because the present one has none yet."""
+    if current_candidate(look) is not None:
+        return frozenset()
+    return frozenset({ConditionType.ACCEPTED} if look.status.served is not None else OF_A_MODEL)
 
 
 def _asides(look: Look) -> tuple[Aside, ...]:

@@ -51,7 +51,8 @@ def _said(look: Look, candidate: Candidate, endpoint: Endpoint) -> Passed | Held
             f"revision {candidate.revision}, the model of revision {candidate.origin}, answers at {endpoint.url} by request; it "
             f"is not of this spec: a change of the spec, or the annotation {GROUP}/retrain, has a model of the spec trained"
         )
-        return Held(reasons.ROLLED_BACK, message, stage=Stage.SERVING, stalled=True)
+        # A choice, not a fault: neither Stalled nor Reconciling, and no tool of GitOps calls it degraded.
+        return Held(reasons.ROLLED_BACK, message, stage=Stage.SERVING, waiting=False)
     what = f", the model of revision {candidate.origin} by request," if candidate.origin is not None else ""
     asked = f"; {look.status.asked.problem}" if look.status.asked.problem else ""
     soon = look.policy.probation_interval if is_on_probation(look.status, look.policy, look.now) else None

@@ -26,6 +26,7 @@ from winepipelines.resource.observed import DeploymentView, PlatformVerdict, Pre
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.rollout import ModelRef, Rollout
 from winepipelines.resource.spec import Runtime
+from winepipelines.resource.status import known_models
 
 EXAMPLES_KEPT = 2048
 
@@ -64,8 +65,9 @@ class Observer:
                 return self._namespace.view(pipeline)
             case Runs(name):
                 return self._kubeflow.runs_named(pipeline.namespace, name)
-            case Records(revision):
-                return self._mlflow.records(pipeline.spec.training.experiment, pipeline.uid, revision)
+            case Records(revision, run_id):
+                experiment, known = pipeline.spec.training.experiment, known_models(pipeline.status)
+                return self._mlflow.records(experiment, pipeline.uid, revision, run_id, known)
             case Stored(uri):
                 return self._stored(uri)
             case Server(runtime):
@@ -76,8 +78,8 @@ class Observer:
                 return self._prediction(pipeline, model)
             case Tried(model, served):
                 return self._trial(pipeline, model, served)
-            case DataChecked(count):
-                return self._mlflow.check_record(pipeline.spec.training.experiment, pipeline.uid, str(count))
+            case DataChecked(count, run_id):
+                return self._mlflow.check_record(pipeline.spec.training.experiment, pipeline.uid, str(count), run_id)
             case Aliased(alias):
                 return self._mlflow.aliased(pipeline.spec.training.registered_model, alias)
             case Platform():

@@ -108,6 +108,7 @@ def train(
     registered_model: str,
     server_version: str,
     served_run: str,
+    reusable_runs: list[str],
     data_url: str,
     data_sha256: str,
     data_etag: str,
@@ -132,6 +133,7 @@ def train(
         registered_model: Name in MLflow's model registry.
         server_version: Version of Seldon's mlflowserver that shall read the model; empty: this project's server.
         served_run: MLflow run of the model that serves, measured on the same rows; empty: none.
+        reusable_runs: MLflow runs of the owner's earlier models, one of which is reused where it would be made again.
         data_url: Address the data came from; logged.
         data_sha256: SHA-256 of the data; logged.
         data_etag: Strong entity tag of the data, if there is one.
@@ -167,6 +169,7 @@ def train(
             registered_model=registered_model,
             server_version=server_version,
             served_run=served_run,
+            reusable_runs=reusable_runs,
             data_etag=data_etag,
             source={"data_url": redact_url(data_url), "data_sha256": data_sha256},
         )

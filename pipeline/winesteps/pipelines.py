@@ -57,6 +57,7 @@ def wine_training(
     registered_model: str = "wine-elasticnet",
     server_version: str = "",
     served_run: str = "",
+    reusable_runs: list[str] = [],  # noqa: B006
     s3_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
     mlflow_secret: str = "wine-mlflow-credentials",  # noqa: S107 - the name of a Secret
     owner: dict[str, Any] = {},  # noqa: B006
@@ -80,6 +81,7 @@ def wine_training(
         registered_model: Name in MLflow's model registry.
         server_version: Version of Seldon's mlflowserver that shall read the model, such as 1.17.1; empty: this project's server.
         served_run: MLflow run of the model that serves, measured on the new held-out rows; empty: none.
+        reusable_runs: MLflow runs of the owner's earlier models, one of which is reused where it would be made again.
         s3_secret: Secret with the object store's keys, accesskey and secretkey.
         mlflow_secret: Secret with MLflow's credentials, if any: MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN.
         owner: Resource that this run is for (namespace, name, uid, revision); empty when run by hand.
@@ -102,6 +104,7 @@ def wine_training(
         registered_model=registered_model,
         server_version=server_version,
         served_run=served_run,
+        reusable_runs=reusable_runs,
         data_url=data_url,
         data_sha256=downloaded.outputs["sha256"],
         data_etag=downloaded.outputs["etag"],

@@ -8,7 +8,7 @@ The tags that tell the operator of success are written last, in one request: whe
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +38,9 @@ class Task:
     """What shall be learned, from what.
 
     `search` has values to try in place of parameters. `server_version` is that of Seldon's mlflowserver where it shall read the
-    model, see `servers`; `served_run` the MLflow run of the model that serves, which is measured on the same rows. `source`
-    describes the data, its address and SHA-256; it is logged beside the parameters.
+    model, see `servers`; `served_run` the MLflow run of the model that serves, which is measured on the same rows;
+    `reusable_runs` are the MLflow runs of the owner's earlier models. `source` describes the data, its address and SHA-256; it is
+    logged beside the parameters.
     """
 
     target: str = "quality"
@@ -51,6 +52,7 @@ class Task:
     registered_model: str = "wine-elasticnet"
     server_version: str = ""
     served_run: str = ""
+    reusable_runs: Sequence[str] = ()
     source: Mapping[str, str] | None = None
     data_etag: str = ""
 
@@ -109,7 +111,7 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
     with model.tracking_errors(record.tracking_uri):
         client = tracking.connect(record)
         attempt.run_id = tracking.start_run(client, record)
-        original = reuse.find(client, record, fingerprint, task.registered_model)
+        original = reuse.find(client, record, fingerprint, task.registered_model, task.reusable_runs)
     served_metrics, problem = served.measure(client, task.served_run, record, split, target)
     if problem:
         log.warning("%s", problem)

@@ -62,3 +62,25 @@ def test_annotations_and_labels_lead_nowhere(cluster: Cluster, operator: Operato
     assert EVIL not in made
     assert base64.b64encode(EVIL.encode()).decode() not in made
     assert EVIL not in pipeline.status.model_dump_json()
+
+
+def test_a_cloned_run_is_ignored_and_named(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+    """Field case c16: someone clones the run of a revision while it trains, with other parameters, and the clone ends first."""
+    forest = {"algorithm": "RandomForest", "registeredModel": namespace, "search": {"n_estimators": [60, 80, 100, 120]}}
+    cluster.apply(cluster.resource(namespace, training=forest))
+    own = cluster.wait(namespace, lambda pipeline: bool(pipeline.status.run and pipeline.status.run.id)).status.run
+    assert own is not None
+    run = cluster.http(f"{cluster.info.kfp_url}/apis/v2beta1/runs/{own.id}")
+    parameters = {**run["runtime_config"]["parameters"], "search": {}, "parameters": {"n_estimators": 1, "max_depth": 1}}
+    body = {name: run[name] for name in ("experiment_id", "pipeline_spec")}
+    body |= {"display_name": f"Clone of {run['display_name']}", "runtime_config": {"parameters": parameters}}
+    clone = cluster.http(f"{cluster.info.kfp_url}/apis/v2beta1/runs", body)["run_id"]
+    pipeline = cluster.wait(namespace, ready)
+    candidate = pipeline.status.candidate
+    assert candidate is not None
+    path = f"api/2.0/mlflow/runs/get?run_id={candidate.mlflow_run}"
+    tags = cluster.http(f"{cluster.info.mlflow_url}/{path}")["run"]["data"]["tags"]
+    assert {"key": "winepipelines.io/kfp-run", "value": own.id} in tags
+    if candidate.ignored:  # the clone was first
+        assert clone in candidate.ignored
+        assert clone in dict(cluster.events(namespace))["ForeignRunIgnored"]

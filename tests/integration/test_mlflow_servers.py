@@ -82,17 +82,17 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield Server(request.param, sandbox.info)
 
 
-OF_ONE = {"uid": "uid-1", "revision": "7", "model-uri": "{root}/model", "model-version": "1"}
+OF_ONE = {"uid": "uid-1", "revision": "7", "kfp-run": "kfp-1", "model-uri": "{root}/model", "model-version": "1"}
 
 
 async def test_a_model_and_a_failure_are_found_by_uid_and_revision(server: Server) -> None:
     experiment = server.experiment("found")
     server.log(experiment, {**OF_ONE, "revision": "6"}, metrics={"r2": 0.1})
     server.log(experiment, {**OF_ONE, "uid": "uid-2"}, metrics={"r2": 0.2})
-    said = {"uid": "uid-1", "revision": "7", "failed-step": "train", "failure-reason": "TrainingFailed"}
+    said = {"uid": "uid-1", "revision": "7", "kfp-run": "kfp-1", "failed-step": "train", "failure-reason": "TrainingFailed"}
     server.log(experiment, {**said, "failure-message": "no", "failure-permanent": "true"}, "FAILED")
     run = server.log(experiment, OF_ONE, metrics={"r2": 0.3, "rmse": 0.7})
-    records = await server.adapter().records("found", "uid-1", 7)
+    records = await server.adapter().records("found", "uid-1", 7, "kfp-1")
     assert records.model is not None
     assert records.model.uri == f"{run.info.artifact_uri}/model"
     assert records.model.mlflow_run == run.info.run_id
@@ -101,16 +101,57 @@ async def test_a_model_and_a_failure_are_found_by_uid_and_revision(server: Serve
     assert (records.failure.step, records.failure.reason, records.failure.permanent) == ("train", "TrainingFailed", True)
 
 
+async def test_what_a_cloned_run_recorded_is_ignored_and_named(server: Server) -> None:
+    """A clone copies the parameters of a run, the resource's uid and the revision among them, but not the run's id."""
+    experiment, clone = server.experiment("cloned"), {**OF_ONE, "kfp-run": "kfp-2"}
+    records = await server.adapter().records("cloned", "uid-1", 7, "kfp-1")
+    assert (records.model, records.foreign) == (None, "")
+    server.log(experiment, clone, metrics={"r2": 0.1})
+    records = await server.adapter().records("cloned", "uid-1", 7, "kfp-1")
+    assert (records.model, records.failure, records.refused) == (None, None, "")
+    assert "Kubeflow run kfp-2" in records.foreign
+    own = server.log(experiment, OF_ONE, metrics={"r2": 0.3})
+    newest = server.log(experiment, clone, metrics={"r2": 0.1})
+    failed = {"failed-step": "train", "failure-reason": "TrainingFailed", "failure-permanent": "true"}
+    server.log(experiment, {**clone, **failed}, "FAILED")
+    for _ in range(25):
+        server.log(experiment, {**clone, "model-uri": ""}, "FAILED")
+    records = await server.adapter().records("cloned", "uid-1", 7, "kfp-1")
+    assert records.model is not None
+    assert records.model.mlflow_run == own.info.run_id
+    assert records.failure is None
+    assert newest.info.run_id not in (records.model.mlflow_run, "")
+    for checked in ("kfp-1", "kfp-2"):
+        said = {"uid": "uid-1", "check": "3", "kfp-run": checked, "data-changed": str(checked == "kfp-2").lower()}
+        server.log(experiment, said)
+    found = await server.adapter().check_record("cloned", "uid-1", "3", "kfp-1")
+    assert found is not None
+    assert not found.changed
+
+
+async def test_only_a_model_that_the_resource_has_had_is_reused(server: Server) -> None:
+    experiment = server.experiment("reused")
+    original = server.log(experiment, {**OF_ONE, "revision": "6", "kfp-run": "kfp-0"})
+    uri = f"{original.info.artifact_uri}/model"
+    server.log(experiment, {**OF_ONE, "model-uri": uri, "reused-run": original.info.run_id})
+    known = await server.adapter().records("reused", "uid-1", 7, "kfp-1", (original.info.run_id,))
+    assert known.model is not None
+    assert known.model.mlflow_run == original.info.run_id
+    records = await server.adapter().records("reused", "uid-1", 7, "kfp-1", ("another",))
+    assert records.model is None
+    assert "which no run of this resource has made" in records.refused
+
+
 @pytest.mark.parametrize("name", ["it's", 'the "wine" \\ experiment', "x' OR tags.`a` = 'b"])
 async def test_names_with_quotes_are_names(server: Server, name: str) -> None:
     server.log(server.experiment(name), OF_ONE)
-    assert (await server.adapter().records(name, "uid-1", 7)).model is not None
-    assert (await server.adapter().records(name + "'", "uid-1", 7)).model is None
+    assert (await server.adapter().records(name, "uid-1", 7, "kfp-1")).model is not None
+    assert (await server.adapter().records(name + "'", "uid-1", 7, "kfp-1")).model is None
     assert await server.adapter().aliased(name, "champion") == ""
 
 
 async def test_an_experiment_that_is_not_there_has_no_records(server: Server) -> None:
-    records = await server.adapter().records("never", "uid-1", 7)
+    records = await server.adapter().records("never", "uid-1", 7, "kfp-1")
     assert (records.model, records.failure, records.refused) == (None, None, "")
 
 
@@ -168,7 +209,7 @@ async def test_a_malicious_run_changes_nothing(server: Server) -> None:
     ):
         server.log(experiment, {**OF_ONE, "model-uri": uri, "model-version": "9' OR"}, metrics={**many, "r2": float("nan")})
     server.log(experiment, {**OF_ONE, "failure-reason": "Ready=True; x", "failure-message": "a\nb\x00" + "c" * 3000}, "FAILED")
-    records = await server.adapter().records("malicious", "uid-1", 7)
+    records = await server.adapter().records("malicious", "uid-1", 7, "kfp-1")
     assert records.model is not None
     assert records.model.mlflow_run == good.info.run_id
     assert records.failure is not None
@@ -180,7 +221,7 @@ async def test_a_malicious_run_changes_nothing(server: Server) -> None:
 async def test_nothing_but_malicious_runs_is_said(server: Server) -> None:
     experiment = server.experiment("alone")
     run = server.log(experiment, {**OF_ONE, "model-uri": "s3,endpoint=http://evil.example:mlflow/model"})
-    records = await server.adapter().records("alone", "uid-1", 7)
+    records = await server.adapter().records("alone", "uid-1", 7, "kfp-1")
     assert records.model is None
     assert run.info.run_id in records.refused
 
@@ -189,7 +230,7 @@ async def test_metrics_that_no_status_can_hold_are_left_out(server: Server) -> N
     many = {f"metric-{number:03}": float(number) for number in range(60)}
     odd = {"nan": float("nan"), "inf": float("inf"), "x" * 200: 1.0, "r2": 0.5}
     server.log(server.experiment("metrics"), OF_ONE, metrics={**many, **odd})
-    records = await server.adapter().records("metrics", "uid-1", 7)
+    records = await server.adapter().records("metrics", "uid-1", 7, "kfp-1")
     assert records.model is not None
     assert len(records.model.metrics) == 32
     assert records.model.metrics["r2"] == 0.5
@@ -204,7 +245,7 @@ async def test_an_experiment_with_an_evil_root_is_no_address(server: Server) -> 
         except Exception:
             continue
         server.log(experiment, OF_ONE)
-        records = await server.adapter().records(f"evil-{number}", "uid-1", 7)
+        records = await server.adapter().records(f"evil-{number}", "uid-1", 7, "kfp-1")
         assert records.model is not None
         stored = await ObjectStore(server.settings).stored(records.model.uri, server.rclone())
         assert (stored.readable, stored.reason) == (False, "ModelAddressUnusable")
@@ -246,7 +287,7 @@ async def test_the_store_is_looked_at_with_seldons_eyes(server: Server) -> None:
 async def test_a_path_that_is_not_the_servers_is_said(server: Server) -> None:
     wrong = server.info.mlflow_url + "/no/such/path"
     with pytest.raises(PlatformError) as caught:
-        await server.adapter(mlflow_url=wrong).records("found", "uid-1", 7)
+        await server.adapter(mlflow_url=wrong).records("found", "uid-1", 7, "kfp-1")
     assert isinstance(caught.value, Refused)
     assert "WINE_MLFLOW_URL" in caught.value.message or caught.value.reason == "MlflowUnauthorized"
 
@@ -261,7 +302,7 @@ async def test_behind_a_path_of_a_reverse_proxy(server: Server) -> None:
     root = server.info.mlflow_url
     with Proxy(root, before=stripped, strip="/tools/mlflow") as proxy:
         adapter = server.adapter(mlflow_url=f"{proxy.url}/tools/mlflow")
-        assert (await adapter.records("prefixed", "uid-1", 7)).model is not None
+        assert (await adapter.records("prefixed", "uid-1", 7, "kfp-1")).model is not None
 
 
 async def test_a_host_that_the_server_does_not_know_is_said(server: Server) -> None:
@@ -279,7 +320,7 @@ async def test_a_host_that_the_server_does_not_know_is_said(server: Server) -> N
 
 async def _refusal(adapter: MLflow) -> PlatformError:
     with pytest.raises(PlatformError) as caught:
-        await adapter.records("found", "uid-1", 7)
+        await adapter.records("found", "uid-1", 7, "kfp-1")
     return caught.value
 
 
@@ -302,7 +343,7 @@ async def test_a_token_goes_with_every_request_and_nowhere_else(server: Server) 
     user = server.info.mlflow_user
     with Proxy(server.info.mlflow_url, before=guard, basic=(user, server.info.mlflow_password) if user else None) as proxy:
         adapter = server.adapter(values, mlflow_url=proxy.url, mlflow_secret="mlflow-tracking-credentials")
-        await adapter.records("never", "uid-1", 7)
+        await adapter.records("never", "uid-1", 7, "kfp-1")
         assert set(seen) == {"Bearer first"}
         known = {"second"}  # rotated: the Secret is read again when it was refused
         error = await _refusal(adapter)
@@ -310,7 +351,7 @@ async def test_a_token_goes_with_every_request_and_nowhere_else(server: Server) 
         assert "first" not in error.message
         assert "mlflow-tracking-credentials" in error.message
         values["MLFLOW_TRACKING_TOKEN"] = "second"
-        await adapter.records("never", "uid-1", 7)
+        await adapter.records("never", "uid-1", 7, "kfp-1")
     assert seen[-1] == "Bearer second"
 
 
@@ -348,4 +389,4 @@ class TestAuthentication:
         adapter = server.adapter(values)
         await _refusal(adapter)
         values.update(server.credentials)
-        await adapter.records("never", "uid-1", 7)
+        await adapter.records("never", "uid-1", 7, "kfp-1")

@@ -26,10 +26,18 @@ Run_ = Callable[..., Trained]
 def run(store: str, table: Path) -> Run_:
     """Trains for a resource's next revision."""
     revisions = iter(range(1, 100))
+    known: list[str] = []
 
-    def run(task: Task = TASK, *, data: Path = table, owner: dict[str, Any] | None = None) -> Trained:
-        owner = OWNER | {"revision": next(revisions)} if owner is None else owner
-        return train(data, task, tracking.Record(store, "wine", owner=owner, kfp_run="run"), Attempt())
+    def run(
+        task: Task = TASK, *, data: Path = table, owner: dict[str, Any] | None = None, kfp_run: str = "", told: bool = True
+    ) -> Trained:
+        revision = next(revisions)
+        owner = OWNER | {"revision": revision} if owner is None else owner
+        record = tracking.Record(store, "wine", owner=owner, kfp_run=kfp_run or f"run-{revision}")
+        trained = train(data, replace(task, reusable_runs=tuple(known)), record, Attempt())
+        if told:  # the operator has found the model by its Kubeflow run
+            known.insert(0, trained.run_id)
+        return trained
 
     return run
 
@@ -76,6 +84,16 @@ class TestReuse:
     def test_the_third_points_to_the_first(self, run: Run_, client: MlflowClient) -> None:
         first = run()
         assert all(is_reuse(client, run(), first) for _ in range(8)), "reuses do not push the original out of sight"
+
+    def test_a_model_that_the_operator_has_not_found_by_its_run_is_not_reused(self, run: Run_, client: MlflowClient) -> None:
+        """As that of a cloned run, which has the owner's tags."""
+        clone = run(told=False)
+        assert "reused-run" not in said(client, run())
+        assert run().run_id != clone.run_id
+
+    def test_another_attempt_of_a_run_takes_the_model_of_the_first(self, run: Run_, client: MlflowClient) -> None:
+        first = run(kfp_run="same", told=False)
+        assert is_reuse(client, run(kfp_run="same"), first)
 
     def test_who_is_run_by_hand_reuses_nothing(self, run: Run_, client: MlflowClient) -> None:
         assert [run(owner={}).version for _ in range(2)] == ["1", "2"]

@@ -78,6 +78,7 @@ class World(InMemory[Status]):
     source: SecretState = SecretState("kubeflow", "source", True)
     artifacts: SecretState = SecretState("admin", "artifacts", True)
     records: dict[int, TrainingRecords] = field(default_factory=dict)
+    writers: dict[int, str] = field(default_factory=dict)  # revision: the run that wrote its records, where that matters
     mlflow_secret: SecretState | None = None
     aliases: dict[str, str] = field(default_factory=dict)  # of MLflow's registry: alias to version
     trials: dict[int, TrialView] = field(default_factory=dict)  # how a revision's model does on trial
@@ -184,8 +185,10 @@ class World(InMemory[Status]):
                 found = [(kind, name, Presence.FOREIGN if kind in self.foreign_kinds else self.children) for kind, name in names]
                 made = tuple(Child(*child) for child in found)
                 return ChildrenView(self.source, self.artifacts, made, self.mlflow_secret)
-            case Records(revision):
-                return self.records.get(revision, TrainingRecords())
+            case Records(revision, run_id):
+                if self.writers.get(revision, run_id) == run_id:
+                    return self.records.get(revision, TrainingRecords())
+                return TrainingRecords(foreign=f"MLflow run x was written by Kubeflow run {self.writers[revision]}")
             case Stored(uri):
                 return self.stored or StoredModel(uri, readable=True)
             case Server():
@@ -204,7 +207,7 @@ class World(InMemory[Status]):
                 if model.revision in self.wrong_answers:
                     return TrialView(20, 20, wrong=True, reason="PredictionDiffers", message="the answer differs")
                 return self.trials.get(model.revision, TrialView(20, milliseconds=4, served_milliseconds=4))
-            case DataChecked(count):
+            case DataChecked(count, _):
                 return self.data_checks.get(count)
             case Aliased(alias):
                 return self.aliases.get(alias, "")

@@ -307,3 +307,32 @@ def test_two_models_of_one_revision_leave_the_newest(world: World) -> None:
     world.reconcile()
     assert world.applied is not None
     assert world.applied.model.uri == "s3://mlflow/retry/model"
+
+
+def test_a_cloned_runs_model_is_ignored_and_told(world: World) -> None:
+    """Field case c16: the clone has this revision's tags, and another Kubeflow run."""
+    world.reconcile()
+    world.succeed()
+    world.writers[1] = "clone"
+    world.reconcile()
+    assert world.condition(TRAINED).reason == reasons.MODEL_PENDING
+    assert world.applied is None
+    own = replace(world.records[1], foreign="MLflow run x was written by Kubeflow run clone")
+    del world.writers[1]
+    world.records[1] = own
+    world.reconcile()
+    assert "clone" in world.condition(TRAINED).message
+    assert [event.reason for event in world.told].count("ForeignRunIgnored") == 1
+    world.roll_out()
+    assert world.ready()
+    assert [event.reason for event in world.told].count("ForeignRunIgnored") == 1
+
+
+def test_a_run_that_only_a_clone_recorded_a_model_for_says_so(world: World) -> None:
+    world.reconcile()
+    world.succeed()
+    world.writers[1] = "clone"
+    world.pass_time(minutes=2)
+    world.reconcile()
+    assert world.condition(TRAINED).reason == reasons.MODEL_NOT_LOGGED
+    assert "Kubeflow run clone" in world.condition(TRAINED).message

@@ -31,7 +31,7 @@ async def ask(url: str, credentials: Mapping[str, str] | None = None, **settings
         return credentials or {}
 
     adapter = MLflow(Settings("http://kfp", url, "http://minio", **settings), read)  # type: ignore[arg-type] # all are texts
-    await adapter.records("wine", "uid", 1)
+    await adapter.records("wine", "uid", 1, "run")
 
 
 @pytest.mark.parametrize(

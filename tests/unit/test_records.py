@@ -131,6 +131,27 @@ def test_a_model_of_its_own_needs_no_second_look() -> None:
     assert not model_of(own).reused
 
 
+def test_a_reused_model_is_one_that_the_resource_has_had_or_this_run_has_made() -> None:
+    reuse, stranger = run(REUSE | {"kfp-run": "own"}), original(tags={"kfp-run": "clone"})
+    assert records.read([reuse], stranger, ["old"]).model is not None
+    assert records.read([reuse], original(tags={"kfp-run": "own"}), []).model is not None
+    for known in ([], ["older"]):
+        found = records.read([reuse], stranger, known)
+        assert found.model is None
+        assert "no run of this resource" in found.refused
+
+
+def test_what_another_kubeflow_run_wrote_is_named() -> None:
+    own, tags = run({"model-uri": f"{ROOT}/model", "kfp-run": "own"}), {"model-uri": f"{ROOT}/model"}
+    assert records.foreign([own], "own") == ""
+    assert records.foreign([run({"kfp-run": "clone"}), own], "own") == "", "it has no model"
+    said = records.foreign([own, run(tags | {"kfp-run": "clone\n" * 100}, run_id="def" * 100)], "own")
+    assert "Kubeflow run clone" in said
+    assert said.isprintable()
+    assert len(said) < 400
+    assert "no Kubeflow run" in records.foreign([run(tags)], "own")
+
+
 @pytest.mark.parametrize("named", ["", "../etc", "a b", "x" * 65, "old' OR 1=1"])
 def test_what_is_no_run_id_is_not_asked_for(named: str) -> None:
     reuse = run(REUSE | {"reused-run": named})

@@ -77,14 +77,14 @@ def _under_way(look: Look, check: DataCheck) -> Aside:
             return Aside(look.status, wake_in=look.policy.submit_grace - waited)
         return _over(look, check, "the run that looks at the data could not be submitted, or was deleted")
     if not live:
-        return _found(look, check, views[0])
+        return _found(look, check, next((view for view in views if view.id == check.run), views[0]))
     if look.now >= deadline:
         return _end(look, check.with_(problem="the run that looks at the data did not end in time"), live, deadline)
     return Aside(_with(look, check.with_(run=live[0].id)), wake_in=deadline - look.now)
 
 
 def _found(look: Look, check: DataCheck, view: RunView) -> Aside:
-    said = look.at(DataChecked(check.count))
+    said = look.at(DataChecked(check.count, view.id))
     finished = past(view.finished_at or look.now, look.now)
     if said is None:
         if look.now < finished + look.policy.records_grace:

@@ -37,6 +37,9 @@ def events(before: Status, after: Status) -> tuple[Event, ...]:
     problem = after.data_check.problem if after.data_check else ""
     if problem and problem != (before.data_check.problem if before.data_check else ""):
         told.append(Event("DataCheckFailed", problem, warning=True))
+    ignored = after.candidate.ignored if after.candidate else ""
+    if ignored and (before.candidate is None or before.candidate.ignored != ignored):
+        told.append(Event("ForeignRunIgnored", ignored, warning=True))
     for kind in WATCHED:
         old, new = before.condition(kind), after.condition(kind)
         if new is None or (old is not None and (old.status, old.reason) == (new.status, new.reason)):

@@ -113,7 +113,7 @@ class Look:
             policy=self.policy,
             submission=CreateRun(recorded.name, revision),
             failures=self.failures,
-            failure=lambda: self.at(Records(revision)).failure,
+            failure=lambda: self.at(Records(revision, recorded.id)).failure,
             attempts=training.attempts,
             timeout=training.timeout,
             words=WORDS,

@@ -43,9 +43,10 @@ class Runs(Question[tuple[RunView, ...]]):
 
 @dataclass(frozen=True)
 class Records(Question[TrainingRecords]):
-    """What did the steps of this revision record in MLflow?"""
+    """What did the steps of this Kubeflow run record in MLflow, for this revision?"""
 
     revision: int
+    run_id: str
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,10 @@ class Tried(Question[TrialView]):
 
 @dataclass(frozen=True)
 class DataChecked(Question[DataCheck | None]):
-    """What did this look at the data find? None where it has left no word yet."""
+    """What did the Kubeflow run of this data check find? None where it has recorded no result yet."""
 
     count: int
+    run_id: str
 
 
 @dataclass(frozen=True)

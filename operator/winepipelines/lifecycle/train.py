@@ -29,7 +29,9 @@ def train(look: Look) -> Outcome:
         return first(CHECKS, look) or _run_of(look)
     version = f"version {candidate.version}, " if candidate.version else ""
     r2 = f"r2 {candidate.metrics['r2']:.4f}" if "r2" in candidate.metrics else "no r2"
-    return Passed(reasons.MODEL_LOGGED, f"revision {candidate.revision} has a model ({version}{r2}) at {candidate.uri}")
+    ignored = f"; ignored: {candidate.ignored}" if candidate.ignored else ""
+    message = f"revision {candidate.revision} has a model ({version}{r2}) at {candidate.uri}{ignored}"
+    return Passed(reasons.MODEL_LOGGED, message)
 
 
 def server_can_read_the_model(look: Look) -> Held | None:
@@ -73,7 +75,7 @@ def run_has_succeeded(look: Look) -> Record | Held | None:
 
 def model_is_logged(look: Look) -> Held | None:
     """MLflow knows the model that the run trained."""
-    found = look.at(Records(look.status.revision))
+    found = look.at(_records(look))
     if found.model is not None:
         return None
     if found.refused:
@@ -86,13 +88,14 @@ def model_is_logged(look: Look) -> Held | None:
         look,
         reasons.MODEL_NOT_LOGGED,
         f"the run succeeded, but MLflow has no finished run in experiment {look.spec.training.experiment!r} with this "
-        "resource's uid and revision in its tags; is the tracking server that steps write to the one that the operator asks?",
+        "resource's uid, revision and Kubeflow run in its tags; is the tracking server that steps write to the one that the "
+        f"operator asks?{f' Ignored: {found.foreign}' if found.foreign else ''}",
     )
 
 
 def model_is_stored(look: Look) -> Held | None:
     """The serving platform will be able to copy it."""
-    model = look.at(Records(look.status.revision)).model
+    model = look.at(_records(look)).model
     assert model is not None, "model_is_logged comes first"
     stored = look.at(Stored(model.uri))
     if stored.readable:
@@ -116,8 +119,14 @@ CHECKS = (
 )
 
 
+def _records(look: Look) -> Records:
+    """Ask for what this revision's own run recorded; a clone of it has another id."""
+    return Records(look.status.revision, look.run.recorded.id)
+
+
 def _run_of(look: Look) -> Record:
-    model = look.at(Records(look.status.revision)).model
+    found = look.at(_records(look))
+    model = found.model
     assert model is not None, "model_is_logged has passed"
     uri, served = look.at(Stored(model.uri)).uri, look.status.served
     candidate = Candidate(
@@ -132,6 +141,7 @@ def _run_of(look: Look) -> Record:
         data_sha256=model.data_sha256,
         data_etag=model.data_etag,
         served_problem=model.served_problem,
+        ignored=found.foreign,
     )
     run = look.run.recorded.with_(finished_at=look.run.view.finished_at)
     return Record(look.status.with_(candidate=candidate, run=run))

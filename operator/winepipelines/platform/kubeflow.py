@@ -22,6 +22,7 @@ from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.prediction import EXPERIMENT, WinePrediction
 from winepipelines.resource.spec import Runtime
+from winepipelines.resource.status import known_models
 from winepipelines.settings import Settings
 
 T = TypeVar("T")
@@ -191,6 +192,7 @@ class Kubeflow:
             "registered_model": training.registered_model,
             "server_version": self._server_version(pipeline),
             "served_run": served_run(pipeline),
+            "reusable_runs": list(known_models(pipeline.status)),
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
             "s3_endpoint_url": self._settings.s3_endpoint_url,
             "owner": {

@@ -8,7 +8,7 @@ to a thread. Its stores are used rather than `MlflowClient`, which takes credent
 import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -70,34 +70,47 @@ class MLflow:
         """Read them anew before the next request: the Secret has changed."""
         self._credentials = None
 
-    async def records(self, experiment: str, uid: str, revision: int) -> TrainingRecords:
-        """Find what a revision's steps recorded: the newest model and the newest failure."""
-        runs = await self._tagged(experiment, uid, "revision", str(revision))
-        return records.read(runs, await self._run(reused) if (reused := records.reused_run(runs)) else None)
+    async def records(
+        self, experiment: str, uid: str, revision: int, kfp_run: str, known: Collection[str] = ()
+    ) -> TrainingRecords:
+        """Find what a revision's Kubeflow run recorded: the newest model and the newest failure.
 
-    async def check_record(self, experiment: str, uid: str, check_id: str) -> DataCheck | None:
-        """Find what a check of the data found; None where it has not said anything yet."""
-        return records.read_check(await self._tagged(experiment, uid, "check", check_id))
+        The resource's uid and the revision are parameters of the run, which a clone of it copies; the id of the Kubeflow run
+        is its own. What other Kubeflow runs recorded for this revision is only named. `known` are the MLflow runs whose models
+        may be reused.
+        """
+        whose = {"uid": uid, "revision": str(revision)}
+        runs, others = await self._tagged(experiment, whose | {"kfp-run": kfp_run}, whose)
+        foreign = records.foreign(others, kfp_run)
+        original = await self._run(reused) if (reused := records.reused_run(runs)) else None
+        return records.read(runs, original, known, foreign)
+
+    async def check_record(self, experiment: str, uid: str, check_id: str, kfp_run: str) -> DataCheck | None:
+        """Find what the Kubeflow run of a data check found; None where it has recorded no result yet."""
+        (runs,) = await self._tagged(experiment, {"uid": uid, "check": check_id, "kfp-run": kfp_run})
+        return records.read_check(runs)
 
     async def prediction(self, prediction: WinePrediction, kfp_run: str) -> PredictionRecords:
         """Find what the step of a prediction's Kubeflow run recorded: its outcome and its newest failure."""
-        return predicted.read(await self._tagged(EXPERIMENT, prediction.uid, "kfp-run", kfp_run), prediction)
+        (runs,) = await self._tagged(EXPERIMENT, {"uid": prediction.uid, "kfp-run": kfp_run})
+        return predicted.read(runs, prediction)
 
-    async def _tagged(self, experiment: str, uid: str, tag: str, value: str) -> Sequence[Any]:
-        """Find a resource's runs with a tag, newest first. Neither uid nor value may hold a quote."""
+    async def _tagged(self, experiment: str, *searches: Mapping[str, str]) -> list[Sequence[Any]]:
+        """Find, for each of these sets of tags, the runs that have them, newest first. No value may hold a quote."""
         found = await self._call(self._tracking.get_experiment_by_name, experiment)
         if found is None:
-            return ()
-        condition = f"tags.`{GROUP}/uid` = '{uid}' AND tags.`{GROUP}/{tag}` = '{value}'"
-        runs: Sequence[Any] = await self._call(
-            self._tracking.search_runs,
-            [found.experiment_id],
-            condition,
-            ViewType.ACTIVE_ONLY,
-            max_results=RUNS_READ,
-            order_by=["attributes.start_time DESC"],
-        )
-        return runs
+            return [() for _ in searches]
+        return [
+            await self._call(
+                self._tracking.search_runs,
+                [found.experiment_id],
+                " AND ".join(f"tags.`{GROUP}/{tag}` = '{value}'" for tag, value in tags.items()),
+                ViewType.ACTIVE_ONLY,
+                max_results=RUNS_READ,
+                order_by=["attributes.start_time DESC"],
+            )
+            for tags in searches
+        ]
 
     async def _run(self, run_id: str) -> Any:
         """Read a run; None where it is not there."""

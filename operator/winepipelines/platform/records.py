@@ -9,7 +9,7 @@ said.
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -51,22 +51,34 @@ def reused_run(runs: Iterable[Any]) -> str:
     return named if RUN_ID.fullmatch(named) else ""
 
 
-def read(runs: Iterable[Any], original: Any = None) -> TrainingRecords:
-    """Read a revision's MLflow runs, newest first: its newest model and its newest failure.
+def foreign(runs: Iterable[Any], kfp_run: str) -> str:
+    """Name the newest of a revision's MLflow runs that is not of its Kubeflow run and claims a model; empty where none does."""
+    for run in runs:
+        writer = run.data.tags.get(f"{GROUP}/kfp-run", "")
+        if _has_model(run) and writer != kfp_run:
+            by = f"Kubeflow run {line(writer, WORD_LIMIT)}" if writer else "no Kubeflow run"
+            named = f"MLflow run {line(run.info.run_id, WORD_LIMIT)} has this revision's tags, but was written by {by}"
+            return f"{named}, not by this revision's run {kfp_run}"
+    return ""
 
-    `original` is the run that `reused_run` names, where it is there.
+
+def read(runs: Iterable[Any], original: Any = None, known: Collection[str] | None = None, foreign: str = "") -> TrainingRecords:
+    """Read the MLflow runs of a revision's Kubeflow run, newest first: its newest model and its newest failure.
+
+    `original` is the run that `reused_run` names, where it is there; `known` are the MLflow runs whose models the resource has
+    had before, None where that is not looked at: only those can be reused, and the Kubeflow run's own. `foreign` is passed on.
     """
     model: LoggedModel | None = None
     failure: StepFailure | None = None
     refused = ""
     for run in runs:
         if _has_model(run):
-            said = "" if model else refusal(run, original)
+            said = "" if model else refusal(run, original, known)
             refused = refused or said
             model = model or (None if said else _model(run))
         if failure is None and f"{GROUP}/failure-reason" in run.data.tags:
             failure = failure_of(run)
-    return TrainingRecords(model=model, failure=failure, refused="" if model else refused)
+    return TrainingRecords(model=model, failure=failure, refused="" if model else refused, foreign=foreign)
 
 
 def read_check(runs: Iterable[Any]) -> DataCheck | None:
@@ -81,7 +93,7 @@ def read_check(runs: Iterable[Any]) -> DataCheck | None:
     return None
 
 
-def refusal(run: Any, original: Any = None) -> str:
+def refusal(run: Any, original: Any = None, known: Collection[str] | None = None) -> str:
     """Say why a run's model is not to be believed in; empty where it is."""
     if not RUN_ID.fullmatch(run.info.run_id):
         return f"an MLflow run of this resource has the id {line(run.info.run_id, WORD_LIMIT)!r}, which is none of MLflow's"
@@ -95,6 +107,8 @@ def refusal(run: Any, original: Any = None) -> str:
         return f"{named}, which has no model of this resource"
     if f"{GROUP}/reused-run" in tags or tags.get(f"{GROUP}/model-uri") != run.data.tags[f"{GROUP}/model-uri"]:
         return f"{named}, which has another model, or none of its own"
+    if known is not None and reused not in known and tags.get(f"{GROUP}/kfp-run") != run.data.tags.get(f"{GROUP}/kfp-run"):
+        return f"{named}, which no run of this resource has made"
     return _not_its_own(original)
 
 

@@ -114,14 +114,16 @@ class LoggedModel:
 
 @dataclass(frozen=True)
 class TrainingRecords:
-    """What MLflow knows of a revision: its newest model and its newest failure.
+    """What MLflow knows of a revision's run: its newest model and its newest failure.
 
-    `refused` says, where there is no model, why one that is recorded is not believed in.
+    `refused` says, where there is no model, why one that is recorded is not believed in. `foreign` names a record with this
+    revision's tags that another Kubeflow run wrote, such as a clone of this one: it is ignored.
     """
 
     model: LoggedModel | None = None
     failure: StepFailure | None = None
     refused: str = ""
+    foreign: str = ""
 
 
 @dataclass(frozen=True)

@@ -145,9 +145,10 @@ class Trial(Model):
 
 
 class Candidate(TrainedModel):
-    """The model of the present revision."""
+    """The model of the present revision. `ignored` names a record in MLflow that another Kubeflow run wrote in its name."""
 
     served_problem: str = ""
+    ignored: str = ""
     trial: Trial | None = None
     deploying_since: Time | None = None
     verifying_since: Time | None = None
@@ -253,3 +254,9 @@ class Status(Stated):
     def asked(self) -> Requests:
         """What has been dealt with of what a person asks for by annotation."""
         return self.requests or Requests()
+
+
+def known_models(status: Status) -> tuple[str, ...]:
+    """List the MLflow runs of the models that a resource has had, newest first: each was found by its own Kubeflow run."""
+    models = (status.candidate, *status.history, status.served, status.previous)
+    return tuple(dict.fromkeys(model.mlflow_run for model in models if model is not None and model.mlflow_run))

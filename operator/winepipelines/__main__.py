@@ -1,15 +1,21 @@
 """The command line: `python -m winepipelines run|render|doctor`."""
 
 import argparse
+import asyncio
+import errno
+import logging
 import os
 import sys
 
 import kopf
 
-from winepipelines import logs, render
+from winepipelines import logs, render, startup
 from winepipelines.doctor import command as doctor
 from winepipelines.handlers import register
-from winepipelines.settings import Settings, SettingsError
+from winepipelines.settings import Settings, SettingsError, unknown_variables
+from winepipelines.startup import StartError
+
+logger = logging.getLogger("winepipelines")
 
 
 def main() -> int:
@@ -23,6 +29,7 @@ def main() -> int:
     about = "look at the platform, say what is wrong with it and what mends it; changes nothing"
     doctor.add_arguments(commands.add_parser("doctor", help=about, description=about))
     options = parser.parse_args()
+    logs.ignore_deprecations()
     try:
         if options.command == "render":
             return render.run(options, os.environ)
@@ -36,16 +43,41 @@ def main() -> int:
 
 
 def _run(settings: Settings, *, verbose: bool) -> int:
+    """Run the operator; return 0 after a signal, 1 where it could not start or a defect has ended it."""
     logs.set_up("debug" if verbose else settings.log_level, settings.log_format)
+    for name in unknown_variables():
+        logger.warning("Ignoring a variable that the operator does not know", extra={"fields": {"variable": name}})
     probe = f"http://{settings.probe_host}:{settings.probe_port}/healthz" if settings.probe_port else None
-    kopf.run(
-        registry=register(settings),
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-        standalone=True,
-        liveness_endpoint=probe,
-    )
+    try:
+        asyncio.run(startup.check(settings))
+        kopf.run(
+            registry=register(settings),
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+            standalone=True,
+            liveness_endpoint=probe,
+        )
+    except KeyboardInterrupt:
+        return 0
+    except Exception as error:
+        if (why := start_error(error, settings)) is not None:
+            logger.critical("Cannot start: %s", why)
+        else:
+            logger.critical("Ended by a defect", exc_info=error)
+        return 1
     return 0
+
+
+def start_error(error: BaseException, settings: Settings) -> StartError | None:
+    """Find in what has ended the operator why it could not start; None where it is something else."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, StartError):
+            return cause
+        if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:  # kopf's probe: taken since it was checked
+            return startup.port_error("WINE_PROBE_PORT", settings.probe_host, settings.probe_port, cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from winepipelines.resource.pipeline import GROUP, KIND, PLURAL, VERSION
 from winepipelines.resource.prediction import PREDICTION_PLURAL, PredictionStage
 from winepipelines.runwatch import RunWatch
 from winepipelines.settings import Settings
+from winepipelines.startup import port_error
 from winepipelines.subjects import PIPELINES, PREDICTIONS
 
 PREDICTION_MARK = "prediction/"  # no resource's name has a slash
@@ -111,7 +112,7 @@ class Operator:
         )
         metrics.count_stages(reconciler.stages)
         metrics.count_predictions(predictions.stages)
-        stop_metrics = metrics.serve(settings.metrics_host, settings.metrics_port) if settings.metrics_port else lambda: None
+        stop_metrics = _serve_metrics(metrics, settings)
         operator = cls(kubernetes, session, reconciler, predictions, runs, [], stop_metrics)
         operator.tasks = [
             asyncio.create_task(runs.watch(), name="run watch"),
@@ -183,10 +184,19 @@ async def _tell_of_platform(kubernetes: Kubernetes, settings: Settings, reason: 
     await kubernetes.tell_of(regarding, reason, message, warning=warning)
 
 
+def _serve_metrics(metrics: Metrics, settings: Settings) -> Callable[[], None]:
+    if not settings.metrics_port:
+        return lambda: None
+    try:
+        return metrics.serve(settings.metrics_host, settings.metrics_port)
+    except OSError as error:  # taken since it was checked
+        raise port_error("WINE_METRICS_PORT", settings.metrics_host, settings.metrics_port, error) from None
+
+
 def _say_how_it_ended(task: asyncio.Task[None]) -> None:
     """Say that a task that goes on for ever does not: a defect, which must not go unnoticed."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("the %s has ended", task.get_name(), exc_info=error)
+        logger.critical("Background task ended by a defect", extra={"fields": {"task": task.get_name()}}, exc_info=error)
 
 
 def _pass_on(reconciler: Reconciler, event: Mapping[str, Any], body: kopf.Body) -> None:
@@ -208,7 +218,11 @@ def register(settings: Settings) -> kopf.OperatorRegistry:
         settings.watching.inactivity_timeout = 360
         settings.networking.request_timeout = 30
         settings.scanning.disabled = bool(wine_settings.namespaces)  # then there is no right to look at CRDs and namespaces
-        running.append(await Operator.start(wine_settings))
+        try:
+            running.append(await Operator.start(wine_settings))
+        except Exception as error:
+            # kopf would try again for ever, and the pod would look well: what cannot start ends.
+            raise kopf.PermanentError(str(error)) from error
 
     wine_settings = settings
 

@@ -1,20 +1,51 @@
-"""Log lines: for people, or as one JSON object a line for a collector. Set up by the command line."""
+"""Log lines: for people, or as one JSON object a line for a collector. Set up by the command line.
+
+A line is a fact: verb and object, then key=value fields, which a record carries as `extra={"fields": {...}}`.
+"""
 
 import json
 import logging
+import re
+import warnings
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
-NOISY = ("kopf.objects", "kopf._core.engines.activities", "aiohttp.access", "urllib3", "kubernetes", "asyncio")
-FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+# What these repeat at every event, probe or connection is logged from warnings on. kopf logs each probe as an activity.
+NOISY = ("kopf.objects", "kopf.activities", "aiohttp.access", "urllib3", "kubernetes", "asyncio")
+# What has kept the operator from starting is said once, by the command line, with what to do.
+SAID_ELSEWHERE = ("kopf.activities.startup",)
 DATES = "%Y-%m-%dT%H:%M:%S%z"
+PLAIN = re.compile(r"[^\s\"=\\]+")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def fields_of(record: logging.LogRecord) -> Mapping[str, object]:
+    """Read the fields that a record carries; those without a value are left out."""
+    fields: Mapping[str, object] = getattr(record, "fields", None) or {}
+    return {name: value for name, value in fields.items() if value not in (None, "")}
+
+
+class TextFormatter(logging.Formatter):
+    """One line: time, level, logger, message, key=value fields. Only a traceback has lines of its own."""
+
+    def __init__(self) -> None:
+        """Write times with their offset."""
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s", DATES)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the standard library's name
+        """Write a record but for its traceback. Text of other systems cannot begin a line or move the cursor."""
+        line = super().formatMessage(record)
+        fields = "".join(f" {name}={_quoted(value)}" for name, value in fields_of(record).items())
+        return CONTROL.sub(" ", line + fields)
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time (RFC 3339), level, logger, message and, with a traceback, exception."""
+    """One object a line: time (RFC 3339), level, logger, message, the fields and, with a traceback, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record."""
-        line = {
+        line: dict[str, object] = {
+            **fields_of(record),
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -22,13 +53,27 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line, ensure_ascii=False, default=str)
 
 
 def set_up(level: str, form: str) -> None:
     """Log to stderr from `level` on, as "text" or "json"; what others repeat at every event only from warnings on."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(FORMAT, DATES))
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name in SAID_ELSEWHERE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    ignore_deprecations()
+    logging.captureWarnings(True)
+
+
+def ignore_deprecations() -> None:
+    """Leave out what urllib3 says of the clients that use it: their versions are pinned, and no reader can act on it."""
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*urllib3")
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return text if PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -224,12 +224,13 @@ class Reconciler:
                 wake_in = CONFLICT_SECONDS
             except Unavailable as error:
                 # Without the API server nothing can be written. It is tried again as often as ever: it may be back at any time.
-                logger.log(logging.DEBUG if entry.failures else logging.WARNING, "%s/%s: %s", *key, error)
+                level = logging.DEBUG if entry.failures else logging.WARNING
+                logger.log(level, "Cannot reconcile", extra=self._fields(key, error=error))
                 wake_in = self._policy.retry_interval.total_seconds()
                 entry.failures += 1
             except Exception:
                 # The one place where nothing may be let through: a defect must not stop the other resources.
-                logger.exception("reconciling %s/%s failed", *key)
+                logger.exception("Reconcile failed by a defect", extra=self._fields(key))
                 wake_in = min(BACKOFF_SECONDS[0] * 2.0 ** min(entry.failures, 16), BACKOFF_SECONDS[1])
                 entry.failures += 1
             finally:
@@ -264,7 +265,7 @@ class Reconciler:
                 try:
                     body = await self._actor.perform(action, resource)
                 except PlatformError as error:
-                    logger.warning("%s/%s: %s: %s", *key, type(action).__name__, error)
+                    logger.warning("Action failed", extra=self._fields(key, action=type(action).__name__, error=error))
                     failures[action] = error
                     break
                 if isinstance(action, ApplyDeployment):
@@ -312,7 +313,8 @@ class Reconciler:
         self._keep(entry, await self._kubernetes.replace_status(self._subject.kind, entry.body, decision.status.to_body()))
         for event in self._subject.events(resource.status, decision.status):
             await self._tell(entry, event.reason, event.message, warning=event.warning)
-        logger.info("%s/%s: %s", resource.namespace, resource.name, _headline(decision.status))
+        key = resource.namespace, resource.name
+        logger.info("Wrote status", extra=self._fields(key, **_headline(decision.status)))
         return self._subject.read(entry.body)
 
     async def _tell_of(self, action: object, entry: _Entry) -> None:
@@ -333,7 +335,8 @@ class Reconciler:
         try:
             await self._kubernetes.tell_of(regarding, reason, message, warning=warning)
         except PlatformError as error:  # an Event is a courtesy: its loss changes nothing
-            logger.warning("%(namespace)s/%(name)s: no Event: %(error)s", {**regarding, "error": error})
+            key = regarding["namespace"], regarding["name"]
+            logger.warning("Cannot create an Event", extra=self._fields(key, reason=reason, error=error))
 
     async def _refuse(self, entry: _Entry, error: ValidationError) -> None:
         """Say of a resource that was stored under an older schema what is wrong with it."""
@@ -343,6 +346,10 @@ class Reconciler:
         refused = self._subject.refuse(entry.body, message, datetime.now(UTC))
         if refused is not None:
             self._keep(entry, await self._kubernetes.replace_status(self._subject.kind, entry.body, refused.to_body()))
+
+    def _fields(self, key: Key, **more: object) -> dict[str, object]:
+        """Make the fields of a log line about a resource."""
+        return {"fields": {"kind": self._subject.name, "namespace": key[0], "name": key[1], **more}}
 
     def _keep(self, entry: _Entry, body: Body) -> None:
         entry.body = _kept(body)
@@ -366,6 +373,8 @@ def _reference(body: Body) -> Body:
     return {name: body["metadata"][name] for name in ("namespace", "name", "uid")}
 
 
-def _headline(status: StatusLike) -> str:
+def _headline(status: StatusLike) -> dict[str, object]:
+    """Name stage, reason and message of a status, as fields of the log."""
     ready = next((condition for condition in status.conditions if condition.type == "Ready"), None)
-    return f"{status.stage}: {ready.reason}: {ready.message}" if ready else str(status.stage)
+    said: dict[str, object] = {"ready": ready.status, "reason": ready.reason, "details": ready.message} if ready else {}
+    return {"stage": status.stage, **said}

@@ -162,7 +162,8 @@ class RunWatch:
     def _compare(self, namespaces: set[str], found: tuple[RunView, ...] | PlatformError) -> None:
         """Wake the resources of these namespaces whose runs are not as they were."""
         if isinstance(found, PlatformError):
-            logger.debug("runs of %s: %s", ", ".join(sorted(namespaces)), found)
+            fields = {"namespaces": ",".join(sorted(namespaces)), "error": found}
+            logger.debug("Cannot list runs", extra={"fields": fields})
         self._listed |= dict.fromkeys(namespaces, asyncio.get_running_loop().time())
         by_name: dict[str, set[tuple[str, str]]] = {}
         for run in () if isinstance(found, PlatformError) else found:

@@ -12,14 +12,12 @@ from typing import Self
 
 from winepipelines import __version__
 from winepipelines.resource.policy import Policy
+from winepipelines.validation import named, problem
 
 PREFIX = "WINE_"
 ADDRESSES = ("kfp_url", "mlflow_url", "s3_endpoint_url")
-CHOICES = {
-    "log_level": ("debug", "info", "warning", "error"),
-    "log_format": ("text", "json"),
-    "traffic_splitting": ("none", "istio", "ambassador"),
-}
+JUDGED_BY_DOCTOR = frozenset({*ADDRESSES, "endpoint_template", "steps_image", "server_image"})
+ELSEWHERE = frozenset({"WINE_CACHE"})  # read by the sandbox and by dev/environment
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -76,9 +74,9 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, *, incomplete: bool = False) -> Self:
-        """Read the variables; `incomplete` leaves an address that is missing empty.
+        """Read and validate the variables; `incomplete` leaves what the doctor has checks for unjudged, and may be missing.
 
-        Raises SettingsError, which names what is missing or malformed.
+        Raises SettingsError, which names what is missing or malformed, and the chart's value that sets it.
         """
         values: dict[str, object] = {}
         for setting in fields(cls):
@@ -90,17 +88,22 @@ class Settings:
         if missing and incomplete:
             values |= {name: values.get(name, "") for name in ADDRESSES}
         elif missing:
-            raise SettingsError(
-                f"not set: {', '.join(missing)} (the addresses of Kubeflow Pipelines, MLflow and the object store)"
-            )
+            raise SettingsError(f"not set: {', '.join(map(named, missing))}")
         if "mlflowserver_image" in values:  # another image is another release: a model for this one would not start there
             values.setdefault("mlflowserver_version", str(values["mlflowserver_image"]).rpartition("/")[2].partition(":")[2])
-        if str(values.get("endpoint_template", "")).endswith("/predictions"):
-            raise SettingsError("WINE_ENDPOINT_TEMPLATE: leave out /api/v1.0/predictions; the path follows the protocol")
-        for chosen in values.keys() & CHOICES.keys():
-            if values[chosen] not in CHOICES[chosen]:
-                raise SettingsError(f"{PREFIX}{chosen.upper()}: {values[chosen]!r} is none of {', '.join(CHOICES[chosen])}")
-        return cls(**values, policy=_policy(environment))  # type: ignore[arg-type] # the values have just been read by type
+        problems = [
+            f"{named(variable)}: {said}"
+            for name, value in values.items()
+            if not (incomplete and name in JUDGED_BY_DOCTOR)
+            and (said := problem(variable := PREFIX + name.upper(), value)) is not None
+        ]
+        ports = values.get("probe_port"), values.get("metrics_port")
+        if ports[0] and ports[0] == ports[1]:
+            problems.append(f"{named('WINE_METRICS_PORT')}: {ports[1]} is the probe's port; choose another")
+        policy, wrong = _policy(environment)
+        if problems := problems + wrong:
+            raise SettingsError("; ".join(problems))
+        return cls(**values, policy=policy)  # type: ignore[arg-type] # the values have just been read by type
 
     @property
     def mlflow_url_in_steps(self) -> str:
@@ -108,13 +111,24 @@ class Settings:
         return self.steps_mlflow_url or self.mlflow_url
 
 
-def _policy(environment: Mapping[str, str]) -> Policy:
-    values = {}
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """List variables with the operator's prefix that it does not read: most often, a name that is misspelt."""
+    known = {PREFIX + setting.name.upper() for setting in fields(Settings)}
+    known |= {f"{PREFIX}{setting.name.upper()}_SECONDS" for setting in fields(Policy)}
+    return tuple(sorted(name for name in environment if name.startswith(PREFIX) and name not in known | ELSEWHERE))
+
+
+def _policy(environment: Mapping[str, str]) -> tuple[Policy, list[str]]:
+    """Read how patient to be, and list what is wrong with it."""
+    values, problems = {}, []
     for setting in fields(Policy):
         name = f"{PREFIX}{setting.name.upper()}_SECONDS"
         if name in environment:
-            values[setting.name] = timedelta(seconds=_number(name, environment[name], float))
-    return Policy(**values)
+            number = _number(name, environment[name], float)
+            said = problem(name, number)
+            problems += [f"{named(name)}: {said}"] if said else []
+            values[setting.name] = timedelta(seconds=0 if said else number)
+    return Policy(**values), problems
 
 
 def _value(name: str, text: str, kind: object) -> object:
@@ -122,14 +136,12 @@ def _value(name: str, text: str, kind: object) -> object:
         return _number(name, text, kind)
     if kind == tuple[str, ...]:
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    return text.rstrip("/")
+    return text.strip().rstrip("/")
 
 
 def _number(name: str, text: str, kind: object) -> float:
     try:
-        value = int(text) if kind is int else float(text)
+        return int(text) if kind is int else float(text)
     except ValueError:
-        raise SettingsError(f"{name}: {text!r} is not a number") from None
-    if value < 0:
-        raise SettingsError(f"{name}: {text} is negative")
-    return value
+        what = "a whole number" if kind is int else "a number"
+        raise SettingsError(f"{named(name)}: {text[:100]!r} is not {what}") from None

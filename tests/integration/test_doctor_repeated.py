@@ -140,7 +140,7 @@ def test_an_outage_is_one_condition_one_event_and_two_writes(repeated: Repeated)
 
     assert changes.end() == {"/".join(resource): 2 for resource in repeated.resources}
     assert repeated.platform_events() == [("KubeflowUnreachable", "Warning"), ("PlatformReady", "Normal")]
-    lines = [line for line in log.read_text()[mark:].splitlines() if " platform: " in line]
+    lines = [line for line in log.read_text()[mark:].splitlines() if " Checked the platform " in line]
     assert len(lines) == 2, lines
 
 

@@ -13,6 +13,7 @@ import yaml
 from dev.chart import CHART, SANDBOX, Value, flat, made, values_of
 from winepipelines.resource.policy import Policy
 from winepipelines.settings import PREFIX, Settings
+from winepipelines.validation import CHART_VALUES, problem
 
 VALUES = list(flat(values_of(CHART)))
 BY_VARIABLE = {value.variable: value for value in VALUES if value.variable}
@@ -52,6 +53,31 @@ def test_the_operator_reads_what_the_values_say() -> None:
     environment = {name: _text(value) for name, value in BY_VARIABLE.items() if _text(value)}
     settings = Settings.from_environment(environment)
     assert settings == Settings(settings.kfp_url, settings.mlflow_url, settings.s3_endpoint_url)
+
+
+def test_a_wrong_setting_is_named_by_its_chart_value() -> None:
+    by_variable = {name: ".".join(value.path) for name, value in BY_VARIABLE.items()}
+    named = {name: value for name, value in CHART_VALUES.items() if name in by_variable}
+    assert named == by_variable
+    paths = {".".join(value.path) for value in VALUES}
+    for name, value in CHART_VALUES.items():
+        assert name in _variables()
+        assert any(path == value or path.startswith(f"{value}.") for path in paths), value
+
+
+@pytest.mark.parametrize("name", sorted(name for name, value in BY_VARIABLE.items() if value.schema))
+def test_what_the_charts_schema_refuses_the_operator_refuses_too(name: str) -> None:
+    schema = BY_VARIABLE[name].schema
+    for keyword, wrong in (
+        ("minimum", lambda bound: bound - 1),
+        ("exclusiveMinimum", lambda bound: bound),
+        ("enum", lambda _: "another"),
+        ("pattern", lambda _: "/ /"),
+        ("minLength", lambda _: ""),
+    ):
+        if keyword in schema:
+            value = wrong(schema[keyword])
+            assert problem(name, value) is not None, (name, keyword, value)
 
 
 @pytest.mark.parametrize("chart", [CHART, SANDBOX], ids=lambda chart: chart.name)

@@ -2,8 +2,19 @@
 
 import json
 import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
 
-from winepipelines.logs import JsonFormatter
+import kopf
+import pytest
+from kopf._cogs.structs.ephemera import AnyMemo
+from kopf._core.engines.activities import run_activity
+from kopf._core.engines.indexing import OperatorIndexers
+from kopf._core.intents.causes import Activity
+
+from winepipelines import logs
+from winepipelines.logs import JsonFormatter, TextFormatter
 
 
 def _record(message: str, *args: object, error: BaseException | None = None) -> logging.LogRecord:
@@ -24,3 +35,101 @@ def test_a_json_line_is_one_object_on_one_line() -> None:
 def test_a_json_line_has_the_traceback() -> None:
     line = json.loads(JsonFormatter().format(_record("failed", error=ValueError("why"))))
     assert "ValueError: why" in line["exception"]
+
+
+FIELDS: dict[str, Any] = {
+    "namespace": "admin",
+    "name": "wine",
+    "error": 'two\nlines of "text"',
+    "empty": "",
+    "none": None,
+    "count": 3,
+}
+
+
+def _with_fields(message: str) -> logging.LogRecord:
+    record = _record(message)
+    record.fields = FIELDS
+    return record
+
+
+def test_a_text_line_has_key_value_fields() -> None:
+    line = TextFormatter().format(_with_fields("Wrote status"))
+    assert line.endswith(
+        r'WARNING winepipelines.reconciler Wrote status namespace=admin name=wine error="two\nlines of \"text\"" count=3'
+    )
+
+
+def test_a_json_line_has_the_fields_as_keys() -> None:
+    line = json.loads(JsonFormatter().format(_with_fields("Wrote status")))
+    assert line["message"] == "Wrote status"
+    assert (line["namespace"], line["name"], line["count"]) == ("admin", "wine", 3)
+    assert "empty" not in line
+
+
+def test_text_of_other_systems_stays_on_its_line() -> None:
+    assert "\n" not in TextFormatter().format(_record("answered %s", "a\nERROR forged \x1b[31m\u2028x"))
+    assert "\x1b" not in TextFormatter().format(_record("answered %s", "\x1b[31m"))
+
+
+@pytest.fixture
+def set_up() -> Iterator[None]:
+    """Log as the operator does, and put everything back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in (*logs.NOISY, *logs.SAID_ELSEWHERE)}
+    with warnings.catch_warnings():
+        logs.set_up("info", "text")
+        yield
+        logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+async def _probe(registry: kopf.OperatorRegistry) -> None:
+    await run_activity(
+        lifecycle=kopf.lifecycles.all_at_once,
+        registry=registry,
+        settings=kopf.OperatorSettings(),
+        activity=Activity.PROBE,
+        indices=OperatorIndexers().indices,
+        memo=AnyMemo(kopf.Memo()),
+    )
+
+
+@pytest.mark.usefixtures("set_up")
+async def test_a_probe_that_passes_is_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.probe(registry=registry)
+    async def passes(**_: Any) -> int:
+        return 1
+
+    logs.set_up("info", "text")  # the handler writes to the standard error of this moment
+    await _probe(registry)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("set_up")
+async def test_a_probe_that_fails_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.probe(registry=registry)
+    async def fails(**_: Any) -> None:
+        raise kopf.PermanentError("a reconcile hangs")
+
+    logs.set_up("info", "text")
+    with pytest.raises(Exception, match="handlers failed"):
+        await _probe(registry)
+    assert "a reconcile hangs" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("set_up")
+def test_warnings_are_log_lines_but_for_deprecations_in_pinned_clients(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("info", "json")
+    warnings.warn("'ssl_version' option is deprecated and will be removed in urllib3 v3.0", FutureWarning, stacklevel=1)
+    assert capfd.readouterr().err == ""
+    warnings.warn("something else", RuntimeWarning, stacklevel=1)
+    assert "something else" in json.loads(capfd.readouterr().err)["message"]

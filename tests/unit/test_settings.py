@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from winepipelines.settings import Settings, SettingsError
+from winepipelines.settings import Settings, SettingsError, unknown_variables
+from winepipelines.validation import named
 
 ADDRESSES = {"WINE_KFP_URL": "http://kfp/", "WINE_MLFLOW_URL": "http://mlflow", "WINE_S3_ENDPOINT_URL": "http://minio"}
 
@@ -17,7 +18,7 @@ def test_addresses_suffice() -> None:
 
 
 def test_missing_addresses_are_named() -> None:
-    with pytest.raises(SettingsError, match="WINE_KFP_URL, WINE_MLFLOW_URL, WINE_S3_ENDPOINT_URL"):
+    with pytest.raises(SettingsError, match=r"WINE_KFP_URL .*, WINE_MLFLOW_URL .*, WINE_S3_ENDPOINT_URL "):
         Settings.from_environment({})
 
 
@@ -63,5 +64,74 @@ def test_namespaces_are_a_list() -> None:
 
 
 def test_a_choice_that_there_is_not_is_named() -> None:
-    with pytest.raises(SettingsError, match="WINE_LOG_LEVEL: 'loud' is none of debug, info, warning, error"):
+    with pytest.raises(
+        SettingsError, match=r"WINE_LOG_LEVEL \(chart value logging.level\): 'loud' is none of debug, info, warning, error"
+    ):
         Settings.from_environment({**ADDRESSES, "WINE_LOG_LEVEL": "loud"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WINE_KFP_URL", "ml-pipeline.kubeflow:8888"),
+        ("WINE_KFP_URL", "grpc://ml-pipeline.kubeflow:8887"),
+        ("WINE_KFP_URL", "http://ml-pipeline.kubeflow:port"),
+        ("WINE_KFP_URL", "http://ml pipeline"),
+        ("WINE_MLFLOW_URL", "http://mlflow/?token=x"),
+        ("WINE_MLFLOW_URL", "http://user:password@mlflow"),
+        ("WINE_S3_ENDPOINT_URL", "s3://bucket"),
+        ("WINE_S3_ENDPOINT_URL", "http://minio:9000/bucket"),
+        ("WINE_KFP_UI_URL", "kubeflow.example.org"),
+        ("WINE_STEPS_MLFLOW_URL", "mlflow"),
+        ("WINE_KFP_SERVICE_ACCOUNT", "default_editor"),
+        ("WINE_MLFLOW_SECRET", "kubeflow/mlflow"),
+        ("WINE_SOURCE_SECRET", ""),
+        ("WINE_PLATFORM_NAMESPACE", "Kubeflow"),
+        ("WINE_NAMESPACES", "team-a,team_b"),
+        ("WINE_NAMESPACES", "team-a,team-a"),
+        ("WINE_ARTIFACTS_DESTINATION", "/mlflow"),
+        ("WINE_ENDPOINT_TEMPLATE", "http://gateway/seldon"),
+        ("WINE_ENDPOINT_TEMPLATE", "http://gateway/{nmespace}/{name}"),
+        ("WINE_ENDPOINT_TEMPLATE", "http://gateway/{namespace/{name}"),
+        ("WINE_ENDPOINT_TEMPLATE", "gateway/{namespace}/{name}"),
+        ("WINE_PREDICTOR_TEMPLATE", "http://gateway/{namespace}/{name}"),
+        ("WINE_STEPS_IMAGE", "winepipelines/steps:0.1.0:latest"),
+        ("WINE_SERVER_IMAGE", "Winepipelines/Server"),
+        ("WINE_MLFLOWSERVER_IMAGE", "seldonio/mlflowserver: 1.18.2"),
+        ("WINE_MAX_DATA_BYTES", "0"),
+        ("WINE_MAX_DATA_BYTES", "1e9"),
+        ("WINE_WORKERS", "0"),
+        ("WINE_POLL_SECONDS", "0"),
+        ("WINE_REQUEST_SECONDS", "nan"),
+        ("WINE_REQUEST_SECONDS", ""),
+        ("WINE_HANG_SECONDS", "inf"),
+        ("WINE_CHECK_INTERVAL_SECONDS", "0"),
+        ("WINE_CHECK_INTERVAL_SECONDS", "1e300"),
+        ("WINE_RETRY_INTERVAL_SECONDS", "nan"),
+        ("WINE_PROBE_PORT", "65536"),
+        ("WINE_METRICS_PORT", "-1"),
+        ("WINE_METRICS_PORT", "metrics"),
+        ("WINE_TEMPLATES", ""),
+    ],
+)
+def test_a_wrong_value_is_refused_with_the_name_of_the_chart_value(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        Settings.from_environment({**ADDRESSES, name: value})
+    assert str(error.value).startswith(named(name))
+    assert "password" not in str(error.value).lower()
+
+
+def test_every_wrong_value_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"WINE_WORKERS .*; WINE_RETRY_INTERVAL_SECONDS "):
+        Settings.from_environment({**ADDRESSES, "WINE_WORKERS": "0", "WINE_RETRY_INTERVAL_SECONDS": "-1"})
+
+
+def test_probe_and_metrics_need_two_ports() -> None:
+    with pytest.raises(SettingsError, match=r"WINE_METRICS_PORT .*8080 is the probe's port"):
+        Settings.from_environment({**ADDRESSES, "WINE_PROBE_PORT": "8080", "WINE_METRICS_PORT": "8080"})
+    assert Settings.from_environment({**ADDRESSES, "WINE_PROBE_PORT": "0", "WINE_METRICS_PORT": "0"}).metrics_port == 0
+
+
+def test_a_misspelt_variable_is_found() -> None:
+    environment = {**ADDRESSES, "WINE_KFP_ULR": "http://kfp", "WINE_CACHE": "/tmp", "PATH": "/bin"}
+    assert unknown_variables(environment) == ("WINE_KFP_ULR",)

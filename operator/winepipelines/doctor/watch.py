@@ -53,7 +53,7 @@ class PlatformWatch:
                 await self.look()
             except Exception:
                 # As in the reconciler: a defect here must not end the walks.
-                logger.exception("checking the platform failed")
+                logger.exception("Platform check failed by a defect")
             await asyncio.sleep(self._interval * random.uniform(1.0, 1.1))  # noqa: S311 - so that operators do not move in step
 
     async def look(self) -> None:
@@ -74,10 +74,11 @@ class PlatformWatch:
             await self._say(self.verdict, first=before is None)
 
     async def _say(self, verdict: PlatformVerdict, *, first: bool) -> None:
-        logger.log(logging.INFO if verdict.ready else logging.WARNING, "platform: %s: %s", verdict.reason, verdict.message)
+        level = logging.INFO if verdict.ready else logging.WARNING
+        logger.log(level, "Checked the platform", extra={"fields": {"reason": verdict.reason, "details": verdict.message}})
         if first and verdict.ready:
             return
         try:
             await self._tell("PlatformReady" if verdict.ready else verdict.reason, verdict.message, not verdict.ready)
         except PlatformError as error:  # an Event is a courtesy: its loss changes nothing
-            logger.warning("platform: no Event: %s", error)
+            logger.warning("Cannot create an Event", extra={"fields": {"object": "platform", "error": error}})

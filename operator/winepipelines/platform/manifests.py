@@ -5,6 +5,7 @@ Values go in through `tojson`, so that no value can become structure.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ class Manifests:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+
+    def load(self, templates: Iterable[str]) -> None:
+        """Read templates ahead of their use.
+
+        Raises OSError, jinja2.TemplateError.
+        """
+        for template in templates:
+            self._environment.get_template(template)
 
     def render(self, template: str, **values: object) -> list[Manifest]:
         """Render a template to its documents."""

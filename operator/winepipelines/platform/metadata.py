@@ -71,9 +71,8 @@ async def watch(
             await asyncio.sleep(backoff[0])
         except (ApiException, aiohttp.ClientError, TimeoutError) as error:
             if not failures:
-                logger.warning(
-                    "%s cannot be watched, so what they tell is looked for now and then: %s", objects.name, _why(error)
-                )
+                fields = {"objects": objects.name, "error": _why(error)}
+                logger.warning("Cannot watch, so changes are noticed later", extra={"fields": fields})
             yield None
             await asyncio.sleep(min(backoff[0] * 2.0**failures, backoff[1]))
             failures = min(failures + 1, 20)

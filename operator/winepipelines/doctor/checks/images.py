@@ -4,25 +4,18 @@ Whether a node can pull them shows only when one does: listing nodes is a right 
 pods that wait.
 """
 
-import re
-
 from winepipelines.doctor.finding import Finding, failed, ok, skipped, warning
 from winepipelines.doctor.observations import Survey
 from winepipelines.resource.errors import PlatformError, Refused
+from winepipelines.validation import IMAGE
 
-# registry/path/name:tag@digest, as the OCI distribution specification has it
-NAME = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-REGISTRY = r"(?:(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::\d+)?|[A-Za-z0-9-]+:\d+)/"
-REFERENCE = re.compile(
-    rf"^(?:{REGISTRY})?{NAME}(?:/{NAME})*(?P<tag>:[A-Za-z0-9_][A-Za-z0-9._-]{{0,127}})?(?P<digest>@sha256:[0-9a-f]{{64}})?$"
-)
 ELSEWHERE = "kubectl run pull-test --rm -it --restart=Never --command --image={image} -- true"
 
 
 def images_are_well_named(survey: Survey) -> Finding:
     """Their names are names, and mean the same image tomorrow."""
     for variable, image in _images(survey).items():
-        match = REFERENCE.match(image)
+        match = IMAGE.match(image)
         if match is None:
             return failed("ImageNameInvalid", f"{variable} is no name of an image: {image}", f"{variable}=registry/name:tag")
         if match["digest"] is None and match["tag"] in (None, ":latest"):

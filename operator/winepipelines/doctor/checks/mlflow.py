@@ -2,11 +2,11 @@
 
 from urllib.parse import urlsplit
 
-from winepipelines.doctor.checks.settings import EXAMPLES
 from winepipelines.doctor.checks.systems import does_not_answer
 from winepipelines.doctor.finding import SETTINGS_REASON, Finding, failed, ok, skipped, warning
 from winepipelines.doctor.observations import Survey
 from winepipelines.resource.errors import PlatformError
+from winepipelines.validation import EXAMPLES
 
 SYSTEM = "MLflow"
 HOST_REFUSED = "Invalid Host header"
@@ -20,7 +20,7 @@ def mlflow_answers(survey: Survey) -> Finding:
     view = survey.mlflow
     if isinstance(view, PlatformError):
         if view.reason == SETTINGS_REASON:
-            return failed(SETTINGS_REASON, view.message, f"WINE_MLFLOW_URL={EXAMPLES['mlflow_url']}")
+            return failed(SETTINGS_REASON, view.message, f"WINE_MLFLOW_URL={EXAMPLES['WINE_MLFLOW_URL']}")
         namespace = survey.settings.platform_namespace
         mend = f"kubectl -n {namespace} get endpoints,pods; is WINE_MLFLOW_URL its address?"
         return does_not_answer(survey, SYSTEM, view, "MlflowUnreachable", mend)

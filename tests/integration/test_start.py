@@ -1,0 +1,227 @@
+"""What the operator cannot do without ends its process within seconds, with one line that says what to do."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import yaml
+from support.cluster import eventually
+
+from sandbox.components import answers, base_environment, python_environment
+from sandbox.kubeconfigs import Access
+from sandbox.plan import Plan, load
+from sandbox.platform import Sandbox
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 10
+CRDS = (ROOT / "crds/winepipelines.yaml", ROOT / "crds/winepredictions.yaml")
+ADDRESSES = {f"WINE_{name}_URL": "http://127.0.0.1:1" for name in ("KFP", "MLFLOW", "S3_ENDPOINT")}
+SETTINGS = {**ADDRESSES, "WINE_PROBE_HOST": "127.0.0.1", "WINE_METRICS_HOST": "127.0.0.1"}
+
+
+@pytest.fixture(scope="module")
+def plan() -> Iterator[Plan]:
+    """An API server that knows nothing of ours."""
+    without = {"minio", "mlflow", "data", "kubeflow", "seldon", "operator", "manifests", "controller-manager"}
+    with Sandbox(f"start-{os.getpid()}", without=without) as sandbox:
+        plan = load(sandbox.folder)
+        assert plan is not None
+        yield plan
+
+
+def _environment(kubeconfig: Path | str, changes: Mapping[str, str]) -> dict[str, str]:
+    mine = {"KUBECONFIG": str(kubeconfig), "HOME": "/nonexistent", **SETTINGS}
+    return {**base_environment(), **python_environment("operator"), **mine, **changes}
+
+
+def _ends(kubeconfig: Path | str = "/nonexistent", **changes: str) -> str:
+    """Start it; return the one line that it ends with."""
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "winepipelines", "run"],
+        env=_environment(kubeconfig, changes),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    took, stretched = time.monotonic() - begun, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert done.returncode not in (0, -signal.SIGKILL), done.stderr
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    assert len(lines) == 1, "\n".join(lines)
+    assert took < SECONDS * stretched, "what else the machine does counts"
+    return lines[0]
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    """A port that another process listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield str(server.getsockname()[1])
+
+
+def test_a_missing_setting_is_named() -> None:
+    assert "WINE_KFP_URL (chart value kubeflow.url)" in _ends(WINE_KFP_URL="")
+
+
+def test_a_wrong_setting_is_named() -> None:
+    line = _ends(WINE_REQUEST_SECONDS="nan", WINE_WORKERS="0")
+    assert "WINE_REQUEST_SECONDS (chart value limits.requestSeconds)" in line
+    assert "WINE_WORKERS (chart value limits.workers)" in line
+
+
+@pytest.mark.parametrize(("variable", "value"), [("WINE_METRICS_PORT", "metrics.port"), ("WINE_PROBE_PORT", "")])
+def test_a_port_that_is_taken_is_named(variable: str, value: str, taken: str) -> None:
+    line = _ends(**{variable: taken})
+    assert f"{variable}{f' (chart value {value})' if value else ''}: another process listens on 127.0.0.1:{taken}" in line
+
+
+def test_an_address_of_another_machine_is_named() -> None:
+    assert "WINE_METRICS_HOST: cannot listen on 192.0.2.1:" in _ends(WINE_METRICS_HOST="192.0.2.1", WINE_METRICS_PORT="9090")
+
+
+def _copy_templates(folder: Path) -> Path:
+    subprocess.run(["cp", "-r", str(ROOT / "templates"), str(folder)], check=True)
+    return folder / "templates"
+
+
+def test_missing_templates_are_named(tmp_path: Path) -> None:
+    line = _ends(WINE_TEMPLATES=str(tmp_path / "none"))
+    assert f"WINE_TEMPLATES is {tmp_path / 'none'}" in line
+    assert "Set it to the folder templates of this release" in line
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pipelines/wine-prediction.yaml", "manifests/secret.yaml.j2", "manifests/seldondeployment.yaml.j2", "mlflowserver.yaml"],
+)
+def test_one_missing_template_is_named(tmp_path: Path, name: str) -> None:
+    folder = _copy_templates(tmp_path)
+    (folder / name).unlink()
+    assert Path(name).name in _ends(WINE_TEMPLATES=str(folder))
+
+
+def test_a_template_that_is_broken_is_told(tmp_path: Path) -> None:
+    folder = _copy_templates(tmp_path)
+    (folder / "pipelines/wine-training.yaml").write_text("not: a pipeline\n")
+    assert "is not what this release wrote" in _ends(WINE_TEMPLATES=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("WINE_KFP_TOKEN_FILE", "kubeflow.token"), ("WINE_KFP_CA_FILE", "kubeflow.ca"), ("WINE_MLFLOW_CA_FILE", "mlflow.ca")],
+)
+@pytest.mark.parametrize("content", [None, "", "two words\n"])
+def test_an_unreadable_file_is_named(tmp_path: Path, variable: str, value: str, content: str | None) -> None:
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_text(content)
+    line = _ends(**{variable: str(path)})
+    assert f"{variable} (chart value {value}): {path}" in line
+
+
+def test_no_kubeconfig_is_told() -> None:
+    assert "KUBECONFIG" in _ends()
+
+
+def test_a_kubeconfig_that_is_none_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text("apiVersion: v1\nkind: Config\n")
+    assert "KUBECONFIG" in _ends(path)
+    path.write_text("{")
+    assert "KUBECONFIG" in _ends(path)
+
+
+def test_an_api_server_that_is_away_is_told(plan: Plan, tmp_path: Path) -> None:
+    config = json.loads(plan.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(config))
+    assert "the API server cannot be reached" in _ends(path)
+
+
+def test_an_api_server_that_hangs_is_told(plan: Plan, tmp_path: Path) -> None:
+    config = json.loads(plan.kubeconfig.read_text())
+    with socket.create_server(("127.0.0.1", 0), backlog=10) as server:
+        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{server.getsockname()[1]}"
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps(config))
+        assert "the API server did not answer within" in _ends(path)
+
+
+def test_credentials_that_the_api_server_does_not_take_are_told(plan: Plan, tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    Access.read(plan.kubeconfig).with_token("nobody").write(path)
+    line = _ends(path)
+    assert "the API server answered 401" in line
+    assert "nobody" not in line
+
+
+def test_a_missing_crd_is_told(plan: Plan) -> None:
+    line = _ends(plan.kubeconfig)
+    assert "does not serve winepipelines.winepipelines.io and winepredictions.winepipelines.io" in line
+    assert "kubectl apply --server-side -f crds/" in line
+
+
+@pytest.fixture(scope="module")
+def crds(plan: Plan) -> Plan:
+    for path in CRDS:
+        _kubectl(plan, "apply", "--server-side", "-f", str(path))
+        _kubectl(plan, "wait", "--for=condition=Established", "--timeout=20s", "-f", str(path))
+    return plan
+
+
+def _kubectl(plan: Plan, *arguments: str, stdin: str = "") -> str:
+    command = [str(plan.programs["kubectl"]), f"--kubeconfig={plan.kubeconfig}", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def stranger(crds: Plan, tmp_path: Path) -> Path:
+    """The kubeconfig of a service account without any right."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "stranger", "namespace": "default"}}
+    _kubectl(crds, "apply", "-f", "-", stdin=yaml.safe_dump(account))
+    path = tmp_path / "stranger"
+    Access.read(crds.kubeconfig).with_token(_kubectl(crds, "-n", "default", "create", "token", "stranger").strip()).write(path)
+    return path
+
+
+def test_a_missing_right_is_told_with_the_rule_that_grants_it(stranger: Path) -> None:
+    line = _ends(stranger)
+    assert "no right to list winepipelines.winepipelines.io" in line
+    assert "{apiGroups: [winepipelines.io], resources: [winepipelines], verbs: [list]}" in line
+
+
+def test_a_missing_right_in_one_of_several_namespaces_is_told(stranger: Path) -> None:
+    assert "the Role wine-operator in default" in _ends(stranger, WINE_NAMESPACES="default,other")
+
+
+def test_it_starts_where_nothing_is_missing_and_says_nothing_twice(crds: Plan, tmp_path: Path) -> None:
+    """Neither Kubeflow, MLflow, a store nor Seldon are needed for that; probes leave the log as it is."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    log = tmp_path / "log"
+    environment = _environment(crds.kubeconfig, {"WINE_PROBE_PORT": str(port), "WINE_KFP_ULR": "http://kfp"})
+    with (
+        log.open("wb") as out,
+        subprocess.Popen([sys.executable, "-m", "winepipelines", "run"], env=environment, stdout=out, stderr=out) as process,
+    ):
+        try:
+            url = f"http://127.0.0.1:{port}/healthz"
+            eventually(lambda: process.poll() is None and answers(url), 60)
+            before = log.read_text()
+            assert "WINE_KFP_ULR" in before
+            assert all(answers(url) for _ in range(20))
+            assert "longestReconcileSeconds" not in log.read_text()
+            assert "Activity" not in log.read_text()
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0, log.read_text()

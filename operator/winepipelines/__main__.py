@@ -7,11 +7,8 @@ import logging
 import os
 import sys
 
-import kopf
-
 from winepipelines import logs, render, startup
 from winepipelines.doctor import command as doctor
-from winepipelines.handlers import register
 from winepipelines.settings import Settings, SettingsError, unknown_variables
 from winepipelines.startup import StartError
 
@@ -50,6 +47,10 @@ def _run(settings: Settings, *, verbose: bool) -> int:
     probe = f"http://{settings.probe_host}:{settings.probe_port}/healthz" if settings.probe_port else None
     try:
         asyncio.run(startup.check(settings))
+        import kopf  # not before: what cannot start says so sooner
+
+        from winepipelines.handlers import register
+
         kopf.run(
             registry=register(settings),
             clusterwide=not settings.namespaces,

@@ -63,11 +63,10 @@ def check_files(settings: Settings) -> None:
             CompiledPipeline(settings.templates, pipeline)
         Manifests(settings.templates).load(MANIFESTS)
         yaml.safe_load((Path(settings.templates) / RELEASES).read_text(encoding="utf-8"))["releases"]
-    except OSError as error:
-        missing = error.filename or settings.templates
-        raise _templates_error(f"{missing} cannot be read ({error.strerror})", settings) from None
     except TemplateError as error:
-        raise _templates_error(f"the template {error} cannot be read", settings) from None
+        raise _templates_error(f"the template {error} is missing or cannot be read", settings) from None
+    except OSError as error:
+        raise _templates_error(f"{error.filename or settings.templates} cannot be read ({error.strerror})", settings) from None
     except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise _templates_error("a file in it is not what this release wrote", settings) from None
     for variable, path in (("WINE_KFP_CA_FILE", settings.kfp_ca_file), ("WINE_MLFLOW_CA_FILE", settings.mlflow_ca_file)):

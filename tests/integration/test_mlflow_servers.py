@@ -327,7 +327,7 @@ async def _refusal(adapter: MLflow) -> PlatformError:
 async def test_down_is_unavailable_and_nothing_else(server: Server) -> None:
     error = await _refusal(server.adapter(mlflow_url="http://127.0.0.1:9"))
     assert isinstance(error, Unavailable)
-    assert error.message == "MLflow at http://127.0.0.1:9 does not answer"
+    assert error.message.startswith("MLflow at http://127.0.0.1:9 does not answer: its host refuses the connection")
 
 
 async def test_a_token_goes_with_every_request_and_nowhere_else(server: Server) -> None:

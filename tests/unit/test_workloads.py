@@ -163,3 +163,13 @@ def test_words_are_bounded_and_without_what_passes() -> None:
     assert steady(text, NAME) == "read tcp 10.0.0.9:443: reset, container …, uid …"
     assert steady("s@sha256:" + "ab" * 32, NAME) == "s@sha256:" + "ab" * 32
     assert len(steady("x" * 5000, NAME)) == MESSAGE_LIMIT
+
+
+def test_a_webhook_that_keeps_pods_from_being_made_is_named_by_its_owner() -> None:
+    words = (
+        'Internal error occurred: failed calling webhook "admission-webhook-deployment.kubeflow.org": failed to call webhook: '
+        'Post "https://admission-webhook-service.kubeflow.svc:443/apply-poddefault?timeout=10s": dial tcp: connection refused'
+    )
+    reason, message = _told(deployment=_deployment(("ReplicaFailure", "True", "FailedCreate", words)))
+    assert reason == "FailedCreate"
+    assert message.startswith("Kubeflow's PodDefault webhook is down")

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 REVIEWS_AT_A_TIME = 10
 ANSWER_SHARE, REACH_SHARE = 0.6, 0.3  # of the time for one answer: for the answer, then for why there is none
+IT_ANSWERS = (" answered ", "certificate", "TLS", "does not speak HTTP")
 SERVICE_ACCOUNT = "system:serviceaccount:"
 Account = tuple[str, bool]  # whose rights matter, and whether that is the caller
 
@@ -132,8 +133,8 @@ class Asker:
             async with asyncio.timeout(self._seconds * ANSWER_SHARE):
                 return await asked
         except (Unavailable, TimeoutError) as error:
-            if isinstance(error, Unavailable) and any(word in error.message for word in (" answered ", "certificate")):
-                raise  # it does answer, if not well
+            if isinstance(error, Unavailable) and any(word in error.message for word in IT_ANSWERS):
+                raise  # something does answer, if not well
             raise Outage(url, await self._how_far(url)) from None
 
     async def _how_far(self, url: str) -> Reach:

@@ -8,6 +8,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
+from winepipelines.platform.answering import causes, with_why
 from winepipelines.resource.errors import Unavailable
 
 PROBE = ".winepipelines-doctor"  # an object that is not there
@@ -49,8 +50,9 @@ def _refusal(uri: str, access: StoreAccess, seconds: float) -> str:
         client.get_object(parts.netloc, name, length=1).close()
     except S3Error as error:
         return "" if error.code == ABSENT else str(error.code)
-    except (urllib3.exceptions.HTTPError, MinioException):
-        raise Unavailable("StoreUnavailable", f"the object store at {access.endpoint} does not answer") from None
+    except (urllib3.exceptions.HTTPError, MinioException, ValueError) as error:
+        message = f"the object store at {access.endpoint} does not answer"
+        raise Unavailable("StoreUnavailable", with_why(message, "; ".join(causes(error)))) from None
     finally:
         pool.clear()
     return ""

@@ -16,7 +16,9 @@ import kfp_server_api
 import urllib3
 from kfp_server_api.exceptions import ApiException
 
+from winepipelines.platform.answering import causes, who_answers, with_why
 from winepipelines.platform.compiled import CompiledPipeline
+from winepipelines.platform.records import line
 from winepipelines.resource.errors import NotSent, PlatformError, Refused, Unavailable
 from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.pipeline import WinePipeline
@@ -24,6 +26,7 @@ from winepipelines.resource.prediction import EXPERIMENT, WinePrediction
 from winepipelines.resource.spec import Runtime
 from winepipelines.resource.status import known_models
 from winepipelines.settings import Settings
+from winepipelines.validation import named
 
 T = TypeVar("T")
 
@@ -32,6 +35,8 @@ TRAINING, TRAIN = "wine-training", "train"
 DATA_CHECK, PREDICTION, PREDICT = "wine-data-check", "wine-prediction", "predict"
 NOT_BEGUN = "RUNTIME_STATE_UNSPECIFIED"  # filtered by, and shown as no state at all: Argo has not taken the Workflow up yet
 ACTIVE = ["PENDING", "RUNNING", "CANCELING", "PAUSED", NOT_BEGUN]
+WORKLOAD = "-l app=ml-pipeline"  # by which its pods are found
+MESSAGE_LIMIT = 500
 PAGE_SIZE = 50  # specs come along with every run
 LOGIN = "WINE_KFP_URL must be the API itself (service ml-pipeline), not a gateway with a login"
 HINTS = {
@@ -303,16 +308,21 @@ class Kubeflow:
             raise
         except urllib3.exceptions.HTTPError as error:
             where = f"{SYSTEM} at {self._settings.kfp_url}"
+            said = "; ".join(causes(error))
             if isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError):
-                raise NotSent("KubeflowUnavailable", f"{where} cannot be reached") from None
-            raise Unavailable("KubeflowUnavailable", f"{where} did not answer") from None
+                raise NotSent("KubeflowUnavailable", with_why(f"{where} cannot be reached", said)) from None
+            raise Unavailable("KubeflowUnavailable", with_why(f"{where} did not answer", said)) from None
 
     def _refusal(self, error: ApiException) -> PlatformError:
         """Judge an answer that is not a good one."""
         if not error.status:  # no answer at all: what TLS says is in the reason
-            where = f"{SYSTEM} at {self._settings.kfp_url}"
-            message = f"{where} has no certificate that the operator trusts; WINE_KFP_CA_FILE names the file with its CA"
+            message = with_why(f"{SYSTEM} at {self._settings.kfp_url} cannot be reached", str(error.reason))
+            if "certificate" in message:
+                message += f"; {named('WINE_KFP_CA_FILE')} names the file with its authority's"
             return NotSent("KubeflowUnavailable", message)
+        if (other := who_answers(error.status, _text(error), WORKLOAD)) and not 300 <= error.status < 400:
+            message = f"{SYSTEM} at {self._settings.kfp_url} answered {error.status}: {other}"
+            return Unavailable("KubeflowUnavailable", message) if error.status >= 500 else Refused("KubeflowRefused", message)
         message = f"{SYSTEM} answered {error.status}: {_message(error)}"
         if error.status == 429 or error.status >= 500:
             return Unavailable("KubeflowUnavailable", message)
@@ -334,9 +344,14 @@ def _filter(predicate: dict[str, Any]) -> str:
 
 def _message(error: ApiException) -> str:
     try:
-        return str(json.loads(error.body)["message"])
+        return line(str(json.loads(error.body)["message"]), MESSAGE_LIMIT)
     except (ValueError, KeyError, TypeError):
-        return str(error.reason)
+        return line(str(error.reason), MESSAGE_LIMIT)
+
+
+def _text(error: ApiException) -> str:
+    body = error.body or ""
+    return body.decode(errors="replace") if isinstance(body, bytes) else str(body)
 
 
 def _moment(value: datetime | None) -> datetime | None:

@@ -15,6 +15,7 @@ from kubernetes.aio import client, config
 from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import ConflictError, DynamicApiError, NotFoundError
 
+from winepipelines.platform import admission
 from winepipelines.resource.errors import NotSent, Refused, Unavailable
 from winepipelines.resource.naming import MANAGED_BY
 from winepipelines.resource.pipeline import API_VERSION, PLURAL
@@ -187,6 +188,8 @@ class Kubernetes:
         except (NotFoundError, ConflictError):
             raise
         except DynamicApiError as error:
+            if (other := admission.failure(error.status, _message(error))) is not None:
+                raise other from None
             message = f"the API server answered {error.status} to {method.upper()} {path}: {_message(error)}"
             if error.status == 429 or error.status >= 500:
                 raise Unavailable("KubernetesUnavailable", message) from None

@@ -26,6 +26,7 @@ from mlflow.store.tracking.rest_store import RestStore as TrackingStore
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from winepipelines.platform import predicted, records
+from winepipelines.platform.answering import who_answers, why_no_answer, with_why
 from winepipelines.platform.records import Example, line
 from winepipelines.resource.errors import PlatformError, Refused, Unavailable
 from winepipelines.resource.naming import CHALLENGER, CHAMPION
@@ -34,6 +35,7 @@ from winepipelines.resource.outcome import PredictionRecords
 from winepipelines.resource.pipeline import GROUP
 from winepipelines.resource.prediction import EXPERIMENT, WinePrediction
 from winepipelines.settings import Settings
+from winepipelines.validation import named
 
 T = TypeVar("T")
 LOOK_LIMIT = 1 << 16  # characters
@@ -45,6 +47,7 @@ ABSENT = (
 )  # of an alias or a run: the server's word for it depends on its version
 RUNS_READ = 20
 MESSAGE_LIMIT = 500
+BODY_LOST = " error responses"  # of "too many 503 error responses", all that the client's retries leave of an answer
 
 Credentials = Callable[[], Awaitable[Mapping[str, str]]]
 
@@ -195,11 +198,21 @@ class MLflow:
         except MlflowException as error:
             if error.error_code in forgiven:
                 raise _Forgiven from None
-            raise self._problem(error) from None
+            text = str(error.message)
+            raise self._problem(error, text + await self._body(text)) from None
 
-    def _problem(self, error: MlflowException) -> PlatformError:
+    async def _body(self, text: str) -> str:
+        """Read what answers, where the client has kept nothing of an error but its status."""
+        if BODY_LOST not in text:
+            return ""
+        try:
+            status, body = await asyncio.to_thread(self._get, "/version", {})
+        except MlflowException:
+            return ""
+        return f" {body}" if status >= 500 else ""
+
+    def _problem(self, error: MlflowException, text: str) -> PlatformError:
         """Say what is wrong, and who can mend it."""
-        text = str(error.message)
         status = _status(error, text)
         where = f"MLflow at {self._url}"
         if status is None:
@@ -208,6 +221,9 @@ class MLflow:
             host = urlsplit(self._url).netloc
             message = f"{where} does not answer to the name {host}: add it to MLFLOW_SERVER_ALLOWED_HOSTS of the tracking server"
             return Refused("MlflowHostRefused", message)
+        if not 300 <= status < 400 and status != 404 and (other := who_answers(status, text, "")):
+            message = f"{where} answered {status}: {other}"
+            return Unavailable("MlflowUnavailable", message) if status >= 500 else Refused("MlflowRefused", message)
         if status in (401, 403):
             self.forget_credentials()
             return Refused("MlflowUnauthorized", f"{where} answered {status}: {self._unauthorized(status)}")
@@ -230,9 +246,12 @@ class MLflow:
             message = f"something else answers in the place of {where}, perhaps a login page: check WINE_MLFLOW_URL"
             return Refused("MlflowRefused", message)
         if "CERTIFICATE_VERIFY_FAILED" in text:
-            message = f"{where} shows a certificate that is not trusted: WINE_MLFLOW_CA_FILE must name its authority's"
+            why = why_no_answer(text)
+            message = (
+                f"{where} shows a certificate that is not trusted: {why}; {named('WINE_MLFLOW_CA_FILE')} names its authority's"
+            )
             return Refused("MlflowUntrusted", message)
-        return Unavailable("MlflowUnavailable", f"{where} does not answer")
+        return Unavailable("MlflowUnavailable", with_why(f"{where} does not answer", text))
 
     def _unauthorized(self, status: int) -> str:
         secret = self._settings.mlflow_secret

@@ -12,6 +12,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
+from winepipelines.platform.answering import causes, with_why
 from winepipelines.platform.records import line
 from winepipelines.resource.errors import Unavailable
 from winepipelines.resource.observed import StoredModel
@@ -108,9 +109,9 @@ class ObjectStore:
             response.release_conn()
         except S3Error as error:
             return self._not_read(error, uri, bucket, where, secret)
-        except (urllib3.exceptions.HTTPError, MinioException, ValueError):
+        except (urllib3.exceptions.HTTPError, MinioException, ValueError) as error:
             message = f"the object store at {where} does not answer (its address is in {secret})"
-            raise Unavailable("StoreUnavailable", message) from None
+            raise Unavailable("StoreUnavailable", with_why(message, "; ".join(causes(error)))) from None
         return StoredModel(uri, True)
 
     def _not_read(self, error: S3Error, uri: str, bucket: str, where: str, secret: str) -> StoredModel:

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from winepipelines.platform import admission
+from winepipelines.resource.errors import Unavailable
+
 Body = dict[str, Any]
 MESSAGE_LIMIT = 1000
 HARMLESS = ("", "PodInitializing", "ContainerCreating")  # what a container waits for on its way
@@ -54,7 +57,7 @@ def trouble_of(deployment: Body, pods: Iterable[Body]) -> Trouble | None:
         if kind == ("Progressing", "False") and reason == STANDSTILL:
             found.append(Trouble(6, reason, _standstill(deployment, pods)))
         elif kind in (("ReplicaFailure", "True"), ("Progressing", "False")):  # a quota, or admission's refusal
-            found.append(Trouble(5, reason, words))
+            found.append(Trouble(5, reason, _explained(words)))
     if not found:
         return None
     name = deployment["metadata"]["name"]
@@ -108,6 +111,12 @@ def _container_trouble(container: Body, *, initial: bool) -> Trouble | None:
     if reason not in HARMLESS:
         return Trouble(2 if reason == "CrashLoopBackOff" else 1, reason, _sentence(f"container {name}", words))
     return None
+
+
+def _explained(words: str) -> str:
+    """Name whose admission webhook keeps a pod from being made, where the API server's words tell of one."""
+    known = admission.failure(500, words)
+    return known.message if isinstance(known, Unavailable) else words
 
 
 def _standstill(deployment: Body, pods: Iterable[Body]) -> str:

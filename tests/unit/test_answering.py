@@ -55,7 +55,7 @@ def _kubeflow(url: str) -> PlatformError:
 
 
 def _mlflow(url: str) -> PlatformError:
-    return _error(lambda: asyncio.run(MLflow(Settings("http://k", url, "http://s")).records("wine", "uid", 1)))
+    return _error(lambda: asyncio.run(MLflow(Settings("http://k", url, "http://s")).records("wine", "uid", 1, "run")))
 
 
 def _store(url: str) -> PlatformError:

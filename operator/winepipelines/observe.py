@@ -16,12 +16,14 @@ from winepipelines.lifecycle.questions import (
     Stored,
     Tried,
 )
+from winepipelines.lifecycle.reasons import EXAMPLE_MISSING
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.records import Example
 from winepipelines.platform.seldon import Seldon
+from winepipelines.resource.errors import Refused
 from winepipelines.resource.observed import DeploymentView, PlatformVerdict, PredictionCheck, ServerView, TrialView
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.rollout import ModelRef, Rollout
@@ -104,8 +106,13 @@ class Observer:
         return await self._seldon.predict(pipeline, await self._example(model), model.runtime)
 
     async def _trial(self, pipeline: WinePipeline, model: ModelRef, served: ModelRef) -> TrialView:
-        examples = await self._example(served), await self._example(model)
-        return await self._seldon.compare(pipeline, Rollout(served, model), examples)
+        try:
+            of_served = await self._example(served)
+        except Refused as error:
+            if error.reason != EXAMPLE_MISSING:
+                raise
+            of_served = None  # nobody can ask it: that says nothing against the one on trial
+        return await self._seldon.compare(pipeline, Rollout(served, model), (of_served, await self._example(model)))
 
     async def _example(self, model: ModelRef) -> Example:
         example = self._examples.get(model.mlflow_run)

@@ -87,6 +87,7 @@ class World(InMemory[Status]):
     stored: StoredModel | None = None
     server: ServerView = ServerView("1.18.2", image="server:1")
     trouble: tuple[str, str] = ("", "")  # reason and message of what keeps a deployment from rolling out
+    broken_images: set[str] = field(default_factory=set)  # server images that no node can pull
     platform: PlatformVerdict | None = None
     applied: Rollout | None = None  # what the SeldonDeployment says
     replicas: int = 1
@@ -224,8 +225,10 @@ class World(InMemory[Status]):
             self._with_images(rollout) == self.applied and self.replicas == self.pipeline.spec.serving.replicas
         )
         presence = Presence.CURRENT if current else Presence.DIFFERS
-        rolled_out = current and self.rolled_out
-        reason, message = self.trouble if current and not rolled_out else ("", "")
+        broken = sorted(self.broken_images & {ref.image for ref in (self.applied.model, self.applied.trial) if ref is not None})
+        rolled_out = current and self.rolled_out and not broken
+        trouble = ("ErrImagePull", f"the image {broken[0]} is not pulled") if broken else self.trouble
+        reason, message = trouble if current and not rolled_out else ("", "")
         return DeploymentView(presence, rolled_out=rolled_out, owned=self.owned, reason=reason, message=message)
 
     def _with_image(self, model: ModelRef) -> ModelRef:

@@ -116,3 +116,15 @@ async def test_a_certificate_of_ones_own_authority(tmp_path: Path) -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+async def test_the_example_of_a_run_that_was_removed_is_missing(site: Site) -> None:
+    site.give("/api/2.0/mlflow/runs/get", Answer(ABSENT, 404))
+
+    async def read() -> Mapping[str, str]:
+        return {}
+
+    adapter = MLflow(Settings("http://kfp", f"http://127.0.0.1:{site.port}", "http://minio"), read)
+    with pytest.raises(Refused, match="no longer exists") as caught:
+        await adapter.example("f" * 32)
+    assert caught.value.reason == "ExampleMissing"

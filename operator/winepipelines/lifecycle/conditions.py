@@ -8,11 +8,14 @@ from datetime import datetime
 from typing import TypeVar
 
 from winepipelines.lifecycle.look import Held, Passed
+from winepipelines.resource.pipeline import GROUP
 from winepipelines.resource.prediction import PredictionStatus
 from winepipelines.resource.status import Condition, ConditionType, Status
 
 S = TypeVar("S", Status, PredictionStatus)
 MESSAGE_LIMIT = 2048
+WHOLE = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED)
+NOTE = f"; the annotation {GROUP}/retrain waits"
 
 
 def summarize(
@@ -39,6 +42,17 @@ def summarize(
         elif earlier is not None and kind not in (ConditionType.RECONCILING, ConditionType.STALLED):
             conditions.append(earlier)
     return status.with_(conditions=tuple(conditions), observed_generation=generation)
+
+
+def with_note(conditions: tuple[Condition, ...], waits_for: str) -> tuple[Condition, ...]:
+    """Say of the resource as a whole what a requested retraining waits for; where it waits for nothing, say so no more."""
+    note = f"{NOTE}: {waits_for}" if waits_for else ""
+    return tuple(_noted(condition, note) if condition.type in WHOLE else condition for condition in conditions)
+
+
+def _noted(condition: Condition, note: str) -> Condition:
+    message = condition.message.partition(NOTE)[0][: MESSAGE_LIMIT - len(note)] + note
+    return condition if message == condition.message else condition.with_(message=message)
 
 
 def _condition(

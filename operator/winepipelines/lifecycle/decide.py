@@ -12,7 +12,7 @@ from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import Action
 from winepipelines.lifecycle.aliases import look_at_challenger, look_at_champion
 from winepipelines.lifecycle.candidates import current_candidate
-from winepipelines.lifecycle.conditions import summarize
+from winepipelines.lifecycle.conditions import summarize, with_note
 from winepipelines.lifecycle.datacheck import Aside, look_at_data
 from winepipelines.lifecycle.decision import Decision
 from winepipelines.lifecycle.deploy import deploy
@@ -27,6 +27,7 @@ from winepipelines.lifecycle.serve import serve
 from winepipelines.lifecycle.setback import without_future
 from winepipelines.lifecycle.traffic import with_traffic
 from winepipelines.lifecycle.train import train
+from winepipelines.lifecycle.triggers import retrain_is_pending
 from winepipelines.lifecycle.verify import check_interval, verify
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.pipeline import WinePipeline
@@ -78,6 +79,7 @@ def decide(
         meanwhile = ready_meanwhile(after, watched, held) if held is not None else None
         asides = _asides(after) if said.passed else ()
         stale = _of_earlier_model(after) if said.passed else frozenset()
+        pending = _pending_request(after, said)
     except UnansweredError as error:
         return Decision(status=pipeline.status, question=error.question)
 
@@ -98,7 +100,8 @@ def decide(
         status = summarize(status.with_(stage=stage), conditions, meanwhile or last, pipeline.generation, now)
     status = shortened(_merge(status, said.status, asides), look.spec)
     status = with_traffic(status)
-    status = status.with_(conditions=tuple(condition for condition in status.conditions if condition.type not in stale))
+    kept = tuple(condition for condition in status.conditions if condition.type not in stale)
+    status = status.with_(conditions=with_note(kept, pending))
     waits = [*_waits(last, *watched.values()), *(aside.wake_in for aside in asides if aside.wake_in is not None)]
     if status.served or isinstance(last, Passed):
         waits.append(check_interval(status, look.policy, now))
@@ -119,6 +122,16 @@ def _of_earlier_model(look: Look) -> frozenset[ConditionType]:
     if current_candidate(look) is not None:
         return frozenset()
     return frozenset({ConditionType.ACCEPTED} if look.status.served is not None else OF_A_MODEL)
+
+
+def _pending_request(look: Look, said: _Said) -> str:
+    """Say of a retraining that was asked for and has not begun what it waits for; "" where there is none."""
+    if not retrain_is_pending(look):
+        return ""
+    if look.spec.suspend:
+        return "spec.suspend is true"
+    is_blocked = said.stage is Stage.PREPARING or (isinstance(said.last, Held) and said.last.stalled)
+    return "this has to be corrected first" if is_blocked else f"revision {look.status.revision} has to end first"
 
 
 def _asides(look: Look) -> tuple[Aside, ...]:

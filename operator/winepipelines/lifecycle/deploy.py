@@ -1,6 +1,7 @@
 """Fourth stage: the serving platform has rolled the model out, after its trial where there is one. Called by `decide`."""
 
 from winepipelines.lifecycle import reasons
+from winepipelines.lifecycle.attempts import attempt_is_current
 from winepipelines.lifecycle.candidates import current_candidate
 from winepipelines.lifecycle.look import Held, Look, Outcome, Passed
 from winepipelines.lifecycle.questions import Deployment
@@ -14,7 +15,9 @@ def deploy(look: Look) -> Outcome:
     """See to the deployment of this revision's model."""
     candidate = current_candidate(look)
     assert candidate is not None, "train comes first"
-    if candidate.rejected:
+    if (said := attempt_is_current(look, candidate)) is not None:
+        return said
+    if candidate.rejected and look.status.served is not None:
         return Held(candidate.rejected, candidate.rejected_message, stage=Stage.FAILED, stalled=True)
     if (tried := trial_is_passed(look, candidate)) is not None:
         return tried

@@ -11,7 +11,7 @@ from winepipelines.lifecycle.questions import Question, Records, Runs, Server
 from winepipelines.lifecycle.run import RunLook, Waits, Words
 from winepipelines.resource.errors import PlatformError, Refused
 from winepipelines.resource.naming import run_name
-from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.resource.pipeline import GROUP, WinePipeline
 from winepipelines.resource.policy import Policy
 from winepipelines.resource.spec import Runtime, Spec
 from winepipelines.resource.status import ConditionType, Run, Stage, Status
@@ -146,7 +146,7 @@ WORDS = Words(
     pending="the run waits for its first step",
     timeout="spec.training.timeout",
     after_timeout="; raise it, or see",
-    after_termination="; a change of spec.data or spec.training starts a new one",
+    after_termination=f"; the annotation {GROUP}/retrain, or a change of spec.data or spec.training, starts a new one",
 )
 
 

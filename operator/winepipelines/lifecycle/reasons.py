@@ -53,6 +53,9 @@ SERVING = "Serving"
 ROLLED_BACK = "RolledBack"
 UNCHANGED = "Unchanged"
 
+# said by MLflow's adapter of a model that cannot be asked about
+EXAMPLE_MISSING = "ExampleMissing"
+
 # the platform as a whole; the reasons against it are those of the checks in `doctor`
 CHECKS_PASSED = "ChecksPassed"
 
@@ -77,7 +80,7 @@ PLATFORM_FAILURES = frozenset(
         "MlflowUnauthorized",
         "MlflowUntrusted",
         "StoreUnavailable",
-        "ExampleMissing",
+        EXAMPLE_MISSING,
         "KindMissing",
     }
 )

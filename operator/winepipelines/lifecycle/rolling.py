@@ -2,13 +2,15 @@
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import ApplyDeployment
+from winepipelines.lifecycle.attempts import settings_hash
 from winepipelines.lifecycle.candidates import is_in_charge
+from winepipelines.lifecycle.conditions import MESSAGE_LIMIT
 from winepipelines.lifecycle.history import ended
 from winepipelines.lifecycle.look import Held, Look, Record
 from winepipelines.resource.observed import DeploymentView, Presence
 from winepipelines.resource.rollout import ModelRef, Rollout
 from winepipelines.resource.spec import Runtime
-from winepipelines.resource.status import Candidate, ConditionType, TrainedModel
+from winepipelines.resource.status import Candidate, ConditionType, Stage, TrainedModel
 from winepipelines.resource.status import Outcome as Ending
 
 
@@ -69,11 +71,19 @@ def wait_for_rollout(look: Look, candidate: Candidate, view: DeploymentView) -> 
 
 
 def reject(look: Look, candidate: Candidate, reason: str, message: str) -> Record | Held:
-    """Give a model up. Where another one served, that one serves again; where none did, it stays to be looked at."""
+    """Give a model up, which ends its revision. Where another one served, that one serves again.
+
+    Where none did, its pods stay to be looked at, and it serves after all if they come up. One in charge stays in charge.
+    """
     served = look.status.served
-    if served is None or served.revision == candidate.revision:
+    if served is not None and served.revision == candidate.revision:
         return Held(reason, message, stalled=True, wake_in=look.policy.retry_interval)
-    rejected = candidate.with_(rejected=reason, rejected_message=f"{message}; revision {served.revision} serves on")
+    if served is None and candidate.rejected == reason:
+        return Held(reason, message, stalled=True, wake_in=look.policy.retry_interval, stage=Stage.FAILED)
+    told = f"{message}; revision {served.revision} serves on" if served is not None else message
+    rejected = candidate.with_(
+        rejected=reason, rejected_message=told[:MESSAGE_LIMIT], rejected_with=settings_hash(look, candidate.image)
+    )
     status = look.status.with_(candidate=rejected)
     return Record(ended(status, look.spec, Ending.REJECTED, reason, look.now))
 

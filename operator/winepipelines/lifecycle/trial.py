@@ -13,6 +13,7 @@ from winepipelines.lifecycle.candidates import is_on_trial
 from winepipelines.lifecycle.look import Held, Look, Record
 from winepipelines.lifecycle.questions import Deployment, Server, Tried
 from winepipelines.lifecycle.rolling import deployment_can_be_made, reference, reject, roll_out, wait_for_rollout
+from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import TrialView
 from winepipelines.resource.rollout import Rollout
 from winepipelines.resource.status import Candidate, ServedModel, Trial
@@ -38,8 +39,7 @@ def trial_is_passed(look: Look, candidate: Candidate) -> Record | Held | None:
         return held
     if (waits := roll_out(look, candidate, view, rollout) or wait_for_rollout(look, candidate, view)) is not None:
         return waits
-    tried = look.at(Tried(reference(candidate), reference(served)))
-    if (against := _objection(tried)) is not None:
+    if (against := _against(look, candidate, served)) is not None:
         return _fails(look, candidate, step, *against)
     return _goes_on(look, candidate, trial.with_(step=step), steps)
 
@@ -55,6 +55,16 @@ def _makes_room(look: Look, candidate: Candidate, served: ServedModel) -> Record
         return held
     trial = candidate.trial or Trial()
     return Record(look.status.with_(candidate=candidate.with_(trial=trial.with_(promoted=True))))
+
+
+def _against(look: Look, candidate: Candidate, served: ServedModel) -> tuple[str, str] | None:
+    """Ask both models. One that cannot be asked about has not passed. Raises as `Look.at` does."""
+    try:
+        return _objection(look.at(Tried(reference(candidate), reference(served))))
+    except PlatformError as error:
+        if error.reason != reasons.EXAMPLE_MISSING:
+            raise
+        return error.reason, error.message
 
 
 def _objection(tried: TrialView) -> tuple[str, str] | None:

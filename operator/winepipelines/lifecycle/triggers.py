@@ -12,7 +12,8 @@ from winepipelines.lifecycle.questions import Stored
 from winepipelines.lifecycle.run import end, submission_in_doubt
 from winepipelines.lifecycle.schedule import ScheduleError
 from winepipelines.resource.naming import run_name
-from winepipelines.resource.status import Candidate, DataCheck, HistoryEntry, Outcome, Run, Stage, Status, Trigger
+from winepipelines.resource.observed import RunState
+from winepipelines.resource.status import Candidate, ConditionType, DataCheck, HistoryEntry, Outcome, Run, Stage, Status, Trigger
 
 SERVED_OUTCOMES = (Outcome.SERVED, Outcome.UNCHANGED, Outcome.ROLLED_BACK)
 
@@ -73,15 +74,35 @@ def due(look: Look) -> Trigger | None:
         return Trigger.SPEC_CHANGE if status.revision else Trigger.CREATED
     if asks.rollback != status.asked.rollback:  # which `rollback_is_possible` has let pass
         return Trigger.ROLLBACK
-    if look.spec.suspend or not is_settled(look):
+    settled = is_settled(look)
+    if look.spec.suspend or not (settled or is_stuck(look)):
         return None
-    if asks.retrain not in ("", status.asked.retrain):
+    if retrain_is_pending(look):
         return Trigger.REQUEST
+    if not (settled or _is_without_model(status)):
+        return None
     if status.clock is not None and look.now >= status.clock.due:
         return Trigger.SCHEDULE
     if status.data_check is not None and status.data_check.changed:
         return Trigger.DATA_CHANGE
     return None
+
+
+def retrain_is_pending(look: Look) -> bool:
+    """Tell whether a person has asked for a revision that has not begun."""
+    return look.pipeline.asks.retrain not in ("", look.status.asked.retrain)
+
+
+def is_stuck(look: Look) -> bool:
+    """Tell whether the present revision waits for what only a person can correct: it may as well begin another one."""
+    stalled, prepared = (look.status.condition(kind) for kind in (ConditionType.STALLED, ConditionType.PREPARED))
+    current = stalled is not None and stalled.observed_generation == look.pipeline.generation
+    return current and prepared is not None and prepared.status == "True"
+
+
+def _is_without_model(status: Status) -> bool:
+    """Tell whether a run has succeeded whose model cannot be found or read: another run may make one that can."""
+    return status.candidate is None and status.run is not None and status.run.state == RunState.SUCCEEDED
 
 
 def is_settled(look: Look) -> bool:

@@ -25,8 +25,9 @@ def verify(look: Look) -> Outcome:
         assert answering is not None, "last_check has looked"
         return Passed(answering.reason, answering.message)
     if check.passed:
-        if candidate.verifying_since is not None:
-            return Record(look.status.with_(candidate=candidate.with_(verifying_since=None)))
+        if candidate.verifying_since is not None or candidate.rejected:
+            accepted = candidate.with_(verifying_since=None, rejected="", rejected_message="", rejected_with="")
+            return Record(look.status.with_(candidate=accepted))
         return answers(candidate.revision, check)
     on_probation = is_on_probation(look.status, look.policy, look.now)
     if is_in_charge(look.status, candidate) and not on_probation:
@@ -71,9 +72,12 @@ def last_check(look: Look, candidate: Candidate) -> PredictionCheck | None:
     """
     try:
         return look.at(Answer(reference(candidate)))
-    except PlatformError:
-        if is_in_charge(look.status, candidate) and was_answering(look.status.condition(ConditionType.ANSWERING)):
+    except PlatformError as error:
+        in_charge = is_in_charge(look.status, candidate)
+        if in_charge and was_answering(look.status.condition(ConditionType.ANSWERING)):
             return None
+        if not in_charge and error.reason == reasons.EXAMPLE_MISSING:  # of the model, not of the platform: it cannot pass
+            return PredictionCheck(look.now, False, reason=error.reason, message=error.message)
         raise
 
 

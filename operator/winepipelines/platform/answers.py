@@ -55,11 +55,12 @@ async def ask(session: aiohttp.ClientSession, asked: Asked) -> PredictionCheck:
     return PredictionCheck(at, True, values[0], milliseconds, url=url, protocol=protocol)
 
 
-async def compare(session: aiohttp.ClientSession, served: Asked, trial: Asked) -> TrialView:
-    """Ask the model that serves and the one on trial, one after the other and again."""
+async def compare(session: aiohttp.ClientSession, served: Asked | None, trial: Asked) -> TrialView:
+    """Ask the model that serves, where there is something to ask it with, and the one on trial, in turns."""
     checks, served_checks = [], []
     for _ in range(TRIAL_PREDICTIONS):
-        served_checks.append(await ask(session, served))
+        if served is not None:
+            served_checks.append(await ask(session, served))
         checks.append(await ask(session, trial))
     failures = [check for check in checks if not check.passed]
     first = next((check for check in failures if check.reason == DIFFERS), next(iter(failures), None))
@@ -72,7 +73,7 @@ async def compare(session: aiohttp.ClientSession, served: Asked, trial: Asked) -
         reason=first.reason if first else "",
         message=first.message if first else "",
         milliseconds=statistics.median(check.milliseconds for check in checks),
-        served_milliseconds=statistics.median(check.milliseconds for check in served_checks),
+        served_milliseconds=statistics.median(check.milliseconds for check in served_checks) if served_checks else math.inf,
         served_reason=worst.reason if worst else "",
         served_message=worst.message if worst else "",
     )

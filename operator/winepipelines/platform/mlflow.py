@@ -125,9 +125,11 @@ class MLflow:
     async def example(self, mlflow_run: str) -> Example:
         """Read a model's own example.
 
-        Raises Refused where the training step left none.
+        Raises Refused where the training step left none, or the run has been removed.
         """
-        run = await self._call(self._tracking.get_run, mlflow_run)
+        run = await self._run(mlflow_run)
+        if run is None:
+            raise Refused("ExampleMissing", f"MLflow run {mlflow_run}, which has the model's input example, no longer exists")
         example = records.example(run)
         if example is None:
             raise Refused("ExampleMissing", f"MLflow run {mlflow_run} has no usable input example in its tags")

@@ -119,10 +119,10 @@ class Seldon:
         """Ask for a prediction and compare it with what the model itself said."""
         return await ask(self._session, Asked(self.endpoint(pipeline, runtime), protocol_of(pipeline, runtime), example))
 
-    async def compare(self, pipeline: WinePipeline, rollout: Rollout, examples: tuple[Example, Example]) -> TrialView:
-        """Ask the model that serves and the one on trial, each at its own service, one after the other and again."""
+    async def compare(self, pipeline: WinePipeline, rollout: Rollout, examples: tuple[Example | None, Example]) -> TrialView:
+        """Ask the model that serves, unless it has no example, and the one on trial, each at its own service, in turns."""
         assert rollout.trial is not None, "there is one on trial"
-        served = self._asked(pipeline, PREDICTOR, rollout.model, examples[0])
+        served = self._asked(pipeline, PREDICTOR, rollout.model, examples[0]) if examples[0] is not None else None
         trial = self._asked(pipeline, TRIAL_PREDICTOR, rollout.trial, examples[1])
         return await compare(self._session, served, trial)
 

@@ -191,7 +191,8 @@ class PredictionCheck:
 class TrialView:
     """Predictions of a model on trial, at its own service. `wrong` says that it answers with other numbers than its own.
 
-    `reason` and `message` are of the first that failed, and so for the model that serves. Milliseconds are medians.
+    `reason` and `message` are of the first that failed, and so for the model that serves. Milliseconds are medians; those of the
+    model that serves are infinite where there is nothing to ask it with.
     """
 
     asked: int

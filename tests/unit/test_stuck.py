@@ -147,7 +147,7 @@ class TestAFirstModelThatDoesNotAnswer:
         world.pass_time(seconds=10)
         world.reconcile()
         assert world.ready()
-        assert world.status.history[0].outcome is Outcome.SERVED
+        assert [entry.outcome for entry in world.status.history] == [Outcome.SERVED]
 
     def test_one_without_an_example_to_ask_with_ends_too(self, world: World) -> None:
         world.down[Answer] = Refused("ExampleMissing", "no usable input example")

@@ -1,6 +1,7 @@
 """What the images of steps and server are for, run once while they are built: see bytecode.py. No server can be reached here."""
 
 import asyncio
+import codecs
 import importlib
 import pkgutil
 import tempfile
@@ -27,6 +28,8 @@ def main() -> None:
             importlib.import_module(module.name)
     boto3.client("s3", region_name="us-east-1")
     tracking.connect(tracking.Record("http://127.0.0.1:1", "wine"))
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "cp1252"):
+        codecs.getincrementaldecoder(encoding)  # files are read in these
     with tempfile.TemporaryDirectory() as folder:
         table, saved = Path(folder, "table"), Path(folder, "model")
         preprocess.preprocess(Path(__file__).with_name("winequality-red.csv"), table)

@@ -1,7 +1,8 @@
 """The download step: the bytes at an address, checked, in a file.
 
 Called by the `download` component, and by `check` for bytes that are not kept. They come by http, https or s3 (see sources.py);
-here they are counted, hashed, looked at for what is plainly not a CSV file, and put in place only when all of them have come.
+here they are counted, hashed, refused where they are plainly not a CSV file (`reading.formats`), and put in place only when
+all of them have come.
 """
 
 import hashlib
@@ -14,15 +15,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from winesteps.failures import Reason, StepFailure, redact_url
+from winesteps.reading.formats import HEAD_BYTES, recognize
 from winesteps.sources import Opened, open_source
 
 ATTEMPTS = 3
 """How often a transfer is tried within one step; failures that last are the operator's to try again."""
 PROGRESS_BYTES = 16 * 1024 * 1024
 """A line in the log each so many bytes."""
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip (or a spreadsheet)", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
-_MARKUP = (b"<!doctype", b"<html", b"<?xml")
-
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -90,7 +89,8 @@ def _transfer(url: str, target: Path, sha256: str, max_bytes: int, s3_endpoint_u
 
 def drain(source: Opened, shown: str, max_bytes: int, write: Callable[[bytes], object], *, text: bool = True) -> Downloaded:
     """Read a body to its end, piece by piece; raises `StepFailure` where it is too large, or plainly not a CSV file."""
-    _check_announced(source, shown, max_bytes)
+    if source.size is not None and source.size > max_bytes:
+        raise _too_large(shown, f"{source.size:,} bytes", max_bytes)
     log.info("downloading %s (%s bytes)", shown, "?" if source.size is None else f"{source.size:,}")
     digest, size, reported = hashlib.sha256(), 0, 0
     for chunk in _checked(source.chunks, shown) if text else source.chunks:
@@ -106,40 +106,28 @@ def drain(source: Opened, shown: str, max_bytes: int, write: Callable[[bytes], o
     return Downloaded(size, digest.hexdigest(), source.etag)
 
 
-def _check_announced(source: Opened, shown: str, max_bytes: int) -> None:
-    if source.content_type in {"text/html", "application/xhtml+xml"}:
-        raise _markup(shown)
-    if source.size is not None and source.size > max_bytes:
-        raise _too_large(shown, f"{source.size:,} bytes", max_bytes)
-
-
 def _checked(chunks: Iterator[bytes], shown: str) -> Iterator[bytes]:
-    """The chunks that are not empty, after a look at each; at least one."""
-    offset = 0
-    for chunk in filter(None, chunks):
-        if offset == 0:
-            _check_beginning(chunk, shown)
-        if (position := chunk.find(0)) >= 0:
-            raise StepFailure(
-                Reason.DATA_NOT_CSV,
-                f"{shown} is not text: byte {offset + position:,} is zero. A CSV file in UTF-8 is needed.",
-            )
-        offset += len(chunk)
-        yield chunk
-    if not offset:
+    """The chunks, after a look at the first bytes; raises `StepFailure` where they are plainly not a CSV file's."""
+    head = b""
+    for chunk in chunks:
+        if len(head) < HEAD_BYTES:
+            head += chunk
+            if len(head) < HEAD_BYTES:
+                continue
+            _check_beginning(head, shown)
+            yield head
+        else:
+            yield chunk
+    if len(head) < HEAD_BYTES:
+        _check_beginning(head, shown)
+        yield head
+
+
+def _check_beginning(head: bytes, shown: str) -> None:
+    if not head:
         raise StepFailure(Reason.DATA_NOT_CSV, f"{shown} is empty.")
-
-
-def _check_beginning(chunk: bytes, shown: str) -> None:
-    for magic, name in _COMPRESSED.items():
-        if chunk.startswith(magic):
-            raise StepFailure(Reason.DATA_NOT_CSV, f"{shown} is a {name} file. A plain CSV file in UTF-8 is needed.")
-    if chunk.removeprefix(b"\xef\xbb\xbf").lstrip()[:16].lower().startswith(_MARKUP):
-        raise _markup(shown)
-
-
-def _markup(shown: str) -> StepFailure:
-    return StepFailure(Reason.DATA_NOT_CSV, f"{shown} is a web page, not a CSV file: give the address of the raw file itself.")
+    if (known := recognize(head)) is not None:
+        raise StepFailure(Reason.DATA_NOT_CSV, f"{shown} is {known.name}. {known.advice}")
 
 
 def _too_large(shown: str, what: str, max_bytes: int) -> StepFailure:

@@ -1,7 +1,7 @@
 """The predict step: a file of any length, scored with a model of MLflow's, as a file in the object store beside a small report.
 
 Called by the `predict` component. The file is fetched to disk first: its checksum is known before a row is scored, and a
-transfer that breaks off is tried again. Then one chunk of rows at a time is read (chunks.py), scored and sent out (outputs.py),
+transfer that breaks off is tried again. Then one chunk of rows at a time is read (reading), scored and sent out (outputs.py),
 so that the memory needed does not depend on the file's length. The tags that tell the operator of success are written last, in
 one request.
 """
@@ -10,20 +10,31 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pyarrow as pa
 
 from winesteps import model, servers, tracking
-from winesteps.chunks import Chunk, Rejection, Source, open_csv, open_parquet
 from winesteps.download import download
 from winesteps.failures import Attempt, Reason, StepFailure, describe, redact_url
 from winesteps.outputs import Place, Store, Upload, open_writer
+from winesteps.reading import (
+    Chunk,
+    Columns,
+    Options,
+    Problem,
+    Rejection,
+    Source,
+    Wanted,
+    expanded,
+    is_parquet,
+    open_csv,
+    open_parquet,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,8 +51,9 @@ log = logging.getLogger(__name__)
 class Task:
     """What shall be scored, with which model, and where it goes.
 
-    `input_format` is csv, parquet or empty, which goes by the name of the file. The model is the one that `mlflow_run` logged; it
-    must be of the resource with `pipeline_uid`, and of `model_version`, where these are given.
+    `input_format` is csv, parquet or empty, which goes by the file's content; `columns` has `drop` or `only`. The model is
+    the one that `mlflow_run` logged; it must be of the resource with `pipeline_uid`, and of `model_version`, where these are
+    given.
     """
 
     input_url: str
@@ -50,6 +62,8 @@ class Task:
     input_sha256: str = ""
     input_format: str = ""
     separator: str = ";"
+    decimal: str = "."
+    columns: Mapping[str, Any] = field(default_factory=dict)
     max_bytes: int = 1024**3
     model_version: str = ""
     pipeline_uid: str = ""
@@ -57,12 +71,15 @@ class Task:
 
 @dataclass
 class Tally:
-    """What became of the rows. `examples` has the numbers of the first ones that were rejected, by reason."""
+    """What became of the rows. `examples` has the numbers of the first ones that were rejected, by reason, `first` the first
+    one.
+    """
 
     rows: int = 0
     scored: int = 0
     rejected: dict[Rejection, int] = field(default_factory=dict)
     examples: dict[Rejection, list[int]] = field(default_factory=dict)
+    first: dict[Rejection, Problem] = field(default_factory=dict)
 
     def reject(self, reason: Rejection, numbers: "list[int]") -> None:
         """Count rows that are not scored."""
@@ -102,7 +119,7 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
     """
     began = time.monotonic()
     place = Place.of(task.output)
-    is_parquet = _is_parquet(task)
+    options = _options(task)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         with model.tracking_errors(record.tracking_uri):
@@ -116,12 +133,15 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
             sha256=task.input_sha256,
             max_bytes=task.max_bytes,
             s3_endpoint_url=s3_endpoint_url,
-            text=not is_parquet,
+            text=False,  # the reader says what the file is
         )
         fetched = time.monotonic()
-        source = open_parquet(file, features) if is_parquet else open_csv(file, task.separator, features)
+        source = _open(task, options, file, features)
         if taken := {ROW, PREDICTION} & set(source.columns):
-            raise StepFailure(Reason.DATA_INVALID, f"The output has a column {taken.pop()!r} of its own: rename the file's.")
+            message = (
+                f"The output has a column {taken.pop()!r} of its own: rename the file's, or leave it out with input.columns.drop."
+            )
+            raise StepFailure(Reason.DATA_INVALID, message)
         store = Store(s3_endpoint_url)
         tally = Tally()
         _score(source, loaded, features, Sink(store, place, task.separator), tally)
@@ -143,11 +163,19 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
     return Predicted(str(place), str(report), content)
 
 
-def _is_parquet(task: Task) -> bool:
+def _options(task: Task) -> Options:
     if task.input_format not in {"", "csv", "parquet"}:
         raise StepFailure(Reason.PARAMETERS_INVALID, f"input.format must be csv or parquet, not {task.input_format[:40]!r}.")
-    by_name = "parquet" if unquote(urlsplit(task.input_url).path).lower().endswith(".parquet") else "csv"
-    return (task.input_format or by_name) == "parquet"
+    options = Options(task.separator, task.decimal, Columns.of(task.columns, "input"), task.max_bytes, section="input")
+    options.check()
+    return options
+
+
+def _open(task: Task, options: Options, file: Path, features: Sequence[str]) -> Source:
+    wanted = Wanted(tuple(features), ", which the model needs", frozenset(features))
+    plain, _ = expanded(file, file.parent, options.max_bytes)
+    as_parquet = task.input_format == "parquet" or (not task.input_format and is_parquet(plain))
+    return (open_parquet if as_parquet else open_csv)(plain, options, wanted, file.parent)
 
 
 def _load(client: "MlflowClient", task: Task, root: Path, tracking_uri: str) -> tuple[Any, list[str]]:
@@ -232,6 +260,8 @@ def _score(source: Source, loaded: Any, features: list[str], sink: Sink, tally: 
             first = tally.reasons[0]["reason"]
             rows = ", ".join(map(str, tally.examples[Rejection(first)][:3]))
             message = f"None of the {tally.rows:,} rows can be scored, most for the reason {first}, such as row {rows}."
+            if problem := tally.first.get(Rejection(first)):
+                message += f" {source.explain(problem)}"
             raise StepFailure(Reason.ALL_ROWS_REJECTED, message)
         sink.complete()
     except BaseException:
@@ -244,6 +274,8 @@ def _count(chunk: Chunk, tally: Tally) -> None:
     for reason, numbers in chunk.rejected.items():
         tally.rows += len(numbers)
         tally.reject(reason, list(numbers))
+    for problem in chunk.problems:
+        tally.first.setdefault(problem.reason, problem)
 
 
 def _predicted(chunk: Chunk, loaded: Any, features: list[str], tally: Tally) -> Iterator[pa.Table]:

@@ -1,24 +1,46 @@
-"""The preprocess step: the downloaded CSV file as a table of finite numbers, in parquet.
+"""The preprocess step: the downloaded file as a table of finite numbers, in parquet.
 
-Called by the `preprocess` component. What a file must be like is decided here; how it is read, in table.py.
+Called by the `preprocess` component. What a table must be like to learn from is decided here; how a file is read, in
+`reading`. What was read and left out goes along in the parquet file's metadata, for the train step.
 """
 
+import json
 import logging
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from winecolumns import lower_snake
+from winesteps import numbering
 from winesteps.failures import Reason, StepFailure
-from winesteps.table import Header, other_separators, read_header, read_numbers
+from winesteps.reading import Chunk, Columns, Options, Problem, Rejection, Source, Wanted, open_csv
+from winesteps.reading.formats import quote
 
 MIN_ROWS = 20
 """Fewer rows than this are refused: nothing measured on a part of them means anything."""
+REFUSE, DROP_ROWS = "refuse", "dropRows"
+"""What is done about rows with missing values."""
+METADATA = b"winepipelines.io/data"
+"""Key of the summary in the parquet file's metadata."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was read: rows that are used, rows that were left out for a missing value, columns that were left out, warnings."""
+
+    rows: int = 0
+    rows_dropped: int = 0
+    columns_dropped: list[str] = field(default_factory=list)
+    format: str = ""
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -28,80 +50,86 @@ class Preprocessed:
     rows: int
     features: list[str]
     target: str
+    summary: Summary
 
 
-def preprocess(csv_file: Path, table_file: Path, *, separator: str = ";", target: str = "quality") -> Preprocessed:
+def preprocess(
+    csv_file: Path,
+    table_file: Path,
+    *,
+    separator: str = ";",
+    target: str = "quality",
+    decimal: str = ".",
+    missing: str = REFUSE,
+    columns: Any = None,
+    max_bytes: int = 1024**3,
+) -> Preprocessed:
     """Check the CSV file and write it as parquet: float64 columns under lower_snake names, in the file's order.
 
     Args:
-        csv_file: UTF-8 with a header line; a byte order mark, CRLF, quotes and blank lines are fine.
+        csv_file: a CSV file with a header line, compressed or not; see `reading`.
         table_file: the parquet file to write.
         separator: the one character between two values.
         target: the column to predict, as the header names it or in lower_snake form.
+        decimal: the decimal separator, "." or ",".
+        missing: `refuse` or `dropRows`, for rows without a value in one of the columns.
+        columns: `drop` or `only`, with names and positions of columns.
+        max_bytes: largest size of the file when it is unpacked.
 
     Raises:
-        StepFailure: ParametersInvalid, DataNotCsv, ColumnMissing, DataInvalid or TooFewRows.
+        StepFailure: ParametersInvalid, DataNotCsv, DataTooLarge, ColumnMissing, DataInvalid or TooFewRows.
 
     """
-    if len(separator) != 1 or separator in '"\r\n':
-        raise StepFailure(Reason.PARAMETERS_INVALID, f"separator must be one character, no quote, not {separator!r}.")
-    header = _header(csv_file, separator, target)
-    columns = _column_names(header)
+    if missing not in {REFUSE, DROP_ROWS}:
+        raise StepFailure(Reason.PARAMETERS_INVALID, f"data.missing must be {REFUSE} or {DROP_ROWS}, not {missing[:40]!r}.")
+    options = Options(separator, decimal, Columns.of(columns or {}), max_bytes)
     target_column = lower_snake(target)
-    if target_column not in columns:
-        raise _missing(csv_file, header, columns, separator, target)
-    if len(columns) < 2:
-        raise StepFailure(Reason.DATA_INVALID, f"The file has no column besides the target {target!r}.")
-    table = read_numbers(csv_file, separator, header, columns)
+    with tempfile.TemporaryDirectory() as scratch:
+        source = open_csv(csv_file, options, Wanted((target_column,), shown=target), Path(scratch))
+        if len(source.columns) < 2:
+            raise StepFailure(Reason.DATA_INVALID, f"The file has no column besides the target {target!r}.")
+        table, dropped = _read(source, missing)
     if table.num_rows < MIN_ROWS:
-        raise StepFailure(Reason.TOO_FEW_ROWS, f"The file has {table.num_rows} rows of data; at least {MIN_ROWS} are needed.")
-    _check_variation(table, target_column)
-    pq.write_table(table, table_file)
-    features = [name for name in columns if name != target_column]
+        left_out = f" ({dropped:,} with missing values were left out)" if dropped else ""
+        message = f"The file has {table.num_rows} rows of data{left_out}; at least {MIN_ROWS} are needed."
+        raise StepFailure(Reason.TOO_FEW_ROWS, message)
+    warnings = _check_variation(table, target_column)
+    warnings += numbering.warnings(table, dict(zip(source.columns, source.titles, strict=True)), target_column)
+    summary = Summary(table.num_rows, dropped, source.dropped, source.written, warnings)
+    for warning in warnings:
+        log.warning("%s", warning)
+    pq.write_table(table.replace_schema_metadata({METADATA: json.dumps(asdict(summary))}), table_file)
+    features = [name for name in source.columns if name != target_column]
     log.info("%s rows, target %s, features %s", f"{table.num_rows:,}", target_column, ", ".join(features))
-    return Preprocessed(table.num_rows, features, target_column)
+    return Preprocessed(table.num_rows, features, target_column, summary)
 
 
-def _header(path: Path, separator: str, target: str) -> Header:
-    """Names in quotes make a header that the wrong separator cannot read, rather than a single column."""
-    try:
-        return read_header(path, separator)
-    except StepFailure:
-        if others := other_separators(path, separator):
-            raise _wrong_separator(f"the header cannot be read with the separator {separator!r}", others, target) from None
-        raise
+def summary_of(table_file: Path) -> Summary:
+    """Read what `preprocess` wrote of the data beside the table."""
+    text = (pq.read_schema(table_file).metadata or {}).get(METADATA)
+    return Summary(**json.loads(text)) if text else Summary(rows=pq.read_metadata(table_file).num_rows)
 
 
-def _column_names(header: Header) -> list[str]:
-    names: dict[str, str] = {}
-    for position, original in enumerate(header.names, 1):
-        name = lower_snake(original)
-        if not name:
-            raise StepFailure(Reason.DATA_INVALID, f"Column {position} of the header has no name.")
-        if name in names:
-            raise StepFailure(
-                Reason.DATA_INVALID,
-                f"Two columns would be named {name!r}: {names[name]!r} and {original!r}. Rename one of them.",
-            )
-        names[name] = original
-    return list(names)
+def _read(source: Source, missing: str) -> tuple[pa.Table, int]:
+    """All rows, and how many were left out for a missing value; raises `StepFailure` DataInvalid for the first bad row."""
+    tables: list[pa.Table] = []
+    dropped = 0
+    for chunk in source.chunks():
+        if bad := _bad(chunk, missing):
+            raise StepFailure(Reason.DATA_INVALID, source.explain(min(bad, key=lambda problem: problem.line)))
+        dropped += sum(map(len, chunk.rejected.values()))
+        tables.append(chunk.table)
+    empty = pa.schema([(name, pa.float64()) for name in source.columns]).empty_table()
+    return pa.concat_tables([empty, *tables]).combine_chunks(), dropped
 
 
-def _missing(path: Path, header: Header, columns: list[str], separator: str, target: str) -> StepFailure:
-    if len(header.names) == 1 and (others := other_separators(path, separator)):
-        return _wrong_separator(f"with the separator {separator!r} the header is a single column", others, target)
-    known = f"{', '.join(columns[:30])}{', …' * (len(columns) > 30)}"
-    return StepFailure(Reason.COLUMN_MISSING, f"There is no column {target!r}; the header has {known}.")
+def _bad(chunk: Chunk, missing: str) -> Sequence[Problem]:
+    passed = {Rejection.MISSING_VALUE} if missing == DROP_ROWS else set()
+    return [problem for problem in chunk.problems if problem.reason not in passed]
 
 
-def _wrong_separator(what: str, others: list[str], target: str) -> StepFailure:
-    return StepFailure(
-        Reason.COLUMN_MISSING,
-        f"There is no column {target!r}: {what}. It looks separated by {' or '.join(others)}: set data.separator.",
-    )
-
-
-def _check_variation(table: pa.Table, target: str) -> None:
+def _check_variation(table: pa.Table, target: str) -> list[str]:
+    """Refuse a table of which nothing can be learned; warn of columns with one value only."""
     constant = []
     for name in table.column_names:
         bounds = pc.min_max(table[name]).as_py()
@@ -113,5 +141,7 @@ def _check_variation(table: pa.Table, target: str) -> None:
         )
     if len(constant) == table.num_columns - 1:
         raise StepFailure(Reason.DATA_INVALID, "Every column besides the target has one value only: nothing to learn.")
-    if constant:
-        log.warning("columns with one value only, which teach nothing: %s", ", ".join(constant))
+    if not constant:
+        return []
+    listed = ", ".join(quote(name, 40) for name in constant[:10])
+    return [f"Columns with one value only, which teach nothing: {listed}{', …' * (len(constant) > 10)}."]

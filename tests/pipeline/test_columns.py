@@ -16,6 +16,7 @@ from winecolumns import lower_snake
         ("Säure (g/l)", "säure_g_l"),
         ("fixedAcidity", "fixedacidity"),
         (" -- ", ""),
+        ("Sa\u0308ure", "säure"),
     ],
 )
 def test_lower_snake_keeps_letters_and_digits(name: str, expected: str) -> None:

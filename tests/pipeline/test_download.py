@@ -116,14 +116,12 @@ def test_checksum_that_is_none(site: Site, fetch: Fetch) -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (Answer(CSV, headers={"Content-Type": "text/html; charset=utf-8"}), "web page"),
-        (Answer(b"\xef\xbb\xbf \n<!DOCTYPE html><title>"), "web page"),
-        (Answer(b"<HTML><body>"), "web page"),
-        (Answer(b'<?xml version="1.0"?><Error/>'), "web page"),
-        (Answer(gzip.compress(CSV)), "gzip"),
-        (Answer(b"PK\x03\x04rest"), "spreadsheet"),
-        (Answer(b"1;2\n\x00"), "byte 4 is zero"),
-        (Answer("a;quality\n".encode("utf-16")), "UTF-8"),
+        (Answer(b"\xef\xbb\xbf \n<!DOCTYPE html><title>"), "a web page (HTML)"),
+        (Answer(b"<HTML><body>", headers={"Content-Type": "text/csv"}), "a web page (HTML)"),
+        (Answer(b'<?xml version="1.0"?><Error/>'), "XML, and begins with '<?xml"),
+        (Answer(b'{"message": "API rate limit exceeded"}'), 'JSON, and begins with \'{"message": "API rate limit exceeded"}\''),
+        (Answer(b"%PDF-1.7\n" + b"x" * 100_000), "a PDF document"),
+        (Answer(b"BZh91AY&SY\x94$|\x0e"), "a bzip2 file"),
         (Answer(b""), "empty"),
         (Answer(b"", length=None), "empty"),
     ],
@@ -131,6 +129,13 @@ def test_checksum_that_is_none(site: Site, fetch: Fetch) -> None:
 )
 def test_plainly_no_csv(site: Site, fetch: Fetch, answer: Answer, said: str) -> None:
     assert said in fetch.refused(Reason.DATA_NOT_CSV, site.give("/wine.csv", answer))
+
+
+@pytest.mark.parametrize("content", [CSV, gzip.compress(CSV), "a;quality\n1;2\n".encode("utf-16")])
+def test_a_table_is_judged_by_its_content(site: Site, fetch: Fetch, content: bytes) -> None:
+    """Servers call CSV text/html, application/json and whatever else."""
+    fetch(site.give("/wine.csv", Answer(content, headers={"Content-Type": "text/html; charset=utf-8"})))
+    assert fetch.target.read_bytes() == content
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 304])

@@ -23,10 +23,11 @@ from support.website import Answer, Site
 
 from sandbox.plan import Info
 from sandbox.platform import Sandbox
-from winesteps import chunks, outputs, predict, tracking
+from winesteps import outputs, predict, tracking
 from winesteps.failures import Attempt, Reason, StepFailure, reporting
 from winesteps.predict import Predicted, Task
 from winesteps.preprocess import preprocess
+from winesteps.reading import text
 from winesteps.train import Task as Training
 from winesteps.train import Trained, train
 
@@ -166,7 +167,7 @@ def test_rejected_rows_are_counted_told_and_left_out(
     lines = red_wine.read_bytes().splitlines()
     lines[3] = lines[3].replace(b";", b";;", 1)
     for number in range(10, 30):
-        lines[number] = b"?" + lines[number][3:]
+        lines[number] = b"x" + lines[number][3:]
     scored = score(site.give("/bad.csv", Answer(b"\n".join(lines))), "s3://scores/bad.parquet")
     frame = pq.read_table(io.BytesIO(body(store, scored.output))).to_pandas()
     kept = [number for number in range(1, 1600) if number != 3 and not 10 <= number < 30]
@@ -187,7 +188,10 @@ def test_where_every_row_is_rejected_nothing_is_written(
     header = red_wine.read_bytes().splitlines()[0]
     url = site.give("/none.csv", Answer(header + b"\n" + b"x;" * 11 + b"1\n" + b"1\n" * 2))
     message = refused(Reason.ALL_ROWS_REJECTED, score, url, "s3://scores/none.parquet")
-    assert message == "None of the 3 rows can be scored, most for the reason FieldCount, such as row 2, 3."
+    assert message == (
+        "None of the 3 rows can be scored, most for the reason FieldCount, such as row 2, 3. "
+        "Line 3 has 1 value, the header has 12 columns."
+    )
     tags = newest(info).data.tags
     assert tags["winepipelines.io/failure-reason"] == "AllRowsRejected"
     assert tags["winepipelines.io/failed-step"] == "predict"
@@ -207,7 +211,7 @@ def test_the_object_appears_only_when_it_is_complete(
     """What fails half way leaves what was there before, and no parts."""
     score(wine, "s3://scores/kept.csv")
     before = body(store, "s3://scores/kept.csv")
-    monkeypatch.setattr(chunks, "BLOCK_BYTES", 8192)
+    monkeypatch.setattr(text, "BLOCK_BYTES", 8192)
     monkeypatch.setattr(outputs, "PART_BYTES", 5 * 1024 * 1024)
     sent: list[int] = []
 
@@ -251,7 +255,8 @@ def test_only_the_model_that_serves_is_used(score: Callable[..., Predicted], win
 
 def test_what_the_file_lacks_is_told(score: Callable[..., Predicted], site: Site) -> None:
     message = refused(Reason.COLUMN_MISSING, score, site.give("/few.csv", Answer(b"alcohol;ph\n1;2\n")))
-    assert "The model needs 'fixed_acidity'" in message
+    assert "There is no column 'fixed_acidity', 'volatile_acidity'" in message
+    assert "which the model needs; the header has alcohol, ph." in message
 
 
 @pytest.mark.parametrize("name", ["row", "prediction"])

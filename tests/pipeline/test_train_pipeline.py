@@ -113,13 +113,13 @@ def test_download_fails(submit: Callable[..., Any], store: str, site: Site, capf
 
 
 def test_preprocess_fails(submit: Callable[..., Any], store: str, site: Site, red_wine: Path) -> None:
-    url = site.give("/wine.csv", Answer(red_wine.read_bytes().replace(b"7.8;0.88;", b"7.8;?;", 1)))
+    url = site.give("/wine.csv", Answer(red_wine.read_bytes().replace(b"7.8;0.88;", b"7.8;x;", 1)))
     with pytest.raises(RuntimeError):
         submit(data_url=url)
     assert failed(store) == {
         "failed-step": "preprocess",
         "failure-reason": "DataInvalid",
-        "failure-message": "Line 3, column 'volatile_acidity' is '?', not a finite number. Correct or remove the row.",
+        "failure-message": "Line 3, column 'volatile_acidity' is 'x', not a finite number. Correct or remove the row.",
     }
 
 

@@ -7,38 +7,42 @@
 The rest is the same on each: the platform's processes run on this machine and talk with that API server.
 """
 
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox import certificates, kubeconfigs, manifests, ownership
-from sandbox.components import base_environment
-from sandbox.errors import ClusterError, SandboxError
+from sandbox import certificates, engines, kubeconfigs, manifests, ownership
+from sandbox import kind as programs
+from sandbox.errors import ClusterError, EngineError, SandboxError
+from sandbox.kind import Kind
 from sandbox.kubeconfigs import Access
 from sandbox.plan import BUILTIN, CURRENT, KIND, Plan
 
-ENGINES = ("docker", "podman", "nerdctl")
-PATIENCE = "180s"  # for kind's control plane to be ready
 Report = Callable[[str], None]
 
 
-def check(kind: str, name: str, previous: Plan | None) -> None:
-    """Look for what a kind of cluster needs on this machine, before anything is built or made.
+def check(kind: str, name: str, previous: Plan | None) -> str:
+    """Look for what a kind of cluster needs on this machine, before anything is built or made; return the container engine.
 
+    The engine is empty where none is needed. One that a cluster was made with stays its engine.
     Raises ClusterError.
     """
     if kind != KIND:
-        return
-    if shutil.which("kind") is None:
-        raise ClusterError("CLUSTER=kind needs the program kind: https://kind.sigs.k8s.io/docs/user/quick-start/#installation")
-    if not any(map(shutil.which, ENGINES)):
-        raise ClusterError("CLUSTER=kind needs a container engine that runs: install Docker, Podman or nerdctl.")
-    if previous is None and kind_name(name) in _kind("get", "clusters").split():
+        return ""
+    if not programs.is_installed():
+        raise ClusterError(f"CLUSTER=kind needs the program kind: {programs.INSTALL}")
+    try:
+        if previous is None:
+            engine = engines.for_kind()
+        else:
+            engine = engines.choose([previous.engine]) if previous.engine else _engine_of(kind_name(name))
+    except EngineError as error:
+        raise ClusterError(f"CLUSTER=kind needs a container engine. {error}") from None
+    if previous is None and kind_name(name) in Kind(engine).clusters():
         raise ClusterError(
-            f"There is a kind cluster {kind_name(name)} that this sandbox has not made. Delete it (kind delete cluster --name "
-            f"{kind_name(name)}) or give the sandbox another name."
+            f"There is a kind cluster {kind_name(name)} that this sandbox has not made. Delete it "
+            f"({engines.KIND_VARIABLE}={engine} kind delete cluster --name {kind_name(name)}) or give the sandbox another name."
         )
+    return engine
 
 
 def choose(kind: str, context: str, previous: Plan | None, kubectl: Path) -> Access | None:
@@ -87,7 +91,7 @@ def leave(plan: Plan) -> None:
     Raises SandboxError where that fails, for instance because the cluster does not answer.
     """
     if plan.cluster == KIND:
-        _kind("delete", "cluster", "--name", kind_name(plan.name))
+        _leave_kind(plan)
     elif plan.cluster == CURRENT and plan.kubeconfig.exists():
         try:
             ownership.remove(plan)
@@ -128,19 +132,27 @@ def _down(plan: Plan) -> str:
 
 def _join_kind(plan: Plan, report: Report) -> Access:
     name, file = kind_name(plan.name), plan.folder / "kind.kubeconfig"  # of its own: the user's is left as it is
-    if name in _kind("get", "clusters").split():
-        _kind("export", "kubeconfig", "--name", name, "--kubeconfig", str(file))
+    kind = Kind(plan.engine)
+    if name in kind.clusters():
+        kind.export(name, file)
     else:
-        report(f"kind makes the cluster {name}: a minute or more, and an image the first time")
-        _kind("create", "cluster", "--name", name, "--kubeconfig", str(file), "--wait", PATIENCE)
+        report(f"kind makes the cluster {name} with {plan.engine}: a minute or more, and an image the first time")
+        kind.create(name, file)
     return kubeconfigs.of_context(plan.programs["kubectl"], kubeconfig=file)
 
 
-def _kind(*arguments: str) -> str:
-    program = shutil.which("kind")
-    if program is None:
-        raise SandboxError("the program kind is gone: install it again, or delete its containers yourself")
-    done = subprocess.run([program, *arguments], env=base_environment(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SandboxError(f"kind {' '.join(arguments[:2])} failed:\n{(done.stderr or done.stdout).strip()}")
-    return done.stdout
+def _leave_kind(plan: Plan) -> None:
+    name = kind_name(plan.name)
+    try:
+        Kind(plan.engine or _engine_of(name)).delete(name)
+    except SandboxError as error:
+        raise SandboxError(
+            f"the kind cluster {name} may still be there: {error}\nCorrect that and repeat the command. If the cluster is gone "
+            f"for good: rm -r '{plan.folder}'"
+        ) from error
+
+
+def _engine_of(name: str) -> str:
+    """Find the engine that has a cluster already, which a plan of an earlier version does not tell; else choose one."""
+    working = (engine for engine in engines.FOR_KIND if not engines.why_not(engine))
+    return next((engine for engine in working if name in Kind(engine).clusters()), "") or engines.for_kind()

@@ -13,6 +13,10 @@ class ClusterError(SandboxError):
     """The sandbox cannot, or must not, use a cluster; nothing has been changed in it."""
 
 
+class EngineError(ClusterError):
+    """No container engine can be used."""
+
+
 class ComponentError(SandboxError):
     """A component ended, or was not ready in time; the message holds the end of its log."""
 

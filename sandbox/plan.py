@@ -73,6 +73,7 @@ class Plan:
     mlflow_python: str
     mark: str = ""
     cluster: str = BUILTIN
+    engine: str = ""  # container engine that kind made the cluster with
     mlflow: str = "direct"
     authenticate: bool = False
     audit: bool = False

@@ -222,7 +222,7 @@ class Sandbox:
 
     def _make_plan(self, previous: Plan | None) -> Plan:
         cluster = self.cluster or (previous.cluster if previous else BUILTIN)
-        clusters.check(cluster, self.name, previous)
+        engine = clusters.check(cluster, self.name, previous)
         with ThreadPoolExecutor() as pool:
             server = mlflow_server.variant(self.mlflow).environment
             pipeline, operator, mlflow = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator", server))
@@ -240,6 +240,7 @@ class Sandbox:
                 operator_python=operator.result(),
                 mark=plan.choose_mark(self.name, previous),
                 cluster=cluster,
+                engine=engine,
                 mlflow_python=mlflow.result(),
                 mlflow=self.mlflow,
                 authenticate=self.authenticate,

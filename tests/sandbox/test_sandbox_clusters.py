@@ -26,19 +26,24 @@ from sandbox.platform import Sandbox
 Json = dict[str, Any]
 PROCESSES = STAND_INS | {"minio", "mlflow", "data"}
 REQUEST = {"data": {"ndarray": [[5.6, 0.31, 0.37, 1.4, 0.074, 12.0, 96.0, 0.9954, 3.32, 0.58, 9.2]]}}
-FAKE_KIND = """#!/bin/bash
-# kind's command line, as far as the sandbox uses it; its cluster is the API server of FAKE_KUBECONFIG
+FAKE_KIND = r"""#!/bin/bash
+# kind's command line, as far as the sandbox uses it; its cluster is the API server of FAKE_KUBECONFIG. Clusters are by engine.
 echo "$*" >>"$0.calls"
+engine=${KIND_EXPERIMENTAL_PROVIDER:-docker} clusters=$0.$engine
+"$engine" info >/dev/null || { echo "ERROR: failed to list clusters" >&2; exit 1; }
 while [ $# -gt 0 ]; do
   case $1 in --name) name=$2;; --kubeconfig) file=$2;; get | create | export | delete) verb=$1;; esac
   shift
 done
 case $verb in
-  get) cat "$0.clusters" 2>/dev/null || echo "No kind clusters found." >&2;;
-  create) echo "$name" >>"$0.clusters"; cp "$FAKE_KUBECONFIG" "$file";;
-  export) grep -qx "$name" "$0.clusters" && cp "$FAKE_KUBECONFIG" "$file";;
-  delete) rm "$0.clusters";;
+  get) if [ -s "$clusters" ]; then cat "$clusters"; else echo "No kind clusters found." >&2; fi;;
+  create) echo "$name" >>"$clusters"; cp "$FAKE_KUBECONFIG" "$file";;
+  export) grep -qx "$name" "$clusters" && cp "$FAKE_KUBECONFIG" "$file";;
+  delete) sed -i "/^$name\$/d" "$clusters" 2>/dev/null || true;; # that of a name it does not know is a success too
 esac
+"""
+DOWN = """#!/bin/sh
+[ "$1" = --version ] || { echo 'Cannot connect to the Docker daemon at unix:///var/run/docker.sock.' >&2; exit 1; }
 """
 
 
@@ -285,16 +290,26 @@ class TestKind:
         programs = tmp_path / "bin"
         programs.mkdir()
         for name, text in (("kind", FAKE_KIND), ("docker", "#!/bin/sh\n")):
-            (programs / name).write_text(text)
-            (programs / name).chmod(0o755)
+            self.program(programs / name, text)
         monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
         monkeypatch.setenv("FAKE_KUBECONFIG", str(base.info.kubeconfig))
+        monkeypatch.delenv("KIND_EXPERIMENTAL_PROVIDER", raising=False)
         return programs / "kind"
+
+    def program(self, path: Path, text: str = "#!/bin/sh\n") -> None:
+        path.write_text(text)
+        path.chmod(0o755)
 
     def calls(self, kind: Path) -> list[str]:
         made = kind.with_name("kind.calls").read_text().splitlines()
         kind.with_name("kind.calls").unlink()
         return made
+
+    def emptied(self, sandbox: Sandbox) -> None:
+        """Remove what is in the cluster: with this kind no cluster goes."""
+        plan = load(sandbox.folder)
+        assert plan is not None
+        ownership.remove(plan)
 
     def test_its_cluster_is_made_kept_and_deleted(self, kind: Path, tmp_path: Path) -> None:
         sandbox = Sandbox("engine", tmp_path / "engine", without=PROCESSES, cluster="kind")
@@ -306,16 +321,68 @@ class TestKind:
             sandbox.down(keep_state=True)
             sandbox.up()
             assert self.calls(kind) == ["get clusters", f"export kubeconfig {file}"]
-            plan = load(sandbox.folder)
-            assert plan is not None
-            ownership.remove(plan)  # no cluster goes with this kind's containers
+            self.emptied(sandbox)
         finally:
             sandbox.down()
-        assert self.calls(kind) == ["delete cluster --name wine-engine"]
+        assert self.calls(kind) == ["delete cluster --name wine-engine", "get clusters"]
+        assert not sandbox.folder.exists()
+
+    def test_its_cluster_is_deleted_with_the_engine_that_made_it(
+        self, kind: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A docker command without an engine: Podman makes the cluster. Later Docker runs, and another shell ends the sandbox."""
+        docker, podman = kind.with_name("docker"), kind.with_name("podman")
+        self.program(docker, DOWN)
+        self.program(podman)
+        told: list[str] = []
+        sandbox = Sandbox("engine", tmp_path / "engine", without=PROCESSES, cluster="kind", report=told.append)
+        sandbox.up()
+        assert "kind makes the cluster wine-engine with podman: a minute or more, and an image the first time" in told
+        self.emptied(sandbox)
+        assert kind.with_name("kind.podman").read_text() == "wine-engine\n"
+
+        self.program(docker)
+        self.program(podman, DOWN)
+        monkeypatch.setenv("KIND_EXPERIMENTAL_PROVIDER", "docker")
+        elsewhere = Sandbox("engine", sandbox.folder)
+        with pytest.raises(SandboxError, match=r"(?s)wine-engine may still be there: .*failed with podman.*repeat"):
+            elsewhere.down()
+        assert sandbox.folder.exists(), "what is known of it stays until its cluster is gone"
+        with pytest.raises(ClusterError, match=r"(?s)podman: Cannot connect.*Start podman"):
+            elsewhere.up()
+
+        self.program(podman)
+        elsewhere.down()
+        assert kind.with_name("kind.podman").read_text() == ""
+        assert not sandbox.folder.exists()
+
+    def test_a_plan_of_an_earlier_version_names_no_engine_and_its_cluster_is_found(self, kind: Path, tmp_path: Path) -> None:
+        self.program(kind.with_name("podman"))
+        kind.with_name("kind.podman").write_text("other\n")
+        sandbox = Sandbox("engine", tmp_path / "engine", without=PROCESSES, cluster="kind")
+        sandbox.up()
+        self.emptied(sandbox)
+        kind.with_name("kind.docker").rename(kind.with_name("kind.podman"))  # as if Podman had made it
+        plan = json.loads((sandbox.folder / "plan.json").read_text())
+        del plan["engine"]
+        (sandbox.folder / "plan.json").write_text(json.dumps(plan))
+        Sandbox("engine", sandbox.folder).down()
+        assert kind.with_name("kind.podman").read_text() == ""
+
+    def test_a_cluster_that_is_there_after_its_deletion_is_not_forgotten(self, kind: Path, tmp_path: Path) -> None:
+        sandbox = Sandbox("engine", tmp_path / "engine", without=PROCESSES, cluster="kind")
+        sandbox.up()
+        self.emptied(sandbox)
+        kind.write_text(FAKE_KIND.replace("delete) ", "delete) exit;"))
+        with pytest.raises(SandboxError, match="KIND_EXPERIMENTAL_PROVIDER=docker kind delete cluster --name wine-engine"):
+            sandbox.down()
+        assert sandbox.folder.exists()
+        kind.write_text(FAKE_KIND)
+        sandbox.down()
         assert not sandbox.folder.exists()
 
     def test_a_cluster_of_that_name_that_is_not_the_sandboxs_is_left_alone(self, kind: Path, tmp_path: Path) -> None:
-        kind.with_name("kind.clusters").write_text("wine-engine\n")
+        kind.with_name("kind.docker").write_text("wine-engine\n")
         with pytest.raises(ClusterError, match="kind cluster wine-engine that this sandbox has not made"):
             Sandbox("engine", tmp_path / "engine", cluster="kind").up()
         Sandbox("engine", tmp_path / "engine").down()
@@ -324,10 +391,9 @@ class TestKind:
     def test_a_cluster_that_cannot_be_made_says_what_kind_said(self, kind: Path, tmp_path: Path) -> None:
         kind.write_text(FAKE_KIND.replace("create) ", "create) echo 'ERROR: no space for the image' >&2; exit 1;"))
         sandbox = Sandbox("engine", tmp_path / "engine", cluster="kind")
-        with pytest.raises(SandboxError, match="kind create cluster failed:\nERROR: no space for the image"):
+        with pytest.raises(SandboxError, match="kind create cluster failed with docker:\nERROR: no space for the image"):
             sandbox.up()
         kind.write_text(FAKE_KIND)
-        kind.with_name("kind.clusters").touch()
         sandbox.down()
         assert not sandbox.folder.exists()
 
@@ -335,10 +401,13 @@ class TestKind:
         self, kind: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PATH", str(kind.parent))
-        kind.with_name("docker").unlink()
-        with pytest.raises(ClusterError, match="needs a container engine that runs: install Docker"):
+        self.program(kind.with_name("docker"), DOWN)
+        with pytest.raises(ClusterError) as refused:
             Sandbox("engine", tmp_path / "engine", cluster="kind").up()
+        assert "docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock." in str(refused.value)
+        assert "Start Docker, or install Podman" in str(refused.value)
         kind.unlink()
         with pytest.raises(ClusterError, match=r"needs the program kind: https://kind\.sigs\.k8s\.io"):
             Sandbox("engine", tmp_path / "engine", cluster="kind").up()
         assert shutil.which("kind") is None
+        assert not (tmp_path / "engine").exists()

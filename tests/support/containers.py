@@ -7,8 +7,6 @@ import contextlib
 import gzip
 import io
 import json
-import os
-import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -16,6 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+from sandbox import engines
+from sandbox.errors import EngineError
 
 # buildah has no read-only root: a view of it that is mounted so, in mounts of its own that end with the process.
 CHROOT = r"""
@@ -135,11 +136,11 @@ class Engine:
 
 
 def find() -> Engine | None:
-    """Find what `dev/images` finds."""
-    for name in (os.environ.get("BUILDER") or "docker podman buildah").split():
-        if shutil.which(name) and (name != "docker" or not subprocess.run(["docker", "info"], capture_output=True).returncode):
-            return Engine(name)
-    return None
+    """Find what `dev/images` builds with; None where nothing does."""
+    try:
+        return Engine(engines.for_images())
+    except EngineError:
+        return None
 
 
 def _output(*command: str) -> str:

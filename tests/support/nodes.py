@@ -4,7 +4,6 @@ Each begins empty and is made by whoever asks for it.
 """
 
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
+from sandbox import engines, kind
+from sandbox.errors import EngineError
+from sandbox.kind import Kind
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "ONE_NODE_CLUSTER"
 BESIDE = ROOT.parent / "shared/cluster/cluster"
 KIND_NAME = "wine-e2e"
-READY = "180s"  # for kind's control plane
 HOW = (
     "make e2e needs nodes that run images. Install kind and Docker or Podman (https://kind.sigs.k8s.io) and start it; "
     "or name a program that makes a one-node cluster and loads buildah's images into it (up, base, load IMAGE…, down): "
@@ -48,7 +50,7 @@ class Nodes(Protocol):
 
 
 @dataclass
-class Kind:
+class KindNodes:
     """A cluster of its own, made by kind with a container engine."""
 
     builder: str
@@ -56,27 +58,27 @@ class Kind:
 
     def up(self, folder: Path) -> Path:
         """Make it; see Nodes."""
-        if KIND_NAME in self._kind("get", "clusters").split():
-            raise NodesError(f"there is a kind cluster {KIND_NAME} already: kind delete cluster --name {KIND_NAME}")
+        if KIND_NAME in self._kind.clusters():
+            raise NodesError(f"there is a kind cluster {KIND_NAME} already. {self._kind.by_hand(KIND_NAME)}")
         kubeconfig = folder / "kind.kubeconfig"
-        self._kind("create", "cluster", "--name", KIND_NAME, "--kubeconfig", str(kubeconfig), "--wait", READY)
+        self._kind.create(KIND_NAME, kubeconfig)
         return kubeconfig
 
     def load(self, images: Sequence[str]) -> None:
         """Copy them by an archive, which kind takes from any engine; the images' common layers are in it once."""
         with TemporaryDirectory() as folder:
-            archive = str(Path(folder) / "images.tar")
+            archive = Path(folder) / "images.tar"
             several = ["--multi-image-archive"] if self.builder == "podman" else []
-            subprocess.run([self.builder, "save", *several, "--output", archive, *images], check=True)
-            self._kind("load", "image-archive", archive, "--name", KIND_NAME)
+            subprocess.run([self.builder, "save", *several, "--output", str(archive), *images], check=True)
+            self._kind.load(KIND_NAME, archive)
 
     def down(self) -> None:
         """Delete it."""
-        self._kind("delete", "cluster", "--name", KIND_NAME)
+        self._kind.delete(KIND_NAME)
 
-    def _kind(self, *arguments: str) -> str:
-        environment = {**os.environ, "KIND_EXPERIMENTAL_PROVIDER": self.builder}
-        return _run("kind", *arguments, environment=environment)
+    @property
+    def _kind(self) -> Kind:
+        return Kind(self.builder)
 
 
 @dataclass
@@ -116,22 +118,19 @@ def find(environment: Mapping[str, str] = os.environ, beside: Path = BESIDE) -> 
         if not os.access(named, os.X_OK):
             raise NodesError(f"{PROGRAM}={named} is no program")
         return OneNode(Path(named))
-    if shutil.which("kind"):
-        for engine in ("docker", "podman"):
-            if _works(engine):
-                return Kind(engine)
+    why = "kind is not installed."
+    if kind.is_installed():
+        try:
+            return KindNodes(engines.for_kind(environment, engines.BOTH))
+        except EngineError as error:
+            why = str(error)
     if os.access(beside, os.X_OK):
         return OneNode(beside)
-    raise NodesError(HOW)
+    raise NodesError(f"{HOW}\n{why}")
 
 
-def _works(engine: str) -> bool:
-    """Tell whether an engine runs: its command is often there without it."""
-    return shutil.which(engine) is not None and not subprocess.run([engine, "info"], capture_output=True, check=False).returncode
-
-
-def _run(*command: str, environment: Mapping[str, str] = os.environ) -> str:
-    done = subprocess.run(command, env={**environment}, capture_output=True, text=True, check=False)
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NodesError(f"{' '.join(command[:3])} failed:\n{(done.stderr or done.stdout).strip()}")
     return done.stdout

@@ -9,10 +9,10 @@ python = "$$(dev/environment $(1))"
 export MYPYPATH := operator:pipeline:tests:.
 export PYTHONPATH := operator:pipeline:tests:.
 PYTEST := -m pytest
-# Compiled before the tests begin: that takes minutes, once, and a test's time is limited.
-programs = $(call python,dev) -m sandbox.programs $(1) > /dev/null
+# Made before the tests begin: that takes minutes, once, a test's time is limited, and tests use no proxy.
+programs = dev/environment operator > /dev/null && dev/environment pipeline > /dev/null && $(call python,dev) -m sandbox.programs $(1) > /dev/null
 
-.PHONY: help demo demo-stop test test-unit test-simulation test-pipeline test-sandbox contract test-chart test-integration test-rights rights test-images images e2e lint lint-chart format compile chart sbom licences audit bench bench-thousand
+.PHONY: help demo demo-stop test test-unit test-simulation test-pipeline test-sandbox contract test-chart test-integration test-rights test-hermetic rights test-images images e2e lint lint-chart format compile chart sbom licences audit bench bench-thousand
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -24,7 +24,7 @@ demo: ## from kubectl apply to an answering model; KEEP=1 leaves it running, CLU
 demo-stop: ## end what make demo KEEP=1 has left running
 	@$(call python,operator) -m sandbox down --name demo
 
-test: test-unit test-simulation test-pipeline test-sandbox contract test-chart test-integration test-rights ## every test: units in seconds, then against real servers
+test: test-unit test-simulation test-pipeline test-sandbox contract test-chart test-integration test-rights test-hermetic ## every test: units in seconds, then against real servers
 
 test-unit: ## decisions, schema, manifests: no server, seconds
 	@$(call python,dev) $(PYTEST) tests/unit
@@ -36,6 +36,7 @@ test-simulation: ## the rules that hold everywhere, over random histories of 100
 
 test-pipeline: ## the steps and the model server: no cluster
 	@$(call programs)
+	@dev/environment mlflow2 > /dev/null
 	@$(call python,pipeline-dev) $(PYTEST) tests/pipeline
 
 test-sandbox: ## the sandbox and its stand-ins
@@ -63,6 +64,11 @@ test-rights: ## every right of the operator's is used, and it asks for no other:
 	@$(call programs)
 	@$(call python,dev) $(PYTEST) tests/rights
 
+test-hermetic: ## parts of each suite beside servers on all well-known ports, with settings that lead elsewhere
+	@$(call programs)
+	@$(call programs,helm kubeconform)
+	@$(call python,dev) $(PYTEST) tests/hermetic
+
 rights: ## takes each right of the operator's away in turn: something must fail; half an hour
 	@$(call programs)
 	@WINE_RIGHTS=each $(call python,dev) $(PYTEST) tests/rights/test_rights_are_needed.py --capture no
@@ -85,7 +91,7 @@ SUPPLY := dev/version.py dev/release.py dev/pins.py dev/sbom.py dev/licences.py 
 lint: lint-chart ## ruff, mypy --strict, import rules, manifests, stale compiled pipelines, the chart, licences
 	@$(call python,dev) -m ruff check .
 	@$(call python,dev) -m ruff format --check .
-	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/simulation tests/contract tests/integration tests/rights tests/support tests/chart tests/images tests/e2e dev/chart.py dev/lint_chart.py dev/helm.py $(SUPPLY)
+	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/simulation tests/contract tests/integration tests/rights tests/hermetic tests/support tests/chart tests/images tests/e2e dev/chart.py dev/lint_chart.py dev/helm.py $(SUPPLY)
 	@$(call python,dev) -m mypy --python-executable $(call python,pipeline-dev) pipeline sandbox bench tests/pipeline tests/sandbox
 	@$(call python,dev) dev/lint_imports.py
 	@$(call python,dev) dev/lint_manifests.py

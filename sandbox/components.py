@@ -16,9 +16,13 @@ from sandbox import mlflow_server
 from sandbox.places import ROOT
 from sandbox.plan import BUILTIN, MLFLOW_SECRET, PLATFORM_NAMESPACE, Plan
 
-# Variables of the caller's that would lead a component elsewhere: another cluster, another store, other credentials.
-FOREIGN = ("AWS_", "MLFLOW_", "MINIO_", "KUBE", "WINE_", "ETCD_", "PYTEST_", "KFP_", "SELDON_", "PYTHONPATH", "PYTHONHOME")
-KEPT = ("WINE_CACHE", "KUBEBUILDER_ASSETS")
+# Variables of the caller's that would lead a component to another cluster, store or port, or give it other credentials.
+FOREIGN = ("AWS_", "BOTO_", "DATABRICKS_", "ETCD_", "FLASK_", "GUNICORN_", "HELM_", "KF_", "KFP_", "KUBE", "MINIO_", "MLFLOW_")
+FOREIGN += ("MLSERVER_", "OTEL_", "PREDICTIVE_UNIT_", "PYTEST_", "PYTHON", "RCLONE_", "SELDON_", "UVICORN_", "WINE_")
+KEPT = ("WINE_CACHE", "KUBEBUILDER_ASSETS", "PYTHONDONTWRITEBYTECODE")
+# Files of the caller's that the same clients would read, and a service of a cloud's that they would ask for credentials.
+NOTHING = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "NETRC"), os.devnull)
+NOTHING |= {"AWS_EC2_METADATA_DISABLED": "true"}
 AUDIT_POLICY = ROOT / "sandbox" / "audit.yaml"
 CONTROLLERS = (
     "namespace-controller,serviceaccount-controller,serviceaccount-token-controller,garbage-collector-controller,"
@@ -41,7 +45,7 @@ class Component:
 
 def base_environment() -> dict[str, str]:
     """The caller's environment without what leads elsewhere; local addresses bypass any proxy."""
-    kept = {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(FOREIGN)}
+    kept = {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(FOREIGN)} | NOTHING
     for name in ("NO_PROXY", "no_proxy"):
         kept[name] = ",".join(filter(None, [kept.get(name), "127.0.0.1,localhost"]))
     return kept

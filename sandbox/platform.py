@@ -247,7 +247,7 @@ class Sandbox:
                 audit=self.audit,
                 environment=self.environment,
             )
-        for name in ("", "logs", "data", "run", "kubeflow", "seldon"):
+        for name in ("", "home", "logs", "data", "run", "kubeflow", "seldon"):
             (self.folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         current.save()  # before anything is made elsewhere: `down` then knows of it
         try:
@@ -270,7 +270,10 @@ class Sandbox:
         if process is None or not process.alive():
             if log.exists():
                 log.replace(log.with_name(f"{component.name}.previous.log"))
-            environment = {**base_environment(), **component.environment, **self._plan.environment.get(component.name, {})}
+            # At home the user has files that clients read: kubeconfigs, credentials, certificates.
+            home = {"HOME": str(self.folder / "home"), "WINE_CACHE": str(places.cache_folder())}
+            changes = self._plan.environment.get(component.name, {})
+            environment = {**base_environment(), **home, **component.environment, **changes}
             process = processes.start(component.command, environment, log, self.folder)
             process.write(self._pid_file(component.name))
         while not (component.ready() and process.alive()):  # another program may answer on a port that was taken

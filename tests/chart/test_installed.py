@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ from support.kubeconform import Kubeconform
 from dev import helm
 from dev.lint_chart import SETS
 from dev.lint_manifests import FOREIGN, rendered
+from sandbox import ports
+from sandbox.components import base_environment, python_environment
 from sandbox.errors import KubectlError
 from sandbox.kubeconfigs import Access
 from sandbox.plan import load
@@ -218,13 +219,14 @@ def operator(installed: Cluster, tmp_path: Path) -> Iterator[Path]:
     kubeconfig, token_file, log = tmp_path / "kubeconfig", tmp_path / "token", tmp_path / "log"
     Access.read(plan.kubeconfig).with_token(token).write(kubeconfig)
     token_file.write_text("for Kubeflow Pipelines")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     given = {one["name"]: one["value"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
-    here = {"KUBECONFIG": str(kubeconfig), "WINE_KFP_TOKEN_FILE": str(token_file), "WINE_PROBE_PORT": str(port)}
+    # In a pod the ports are the pod's own; here they are the machine's, which may have a server there.
+    free = {f"WINE_{name.upper()}_PORT": str(port) for name, port in ports.choose(("probe", "metrics"), {}).items()}
+    here = {"KUBECONFIG": str(kubeconfig), "WINE_KFP_TOKEN_FILE": str(token_file), **free}
     here["WINE_KFP_URL"] = "http://127.0.0.1:1"  # nobody there, and no name to look up
+    environment = {**base_environment(), **python_environment("operator"), **given, **here}
     command = [sys.executable, "-m", "winepipelines", "run"]
-    with log.open("wb") as out, subprocess.Popen(command, env={**os.environ, **given, **here}, stdout=out, stderr=out) as process:
+    with log.open("wb") as out, subprocess.Popen(command, env=environment, stdout=out, stderr=out) as process:
         yield log
         process.terminate()
         assert process.wait(30) == 0, log.read_text()

@@ -373,7 +373,7 @@ class TestKind:
         sandbox = Sandbox("engine", tmp_path / "engine", without=PROCESSES, cluster="kind")
         sandbox.up()
         self.emptied(sandbox)
-        kind.write_text(FAKE_KIND.replace("delete) ", "delete) exit;"))
+        kind.write_text(FAKE_KIND.replace("delete) sed", "delete) : sed"))
         with pytest.raises(SandboxError, match="KIND_EXPERIMENTAL_PROVIDER=docker kind delete cluster --name wine-engine"):
             sandbox.down()
         assert sandbox.folder.exists()

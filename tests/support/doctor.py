@@ -18,7 +18,7 @@ import yaml
 from kubernetes.aio.config import kube_config
 from support.cluster import Body, Cluster
 
-from sandbox.components import components
+from sandbox.components import base_environment, components
 from sandbox.plan import load
 from sandbox.platform import Sandbox
 from winepipelines.doctor import command
@@ -43,8 +43,7 @@ class Doctor:
         plan = load(sandbox.folder)
         assert plan is not None, "the sandbox is up"
         component = components(plan)["operator"]
-        base = {name: value for name, value in os.environ.items() if not name.startswith(("WINE_", "PYTEST_"))}
-        self._environment = {**base, **component.environment}
+        self._environment = {**base_environment(), **component.environment}
         self._python = component.command[0]
         self._administrator = str(plan.kubeconfig)
 

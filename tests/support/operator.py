@@ -1,6 +1,5 @@
 """An operator process that tests start, kill and start again, with patience in seconds instead of minutes."""
 
-import os
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from typing import Self
 
 from support.cluster import eventually
 
-from sandbox.components import components
+from sandbox.components import base_environment, components
 from sandbox.plan import load
 from sandbox.platform import Sandbox
 
@@ -36,9 +35,8 @@ class OperatorProcess:
         plan = load(sandbox.folder)
         assert plan is not None, "the sandbox is up"
         component = components(plan)["operator"]
-        base = {name: value for name, value in os.environ.items() if not name.startswith(("WINE_", "PYTEST_"))}
         self._command = component.command
-        self._environment = {**base, **component.environment, **QUICK, **(changes or {})}
+        self._environment = {**base_environment(), **component.environment, **QUICK, **(changes or {})}
         self._ready = component.ready
         self.log = plan.logs / "operator-under-test.log"
         self._process: subprocess.Popen[bytes] | None = None

@@ -17,8 +17,9 @@ from sandbox.places import ROOT
 from sandbox.plan import BUILTIN, MLFLOW_SECRET, PLATFORM_NAMESPACE, Plan
 
 # Variables of the caller's that would lead a component to another cluster, store or port, or give it other credentials.
-FOREIGN = ("AWS_", "BOTO_", "DATABRICKS_", "ETCD_", "FLASK_", "GUNICORN_", "HELM_", "KF_", "KFP_", "KUBE", "MINIO_", "MLFLOW_")
-FOREIGN += ("MLSERVER_", "OTEL_", "PREDICTIVE_UNIT_", "PYTEST_", "PYTHON", "RCLONE_", "SELDON_", "UVICORN_", "WINE_")
+FOREIGN: tuple[str, ...] = ("AWS_", "BOTO_", "DATABRICKS_", "ETCD_", "FLASK_", "GUNICORN_", "HELM_", "KF_", "KFP_", "KUBE")
+FOREIGN += ("MINIO_", "MLFLOW_", "MLSERVER_", "OTEL_", "PREDICTIVE_UNIT_", "PYTEST_", "PYTHON", "RCLONE_", "SELDON_", "UVICORN_")
+FOREIGN += ("WINE_",)
 KEPT = ("WINE_CACHE", "KUBEBUILDER_ASSETS", "PYTHONDONTWRITEBYTECODE")
 # Files of the caller's that the same clients would read, and a service of a cloud's that they would ask for credentials.
 NOTHING = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "NETRC"), os.devnull)

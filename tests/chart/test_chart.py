@@ -166,13 +166,25 @@ class TestObjects:
         wanted = deployment["spec"]["selector"]["matchLabels"]
         assert wanted.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
 
-    def test_services_and_policies_select_the_operator_and_not_the_test(self) -> None:
+    @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "everything"])
+    def test_the_policy_holds_for_the_test_as_for_the_operator(self, values: Object) -> None:
+        """Else `helm test` would report on a platform that the operator is cut off from."""
+        manifests = helm.template(values)
+        (policy,) = _of(manifests, "NetworkPolicy").values()
+        (pod,) = _of(manifests, "Pod").values()
+        (deployment,) = _of(manifests, "Deployment").values()
+        selector = policy["spec"]["podSelector"]["matchLabels"]
+        for labels in (pod["metadata"]["labels"], deployment["spec"]["template"]["metadata"]["labels"]):
+            assert selector.items() <= labels.items()
+
+    def test_the_service_selects_the_operator_and_not_the_test(self) -> None:
         manifests = helm.template()
         (pod,) = _of(manifests, "Pod").values()
-        (policy,) = _of(manifests, "NetworkPolicy").values()
         (service,) = _of(manifests, "Service").values()
-        for selector in (policy["spec"]["podSelector"]["matchLabels"], service["spec"]["selector"]):
-            assert not selector.items() <= pod["metadata"]["labels"].items()
+        (deployment,) = _of(manifests, "Deployment").values()
+        selector = service["spec"]["selector"]
+        assert not selector.items() <= pod["metadata"]["labels"].items()
+        assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
 
     def test_the_test_is_the_doctor_with_the_operators_eyes(self) -> None:
         manifests = helm.template(EVERYTHING)

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 import yaml
-from support import nodes
+from e2e.room import needed
+from support import capacity, nodes
 from support.kube import Kube
 from support.nodes import ROOT, Nodes, NodesError
 
@@ -84,6 +85,12 @@ def administrator(chosen: Nodes, kubectl: Path, folder: Path) -> Iterator[Kube]:
     others |= {item["metadata"]["name"] for item in kube.items("customresourcedefinitions")}
     if others:
         pytest.exit(f"the cluster is not empty, it has {', '.join(sorted(others)[:5])}: take it down first", returncode=1)
+    try:
+        print(f"\npods request {needed()} together, free are {capacity.check(kube, needed())}", flush=True)
+    except NodesError as error:
+        if not os.environ.get("KEEP"):
+            chosen.down()
+        pytest.exit(str(error), returncode=1)
     told.append(kube)
     yield kube
     if os.environ.get("KEEP"):

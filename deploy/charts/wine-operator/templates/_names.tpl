@@ -13,9 +13,14 @@
 {{- .Values.serviceAccount.name | default (ternary (include "wine-operator.name" .) "default" .Values.serviceAccount.create) -}}
 {{- end -}}
 
-{{- define "wine-operator.selector" -}}
+{{- /* Every pod of the release: the operator's and the one of `helm test`. */ -}}
+{{- define "wine-operator.pods" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "wine-operator.selector" -}}
+{{ include "wine-operator.pods" . }}
 app.kubernetes.io/component: operator
 {{- end -}}
 

@@ -1,0 +1,90 @@
+"""Whether a cluster has room for the pods of `make e2e`, counted as the scheduler counts."""
+
+from typing import Any, cast
+
+import pytest
+from e2e.room import MODELS, charts, model, needed
+from support.capacity import Amount, amount, check, of_manifests, requested, spare
+from support.kube import Kube
+from support.nodes import NodesError
+
+Object = dict[str, Any]
+
+
+def _container(cpu: str, memory: str = "") -> Object:
+    return {"name": "c", "resources": {"requests": {"cpu": cpu, **({"memory": memory} if memory else {})}}}
+
+
+def _node(name: str, cpu: str, memory: str, **spec: Any) -> Object:
+    return {"metadata": {"name": name}, "spec": spec, "status": {"allocatable": {"cpu": cpu, "memory": memory}}}
+
+
+def _pod(node: str, cpu: str, phase: str = "Running") -> Object:
+    return {"spec": {"nodeName": node, "containers": [_container(cpu)]}, "status": {"phase": phase}}
+
+
+class Cluster:
+    """kubectl of a cluster that has these objects."""
+
+    def __init__(self, nodes: list[Object], pods: list[Object]) -> None:
+        self._items = {"nodes": nodes, "pods": pods}
+
+    def items(self, kind: str, *_: str) -> list[Object]:
+        return self._items[kind]
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({"cpu": "250m", "memory": "64Mi"}, Amount(250, 64)),
+        ({"cpu": "2", "memory": "8123456Ki"}, Amount(2000, 7933)),
+        ({"cpu": 1.5, "memory": "1G"}, Amount(1500, 954)),
+        ({"memory": 1048576}, Amount(0, 1)),
+        ({}, Amount()),
+    ],
+)
+def test_quantities_are_read(resources: Object, expected: Amount) -> None:
+    assert amount(resources) == expected
+
+
+def test_a_pod_requests_its_containers_together_or_one_init_container() -> None:
+    pod = {
+        "containers": [_container("50m", "100Mi"), _container("10m")],
+        "initContainers": [_container("100m"), _container("1m", "1Gi")],
+    }
+    assert requested(pod) == Amount(100, 1024)
+    limited = {"name": "c", "resources": {"limits": {"cpu": "1"}}}
+    assert requested({"containers": [limited, {"name": "d"}]}) == Amount(1000, 0), "a limit alone is a request"
+
+
+def test_what_is_spare_is_of_nodes_that_take_pods() -> None:
+    nodes = [
+        _node("a", "2", "2Gi"),
+        _node("b", "1", "1Gi"),
+        _node("cordoned", "8", "8Gi", unschedulable=True),
+        _node("tainted", "8", "8Gi", taints=[{"key": "x", "effect": "NoSchedule"}]),
+    ]
+    pods = [_pod("a", "500m"), _pod("a", "1", "Succeeded"), _pod("tainted", "4"), _pod("b", "250m")]
+    assert spare(nodes, pods) == Amount(2250, 3072)
+
+
+def test_a_cluster_without_room_is_refused_with_numbers_and_advice() -> None:
+    small = Cluster([_node("kind", "2", "4Gi")], [_pod("kind", "950m")])
+    with pytest.raises(NodesError) as refused:
+        check(cast("Kube", small), Amount(1500, 2000))
+    assert "request 1.50 CPU and 2000 MiB" in str(refused.value)
+    assert "1.05 CPU and 4096 MiB are free" in str(refused.value)
+    assert check(cast("Kube", small), Amount(1000, 2000)) == Amount(1050, 4096)
+
+
+def test_deployments_count_with_their_replicas() -> None:
+    template = {"spec": {"containers": [_container("1")]}}
+    pod = {"kind": "Pod", "spec": {"containers": [_container("5m", "1Mi")]}}
+    deployment = {"kind": "Deployment", "spec": {"replicas": 2, "template": template}}
+    assert of_manifests([deployment, pod, {"kind": "Secret"}]) == Amount(2005, 1)
+
+
+def test_what_is_needed_is_what_the_charts_and_the_models_request() -> None:
+    assert charts().cpu <= 250, "ours are small: kind's own pods request 950m of a laptop's few processors"
+    assert needed() == charts() + model() * MODELS
+    assert model() != Amount()

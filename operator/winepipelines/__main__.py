@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import errno
 import logging
 import os
 import sys
@@ -44,7 +43,6 @@ def _run(settings: Settings, *, verbose: bool) -> int:
     logs.set_up("debug" if verbose else settings.log_level, settings.log_format)
     for name in unknown_variables():
         logger.warning("Ignoring a variable that the operator does not know", extra={"fields": {"variable": name}})
-    probe = f"http://{settings.probe_host}:{settings.probe_port}/healthz" if settings.probe_port else None
     try:
         asyncio.run(startup.check(settings))
         import kopf  # not before: what cannot start says so sooner
@@ -56,12 +54,11 @@ def _run(settings: Settings, *, verbose: bool) -> int:
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
             standalone=True,
-            liveness_endpoint=probe,
         )
     except KeyboardInterrupt:
         return 0
     except Exception as error:
-        if (why := start_error(error, settings)) is not None:
+        if (why := start_error(error)) is not None:
             logger.critical("Cannot start: %s", why)
         else:
             logger.critical("Ended by a defect", exc_info=error)
@@ -69,14 +66,12 @@ def _run(settings: Settings, *, verbose: bool) -> int:
     return 0
 
 
-def start_error(error: BaseException, settings: Settings) -> StartError | None:
+def start_error(error: BaseException) -> StartError | None:
     """Find in what has ended the operator why it could not start; None where it is something else."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, StartError):
             return cause
-        if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:  # kopf's probe: taken since it was checked
-            return startup.port_error("WINE_PROBE_PORT", settings.probe_host, settings.probe_port, cause)
         cause = cause.__cause__ or cause.__context__
     return None
 

@@ -1,6 +1,6 @@
 """kopf wiring: which events wake which resource. The only module that knows kopf.
 
-kopf watches, authenticates, probes and handles signals; all else is one level-triggered reconcile (`reconciler`). So there are
+kopf watches, authenticates and handles signals; all else is one level-triggered reconcile (`reconciler`). So there are
 event handlers only: no state of kopf's own is kept in annotations, and no handler is lost when a status moves.
 """
 
@@ -26,7 +26,7 @@ from winepipelines.metrics import Metrics
 from winepipelines.observe import Observer
 from winepipelines.platform import metadata
 from winepipelines.platform.kubeflow import Kubeflow
-from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Kubernetes
+from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Kubernetes, lost
 from winepipelines.platform.manifests import Manifests
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.namespace import Namespace, copies, is_others_doing, sources
@@ -35,6 +35,7 @@ from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.seldon import Seldon
 from winepipelines.platform.workflows import Workflows
 from winepipelines.predicting import PredictionActor, PredictionObserver
+from winepipelines.probes import Probes
 from winepipelines.reconciler import Key, Reconciler
 from winepipelines.resource.naming import MANAGED_BY, MANAGED_BY_LABEL
 from winepipelines.resource.pipeline import GROUP, KIND, PLURAL, VERSION
@@ -45,6 +46,7 @@ from winepipelines.startup import port_error
 from winepipelines.subjects import PIPELINES, PREDICTIONS
 
 PREDICTION_MARK = "prediction/"  # no resource's name has a slash
+PROBE_SECONDS = 4.0  # that the API server may take; the kubelet waits for 5
 WALK_SECONDS = 10.0  # that one answer to a check of the platform may take
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Operator:
     runs: RunWatch
     tasks: list[asyncio.Task[None]]
     stop_metrics: Callable[[], None]
+    probes: Probes
 
     @classmethod
     async def start(cls, settings: Settings) -> "Operator":
@@ -113,7 +116,8 @@ class Operator:
         metrics.count_stages(reconciler.stages)
         metrics.count_predictions(predictions.stages)
         stop_metrics = _serve_metrics(metrics, settings)
-        operator = cls(kubernetes, session, reconciler, predictions, runs, [], stop_metrics)
+        probes = await _serve_probes(settings, (reconciler, predictions))
+        operator = cls(kubernetes, session, reconciler, predictions, runs, [], stop_metrics, probes)
         operator.tasks = [
             asyncio.create_task(runs.watch(), name="run watch"),
             asyncio.create_task(platform.run(), name="platform watch"),
@@ -134,6 +138,7 @@ class Operator:
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.reconciler.stop()
         await self.predictions.stop()
+        await self.probes.stop()
         await asyncio.to_thread(self.stop_metrics)
         await self.session.close()
         await self.kubernetes.close()
@@ -154,6 +159,20 @@ class Operator:
                     for item in seen.objects:
                         if seen.gone or is_others_doing(item):
                             self.reconciler.wake_namespace(item["namespace"])
+
+
+async def _serve_probes(settings: Settings, reconcilers: tuple[Reconciler, ...]) -> Probes:
+    probes = Probes(
+        lambda: max(reconciler.longest_reconcile() for reconciler in reconcilers),
+        settings.hang_seconds,
+        functools.partial(lost, next(iter(settings.namespaces), ""), PROBE_SECONDS),
+    )
+    if settings.probe_port:
+        try:
+            await probes.start(settings.probe_host, settings.probe_port)
+        except OSError as error:  # taken since it was checked
+            raise port_error("WINE_PROBE_PORT", settings.probe_host, settings.probe_port, error) from None
+    return probes
 
 
 def _followed_for(key: Key) -> Key:
@@ -254,13 +273,5 @@ def register(settings: Settings) -> kopf.OperatorRegistry:
     @kopf.on.login(registry=registry)
     async def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-
-    @kopf.on.probe(id="longestReconcileSeconds", registry=registry)
-    async def longest_reconcile(**_: Any) -> float:
-        reconcilers = [reconciler for operator in running for reconciler in (operator.reconciler, operator.predictions)]
-        longest = max((reconciler.longest_reconcile() for reconciler in reconcilers), default=0.0)
-        if longest > wine_settings.hang_seconds:  # kopf answers 500, and the kubelet starts the operator anew
-            raise kopf.PermanentError(f"a reconcile has been under way for {longest:.0f} s")
-        return longest
 
     return registry

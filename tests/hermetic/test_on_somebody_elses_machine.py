@@ -15,12 +15,12 @@ from sandbox.places import ROOT, cache_folder, interpreter
 INSTALLED = "test_in_its_namespaces_the_operator_gets_as_far_as_its_platform_and_no_other_is_touched"
 SERVED = "test_the_guides_wine_gets_its_number"
 CHANGED = "test_a_spec_change_is_served_without_a_gap"
-UNITS = ("audit", "mlflow_answers", "objectstore", "probe", "attacks")
+UNITS = ("audit", "mlflow_answers", "objectstore", "probes", "attacks")
 # By Python environment: what talks to servers, in each suite.
 PARTS = [
     ("dev", *(f"unit/test_{name}.py" for name in UNITS)),
     ("pipeline-dev", "pipeline/test_download.py", "pipeline/test_server_process.py", "pipeline/test_server_environment.py"),
-    ("pipeline-dev", "sandbox/test_sandbox_core.py", "sandbox/test_kubeflow_api.py"),
+    ("pipeline-dev", "sandbox/test_sandbox_core.py"),
     ("dev", "contract/kubeflow/test_kubeflow_lists.py"),
     ("dev", f"chart/test_installed.py::{INSTALLED}"),
     ("dev", f"integration/test_whole_way.py::{SERVED}", f"integration/test_whole_way.py::{CHANGED}"),

@@ -3,6 +3,7 @@
 Called by the other adapters and by `reconciler`.
 """
 
+import asyncio
 import json
 import os
 import time
@@ -16,7 +17,7 @@ from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import ConflictError, DynamicApiError, NotFoundError
 
 from winepipelines.platform import admission
-from winepipelines.resource.errors import NotSent, Refused, Unavailable
+from winepipelines.resource.errors import NotSent, PlatformError, Refused, Unavailable
 from winepipelines.resource.naming import MANAGED_BY
 from winepipelines.resource.pipeline import API_VERSION, PLURAL
 from winepipelines.resource.prediction import PREDICTION_PLURAL
@@ -198,6 +199,27 @@ class Kubernetes:
             raise NotSent("KubernetesUnavailable", "the API server cannot be reached") from None
         except (aiohttp.ClientError, TimeoutError):
             raise Unavailable("KubernetesUnavailable", "the API server did not answer") from None
+
+
+async def lost(namespace: str, seconds: float) -> str:
+    """Say why the operator cannot read its own kind, in a namespace or in all; empty where it can.
+
+    Asks over a new connection: one that is there already may go on where no new one would be let through.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            kubernetes = await Kubernetes.connect()
+            try:
+                found = await kubernetes.ask("get", WINEPIPELINES.path(namespace), limit=1)
+            finally:
+                await kubernetes.close()
+    except PlatformError as error:
+        return error.message
+    except TimeoutError:
+        return f"the API server did not answer within {seconds:g} s"
+    except (config.ConfigException, OSError, ValueError, KeyError) as error:  # the pod's token or authority cannot be read
+        return f"there are no credentials for the API server: {error}"
+    return "" if found is not None else f"the API server does not serve {PLURAL} in {API_VERSION}"
 
 
 def _message(error: DynamicApiError) -> str:

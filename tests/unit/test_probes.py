@@ -1,0 +1,148 @@
+"""The kubelet's probes: liveness fails where a reconcile hangs, readiness where the API server is lost."""
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from kubernetes.aio.config import kube_config
+
+from winepipelines.platform.kubernetes import lost
+from winepipelines.probes import ANSWER_SECONDS, Probes
+
+CUT_OFF = "the API server did not answer within 4 s"
+
+
+class Operator:
+    """What the probes look at."""
+
+    def __init__(self) -> None:
+        self.longest_reconcile = 0.0
+        self.problem = ""
+        self.asked = 0
+        self.now = 0.0
+
+    async def lost(self) -> str:
+        self.asked += 1
+        return self.problem
+
+
+@pytest.fixture
+def operator() -> Operator:
+    return Operator()
+
+
+@pytest.fixture
+async def address(operator: Operator, unused_tcp_port: int) -> AsyncIterator[str]:
+    probes = Probes(lambda: operator.longest_reconcile, 600, operator.lost, lambda: operator.now)
+    await probes.start("127.0.0.1", unused_tcp_port)
+    yield f"http://127.0.0.1:{unused_tcp_port}"
+    await probes.stop()
+
+
+async def _ask(url: str) -> tuple[int, Any]:
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.json()
+
+
+async def test_liveness_tells_how_long_the_oldest_reconcile_has_been_under_way(operator: Operator, address: str) -> None:
+    operator.longest_reconcile = 12.5
+    assert await _ask(f"{address}/healthz") == (200, {"longestReconcileSeconds": 12.5})
+
+
+async def test_liveness_fails_where_a_reconcile_hangs(operator: Operator, address: str) -> None:
+    operator.longest_reconcile = 601.0
+    assert (await _ask(f"{address}/healthz"))[0] == 500
+    assert (await _ask(f"{address}/readyz"))[0] == 200
+
+
+async def test_readiness_fails_where_the_api_server_is_lost_and_liveness_does_not(operator: Operator, address: str) -> None:
+    assert await _ask(f"{address}/readyz") == (200, {"apiServer": "ok"})
+    operator.problem, operator.now = CUT_OFF, ANSWER_SECONDS
+    assert await _ask(f"{address}/readyz") == (503, {"apiServer": CUT_OFF})
+    assert (await _ask(f"{address}/healthz"))[0] == 200, "a new process would not help"
+    operator.problem, operator.now = "", 2 * ANSWER_SECONDS
+    assert (await _ask(f"{address}/readyz"))[0] == 200
+
+
+async def test_the_api_server_is_not_asked_as_often_as_the_operator(operator: Operator, address: str) -> None:
+    for _ in range(5):
+        await _ask(f"{address}/readyz")
+    assert operator.asked == 1
+
+
+async def test_a_loss_is_logged_once(operator: Operator, address: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "winepipelines.probes"):
+        for problem in ("", CUT_OFF, CUT_OFF, "", ""):
+            operator.problem, operator.now = problem, operator.now + ANSWER_SECONDS
+            await _ask(f"{address}/readyz")
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+class TestLost:
+    """What is asked of the API server, and which answers are good."""
+
+    @pytest.fixture
+    async def server(
+        self, unused_tcp_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[dict[str, Any]]:
+        """An API server that gives one answer."""
+        told: dict[str, Any] = {"status": 200, "body": {"items": []}, "asked": []}
+
+        async def answer(request: web.Request) -> web.Response:
+            told["asked"].append(request.path_qs)
+            return web.json_response(told["body"], status=told["status"])
+
+        application = web.Application()
+        application.router.add_get("/{path:.*}", answer)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+        kubeconfig = tmp_path / "kubeconfig"
+        cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{unused_tcp_port}"}}
+        context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+        users = [{"name": "u", "user": {"token": "t"}}]
+        kubeconfig.write_text(
+            json.dumps({"clusters": [cluster], "contexts": [context], "users": users, "current-context": "c"}), encoding="utf-8"
+        )
+        monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
+        told["stop"] = runner.cleanup
+        yield told
+        await runner.cleanup()
+
+    async def test_the_operators_own_kind_is_read_in_all_namespaces_or_in_its_own(self, server: dict[str, Any]) -> None:
+        assert await lost("", 4) == ""
+        assert await lost("team-a", 4) == ""
+        assert server["asked"] == [
+            "/apis/winepipelines.io/v1alpha1/winepipelines?limit=1",
+            "/apis/winepipelines.io/v1alpha1/namespaces/team-a/winepipelines?limit=1",
+        ]
+
+    @pytest.mark.parametrize(
+        ("status", "said"),
+        [
+            (401, "answered 401"),
+            (403, "answered 403"),
+            (404, "does not serve winepipelines"),
+            (500, "answered 500"),
+            (503, "503"),
+        ],
+    )
+    async def test_an_answer_that_is_of_no_use(self, server: dict[str, Any], status: int, said: str) -> None:
+        server |= {"status": status, "body": {"message": "no"}}
+        assert said in await lost("", 4)
+
+    async def test_nobody_there(self, server: dict[str, Any]) -> None:
+        await server["stop"]()
+        assert "cannot be reached" in await lost("", 4)
+
+    async def test_no_answer_in_time(self, server: dict[str, Any]) -> None:
+        assert await lost("", 0) == "the API server did not answer within 0 s"
+
+    async def test_no_credentials(self, server: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+        assert "no credentials for the API server" in await lost("", 4)

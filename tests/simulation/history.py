@@ -4,23 +4,27 @@
 made of and what each model is worth, and asks the code under test nothing.
 """
 
+import copy
 import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 from support.memory import Crash
 from support.world import World
 
+from simulation import faults
 from winepipelines.lifecycle import actions
 from winepipelines.lifecycle.actions import Action, ApplyDeployment, CreateDataCheck, CreateRun
+from winepipelines.lifecycle.history import entry_of
 from winepipelines.lifecycle.questions import Aliased, Answer, Children, DataChecked, Deployment, Records, Runs, Stored, Tried
 from winepipelines.resource.errors import Refused, Unavailable
 from winepipelines.resource.observed import DataCheck, LoggedModel, Presence, RunState, StepFailure, TrainingRecords, TrialView
 from winepipelines.resource.rollout import ModelRef
 from winepipelines.resource.spec import Spec
+from winepipelines.resource.status import ConditionType, Outcome
 
 QUESTIONS = (Aliased, Answer, Children, DataChecked, Deployment, Records, Runs, Stored, Tried)
 ACTIONS = (
@@ -35,6 +39,10 @@ ACTIONS = (
     actions.SetAlias,
     actions.TerminateRun,
 )
+BOUND = 60  # looks, a minute apart, within which a corrected platform leads to Ready
+GOOD = {"r2": 0.5, "rmse": 0.6, "served_r2": 0.4, "served_rmse": 0.7}  # what a good model shows
+FINAL = {Outcome.FAILED, Outcome.CANCELED, Outcome.REFUSED, Outcome.REJECTED, Outcome.ROLLED_BACK}
+WRONG_SCHEDULE, TOO_MANY = "99 * * * *", 50
 STATUS_LIMIT = 64 * 1024  # bytes
 GATES: tuple[list[dict[str, Any]], ...] = (
     [],
@@ -69,13 +77,15 @@ class History:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.world = Watched()
+        self.world = Watched(broken_images={faults.WRONG_IMAGE})
         self.world.history = self
         self.made: dict[int, Made] = {}  # revision: its run
         self.data = DATA[0]
         self.told: dict[int, str] = {}  # count of a look at the data: what it was told of those that are known
         self.urls: set[str] = set(URLS)
+        self.stuck: set[str] = set()  # ids of runs that do not move
         self.log: list[str] = []
+        self.healing: Self | None = None  # another end of this life, while it is told
         self.did: Callable[[], None]
 
     # -- what may happen ------------------------------------------------------------------------------------------
@@ -91,10 +101,13 @@ class History:
             self.somebody_asks,
             self.something_breaks,
             self.something_breaks,
+            self.somebody_misconfigures,
+            self.the_operator_is_upgraded,
             self.all_is_well_again,
             self.models_turn_bad,
             self.data_change,
             self.data_change,
+            self.somebody_meddles,
             self.somebody_meddles,
         )
         self.did = chance.choice(events)
@@ -122,6 +135,8 @@ class History:
                 world.runs[position] = replace(run, state=RunState.FAILED, finished_at=world.now)
             elif "-data-" in run.name:
                 self._check_ends(position)
+            elif run.id in self.stuck or chance.random() < 0.05:
+                self.stuck.add(run.id)  # a pod of it cannot start
             elif chance.random() < 0.1:
                 world.runs.pop(position)
                 return
@@ -194,7 +209,7 @@ class History:
                 "timeZone": chance.choice(("Etc/UTC", "Europe/Berlin")),
             }
         if chance.random() < 0.03:
-            training |= {"schedule": "99 * * * *"}
+            training |= {"schedule": WRONG_SCHEDULE}
         data = {"url": chance.choice((URLS[0], URLS[0], *URLS))}
         if chance.random() < 0.7:
             data["checkSchedule"] = "*/10 * * * *"
@@ -202,7 +217,11 @@ class History:
             data=data,
             training=training,
             gate=chance.choice(GATES),
-            serving={"replicas": chance.choice((1, 1, 2)), "canary": canary},
+            serving={
+                "replicas": chance.choice((1, 1, 1, 2, TOO_MANY)),
+                "canary": canary,
+                "runtime": chance.choice((*("bundled",) * 9, "mlflowserver")),
+            },
             suspend=chance.random() < 0.15,
             historyLimit=chance.choice((1, 3, 10)),
         )
@@ -225,10 +244,15 @@ class History:
 
     def all_is_well_again(self) -> None:
         """Every system works, and every model answers as it should."""
-        self.world.down.clear()
-        self.world.trouble = ("", "")
-        self.world.trials.clear()
-        self.world.wrong_answers = set()
+        faults.correct(self.world)
+
+    def somebody_misconfigures(self) -> None:
+        """Something of the platform is wrong until somebody corrects it."""
+        faults.misconfigure(self.world, self.random)
+
+    def the_operator_is_upgraded(self) -> None:
+        """It comes with another server image, which may not exist."""
+        faults.install(self.world, self.random.choice((*faults.GOOD_IMAGES, faults.WRONG_IMAGE)), self.random)
 
     def models_turn_bad(self) -> None:
         """A model answers wrongly, or slowly, or its pods do not start."""
@@ -248,11 +272,14 @@ class History:
         self.data = self.random.choice([other for other in DATA if other != self.data])
 
     def somebody_meddles(self) -> None:
-        """Someone deletes what the operator made."""
-        if self.random.random() < 0.5:
-            self.world.applied, self.world.rolled_out = None, False
-        else:
-            self.world.children = Presence.ABSENT
+        """Someone deletes what the operator, or a run, has made."""
+        match self.random.randrange(5):
+            case 0 | 1:
+                self.world.applied, self.world.rolled_out = None, False
+            case 2 | 3:
+                self.world.children = Presence.ABSENT
+            case _:
+                faults.lose(self.world, self.random)
 
     # -- what must hold -------------------------------------------------------------------------------------------
 
@@ -269,6 +296,8 @@ class History:
             if world.status.trigger == "DataChange":
                 assert world.status.data_check is not None
                 assert world.data_checks[world.status.data_check.count].changed, "nobody has seen other data"
+        if isinstance(action, actions.RetryRun):
+            self.stuck.discard(action.id)  # its pods are made anew
         if isinstance(action, CreateDataCheck):
             self.told[action.count] = action.sha256
         if isinstance(action, ApplyDeployment):
@@ -322,8 +351,16 @@ class History:
         kinds = {condition.type for condition in status.conditions if condition.status == "True"}
         assert not {"Ready", "Stalled"} <= kinds
         assert not {"Ready", "Reconciling"} <= kinds
+        self._names_this_revision()
+        if world.pipeline.asks.retrain not in ("", status.asked.retrain):
+            assert "retrain waits" in world.condition_of_ready().message, "a request is passed over in silence"
         if status.next_run is not None and world.decision is not None and status.next_run > world.now:
             assert world.pipeline.spec.suspend or (world.decision.wake_at or world.now) <= status.next_run, "nobody wakes it"
+
+    def _names_this_revision(self) -> None:
+        accepted, status = self.world.status.condition(ConditionType.ACCEPTED), self.world.status
+        if accepted is not None and accepted.observed_generation == self.world.pipeline.generation:
+            assert f"revision {status.revision} " in accepted.message, f"of another revision than {status.revision}: {accepted}"
 
     def _ready_is_true(self) -> None:
         world, status = self.world, self.world.status
@@ -338,13 +375,84 @@ class History:
         answering = next(item for item in status.conditions if item.type == "Answering")
         assert answering.status == "True", "rule 3: Ready, and the last prediction failed"
 
+    # -- no state is final ----------------------------------------------------------------------------------------
+
+    def healed(self) -> Self:
+        """Copy this life, for another end of it."""
+        unchanging = [*self.world.down.values()]
+        self.healing = copy.deepcopy(self, {id(error): error for error in unchanging})
+        return self.healing
+
+    def heal(self) -> None:
+        """With the causes corrected it becomes Ready and stays so, with no help but what docs/serving.md names."""
+        world = self.world
+        self.log.append("everything is corrected")
+        faults.correct(world)
+        self._correct_spec()
+        world.pipeline = replace(world.pipeline, asks=replace(world.pipeline.asks, cancel=""))
+        self._all_goes_well(BOUND, world.ready)
+        if not world.ready():
+            self._waits_for_a_request()
+            world.ask(retrain=f"after {world.now}", rollback=world.pipeline.asks.rollback)
+            self.log.append("a person asks for another revision")
+            self._all_goes_well(BOUND, world.ready)
+        assert world.ready(), f"no way out: {world.condition_of_ready()}"
+        self._stays_ready()
+
+    def _correct_spec(self) -> None:
+        """Correct what is wrong with the spec, and nothing that is right."""
+        spec, changes = self.world.pipeline.spec, dict[str, Any]()
+        if spec.suspend:
+            changes["suspend"] = False
+        if spec.training.schedule == WRONG_SCHEDULE:
+            changes["training"] = spec.training.with_(schedule="").model_dump(by_alias=True)
+        if any(rule.metric not in GOOD for rule in spec.gate):
+            changes["gate"] = []
+        if spec.serving.replicas == TOO_MANY:
+            changes["serving"] = spec.serving.with_(replicas=1).model_dump(by_alias=True)
+        if changes:
+            self.world.change(**changes)
+
+    def _waits_for_a_request(self) -> None:
+        """It has come to an end that only another revision leads on from, says so, and does nothing meanwhile."""
+        world, status = self.world, self.world.status
+        kinds = {condition.type for condition in status.conditions}
+        said = world.condition_of_ready()
+        assert "Reconciling" not in kinds, f"it does not come to an end: {said}"
+        entry = entry_of(status, status.revision)
+        models = [model for model in (status.candidate, status.served) if model is not None]
+        lost = any(model.uri in world.lost_models or model.mlflow_run in world.lost_examples for model in models)
+        unread = said.reason == "ModelMissing"
+        chosen = said.reason == "RolledBack"
+        assert lost or unread or chosen or (entry is not None and entry.outcome in FINAL), f"it needs help: {said}"
+        assert chosen or "Stalled" in kinds, f"nobody is told: {said}"
+        if entry is not None and entry.outcome is Outcome.REJECTED and status.candidate is not None:
+            assert status.candidate.image == world.server.image, f"the corrected image has not reached it: {said}"
+        if not (world.pipeline.spec.training.schedule or world.pipeline.spec.data.check_schedule):
+            writes = world.writes
+            self._all_goes_well(3)
+            assert world.writes == writes, "a resource that waits for a person costs a write"
+
+    def _stays_ready(self) -> None:
+        """Once what is under way has come to its end, nothing more is written and nothing more is done."""
+        world, spec = self.world, self.world.pipeline.spec
+        training = spec.training.with_(schedule="").model_dump(by_alias=True)
+        world.change(training=training, data=spec.data.with_(check_schedule="").model_dump(by_alias=True))
+        self._all_goes_well(BOUND)
+        assert world.ready(), f"it did not stay: {world.condition_of_ready()}"
+        before = world.writes, world.applied, len(world.created)
+        for _ in range(5):
+            world.now += timedelta(minutes=20)
+            world.reconcile()
+        assert (world.writes, world.applied, len(world.created)) == before, "a settled resource costs a write"
+
     # -- how it ends ----------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """With everything well, it comes to rest: the spec's model serves, or a person is told why not."""
         world = self.world
         self.all_is_well_again()
-        world.change(suspend=False, gate=[], training={}, data={"url": URLS[0]})
+        world.change(suspend=False, gate=[], training={}, serving={}, data={"url": URLS[0]})
         world.ask(retrain="at last")
         self._all_goes_well(60)
         assert world.ready(), f"it never came to rest: {world.condition_of_ready()}"
@@ -366,7 +474,7 @@ class History:
         assert served is not None
         assert (served.revision, served.data_sha256) == (revision + 1, self.data), "other data make another model, once"
 
-    def _all_goes_well(self, minutes: int) -> None:
+    def _all_goes_well(self, minutes: int, until: Callable[[], bool] | None = None) -> None:
         """Whatever is begun comes to a good end."""
         world = self.world
         for _ in range(minutes):
@@ -375,16 +483,19 @@ class History:
                     world.runs[position] = replace(run, state=RunState.FAILED, finished_at=world.now)
                 elif run.live and "-data-" in run.name:
                     self._check_says(position, self._seen(position))
-                elif run.live:
+                elif run.live and run.id not in self.stuck:
                     revision = self._count(position)
                     world.runs[position] = replace(run, state=RunState.SUCCEEDED, finished_at=world.now)
                     uri, mlflow_run = f"s3://mlflow/{revision}/model", f"mlflow-{revision}"
-                    model = LoggedModel(uri, mlflow_run, str(revision), {"r2": 0.5}, data_sha256=self.data)
+                    model = LoggedModel(uri, mlflow_run, str(revision), GOOD, data_sha256=self.data)
                     world.records[revision] = TrainingRecords(model)
+                    self.made[revision].metrics = GOOD
             world.rolled_out = True
             world.now += timedelta(seconds=61)
             world.reconcile()
             self.check()
+            if until is not None and until():
+                return
 
     def delete(self) -> None:
         """It goes away in bounded time, whatever is down, and leaves no run and no deployment that it could have ended."""

@@ -29,6 +29,7 @@ from winepipelines.lifecycle.questions import (
     Stored,
     Tried,
 )
+from winepipelines.resource.errors import Refused
 from winepipelines.resource.observed import (
     Child,
     ChildrenView,
@@ -87,10 +88,13 @@ class World(InMemory[Status]):
     stored: StoredModel | None = None
     server: ServerView = ServerView("1.18.2", image="server:1")
     trouble: tuple[str, str] = ("", "")  # reason and message of what keeps a deployment from rolling out
+    lost_models: set[str] = field(default_factory=set)  # addresses whose files are gone
+    lost_examples: set[str] = field(default_factory=set)  # MLflow runs that were removed, and with them their models' examples
     broken_images: set[str] = field(default_factory=set)  # server images that no node can pull
     platform: PlatformVerdict | None = None
     applied: Rollout | None = None  # what the SeldonDeployment says
     replicas: int = 1
+    capacity: int = 10  # replicas that there is room for
     foreign: bool = False
     rolled_out: bool = False
     owned: bool = False
@@ -190,14 +194,18 @@ class World(InMemory[Status]):
                 if self.writers.get(revision, run_id) == run_id:
                     return self.records.get(revision, TrainingRecords())
                 return TrainingRecords(foreign=f"MLflow run x was written by Kubeflow run {self.writers[revision]}")
+            case Stored(uri) if uri in self.lost_models:
+                return StoredModel(uri, False, "ModelMissing", "there is no MLmodel")
             case Stored(uri):
                 return self.stored or StoredModel(uri, readable=True)
             case Server():
                 return self.server
             case Deployment(rollout):
                 return self._deployment(rollout)
+            case Answer(model) if model.mlflow_run in self.lost_examples:
+                return Refused("ExampleMissing", "the MLflow run no longer exists")
             case Answer(model):
-                answering = self.applied is not None and self.rolled_out
+                answering = self.applied is not None and self.rolled_out and not self._trouble_of(self.applied.model)
                 asked = self.applied.model if self.applied is not None else None
                 passed = answering and asked == self._with_image(model) and model.revision not in self.wrong_answers
                 reason = "" if passed else "PredictionDiffers"
@@ -205,6 +213,8 @@ class World(InMemory[Status]):
             case Tried(model, served):
                 assert self.applied is not None
                 assert (self.applied.trial, self.applied.model) == (model, served), "it is asked of what is there"
+                if model.mlflow_run in self.lost_examples:
+                    return Refused("ExampleMissing", "the MLflow run no longer exists")
                 if model.revision in self.wrong_answers:
                     return TrialView(20, 20, wrong=True, reason="PredictionDiffers", message="the answer differs")
                 return self.trials.get(model.revision, TrialView(20, milliseconds=4, served_milliseconds=4))
@@ -225,11 +235,28 @@ class World(InMemory[Status]):
             self._with_images(rollout) == self.applied and self.replicas == self.pipeline.spec.serving.replicas
         )
         presence = Presence.CURRENT if current else Presence.DIFFERS
-        broken = sorted(self.broken_images & {ref.image for ref in (self.applied.model, self.applied.trial) if ref is not None})
-        rolled_out = current and self.rolled_out and not broken
-        trouble = ("ErrImagePull", f"the image {broken[0]} is not pulled") if broken else self.trouble
-        reason, message = trouble if current and not rolled_out else ("", "")
-        return DeploymentView(presence, rolled_out=rolled_out, owned=self.owned, reason=reason, message=message)
+        trial = self.applied.trial
+        of_trial = trial and self._trouble_of(trial)
+        trouble = of_trial or self._trouble_of(self.applied.model) or self._lack_of_room()
+        up = current and self.rolled_out
+        reason, message = trouble or self.trouble if current and not (up and not trouble) else ("", "")
+        return DeploymentView(
+            presence,
+            rolled_out=up and not trouble,
+            trial_rolled_out=up and trial is not None and not of_trial and not self._lack_of_room(),
+            owned=self.owned,
+            reason=reason,
+            message=message,
+        )
+
+    def _trouble_of(self, model: ModelRef) -> tuple[str, str] | None:
+        """Say what keeps a model's pods from starting, whoever waits for them."""
+        if model.image in self.broken_images:
+            return "ErrImagePull", f"the image {model.image} is not pulled"
+        return ("CrashLoopBackOff", "there is no model to copy") if model.uri in self.lost_models else None
+
+    def _lack_of_room(self) -> tuple[str, str] | None:
+        return ("Unschedulable", "no node has room") if self.replicas > self.capacity else None
 
     def _with_image(self, model: ModelRef) -> ModelRef:
         kept = self.applied is not None and self.applied.model.uri == model.uri

@@ -279,6 +279,50 @@ class TestACandidateBesideAModelThatServes:
         assert (world.status.served.origin, world.status.served.image) == (1, RIGHT)
 
 
+class TestAModelThatServedAndIsLost:
+    """Its files, or its MLflow run, were deleted: another model takes its place, whatever becomes of its pods."""
+
+    def test_a_request_leads_out_of_a_served_model_whose_pods_no_longer_start(self, world: World) -> None:
+        world.serve()
+        world.lost_models = {"s3://mlflow/1/model"}
+        world.reconcile()
+        assert world.condition(DEPLOYED).reason == "CrashLoopBackOff"
+        world.ask(retrain="now")
+        trained(world)
+        assert world.applied is not None
+        assert world.applied.trial is not None, "it is asked on its own service first"
+        for _ in range(3):
+            world.roll_out()
+        assert world.ready()
+        assert world.status.served is not None
+        assert world.status.served.revision == 2
+
+    def test_a_candidate_that_answers_wrongly_is_rejected_beside_it_as_beside_any(self, world: World) -> None:
+        world.serve()
+        world.lost_models, world.wrong_answers = {"s3://mlflow/1/model"}, {2}
+        world.ask(retrain="now")
+        trained(world)
+        world.roll_out()
+        world.pass_time(minutes=1)
+        world.roll_out()
+        assert world.status.history[0].outcome is Outcome.REJECTED
+        assert world.applied is not None
+        assert world.applied.model.revision == 1
+
+    def test_a_slow_start_of_the_served_pods_costs_a_candidate_nothing(self, world: World) -> None:
+        world.serve()
+        world.lost_models = {"s3://mlflow/1/model"}
+        world.ask(retrain="now")
+        trained(world)
+        world.pass_time(minutes=14)
+        world.rolled_out = True
+        world.reconcile()
+        world.pass_time(minutes=14)
+        for _ in range(3):
+            world.roll_out()
+        assert world.ready()
+
+
 class TestARequest:
     """`retrain` begins a revision, or the status says what it waits for."""
 

@@ -37,8 +37,12 @@ def trial_is_passed(look: Look, candidate: Candidate) -> Record | Held | None:
     view = look.at(Deployment(rollout))
     if (held := deployment_can_be_made(look, view)) is not None:
         return held
-    if (waits := roll_out(look, candidate, view, rollout) or wait_for_rollout(look, candidate, view)) is not None:
+    if (waits := roll_out(look, candidate, view, rollout)) is not None:
         return waits
+    if not view.trial_rolled_out and (waiting := wait_for_rollout(look, candidate, view)) is not None:
+        return waiting
+    if candidate.deploying_since is not None:  # its own pods are there, whatever becomes of those of the model that serves
+        return Record(look.status.with_(candidate=candidate.with_(deploying_since=None)))
     if (against := _against(look, candidate, served)) is not None:
         return _fails(look, candidate, step, *against)
     return _goes_on(look, candidate, trial.with_(step=step), steps)
@@ -48,11 +52,11 @@ def _makes_room(look: Look, candidate: Candidate, served: ServedModel) -> Record
     """The pods of the trial go before those start that take over: there may be no room for both beside the ones that serve."""
     rollout = Rollout(reference(served))
     view = look.at(Deployment(rollout))
-    held = (
-        deployment_can_be_made(look, view) or roll_out(look, candidate, view, rollout) or wait_for_rollout(look, candidate, view)
-    )
-    if held is not None:
+    if (held := deployment_can_be_made(look, view) or roll_out(look, candidate, view, rollout)) is not None:
         return held
+    # Whatever keeps the pods of the served model from starting is no reason to wait for them.
+    if not view.reason and (waiting := wait_for_rollout(look, candidate, view)) is not None:
+        return waiting
     trial = candidate.trial or Trial()
     return Record(look.status.with_(candidate=candidate.with_(trial=trial.with_(promoted=True))))
 

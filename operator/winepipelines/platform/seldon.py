@@ -157,15 +157,23 @@ class Seldon:
         complete = all(is_complete(deployment, fewest) for deployment in deployments)
         serve = all(_serves(new, predictor, autoscaled=autoscaling is not None) for predictor in predictors)
         if serve and complete and len(new) == len(deployments) and status.get("state") in settled:
-            return DeploymentView(Presence.CURRENT, rolled_out=True, owned=True)
+            return DeploymentView(Presence.CURRENT, rolled_out=True, trial_rolled_out=len(predictors) > 1, owned=True)
+        trial_rolled_out = _trial_is_rolled_out(new, predictors, fewest)
         pods = await self._kubernetes.list(PODS, pipeline.namespace, selector)
         pods = [pod for pod in pods if any(_is_of(pod, predictor) for predictor in predictors)]
         troubles = [trouble for deployment in new if (trouble := trouble_of(deployment, pods)) is not None]
         troubles += _said(status)
         if troubles:
             worst = min(troubles)
-            return DeploymentView(Presence.CURRENT, owned=True, reason=worst.reason, message=worst.message)
-        return DeploymentView(Presence.CURRENT, owned=True, message="Seldon is rolling the model out")
+            return DeploymentView(
+                Presence.CURRENT,
+                trial_rolled_out=trial_rolled_out,
+                owned=True,
+                reason=worst.reason,
+                message=worst.message,
+            )
+        message = "Seldon is rolling the model out"
+        return DeploymentView(Presence.CURRENT, trial_rolled_out=trial_rolled_out, owned=True, message=message)
 
 
 def _serves(deployments: list[Body], predictor: Manifest, *, autoscaled: bool) -> bool:
@@ -176,6 +184,16 @@ def _serves(deployments: list[Body], predictor: Manifest, *, autoscaled: bool) -
         if _is_of(item["spec"]["template"], predictor) and _copied_model(item) == predictor["graph"]["modelUri"]
     ]
     return bool(serving) and (autoscaled or [item["spec"].get("replicas") for item in serving] == [predictor["replicas"]])
+
+
+def _trial_is_rolled_out(deployments: list[Body], predictors: list[Manifest], fewest: int | None) -> bool:
+    """Tell whether the pods of the model on trial are there, whatever becomes of those of the model that serves."""
+    trials = [predictor for predictor in predictors if predictor["name"] == TRIAL_PREDICTOR]
+    return bool(trials) and all(
+        _serves(deployments, trial, autoscaled=fewest is not None)
+        and all(is_complete(item, fewest) for item in deployments if _is_of(item["spec"]["template"], trial))
+        for trial in trials
+    )
 
 
 def _with_images(rollout: Rollout, live: Body) -> Rollout:

@@ -164,10 +164,12 @@ class DeploymentView:
     """What serves. `rolled_out` is about the model that was asked for, never about an earlier one.
 
     `reason` and `message` are about what keeps it from being so; without a reason it is simply under way.
+    `trial_rolled_out` is about the model on trial alone, whatever becomes of the one that serves.
     """
 
     presence: Presence
     rolled_out: bool = False
+    trial_rolled_out: bool = False
     owned: bool = False
     reason: str = ""
     message: str = ""

@@ -10,6 +10,7 @@ from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.rollout import Rollout
 
 NAME = "mlflow"
+MISSING = "s3://no-such-bucket/model"
 
 
 @pytest.fixture
@@ -20,6 +21,21 @@ def models(operator: Operator) -> tuple[str, str]:
     if len(operator.endpoint.models) < 2:
         pytest.skip("pods run in this cluster, and CONTRACT_SELDON_MODELS does not name two models for them")
     return operator.endpoint.models[0], operator.endpoint.models[1]
+
+
+async def test_a_model_on_trial_is_rolled_out_beside_one_whose_pods_do_not_start(
+    operator: Operator, models: tuple[str, str]
+) -> None:
+    rollout = Rollout(one(1, MISSING).model, one(2, models[1]).model, 0)
+    with pods_run(operator.endpoint, operator.namespace, NAME):
+        resource = operator.resource(NAME)
+        await operator.seldon().apply(resource, rollout)
+        async with asyncio.timeout(90):
+            seen = await operator.seldon().view(resource, rollout)
+            while not (seen.trial_rolled_out and seen.reason):
+                await asyncio.sleep(0.2)
+                seen = await operator.seldon().view(resource, rollout)
+        assert (seen.rolled_out, seen.reason) == (False, "CrashLoopBackOff")
 
 
 async def _rolled_out(operator: Operator, resource: WinePipeline, rollout: Rollout) -> None:

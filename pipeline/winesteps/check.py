@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from winesteps import tracking
 from winesteps.download import drain, persistent
 from winesteps.failures import Attempt, Reason, StepFailure, describe, redact_url
-from winesteps.model import set_tags, tracking_errors
+from winesteps.model import set_tags
 from winesteps.sources import open_source
+from winesteps.trackingerrors import tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

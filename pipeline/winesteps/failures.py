@@ -1,10 +1,12 @@
 """Why a step failed, in words that the operator can pass on to the person who wrote the resource.
 
 The steps raise `StepFailure`; `reporting` wraps a whole step (see components.py), so that whatever ends it is also
-written to MLflow, the only place where the operator can read it: Kubeflow's API does not carry it.
+written where the operator can read it, since Kubeflow's API does not carry it: to the container's termination message, which
+Kubernetes and Argo pass on, and to MLflow, which may itself be what failed.
 """
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -17,6 +19,11 @@ from winesteps import tracking
 
 MESSAGE_LENGTH = 1000
 """Most characters of a failure's message."""
+
+TERMINATION_LOG = "WINE_TERMINATION_LOG"
+"""Names the file of the termination message where it is not Kubernetes' default."""
+TERMINATION_BYTES = 4000
+"""The kubelet reads 4,096 bytes of it."""
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +47,11 @@ class Reason(StrEnum):
     MODEL_UNUSABLE = "ModelUnusable"
     OUTPUT_REFUSED = "OutputRefused"
     OUTPUT_UNAVAILABLE = "OutputUnavailable"
+    STORE_UNAVAILABLE = "StoreUnavailable"
+    BUCKET_MISSING = "BucketMissing"
+    STORE_FULL = "StoreFull"
+    ARTIFACT_LOCATION_INVALID = "ArtifactLocationInvalid"
+    EXPERIMENT_DELETED = "ExperimentDeleted"
     TRACKING_UNAVAILABLE = "TrackingUnavailable"
     TRACKING_REFUSED = "TrackingRefused"
     UNEXPECTED = "Unexpected"
@@ -50,6 +62,8 @@ class Reason(StrEnum):
         return self not in {
             Reason.DATA_UNREACHABLE,
             Reason.OUTPUT_UNAVAILABLE,
+            Reason.STORE_UNAVAILABLE,
+            Reason.STORE_FULL,
             Reason.TRACKING_UNAVAILABLE,
             Reason.TRACKING_REFUSED,
             Reason.UNEXPECTED,
@@ -116,7 +130,7 @@ class Attempt:
 
 @contextlib.contextmanager
 def reporting(step: str, record: "tracking.Record") -> Iterator[Attempt]:
-    """Run a step's body; if it fails, write why to MLflow and raise `StepFailure`.
+    """Run a step's body; if it fails, write why to the termination message and to MLflow, and raise `StepFailure`.
 
     The original failure stands even where MLflow cannot be reached. Tracebacks go to the log redacted, and the exception
     raised has no cause, since Python would print that as it is.
@@ -130,8 +144,27 @@ def reporting(step: str, record: "tracking.Record") -> Iterator[Attempt]:
     except Exception as error:  # whatever it is: the step ends, and its owner is told
         log.error("%s failed\n%s", step, redact("".join(traceback.format_exception(error))))
         failure = StepFailure(Reason.UNEXPECTED, f"{step} failed unexpectedly, see its log: {describe(error)}")
+    _write_termination_message(step, failure)
     try:
         tracking.record_failure(record, step, failure.reason, failure.message, permanent=failure.permanent, run_id=attempt.run_id)
     except Exception as error:
         log.warning("the failure could not be written to MLflow: %s", describe(error))
     raise failure from None
+
+
+def _write_termination_message(step: str, failure: StepFailure) -> None:
+    """Say why the step failed in the container's termination message, where there is one: the file is the kubelet's to make."""
+    message = failure.message
+    while len(text := _termination_message(step, failure, message)) > TERMINATION_BYTES:
+        message = message[: len(message) * 3 // 4]
+    try:
+        descriptor = os.open(os.environ.get(TERMINATION_LOG, "/dev/termination-log"), os.O_WRONLY | os.O_TRUNC)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text)
+    except OSError as error:
+        log.debug("no termination message: %s", error)
+
+
+def _termination_message(step: str, failure: StepFailure, message: str) -> bytes:
+    said = {"step": step, "reason": str(failure.reason), "permanent": failure.permanent, "message": message}
+    return json.dumps({"failure": said}, ensure_ascii=False).encode(errors="replace")

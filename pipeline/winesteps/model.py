@@ -4,16 +4,11 @@
 guesses requirements for seconds. A saved folder, uploaded to `<run's artifacts>/model`, works with both.
 """
 
-import contextlib
 import importlib.metadata
 import logging
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-from winesteps.failures import Reason, StepFailure, describe, redact_url
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,40 +119,3 @@ def set_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> No
     from mlflow.entities import RunTag
 
     client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-
-
-REFUSALS = (
-    r"SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied|error code 40[13]\b|\b40[13] Client Error|not authenticated"
-    r"|Permission denied|Invalid Host header"
-)
-"""Words of MLflow and of object stores that no waiting changes: who runs the platform must."""
-
-
-@contextlib.contextmanager
-def tracking_errors(tracking_uri: str = "") -> Iterator[None]:
-    """Turn what MLflow and its artifact store raise into `StepFailure` TrackingUnavailable, or TrackingRefused by credentials."""
-    import requests
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except (MlflowException, Boto3Error, BotoCoreError, ClientError, requests.RequestException, OSError) as error:
-        message = f"MLflow or its artifact store could not be used: {describe(error)}"
-        reason = Reason.TRACKING_REFUSED if re.search(REFUSALS, str(error)) else Reason.TRACKING_UNAVAILABLE
-        raise StepFailure(reason, f"{message}{_advice(str(error), tracking_uri)}") from None
-
-
-def _advice(error: str, tracking_uri: str) -> str:
-    """What the platform's administrator can do, where the error is one of those that deployments are known for."""
-    if "Invalid Host header" in error:
-        host = urlsplit(tracking_uri).netloc.rpartition("@")[2]
-        return f" Add {host} to MLFLOW_SERVER_ALLOWED_HOSTS of the tracking server."
-    if re.search(r"error code 401\b|\b401 Client Error|not authenticated", error):
-        return " The server asks for credentials: the Secret that mlflow_secret names must hold those that it knows."
-    if re.search(r"error code 403\b|\b403 Client Error|Permission denied", error):
-        return " The credentials in the Secret that mlflow_secret names may not write there."
-    if re.search(r"error code 404\b.*<", error, re.DOTALL):
-        return f" There is no MLflow API at {redact_url(tracking_uri)}: the address must have the path that the server is under."
-    return ""

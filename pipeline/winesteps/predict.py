@@ -35,6 +35,7 @@ from winesteps.reading import (
     open_csv,
     open_parquet,
 )
+from winesteps.trackingerrors import tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -122,7 +123,7 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
     options = _options(task)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        with model.tracking_errors(record.tracking_uri):
+        with tracking_errors(record.tracking_uri):
             client = tracking.connect(record)
             attempt.run_id = tracking.start_run(client, record)
         loaded, features = _load(client, task, root, record.tracking_uri)
@@ -186,7 +187,7 @@ def _load(client: "MlflowClient", task: Task, root: Path, tracking_uri: str) -> 
         run = client.get_run(task.mlflow_run)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            with model.tracking_errors(tracking_uri):
+            with tracking_errors(tracking_uri):
                 raise
         raise _unusable(task, "it is no longer in MLflow") from None
     tags = run.data.tags
@@ -195,7 +196,7 @@ def _load(client: "MlflowClient", task: Task, root: Path, tracking_uri: str) -> 
     for name, wanted in (("uid", task.pipeline_uid), ("model-version", task.model_version)):
         if wanted and tags.get(f"{tracking.PREFIX}{name}") != wanted:
             raise _unusable(task, f"its {name} is not {wanted}, which is the one that serves")
-    with model.tracking_errors(tracking_uri):
+    with tracking_errors(tracking_uri):
         folder = Path(client.download_artifacts(task.mlflow_run, model.FOLDER, str(root)))
     try:
         loaded = model.load(folder)
@@ -308,7 +309,7 @@ def _record(
         "rejected": json.dumps(rejected, separators=(",", ":")),
         "model": task.mlflow_run,
     }
-    with model.tracking_errors(tracking_uri):
+    with tracking_errors(tracking_uri):
         now = int(time.time() * 1000)
         client.log_batch(run_id, metrics=[Metric(name, float(value), now, 0) for name, value in numbers.items()])
         client.set_terminated(run_id, "FINISHED")

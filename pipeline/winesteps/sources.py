@@ -190,14 +190,13 @@ def _open_s3(parts: SplitResult, endpoint_url: str, known_etag: str) -> Iterator
     except ParamValidationError:
         raise StepFailure(Reason.URL_INVALID, f"{shown}: a bucket cannot have that name.") from None
     except BotoCoreError as error:
-        raise StepFailure(
-            Reason.DATA_UNREACHABLE, f"{shown} cannot be read from the object store ({type(error).__name__})."
-        ) from None
+        message = f"{shown} cannot be read: the object store does not answer ({type(error).__name__})."
+        raise StepFailure(Reason.STORE_UNAVAILABLE, message) from None
 
 
 def _check_s3_status(status: int, code: str, shown: str) -> None:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS or code == "SlowDown":
-        raise StepFailure(Reason.DATA_UNREACHABLE, f"{shown}: the object store answered {code or status}.") from None
+        raise StepFailure(Reason.STORE_UNAVAILABLE, f"{shown}: the object store answered {code or status}.") from None
     raise StepFailure(
         Reason.DATA_NOT_FOUND, f"{shown}: the object store answered {code or status}: correct the address."
     ) from None

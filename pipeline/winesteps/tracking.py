@@ -98,6 +98,8 @@ def _experiment_id(client: "MlflowClient", name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        raise _deleted(name, str(experiment.experiment_id))
     if experiment is None:
         try:
             return str(client.create_experiment(name))
@@ -108,6 +110,15 @@ def _experiment_id(client: "MlflowClient", name: str) -> str:
             if experiment is None:
                 raise
     return str(experiment.experiment_id)
+
+
+def _deleted(name: str, experiment_id: str) -> Exception:
+    """What to say of a deleted experiment, which takes no runs until it is restored."""
+    from winesteps.failures import Reason, StepFailure
+
+    restore = f"mlflow experiments restore --experiment-id {experiment_id}"
+    message = f"The MLflow experiment {name!r} is deleted. Restore it ({restore}), or name another one."
+    return StepFailure(Reason.EXPERIMENT_DELETED, message)
 
 
 def record_failure(record: Record, step: str, reason: str, message: str, *, permanent: bool, run_id: str | None) -> None:

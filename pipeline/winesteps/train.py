@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from winecolumns import lower_snake
 from winesteps import estimator, model, report, reuse, search, served, servers, tracking
 from winesteps.failures import Attempt, Reason, StepFailure
+from winesteps.trackingerrors import tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -108,7 +109,7 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
     table = pq.read_table(table_file).to_pandas()
     split = estimator.split_rows(table, target, task.test_fraction, task.seed)
     fingerprint = reuse.fingerprint(table, _wishes(task, parameters, values, target))
-    with model.tracking_errors(record.tracking_uri):
+    with tracking_errors(record.tracking_uri):
         client = tracking.connect(record)
         attempt.run_id = tracking.start_run(client, record)
         original = reuse.find(client, record, fingerprint, task.registered_model, task.reusable_runs)
@@ -143,7 +144,7 @@ def _learn(start: _Start, task: Task, record: tracking.Record) -> Trained:
         tags = _example_tags(example, [float(value) for value in answers]) | {"fingerprint": start.fingerprint}
         (root / PICTURE).parent.mkdir()
         (root / PICTURE).write_bytes(png)
-        with model.tracking_errors(record.tracking_uri):
+        with tracking_errors(record.tracking_uri):
             model.log_values(client, start.run_id, params, metrics)
             stored = model.store(client, start.run_id, root)
             version = model.register(client, stored, start.run_id, task.registered_model, record.owner_tags)
@@ -155,10 +156,10 @@ def _learn(start: _Start, task: Task, record: tracking.Record) -> Trained:
 def _search(start: _Start, task: Task, record: tracking.Record) -> tuple[dict[str, float], dict[str, float]]:
     """The parameters that do best on the training rows, and how well; every trial is written as it is over."""
     tried: list[search.Trial] = []
-    with model.tracking_errors(record.tracking_uri):
+    with tracking_errors(record.tracking_uri):
         experiment = str(start.client.get_run(start.run_id).info.experiment_id)
     for trial in search.trials(task.algorithm, start.parameters, start.search, start.split, task.seed):
-        with model.tracking_errors(record.tracking_uri):
+        with tracking_errors(record.tracking_uri):
             search.record(start.client, start.run_id, experiment, trial)
         said = trial.problem or f"r2 {trial.metrics['cv_r2']:.4f}"
         log.info("trial %d, %s: %s", trial.number, dict(trial.parameters), said)
@@ -174,7 +175,7 @@ def _reuse(start: _Start, task: Task, record: tracking.Record, original: "Run") 
     params = original.data.params | dict(task.source or {})
     metrics = {name: value for name, value in original.data.metrics.items() if not name.startswith("served_")} | start.served
     tags = {name: said[name] for name in ("model-uri", "model-version", "example", "prediction") if name in said}
-    with model.tracking_errors(record.tracking_uri):
+    with tracking_errors(record.tracking_uri):
         model.log_values(start.client, start.run_id, params, metrics)
         _announce(start, task, tags | {"reused-run": original.info.run_id})
     log.info("the same data and wishes: reused %s version %s, %s", task.registered_model, version, stored)

@@ -155,6 +155,17 @@ async def test_an_experiment_that_is_not_there_has_no_records(server: Server) ->
     assert (records.model, records.failure, records.refused) == (None, None, "")
 
 
+async def test_a_deleted_experiment_is_named_until_it_is_restored(server: Server) -> None:
+    experiment = server.experiment("deleted")
+    server.log(experiment, OF_ONE)
+    server.runs.delete_experiment(experiment)
+    with pytest.raises(Refused, match=f"restore --experiment-id {experiment}") as caught:
+        await server.adapter().records("deleted", "uid-1", 7, "kfp-1")
+    assert caught.value.reason == "ExperimentDeleted"
+    server.runs.restore_experiment(experiment)
+    assert (await server.adapter().records("deleted", "uid-1", 7, "kfp-1")).model is not None
+
+
 async def test_the_example_is_read(server: Server) -> None:
     tags = {"example": '{"names": ["a", "b"], "ndarray": [[1, 2.5]]}', "prediction": "[5.7]"}
     run = server.log(server.experiment("example"), tags)

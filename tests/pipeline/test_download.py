@@ -322,7 +322,7 @@ class TestObjectStore:
     @pytest.mark.parametrize("answer", [Answer(status=503), Answer(CSV, length=len(CSV) + 1)], ids=["503", "broken off"])
     def test_in_trouble(self, site: Site, fetch: Fetch, answer: Answer) -> None:
         site.give("/bucket/wine.csv", answer)
-        fetch.refused(Reason.DATA_UNREACHABLE, "s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}")
+        fetch.refused(Reason.STORE_UNAVAILABLE, "s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}")
         assert len(site.asked) == ATTEMPTS
 
     def test_too_large(self, site: Site, fetch: Fetch) -> None:

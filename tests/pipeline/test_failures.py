@@ -1,18 +1,29 @@
 """Failures as the operator reads them in MLflow, and what must never be read there or in the log."""
 
+import json
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from winesteps import tracking
-from winesteps.failures import MESSAGE_LENGTH, Reason, StepFailure, describe, redact, redact_url, reporting
+from winesteps.failures import (
+    MESSAGE_LENGTH,
+    Reason,
+    StepFailure,
+    _write_termination_message,
+    describe,
+    redact,
+    redact_url,
+    reporting,
+)
 
 OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7.0}
 """As Kubeflow hands it on: numbers in a struct are floats."""
@@ -51,6 +62,8 @@ def test_what_is_permanent() -> None:
     assert {reason for reason in Reason if not reason.permanent} == {
         "DataUnreachable",
         "OutputUnavailable",
+        "StoreUnavailable",
+        "StoreFull",
         "TrackingUnavailable",
         "TrackingRefused",
         "Unexpected",
@@ -59,6 +72,7 @@ def test_what_is_permanent() -> None:
         *("UrlInvalid", "DataNotFound", "DataTooLarge", "ChecksumMismatch", "DataNotCsv", "ColumnMissing", "DataInvalid"),
         *("TooFewRows", "ParametersInvalid", "TrainingFailed"),
         *("DataNotParquet", "AllRowsRejected", "ModelUnusable", "OutputRefused"),
+        *("BucketMissing", "ArtifactLocationInvalid", "ExperimentDeleted"),
     }
 
 
@@ -78,6 +92,54 @@ def test_a_failure_is_written_with_the_owner(store: str, reason: Reason) -> None
         "winepipelines.io/failure-message": "Line 3 is bad.",
         "winepipelines.io/failure-permanent": "true" if reason.permanent else "false",
     }
+
+
+@pytest.fixture
+def termination_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that the kubelet makes for a container's termination message."""
+    path = tmp_path / "termination-log"
+    path.write_text("something older, and longer than what is written" * 100)
+    monkeypatch.setenv("WINE_TERMINATION_LOG", str(path))
+    return path
+
+
+def test_a_failure_is_a_termination_message_also_when_mlflow_is_away(
+    termination_log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(StepFailure), reporting("download", record("http://127.0.0.1:9")):
+        raise StepFailure(Reason.DATA_NOT_FOUND, 'gone: "x" ü')
+    said = {"step": "download", "reason": "DataNotFound", "permanent": True, "message": 'gone: "x" ü'}
+    assert json.loads(termination_log.read_text()) == {"failure": said}
+
+
+@given(text=st.text(min_size=900, max_size=1100))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_termination_message_is_whole_whatever_it_says(text: str, termination_log: Path) -> None:
+    """The kubelet cuts what is longer than 4,096 bytes, and a cut document cannot be read."""
+    _write_termination_message("train", StepFailure(Reason.UNEXPECTED, text + "\U0001f377" * 900))
+    content = termination_log.read_bytes()
+    assert len(content) <= 4000
+    assert json.loads(content)["failure"]["reason"] == "Unexpected"
+
+
+def test_no_termination_message_is_made_where_no_kubelet_is(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WINE_TERMINATION_LOG", str(tmp_path / "missing"))
+    with pytest.raises(StepFailure, match="No"), reporting("train", record(store)):
+        raise StepFailure(Reason.TRAINING_FAILED, "No.")
+    assert list(tmp_path.glob("missing")) == []
+
+
+def test_a_deleted_experiment_is_named_with_the_way_out(store: str, termination_log: Path) -> None:
+    """Field case c18: there the failure can only be told by the termination message."""
+    client = MlflowClient(store)
+    experiment = client.create_experiment("wine")
+    client.delete_experiment(experiment)
+    own = record(store)
+    with pytest.raises(StepFailure, match="'wine' is deleted") as caught, reporting("train", own):
+        tracking.start_run(tracking.connect(own), own)
+    assert caught.value.reason is Reason.EXPERIMENT_DELETED
+    assert f"mlflow experiments restore --experiment-id {experiment}" in termination_log.read_text()
 
 
 def test_success_writes_nothing(store: str) -> None:

@@ -126,6 +126,22 @@ def test_a_wrong_password_is_said_and_not_shown(
     assert "not-the-password" not in message
 
 
+def test_an_experiment_whose_bucket_is_gone_is_named(server: tuple[str, Info], record: tracking.Record, table: Path) -> None:
+    """Field case c18."""
+    if variant(server[0]).proxied:
+        pytest.skip("the server itself writes to the store")
+    tracking.connect(record).create_experiment("no bucket", artifact_location="s3://gone-bucket/x")
+    message = refused(table, replace(record, experiment="no bucket"), Reason.BUCKET_MISSING)
+    assert "gone-bucket" in message
+
+
+def test_a_deleted_experiment_is_named(record: tracking.Record, table: Path) -> None:
+    """Field case c18."""
+    client = tracking.connect(record)
+    client.delete_experiment(client.create_experiment("deleted"))
+    assert "'deleted' is deleted" in refused(table, replace(record, experiment="deleted"), Reason.EXPERIMENT_DELETED)
+
+
 def test_a_token_with_a_lines_end_is_not_shown(record: tracking.Record, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No header can hold it, and the client's own error shows it."""
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)

@@ -60,7 +60,7 @@ EXAMPLE_MISSING = "ExampleMissing"
 CHECKS_PASSED = "ChecksPassed"
 
 # said by a step: the platform failed it, which is not the run's fault and does not count as one of its attempts
-SPARED = frozenset({"TrackingUnavailable"})
+SPARED = frozenset({"TrackingUnavailable", "StoreUnavailable", "OutputUnavailable"})
 
 # a system of the platform does not do what it is asked: said by the adapters
 PLATFORM_FAILURES = frozenset(
@@ -81,6 +81,7 @@ PLATFORM_FAILURES = frozenset(
         "MlflowUntrusted",
         "StoreUnavailable",
         EXAMPLE_MISSING,
+        "ExperimentDeleted",
         "KindMissing",
     }
 )

@@ -18,7 +18,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ["MLFLOW_ALLOW_HTTP_REDIRECTS"] = "false"
 
-from mlflow.entities import ViewType
+from mlflow.entities import LifecycleStage, ViewType
 from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.rest_store import RestStore as RegistryStore
@@ -103,6 +103,9 @@ class MLflow:
         found = await self._call(self._tracking.get_experiment_by_name, experiment)
         if found is None:
             return [() for _ in searches]
+        if found.lifecycle_stage == LifecycleStage.DELETED:  # its runs are hidden with it
+            restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            raise Refused("ExperimentDeleted", f"the MLflow experiment {experiment!r} is deleted; restore it: {restore}")
         return [
             await self._call(
                 self._tracking.search_runs,

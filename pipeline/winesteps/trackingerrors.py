@@ -1,0 +1,128 @@
+"""What MLflow and its artifact store raise, told apart by cause and by who can help. Called around every use of them.
+
+What passes by itself is TrackingUnavailable, which does not count as an attempt. What only a person changes has a reason that
+ends the run at once, and names what is missing.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from winesteps.failures import Reason, StepFailure, describe, redact_url
+
+PASSING_CODES = re.compile(
+    r"SlowDown|ServiceUnavailable|InternalError|RequestTimeout|Throttling\w*|TooManyRequests\w*|OperationAborted|BadGateway"
+    r"|GatewayTimeout|XMinioServerNotInitialized|XMinioReadQuorum|XMinioWriteQuorum|5\d\d|429|408"
+)
+"""Error codes of object stores that another try may not meet."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A kind of failure: words by which it is known, its reason, and what to do. `{bucket}` and `{host}` are filled in."""
+
+    words: str
+    reason: Reason
+    advice: str
+
+
+CAUSES = (
+    Cause(
+        r"NoSuchBucket",
+        Reason.BUCKET_MISSING,
+        "The bucket{bucket} that MLflow keeps the artifacts of this experiment in does not exist. Create it, or name an "
+        "experiment whose artifact location exists.",
+    ),
+    Cause(
+        r"QuotaExceeded|XMinioStorageFull|StorageFull|InsufficientStorage|error code 507\b|\b507 |No space left on device",
+        Reason.STORE_FULL,
+        "The object store has no room left{bucket}. Free some, or raise its quota.",
+    ),
+    Cause(
+        r"registered artifact repository|Invalid artifact URI|Unsupported artifact URI",
+        Reason.ARTIFACT_LOCATION_INVALID,
+        "The artifact location of the experiment is no address that steps can write to: name another experiment, whose location "
+        "begins with s3://.",
+    ),
+    Cause("Invalid Host header", Reason.TRACKING_REFUSED, "Add {host} to MLFLOW_SERVER_ALLOWED_HOSTS of the tracking server."),
+    Cause(
+        r"SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied|AllAccessDisabled|ExpiredToken|InvalidToken",
+        Reason.TRACKING_REFUSED,
+        "The object store does not let the keys in the Secret mlpipeline-minio-artifact write there{bucket}: correct the keys, "
+        "or the policy of their user.",
+    ),
+    Cause(
+        r"error code 401\b|\b401 Client Error|not authenticated",
+        Reason.TRACKING_REFUSED,
+        "The server asks for credentials: the Secret that mlflow_secret names must hold those that it knows.",
+    ),
+    Cause(
+        r"error code 403\b|\b403 Client Error|Permission denied|PERMISSION_DENIED",
+        Reason.TRACKING_REFUSED,
+        "The credentials in the Secret that mlflow_secret names may not write there.",
+    ),
+    Cause(
+        r"error code 404\b.*<",
+        Reason.TRACKING_REFUSED,
+        "There is no MLflow API at {address}: the address must have the path that the server is under.",
+    ),
+)
+
+
+@contextlib.contextmanager
+def tracking_errors(tracking_uri: str = "") -> Iterator[None]:
+    """Turn what MLflow and its artifact store raise into `StepFailure`, by its cause."""
+    import requests
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, Boto3Error, BotoCoreError, ClientError, requests.RequestException, OSError) as error:
+        reason, advice = classify(error, tracking_uri)
+        message = f"MLflow or its artifact store could not be used: {describe(error)}"
+        raise StepFailure(
+            reason, f"{advice} ({message})" if reason in NAMED else f"{message}{f' {advice}' if advice else ''}"
+        ) from None
+
+
+NAMED = (Reason.BUCKET_MISSING, Reason.STORE_FULL, Reason.ARTIFACT_LOCATION_INVALID)
+"""What is missing is told first."""
+
+
+def classify(error: Exception, tracking_uri: str = "") -> tuple[Reason, str]:
+    """Tell the reason of a failure, and what can be done about it, if that is known."""
+    text = str(error)
+    for cause in CAUSES:
+        if re.search(cause.words, text, re.DOTALL):
+            host = urlsplit(tracking_uri).netloc.rpartition("@")[2]
+            return cause.reason, cause.advice.format(bucket=_bucket(text), host=host, address=redact_url(tracking_uri))
+    return (Reason.TRACKING_UNAVAILABLE if _may_pass(error, text) else Reason.TRACKING_REFUSED), ""
+
+
+def _may_pass(error: Exception, text: str) -> bool:
+    """Tell whether another try may succeed: there was no answer, or one that says so."""
+    from mlflow.exceptions import MlflowException
+
+    if (code := re.search(r"An error occurred \(([\w.]+)\)", text)) is not None:  # of an object store, as boto3 words it
+        return PASSING_CODES.fullmatch(code[1]) is not None
+    status = re.search(r"error code (\d{3})\b|\b(\d{3}) (?:Client|Server) Error", text)
+    if status is not None:
+        return _is_passing(int(status[1] or status[2]))
+    if isinstance(error, MlflowException):
+        return _is_passing(int(error.get_http_status_code()))
+    return True
+
+
+def _is_passing(status: int) -> bool:
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT)
+
+
+def _bucket(text: str) -> str:
+    """Name the bucket that an upload was for, as boto3 words it; empty where it does not say."""
+    named = re.search(r"Failed to upload .+? to ([a-z0-9][a-z0-9.-]{1,62})/", text)
+    return f" {named[1]}" if named else ""

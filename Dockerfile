@@ -81,7 +81,7 @@ FROM pipeline AS server
 COPY --from=pipeline-build /app/pipeline/wineserver /app/pipeline/wineserver
 COPY --from=pipeline-build /app/pipeline/winecolumns /app/pipeline/winecolumns
 CMD ["python", "-m", "wineserver"]
-EXPOSE 9000
+EXPOSE 8000 9000
 LABEL org.opencontainers.image.title="wine-server" \
       org.opencontainers.image.description="Serves a wine model behind Seldon, with the packages that trained it" \
       org.opencontainers.image.licenses="Apache-2.0"

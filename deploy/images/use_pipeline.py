@@ -1,6 +1,5 @@
 """What the images of steps and server are for, run once while they are built: see bytecode.py. No server can be reached here."""
 
-import asyncio
 import codecs
 import importlib
 import pkgutil
@@ -16,8 +15,9 @@ from mlflow.store.tracking import rest_store as tracking_store  # noqa: F401
 
 import wineserver
 import winesteps
-from wineserver.application import create_application
+from wineserver.application import Application
 from wineserver.environment import Environment
+from wineserver.model import load
 from winesteps import estimator, model, preprocess, report, tracking
 
 
@@ -40,7 +40,7 @@ def main() -> None:
             report.scatter_png(rows.y_test.to_numpy(), predicted, "quality", estimator.evaluate(rows.y_test, predicted))
         model.save(fitted, saved, rows.x_train, rows.x_test.head(3))
         model.load(saved).predict(rows.x_test.head(3))
-        asyncio.run(create_application(Environment(saved, "classifier", 9000, "127.0.0.1", 1 << 20)))
+        Application(load(saved), Environment(saved, "classifier", 9000, "127.0.0.1", 1 << 20))
 
 
 main()

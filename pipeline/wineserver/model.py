@@ -1,5 +1,6 @@
-"""The MLflow model in a folder: its columns, its example and its predictions. Used by runtime.py and server.py."""
+"""The MLflow model in a folder: its columns, its example and its predictions."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,12 @@ from numpy.typing import NDArray
 from wineserver.rows import Matrix, Schema
 
 # MLflow's column types as the Open Inference Protocol's datatypes; other types are no numbers.
+MANY = 1000  # rows; more would keep the event loop, and with it the probes, waiting
 DATATYPES = {"double": "FP64", "float": "FP32", "integer": "INT32", "long": "INT64"}
+
+
+class NotFiniteError(Exception):
+    """The model predicted infinity or no number; JSON has no word for either."""
 
 
 class ModelFolderError(Exception):
@@ -25,21 +31,29 @@ class ModelFolderError(Exception):
 
 @dataclass(frozen=True)
 class WineModel:
-    """A loaded model. `datatypes` has one entry a column."""
+    """A loaded model. `datatypes` has one entry a column; `run` is the MLflow run that made it, "" where MLmodel does not say."""
 
     schema: Schema
     datatypes: tuple[str, ...]
     predict_frame: Callable[[pd.DataFrame], Any]
+    run: str = ""
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
-        """Predict float64 [rows] (or [rows, outputs]) from [rows, columns] in the schema's order."""
+        """Predict float64 [rows] (or [rows, outputs]) from [rows, columns] in the schema's order. Raises NotFiniteError."""
         frame = pd.DataFrame(matrix, columns=list(self.schema.columns), copy=False)
         values = np.asarray(self.predict_frame(frame), dtype=np.float64)
+        if not np.isfinite(values).all():
+            row = int(np.argwhere(~np.isfinite(values))[0][0])
+            raise NotFiniteError(f"the model predicts no finite number for row {row + 1}")
         return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+    async def answer(self, matrix: Matrix) -> NDArray[np.float64]:
+        """Predict, in a thread where it takes long. Raises NotFiniteError."""
+        return await asyncio.to_thread(self.predict, matrix) if len(matrix) > MANY else self.predict(matrix)
 
 
 def load(folder: Path) -> WineModel:
-    """Load the model in `folder`. Raises ModelFolderError; never changes the folder."""
+    """Load the model in `folder` and have it answer its own example. Raises ModelFolderError; never changes the folder."""
     description = _describe(folder)
     columns, datatypes = _columns(folder, description)
     try:
@@ -51,7 +65,17 @@ def load(folder: Path) -> WineModel:
             f"the model in {folder} cannot be loaded: {type(error).__name__}: {_line(error)}; "
             "serve it with the packages that trained it (its requirements.txt), or train it again"
         ) from error
-    return WineModel(Schema(columns, _example(folder, description, columns)), datatypes, predict)
+    run = description.run_id if isinstance(description.run_id, str) else ""
+    model = WineModel(Schema(columns, _example(folder, description, columns)), datatypes, predict, run)
+    try:
+        if model.schema.example:
+            model.predict(model.schema.from_rows([list(model.schema.example)]))
+    except Exception as error:
+        raise ModelFolderError(
+            f"the model in {folder} cannot answer its own input example: {type(error).__name__}: {_line(error)}; "
+            "serve it with the packages that trained it (its requirements.txt), or train it again"
+        ) from error
+    return model
 
 
 def _describe(folder: Path) -> Model:

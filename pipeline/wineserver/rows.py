@@ -1,22 +1,27 @@
 """Requests to numbers: every form a request may have becomes one float64 matrix [rows, columns], or says why not.
 
-Pure; used by the runtime (Open Inference Protocol) and the Seldon routes. A value that is not a finite number
-never reaches the model: an estimator would refuse it with a message about itself instead of about the request.
+Pure; used by the routes of both protocols. A value that is not a finite number never reaches the model: an estimator would refuse
+it with a message about itself instead of about the request.
 """
 
 import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from winecolumns import lower_snake
+
 Matrix = NDArray[np.float64]
 LARGEST = float(np.finfo(np.float32).max)  # forests compute in 32 bits
 NUMERIC = frozenset({"FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))})
+MAX_ROWS = 100_000
+"""Rows of one request. A WinePrediction scores a file of any length."""
 LONGEST_EXAMPLE = 400  # characters
 
 
@@ -24,13 +29,14 @@ class InputError(ValueError):
     """A request the model cannot answer; the message says what is wrong, where, and what is expected."""
 
 
-class Tensor(Protocol):
-    """What is used of MLServer's `RequestInput`; `data` is a pydantic root model around a list."""
+@dataclass(frozen=True)
+class Tensor:
+    """An input of an Open Inference Protocol request; `data` is flat or nested by row."""
 
     name: str
-    shape: list[int]
+    shape: object
     datatype: str
-    data: Any
+    data: object
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,11 @@ class Schema:
         order = self._order(names)
         if not isinstance(rows, list) or not rows:
             raise self.refuse("there are no rows")
-        if set(map(type, rows)) != {list}:
-            raise self.refuse("the data is not a list of rows")
+        if len(rows) > MAX_ROWS:
+            raise self.refuse(f"there are {len(rows)} rows, and at most {MAX_ROWS} are read at a time: send fewer")
+        if (kinds := set(map(type, rows))) != {list}:
+            flat = ": put the row into a list of its own, [[...]]" if list not in kinds else ""
+            raise self.refuse(f"the data is not a list of rows{flat}")
         if set(map(len, rows)) != {len(self.columns)}:
             number, row = next((i, r) for i, r in enumerate(rows, 1) if len(r) != len(self.columns))
             raise self.refuse(f"row {number} has {len(row)} values")
@@ -64,9 +73,10 @@ class Schema:
     def from_tensor(self, shape: object, values: object, names: object = None) -> Matrix:
         """Read a flat list of values of `shape` [rows, columns]. Raises InputError."""
         if not (isinstance(shape, list) and len(shape) == 2 and all(type(size) is int and size > 0 for size in shape)):
-            raise self.refuse(f"the shape {textwrap.shorten(json.dumps(shape), 60)} is not [rows, columns]")
+            raise self.refuse(f"the shape {_shown(shape)} is not [rows, columns]")
         if not isinstance(values, list) or len(values) != shape[0] * shape[1]:
-            raise self.refuse(f"the shape {shape} needs {shape[0] * shape[1]} values")
+            found = f", not {len(values)}" if isinstance(values, list) else ""
+            raise self.refuse(f"the shape {shape} needs {shape[0] * shape[1]} values{found}")
         width = shape[1]
         return self.from_rows([values[i : i + width] for i in range(0, len(values), width)], names)
 
@@ -74,11 +84,11 @@ class Schema:
         """Read the inputs of an Open Inference Protocol request: one matrix, or one tensor a column. Raises InputError."""
         for tensor in inputs:
             if tensor.datatype not in NUMERIC:
-                raise self.refuse(f"the input {_quoted(tensor.name)} has the datatype {_quoted(tensor.datatype)}")
-        if len(inputs) == 1 and (len(self.columns) > 1 or len(inputs[0].shape) == 2):
+                raise self.refuse(f"the input {_quoted(tensor.name)} has the datatype {_quoted(tensor.datatype)}: send FP64")
+        if len(inputs) == 1 and (len(self.columns) > 1 or _dimensions(inputs[0]) == 2):
             tensor = inputs[0]
-            return self.from_tensor(tensor.shape, _flat(tensor.data.root))
-        columns = [_flat(tensor.data.root) for tensor in inputs]
+            return self.from_tensor(tensor.shape, _flat(tensor.data))
+        columns = [_flat(tensor.data) for tensor in inputs]
         if not columns or not columns[0]:
             raise self.refuse("there are no rows")
         for tensor, values in zip(inputs, columns, strict=True):
@@ -87,19 +97,47 @@ class Schema:
         rows = [list(row) for row in zip(*columns, strict=True)]
         return self.from_rows(rows, [tensor.name for tensor in inputs])
 
+    @cached_property
+    def _listed(self) -> list[str]:
+        return list(self.columns)
+
+    @cached_property
+    def _exact(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.columns)}
+
+    @cached_property
+    def _normalized(self) -> dict[str, int]:
+        """Places of the columns by their lower_snake names, as training and batch scoring read a header."""
+        places: dict[str, list[int]] = {}
+        for place, name in enumerate(self.columns):
+            places.setdefault(lower_snake(name), []).append(place)
+        return {name: found[0] for name, found in places.items() if name and len(found) == 1}
+
     def _order(self, names: object) -> list[int] | None:
         """Where each of the model's columns stands in `names`; None where they are in order or not given."""
-        if names is None or names == [] or names == list(self.columns):
+        if names is None or names == [] or names == self._listed:
             return None
         if not isinstance(names, list) or set(map(type, names)) != {str}:
             raise self.refuse("the names are not a list of texts")
-        unknown = [name for name in names if name not in self.columns]
-        missing = [name for name in self.columns if name not in names]
-        twice = sorted({name for name in names if names.count(name) > 1}) if len(names) <= 1000 else []
-        for word, found in (("unknown", unknown), ("missing", missing), ("repeated", twice)):
+        stands: dict[int, int] = {}
+        unknown: list[str] = []
+        repeated: list[str] = []
+        for position, name in enumerate(names):
+            place = self._exact.get(name)
+            if place is None:
+                place = self._normalized.get(lower_snake(name))
+            if place is None:
+                unknown.append(name)
+            elif place in stands:
+                repeated.append(f"{_quoted(names[stands[place]])} and {_quoted(name)}")
+            else:
+                stands[place] = position
+        missing = [name for place, name in enumerate(self.columns) if place not in stands]
+        for word, found in (("unknown", unknown), ("missing", missing), ("repeated", repeated)):
             if found:
-                raise self.refuse(f"{word} columns: {textwrap.shorten(', '.join(found), 300, placeholder=' …')}")
-        return [names.index(name) for name in self.columns]
+                shown = ", ".join(name or '""' for name in found[:100])
+                raise self.refuse(f"{word} columns: {textwrap.shorten(shown, 300, placeholder=' …')}")
+        return [stands[place] for place in range(len(self.columns))]
 
     def _numbers(self, rows: list[list[Any]], labels: tuple[str, ...]) -> Matrix:
         # numpy would quietly make numbers of True, of "1" and of None.
@@ -116,8 +154,31 @@ class Schema:
                 return matrix
             place = tuple(np.argwhere(~fits)[0])
         row, column = place
-        value = textwrap.shorten(json.dumps(rows[row][column], default=str), 60, placeholder="…")
-        raise self.refuse(f"row {row + 1}, column {_quoted(labels[column])}: {value} is not a finite number")
+        found = rows[row][column]
+        where = f"row {row + 1}, column {_quoted(labels[column])}"
+        raise self.refuse(f"{where}: {_shown(found)} is not a finite number{_advice(found)}")
+
+
+def _advice(value: object) -> str:
+    """What to do about a value that is no finite number."""
+    match value:
+        case str():
+            try:
+                float(value)
+            except ValueError:
+                return ": it is a text"
+            return ": it is a text, send it without quotes"
+        case None:
+            return ": the model needs a value in every column"
+        case bool():
+            return ": send 1 or 0"
+        case int() | float():
+            return f" of at most {LARGEST:.4g}"
+    return ""
+
+
+def _dimensions(tensor: Tensor) -> int:
+    return len(tensor.shape) if isinstance(tensor.shape, list) else 0
 
 
 def _flat(data: object) -> list[Any]:
@@ -127,5 +188,19 @@ def _flat(data: object) -> list[Any]:
     return list(chain.from_iterable(data)) if data and set(map(type, data)) == {list} else data
 
 
+def _shown(value: object) -> str:
+    """A value of a request as JSON, short; nested ones by their kind, since they may be deep."""
+    match value:
+        case str():
+            return _quoted(value)
+        case dict():
+            return "an object"
+        case list() if not all(type(item) is int for item in value):
+            return "a list"
+        case list():
+            return textwrap.shorten(str(value[:10]), 60, placeholder=" …")
+    return textwrap.shorten(json.dumps(value, default=str), 60, placeholder="…")
+
+
 def _quoted(text: str) -> str:
-    return json.dumps(textwrap.shorten(text, 60, placeholder="…"), ensure_ascii=False)
+    return json.dumps(textwrap.shorten(text[:200], 60, placeholder="…"), ensure_ascii=False)

@@ -1,6 +1,7 @@
 """The process: read the environment, load the model, serve until SIGTERM. Called by __main__ and by the sandbox.
 
-It listens when the model is loaded and not before: Seldon's readiness probe on a model container only opens the port.
+It listens when the model is loaded and has answered its own example, and not before: Seldon's readiness probe on a model
+container only opens the port.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from types import FrameType
 
 # MLflow would send usage data to its makers when imported.
@@ -16,13 +18,43 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import uvicorn
 
-from wineserver.application import create_application
+from wineserver.application import Application
 from wineserver.environment import Environment, EnvironmentInvalidError
-from wineserver.model import ModelFolderError
+from wineserver.model import ModelFolderError, load
 
 log = logging.getLogger("wineserver")
 KEEP_ALIVE = 120  # seconds; longer than Seldon's executor keeps an idle connection (90), which then never meets a closed one
-GRACE = 15  # seconds for requests in flight; Seldon kills after 20
+DRAIN = 2  # seconds after SIGTERM in which connections that are kept open are ended by an answer, not between two requests
+GRACE = 8  # seconds for requests in flight after that; with the 10 of Seldon's own preStop these are the 20 that a pod has
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that goes on for a moment after SIGTERM.
+
+    The pod has left the endpoints by then, as preStop waits for that. Callers may still hold connections, and one that is closed
+    while the next request is on its way loses that request. So each is closed by the header of its next answer, and those that
+    stay idle when `DRAIN` is over.
+    """
+
+    def __init__(self, config: uvicorn.Config, application: Application) -> None:
+        super().__init__(config)
+        self._application = application
+        self._deadline = 0.0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain at the first SIGTERM; end at once on SIGINT, and on a second signal."""
+        if sig == signal.SIGTERM and not self._application.draining:
+            self._application.drain()
+            self._deadline = time.monotonic() + DRAIN
+            self._captured_signals.append(sig)
+            return
+        super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end; uvicorn asks ten times a second."""
+        if self._application.draining and (not self.server_state.connections or time.monotonic() > self._deadline):
+            return True
+        return await super().on_tick(counter)
 
 
 def main() -> int:
@@ -31,15 +63,15 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # while loading; and uvicorn raises the signal again when it has shut down
     try:
-        asyncio.run(_serve(Environment.read(os.environ)))
+        environment = Environment.read(os.environ)
+        _serve(environment, Application(load(environment.folder), environment))
     except (ModelFolderError, EnvironmentInvalidError) as error:
         sys.stderr.write(f"wineserver: {error}\n")
         return 1
     return 0
 
 
-async def _serve(environment: Environment) -> None:
-    application = await create_application(environment)
+def _serve(environment: Environment, application: Application) -> None:
     gc.freeze()  # packages and model stay for good: what is collected from here on is what requests leave
     gc.enable()
     config = uvicorn.Config(
@@ -56,7 +88,7 @@ async def _serve(environment: Environment) -> None:
         timeout_graceful_shutdown=GRACE,
     )
     log.info("serving %s as %r on port %d", environment.folder, environment.name, environment.port)
-    await uvicorn.Server(config).serve()
+    asyncio.run(Server(config, application).serve())
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

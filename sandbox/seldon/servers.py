@@ -1,6 +1,6 @@
 """The model servers' processes: start from a warm fork, find again after a restart, wait for, stop. Used by `node`.
 
-A real node has the server's image and file cache; importing MLServer, MLflow and scikit-learn anew for each pod would
+A real node has the server's image and file cache; importing MLflow and scikit-learn anew for each pod would
 cost two and a half seconds instead. multiprocessing's forkserver imports them once (`warm`) and then only forks.
 """
 

@@ -2,14 +2,18 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +123,73 @@ def wait_until_refused(port: int) -> None:
         time.sleep(0.02)
 
 
+def wait_until_draining(port: int) -> None:
+    while call(port, "/ready")[0] != 503:
+        time.sleep(0.01)
+
+
+class Pod:
+    """A server process that is started at once and waited for later."""
+
+    def __init__(self, folder: Path, tmp: Path, port: int) -> None:
+        self.port = port
+        self.process = start(folder, tmp, port)
+
+    def wait(self) -> None:
+        wait_until_ready(self.process, self.port)
+
+
+class Load:
+    """Requests at a steady rate, each in a thread and on a connection of its own, to the endpoints in turn."""
+
+    def __init__(self, endpoints: list[int], period: float) -> None:
+        self.failures: list[str] = []
+        self.answered: Counter[int] = Counter()
+        self._endpoints, self._period = endpoints, period
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Load":
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                if call(self._endpoints[0], "/ready")[0] == 200:
+                    break
+            time.sleep(0.02)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def wait_for(self, more: int) -> None:
+        """Wait until so many more requests have been answered."""
+        wanted, deadline = self.answered.total() + more, time.monotonic() + 60
+        while self.answered.total() < wanted:
+            assert time.monotonic() < deadline, self.failures[:3]
+            time.sleep(0.01)
+
+    def _run(self) -> None:
+        with ThreadPoolExecutor(32) as pool:
+            for number in itertools.count():
+                if self._stop.wait(self._period):
+                    return
+                endpoints = list(self._endpoints)
+                pool.submit(self._ask, endpoints[number % len(endpoints)])
+
+    def _ask(self, port: int) -> None:
+        try:
+            status, content = call(port, "/api/v1.0/predictions", {"data": {"ndarray": [[1, 2, 3]]}})
+        except (OSError, http.client.HTTPException) as error:
+            self.failures.append(f"{port}: {error!r}")
+            return
+        if status == 200:
+            self.answered[port] += 1
+        else:
+            self.failures.append(f"{port}: {status} {content[:200]!r}")
+
+
 @pytest.fixture(scope="module")
 def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     port = free_port()
@@ -135,7 +206,7 @@ def test_both_seldon_paths_predict(server: int, table: Table, estimator: Any) ->
     rows = table[0].head(5)
     for path in ("/predict", "/api/v1.0/predictions"):
         status, body = answer(server, path, {"data": {"ndarray": rows.to_numpy().tolist()}})
-        assert (status, body["data"]["names"], body["meta"]) == (200, [], {})
+        assert (status, body["data"]["names"], list(body["meta"])) == (200, [], ["puid"])
         np.testing.assert_allclose(body["data"]["ndarray"], estimator.predict(rows), rtol=1e-12)
 
 
@@ -184,10 +255,10 @@ def test_the_model_describes_itself(server: int) -> None:
     [
         ("", "the body is empty"),
         ("{nonsense", "the body is not JSON"),
-        ("[]", "the body is not"),
-        ({"data": {}}, "the body is not"),
+        ("[]", "the body is a list"),
+        ({"data": {}}, "neither"),
         ({"data": {"tensor": 5}}, '"tensor" is not'),
-        ({"jsonData": {}}, "the body is not"),
+        ({"jsonData": {}}, '"jsonData" is not read'),
         ({"data": {"ndarray": []}}, "there are no rows"),
         ({"data": {"ndarray": [[1, 2]]}}, "row 1 has 2 values"),
         ({"data": {"ndarray": [[1, 2, 3], [1]]}}, "row 2 has 1 values"),
@@ -229,8 +300,6 @@ def test_other_refusals_are_json_of_the_paths_protocol(server: int) -> None:
     assert "error" in answer(server, "/v2/nope")[1]
     assert answer(server, "/nope")[1]["status"]["code"] == 404
     assert answer(server, "/predict")[1]["status"]["code"] == 405
-    infer = "/v2/models/wine/infer"
-    assert "Content-Type" in answer(server, infer, "{}", headers={"Content-Type": "text/plain"})[1]["error"]
     status, refused = answer(server, "/predict", b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
     assert (status, refused["status"]["code"]) == (415, 415)
 
@@ -267,9 +336,57 @@ def test_sigterm_finishes_what_is_in_flight(folder: Path, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_connection_that_is_kept_open_over_a_stop_loses_no_request(folder: Path, tmp_path: Path) -> None:
+    """Callers of the pod's last seconds: each is told to connect anew by an answer, never by a connection closed in between."""
+    port = free_port()
+    process = start(folder, tmp_path, port)
+    wait_until_ready(process, port)
+    body = json.dumps({"data": {"ndarray": [[1, 2, 3]]}})
+    callers = [http.client.HTTPConnection("127.0.0.1", port, timeout=20) for _ in range(5)]
+    ended = 0
+    for number, caller in enumerate(callers):
+        for _ in range(3):
+            caller.request("POST", "/predict", body)
+            assert caller.getresponse().read()
+        if number == 0:
+            process.send_signal(signal.SIGTERM)
+            wait_until_draining(port)
+        caller.request("POST", "/predict", body)
+        response = caller.getresponse()
+        assert (response.status, len(json.loads(response.read())["data"]["ndarray"])) == (200, 1)
+        ended += response.getheader("Connection") == "close"
+    assert ended == len(callers)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+
+
+def test_no_request_is_lost_at_a_swap_under_open_load(folder: Path, tmp_path: Path) -> None:
+    """As a rolling update goes: the old pod leaves the endpoints, callers learn of it late, preStop ends, SIGTERM comes.
+
+    The load is open (it does not wait for answers), on new connections, and each request is judged.
+    """
+    old, new = (Pod(folder, tmp_path, free_port()) for _ in range(2))
+    endpoints = [old.port]
+    with Load(endpoints, period=0.01) as load:
+        load.wait_for(20)
+        new.wait()
+        endpoints.append(new.port)
+        load.wait_for(50)
+        endpoints.remove(old.port)  # what a caller chose a moment before is still on its way to the old one
+        load.wait_for(10)  # preStop
+        old.process.send_signal(signal.SIGTERM)
+        old.process.wait(timeout=20)
+        load.wait_for(50)
+    new.process.terminate()
+    new.process.wait(timeout=20)
+    assert load.failures == []
+    assert load.answered[old.port] > 20
+    assert load.answered[new.port] > 60
+
+
 def test_an_unfit_folder_ends_the_process_with_one_clear_line(tmp_path: Path, table: Table, estimator: Any) -> None:
     frame, _ = table
-    models = {name: tmp_path / name for name in ("empty", "other", "unsigned", "textual", "broken")}
+    models = {name: tmp_path / name for name in ("empty", "other", "unsigned", "textual", "broken", "unable")}
     models["empty"].mkdir()
     models["other"].mkdir()
     (models["other"] / "notes.txt").touch()
@@ -279,7 +396,23 @@ def test_an_unfit_folder_ends_the_process_with_one_clear_line(tmp_path: Path, ta
     mlflow.sklearn.save_model(estimator, models["textual"], signature=textual, **signed)
     mlflow.sklearn.save_model(estimator, models["broken"], signature=infer_signature(frame, frame["alcohol"]), **signed)
     (models["broken"] / "model.pkl").write_bytes(b"not a pickle")
+    mlflow.sklearn.save_model(estimator, models["unable"], signature=infer_signature(frame, frame["alcohol"]), **signed)
+    mlflow.sklearn.save_model(
+        ElasticNet().fit(frame[["alcohol"]], frame["alcohol"]),
+        models["unable"] / "other",
+        pip_requirements=[],
+        serialization_format="cloudpickle",
+    )
+    (models["unable"] / "other" / "model.pkl").rename(models["unable"] / "model.pkl")  # learned from other columns
+    example = {"columns": COLUMNS, "data": [[1.0, 2.0, 3.0]]}
+    (models["unable"] / "input_example.json").write_text(json.dumps(example))
+    described = models["unable"] / "MLmodel"
+    described.write_text(
+        described.read_text()
+        + "saved_input_example_info:\n  artifact_path: input_example.json\n  pandas_orient: split\n  type: dataframe\n"
+    )
     said = {
+        "unable": "cannot answer its own input example: ValueError",
         "empty": "there is no MLmodel file in",
         "other": "it holds notes.txt",
         "unsigned": "has no signature with named columns",

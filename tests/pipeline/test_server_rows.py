@@ -1,6 +1,5 @@
 """Requests to numbers, and every way a request can be wrong."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wineserver.rows import InputError, Schema
+from wineserver.rows import InputError, Schema, Tensor
 
 COLUMNS = ("acidity", "sugar", "alcohol")
 SCHEMA = Schema(COLUMNS, (7.4, 1.9, 9.4))
 ROWS: list[Any] = [[7.4, 1.9, 9.4], [7, 2, 10]]
 
 
-def tensor(data: Any, shape: list[int], name: str = "x", datatype: str = "FP64") -> Any:
-    return SimpleNamespace(name=name, shape=shape, datatype=datatype, data=SimpleNamespace(root=data))
+def tensor(data: Any, shape: list[int], name: str = "x", datatype: str = "FP64") -> Tensor:
+    return Tensor(name, shape, datatype, data)
 
 
 def test_rows_are_read_as_they_stand() -> None:
@@ -65,7 +64,7 @@ def test_every_form_of_a_request_means_the_same_rows(rows: Any) -> None:
         ([[1, 2, 10**400]], None, "a number is too large"),
         (ROWS, ["acidity", "sugar", "colour"], "unknown columns: colour"),
         (ROWS, ["acidity", "sugar"], "missing columns: alcohol"),
-        (ROWS, ["acidity", "sugar", "alcohol", "sugar"], "repeated columns: sugar"),
+        (ROWS, ["acidity", "sugar", "alcohol", "sugar"], 'repeated columns: "sugar" and "sugar"'),
         (ROWS, "acidity", "the names are not a list of texts"),
         (ROWS, [1, 2, 3], "the names are not a list of texts"),
         ([[9.4, "x", 1.9]], ["alcohol", "acidity", "sugar"], 'column "acidity": "x"'),

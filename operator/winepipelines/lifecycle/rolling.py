@@ -64,7 +64,7 @@ def wait_for_rollout(look: Look, candidate: Candidate, view: DeploymentView) -> 
     deadline = since + patience
     if look.now >= deadline:
         minutes = patience.total_seconds() / 60
-        message = f"revision {candidate.revision} was not rolled out within {minutes:.3g} minutes: {what}"
+        message = f"revision {candidate.revision} was not rolled out within {minutes:.3g} minutes: {view.passing or what}"
         return reject(look, candidate, view.reason or reasons.PROGRESS_DEADLINE_EXCEEDED, message)
     wake_in = min(look.policy.rollout_interval, deadline - look.now)
     return Held(view.reason or reasons.ROLLING_OUT, what, wake_in=wake_in)

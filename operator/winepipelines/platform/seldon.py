@@ -6,6 +6,7 @@ Seldon never sets `observedGeneration`, so `Available` may be about the previous
 init container copies the model that was asked for, and no other pod is left.
 """
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -41,6 +42,11 @@ SELDONDEPLOYMENTS = Kind("machinelearning.seldon.io/v1", "seldondeployments")
 DEPLOYMENT_LABEL = "seldon-deployment-id"
 PATHS = {Protocol.SELDON: "/api/v1.0/predictions", Protocol.V2: f"/v2/models/{GRAPH}/infer"}
 RELEASES = "mlflowserver.yaml"  # what Seldon's own server can read, release by release
+PASSING = re.compile(  # of what Seldon makes itself: its cache has not seen what it has just made or deleted
+    r"^(?:service|deployment|horizontalpodautoscaler|poddisruptionbudget|virtualservice|destinationrule|scaledobject|"
+    r'seldondeployment)s?(?:\.[\w.]+)? "[^"]*" (?:not found|already exists)|the object has been modified',
+    re.IGNORECASE,
+)
 STANDSTILL = "Deployment is no longer progressing"  # said of a Deployment, which says more itself
 
 
@@ -172,8 +178,13 @@ class Seldon:
                 reason=worst.reason,
                 message=worst.message,
             )
-        message = "Seldon is rolling the model out"
-        return DeploymentView(Presence.CURRENT, trial_rolled_out=trial_rolled_out, owned=True, message=message)
+        return DeploymentView(
+            Presence.CURRENT,
+            trial_rolled_out=trial_rolled_out,
+            owned=True,
+            message="Seldon is rolling the model out",
+            passing=_passing(status),
+        )
 
 
 def _serves(deployments: list[Body], predictor: Manifest, *, autoscaled: bool) -> bool:
@@ -265,10 +276,20 @@ def _copied_model(deployment: Body) -> str:
 
 def _said(status: Body) -> list[Trouble]:
     """Read what Seldon itself could not do, which is about its last try: it makes the Deployment last."""
-    description = str(status.get("description") or "").strip()
-    if status.get("state") != "Failed" or not description or description.startswith(STANDSTILL):
+    description = _failure(status)
+    if not description or description.startswith(STANDSTILL) or _passing(status):
         return []
     return [Trouble(7, "DeploymentFailed", f"Seldon says: {steady(description)}")]
+
+
+def _passing(status: Body) -> str:
+    """Read what Seldon could not do because its own view of what it makes lagged behind: it does it again at once."""
+    description = _failure(status)
+    return f"Seldon says: {steady(description)}" if PASSING.search(description) else ""
+
+
+def _failure(status: Body) -> str:
+    return str(status.get("description") or "").strip() if status.get("state") == "Failed" else ""
 
 
 def _unreadable(settings: Settings) -> str:

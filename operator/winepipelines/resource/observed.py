@@ -164,6 +164,7 @@ class DeploymentView:
     """What serves. `rolled_out` is about the model that was asked for, never about an earlier one.
 
     `reason` and `message` are about what keeps it from being so; without a reason it is simply under way.
+    `passing` is a failure that most likely passes within a second: it is told only when the rollout's deadline has passed.
     `trial_rolled_out` is about the model on trial alone, whatever becomes of the one that serves.
     """
 
@@ -173,6 +174,7 @@ class DeploymentView:
     owned: bool = False
     reason: str = ""
     message: str = ""
+    passing: str = ""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class PredictionObserver:
         body = next(iter((listed or {}).get("items", [])), None)
         if body is None:
             return PipelineView(exists=False)
-        served = Status.model_validate(body.get("status") or {}).served
+        served = Status.read_leniently(body.get("status") or {}).served
         if served is None or not served.mlflow_run:
             return PipelineView(exists=True)
         uid = body["metadata"]["uid"]

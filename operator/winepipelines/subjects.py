@@ -17,17 +17,19 @@ from winepipelines.resource.status import Stage, Status
 
 
 def _refuse_pipeline(body: Body, message: str, now: datetime) -> Status | None:
-    status = Status.model_validate(body.get("status") or {})
+    status = Status.read_leniently(body.get("status") or {})
     held = Held(SPEC_INVALID, message, stalled=True)
     refused = summarize(status.with_(stage=Stage.FAILED), {}, held, body["metadata"].get("generation", 1), now)
     return None if refused == status else refused
 
 
 def _refuse_prediction(body: Body, message: str, now: datetime) -> PredictionStatus | None:
-    status = PredictionStatus.model_validate(body.get("status") or {})
+    status = PredictionStatus.read_leniently(body.get("status") or {})
+    if status.is_over:
+        return None
     held = HeldPrediction(SPEC_INVALID, message, stalled=True)
-    failed = status.with_(stage=PredictionStage.FAILED)
-    refused = predictions.told(failed, held, body["metadata"].get("generation", 1), now)
+    waiting = status.with_(stage=status.stage or PredictionStage.WAITING)  # not Failed: an operator that can read it goes on
+    refused = predictions.told(waiting, held, body["metadata"].get("generation", 1), now)
     return None if refused == status else refused
 
 

@@ -29,7 +29,8 @@ class Resource(Generic[SpecT, StatusT]):
     def read(cls, body: Mapping[str, Any], spec: type[SpecT], status: type[StatusT], **more: Any) -> Self:
         """Read a body of the API, and what `more` a kind has.
 
-        Raises pydantic.ValidationError where it does not fit the schema, as one stored under an older schema may not.
+        Raises pydantic.ValidationError where the spec does not fit the schema, as one stored under an older schema may not.
+        The spec of a resource that is being deleted is read as far as it can be: there is something to clean up.
         """
         metadata = body["metadata"]
         deleted = metadata.get("deletionTimestamp")
@@ -39,8 +40,8 @@ class Resource(Generic[SpecT, StatusT]):
             uid=metadata["uid"],
             generation=metadata.get("generation", 1),
             resource_version=metadata["resourceVersion"],
-            spec=spec.model_validate(body["spec"]),
-            status=status.model_validate(body.get("status") or {}),
+            spec=spec.read_leniently(body["spec"]) if deleted else spec.model_validate(body["spec"]),
+            status=status.read_leniently(body.get("status") or {}),
             finalizers=tuple(metadata.get("finalizers") or ()),
             deleted_at=datetime.fromisoformat(deleted) if deleted else None,
             **more,

@@ -3,10 +3,11 @@
 Called by `resource.spec` and `resource.status`.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 from pydantic.alias_generators import to_camel
 
 
@@ -20,13 +21,41 @@ def whole_second(moment: object) -> object:
     return moment.replace(microsecond=0) if isinstance(moment, datetime) else moment
 
 
+MOST_FAULTS = 8  # rounds: what is left out may show other faults
+
+
+def _place(location: tuple[int | str, ...]) -> tuple[str, int]:
+    """Name the field that a fault is in, and its position where that is a list."""
+    position = location[1] if len(location) > 1 else -1
+    return str(location[0]) if location else "", position if isinstance(position, int) else -1
+
+
 Time = Annotated[datetime, BeforeValidator(whole_second), PlainSerializer(to_rfc3339)]
 
 
 class Model(BaseModel):
     """A part of the resource. Unknown fields are ignored: a newer CRD must not stop an older operator."""
 
+    LEAST: ClassVar[Mapping[str, Any]] = {}  # what cannot be left out, in its emptiest form
+
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+    @classmethod
+    def read_leniently(cls, data: Mapping[str, Any]) -> Self:
+        """Read what can be read: a field that cannot counts as left out, or as `LEAST` has it; in a list, the item does."""
+        known = {**cls.LEAST, **data}
+        for _ in range(MOST_FAULTS):
+            try:
+                return cls.model_validate(known)
+            except ValidationError as error:
+                for name, position in sorted({_place(item["loc"]) for item in error.errors()}, reverse=True):
+                    if isinstance(items := known.get(name), list | tuple) and position >= 0:
+                        known[name] = [*items[:position], *items[position + 1 :]]
+                    elif name in cls.LEAST:
+                        known[name] = cls.LEAST[name]
+                    else:
+                        known.pop(name, None)
+        return cls.model_validate(dict(cls.LEAST))
 
     def with_(self, **changes: object) -> Self:
         """Copy it with some fields changed, and checked."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from winepipelines.resource.body import Resource
 from winepipelines.resource.model import Model, Time
@@ -31,6 +31,8 @@ class Input(Model):
 
 class PredictionSpec(Model):
     """What shall be scored, and where it goes."""
+
+    LEAST: ClassVar[Mapping[str, Any]] = {"pipeline": "", "input": {"url": ""}, "output": ""}
 
     pipeline: str
     input: Input

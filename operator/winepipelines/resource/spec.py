@@ -6,9 +6,11 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
@@ -177,6 +179,8 @@ class Gate(Model):
 
 class Spec(Model):
     """The model that shall be served."""
+
+    LEAST: ClassVar[Mapping[str, Any]] = {"data": {"url": ""}}
 
     data: Data
     training: Training = Training()

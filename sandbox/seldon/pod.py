@@ -157,6 +157,10 @@ class Pod:
         """Run the server until it ends, which is never a success."""
         state = self.state.server
         if self.server is None:
+            if (why := _unpullable(str(model_container(self.item).get("image", "")))) is not None:
+                state.started, state.waiting = "", ("ErrImagePull", why)
+                self._tell()
+                return False
             try:
                 self.server = await Server.start(self.folder, self._environment(), self.log_file)
             except OSError as error:  # no process, no descriptor, no forkserver
@@ -242,6 +246,14 @@ class Pod:
     def _tell(self) -> None:
         self.state.save(self.folder)
         self._changed()
+
+
+def _unpullable(image: str) -> str | None:
+    """Say why no kubelet could pull an image: its registry's name is one that never has an address (RFC 6761)."""
+    registry = image.partition("/")[0]
+    if not registry.partition(":")[0].endswith(".invalid"):
+        return None
+    return f'failed to pull and unpack image "{image}": failed to do request: dial tcp: lookup {registry}: no such host'
 
 
 async def remove_leftover(folder: Path) -> None:

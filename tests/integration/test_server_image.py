@@ -9,7 +9,9 @@ from support.operator import OperatorProcess
 
 from sandbox.platform import Sandbox
 from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.status import ConditionType
+from winepipelines.resource.status import ConditionType, Outcome
+
+WRONG = "registry.invalid/wine/server:typo"
 
 
 def _seen(cluster: Cluster, namespace: str) -> tuple[str, int, list[str]]:
@@ -74,6 +76,38 @@ def test_a_model_keeps_its_server_image_and_the_next_one_has_the_new(
         assert pipeline.status.served is not None
         assert pipeline.status.served.image == "server:2"
         assert _images(cluster, namespace) == {"server:2"}
+
+
+def test_a_corrected_server_image_reaches_a_first_model_that_never_served(
+    sandbox: Sandbox, cluster: Cluster, alone: None, namespace: str
+) -> None:
+    with OperatorProcess(sandbox, {"WINE_SERVER_IMAGE": WRONG, "WINE_PROGRESS_DEADLINE_SECONDS": "3"}):
+        cluster.apply(cluster.resource(namespace))
+        pipeline = cluster.wait(namespace, says(ConditionType.STALLED, "ErrImagePull"))
+        assert WRONG in str(pipeline.status.condition(ConditionType.READY))
+        assert [entry.outcome for entry in pipeline.status.history] == [Outcome.REJECTED]
+    with OperatorProcess(sandbox, {"WINE_SERVER_IMAGE": "server:1"}):
+        pipeline = cluster.wait(namespace, ready)
+        assert pipeline.status.served is not None
+        assert (pipeline.status.served.image, pipeline.status.served.revision) == ("server:1", 1)
+        assert len(cluster.runs(namespace)) == 1, "nothing is trained again"
+
+
+def test_a_rejected_candidate_is_tried_again_when_the_server_image_is_corrected(
+    sandbox: Sandbox, cluster: Cluster, alone: None, namespace: str
+) -> None:
+    with OperatorProcess(sandbox, {"WINE_SERVER_IMAGE": "server:1"}):
+        cluster.apply(cluster.resource(namespace))
+        cluster.wait(namespace, settled)
+    with OperatorProcess(sandbox, {"WINE_SERVER_IMAGE": WRONG, "WINE_PROGRESS_DEADLINE_SECONDS": "3"}):
+        cluster.apply(cluster.resource(namespace, training={"seed": 7}))
+        cluster.wait(namespace, says(ConditionType.STALLED, "ErrImagePull"))
+        assert cluster.predict(namespace) == pytest.approx(5.3, abs=0.5), "what served serves on"
+    with OperatorProcess(sandbox, {"WINE_SERVER_IMAGE": "server:2"}):
+        pipeline = cluster.wait(namespace, _second)
+        assert pipeline.status.served is not None
+        assert pipeline.status.served.image == "server:2"
+        assert len(cluster.runs(namespace)) == 2
 
 
 def _all_is_told(pipeline: WinePipeline) -> bool:

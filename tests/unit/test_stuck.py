@@ -220,6 +220,37 @@ class TestACandidateBesideAModelThatServes:
         assert world.ready()
         assert len(world.created) == 2
 
+    def test_changed_settings_have_a_deadline_of_their_own(self, world: World) -> None:
+        world.serve()
+        world.change(training={"seed": 7}, serving={"resources": {"requests": {"cpu": "64"}}})
+        trained(world)
+        world.trouble = ("Unschedulable", "0/1 nodes are available: 1 Insufficient cpu")
+        world.reconcile()
+        world.pass_time(minutes=14)
+        world.change(serving={"resources": {"requests": {"cpu": "1"}}})
+        world.rolled_out, world.trouble = False, ("", "")
+        world.reconcile()
+        world.pass_time(minutes=10)
+        world.reconcile()
+        assert world.status.condition(STALLED) is None
+        for _ in range(2):
+            world.roll_out()
+        assert world.ready()
+
+    def test_a_step_of_a_canary_is_not_undone_by_changed_settings(self, world: World) -> None:
+        world.serve()
+        canary = {"steps": [10], "pause": "5m"}
+        world.change(training={"seed": 7}, serving={"canary": canary})
+        world.server = ServerView(image=RIGHT, splits_traffic=True)
+        trained(world)
+        for _ in range(2):
+            world.rolled_out = True
+            world.reconcile()
+        world.change(serving={"canary": canary, "replicas": 2})
+        world.reconcile()
+        assert world.applied is not None
+        assert (world.applied.weight, world.replicas) == (10, 2)
+
     def test_is_not_tried_again_with_the_same_settings(self, world: World) -> None:
         self.rejected(world)
         world.broken_images.clear()

@@ -2,7 +2,6 @@
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import ApplyDeployment
-from winepipelines.lifecycle.attempts import settings_hash
 from winepipelines.lifecycle.candidates import is_in_charge
 from winepipelines.lifecycle.conditions import MESSAGE_LIMIT
 from winepipelines.lifecycle.history import ended
@@ -81,9 +80,7 @@ def reject(look: Look, candidate: Candidate, reason: str, message: str) -> Recor
     if served is None and candidate.rejected == reason:
         return Held(reason, message, stalled=True, wake_in=look.policy.retry_interval, stage=Stage.FAILED)
     told = f"{message}; revision {served.revision} serves on" if served is not None else message
-    rejected = candidate.with_(
-        rejected=reason, rejected_message=told[:MESSAGE_LIMIT], rejected_with=settings_hash(look, candidate.image)
-    )
+    rejected = candidate.with_(rejected=reason, rejected_message=told[:MESSAGE_LIMIT])
     status = look.status.with_(candidate=rejected)
     return Record(ended(status, look.spec, Ending.REJECTED, reason, look.now))
 

@@ -26,7 +26,7 @@ def verify(look: Look) -> Outcome:
         return Passed(answering.reason, answering.message)
     if check.passed:
         if candidate.verifying_since is not None or candidate.rejected:
-            accepted = candidate.with_(verifying_since=None, rejected="", rejected_message="", rejected_with="")
+            accepted = candidate.with_(verifying_since=None, rejected="", rejected_message="")
             return Record(look.status.with_(candidate=accepted))
         return answers(candidate.revision, check)
     on_probation = is_on_probation(look.status, look.policy, look.now)

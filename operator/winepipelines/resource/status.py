@@ -154,7 +154,7 @@ class Candidate(TrainedModel):
     verifying_since: Time | None = None
     rejected: str = ""
     rejected_message: str = ""
-    rejected_with: str = ""
+    settings_hash: str = ""
 
 
 class Endpoint(Model):

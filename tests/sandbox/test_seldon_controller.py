@@ -296,6 +296,19 @@ def test_no_secret_at_all_is_said(cluster: Cluster) -> None:
     assert until(lambda: failed_copy(cluster)) == f'secret "{SECRET}" not found'
 
 
+def test_an_image_of_a_registry_that_never_has_an_address_is_not_pulled(cluster: Cluster) -> None:
+    wanted = predictor(MODELS[1])
+    wanted["componentSpecs"][0]["spec"]["containers"][0]["image"] = "registry.invalid:5000/wine/server:typo"
+    cluster.apply(NAME, wanted)
+    waiting = until(
+        lambda: [item for pod in cluster.pods(NAME) if (item := server(pod)["state"].get("waiting", {})).get("message")]
+    )
+    assert waiting[0]["reason"] == "ErrImagePull"
+    assert "lookup registry.invalid:5000: no such host" in waiting[0]["message"]
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+
+
 def test_a_rollout_without_progress_is_given_up(cluster: Cluster) -> None:
     cluster.apply(NAME, predictor("s3://nosuchbucket/model", progressDeadlineSeconds=2))
     until(lambda: cluster.status(NAME).get("state") == "Failed")

@@ -13,7 +13,6 @@ from winepipelines.lifecycle.actions import (
     ReleaseDeployment,
     RemoveAlias,
     RemoveFinalizer,
-    RetryRun,
     SetAlias,
     TerminateRun,
 )
@@ -50,8 +49,6 @@ class Actor:
                 await self._namespace.apply(pipeline)
             case CreateRun(name, revision):
                 await self._kubeflow.create(pipeline, name, revision)
-            case RetryRun(run_id):
-                await self._kubeflow.retry(run_id)
             case TerminateRun(run_id):
                 await self._kubeflow.terminate(run_id)
             case DeleteRun(run_id):

@@ -33,6 +33,7 @@ from winepipelines.platform.namespace import Namespace, copies, is_others_doing,
 from winepipelines.platform.network import Network
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.seldon import Seldon
+from winepipelines.platform.steps import Steps
 from winepipelines.platform.workflows import Workflows
 from winepipelines.predicting import PredictionActor, PredictionObserver
 from winepipelines.probes import Probes
@@ -76,12 +77,14 @@ class Operator:
         namespace = Namespace(kubernetes, manifests, settings)
         mlflow, store = MLflow(settings, namespace.mlflow_credentials), ObjectStore(settings)
         seldon = Seldon(kubernetes, manifests, settings, session)
+        steps = Steps(kubernetes, kubeflow, settings)
         runs = RunWatch(
             kubeflow,
             lambda key: predictions.wake(_prediction_of(key)) if PREDICTION_MARK in key[1] else reconciler.wake(key),
             settings.poll_seconds,
             settings.poll_fallback_seconds,
             Workflows(kubernetes, namespaces=settings.namespaces).hints,
+            steps.moods,
         )
         metrics = Metrics()
         inside = Path(SERVICE_ACCOUNT_TOKEN).exists()  # noqa: ASYNC240 - once, at the start
@@ -96,7 +99,7 @@ class Operator:
         reconciler = Reconciler(
             PIPELINES,
             kubernetes,
-            Observer(namespace, kubeflow, mlflow, store, seldon, lambda: platform.verdict),
+            Observer(namespace, kubeflow, steps, mlflow, store, seldon, lambda: platform.verdict),
             Actor(kubernetes, namespace, kubeflow, mlflow, seldon),
             runs.follow,
             settings.policy,
@@ -106,7 +109,7 @@ class Operator:
         predictions = Reconciler(
             PREDICTIONS,
             kubernetes,
-            PredictionObserver(kubernetes, kubeflow, mlflow),
+            PredictionObserver(kubernetes, kubeflow, steps, mlflow),
             PredictionActor(kubernetes, kubeflow),
             lambda key, run: runs.follow(_followed_for(key), run),
             settings.policy,

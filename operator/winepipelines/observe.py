@@ -12,7 +12,9 @@ from winepipelines.lifecycle.questions import (
     Question,
     Records,
     Runs,
+    RunSettings,
     Server,
+    Steps,
     Stored,
     Tried,
 )
@@ -24,6 +26,7 @@ from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.records import Example
 from winepipelines.platform.seldon import Seldon
 from winepipelines.resource.errors import Refused
+from winepipelines.platform.steps import Steps as StepPods
 from winepipelines.resource.observed import DeploymentView, PlatformVerdict, PredictionCheck, ServerView, TrialView
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.rollout import ModelRef, Rollout
@@ -40,6 +43,7 @@ class Observer:
         self,
         namespace: Namespace,
         kubeflow: Kubeflow,
+        steps: StepPods,
         mlflow: MLflow,
         store: ObjectStore,
         seldon: Seldon,
@@ -48,6 +52,7 @@ class Observer:
         """Use these adapters; `platform` remembers what was said of the platform last."""
         self._namespace = namespace
         self._kubeflow = kubeflow
+        self._steps = steps
         self._mlflow = mlflow
         self._store = store
         self._seldon = seldon
@@ -67,6 +72,10 @@ class Observer:
                 return self._namespace.view(pipeline)
             case Runs(name):
                 return self._kubeflow.runs_named(pipeline.namespace, name)
+            case Steps(run_id):
+                return self._steps.view(pipeline.namespace, run_id)
+            case RunSettings():
+                return self._run_settings()
             case Records(revision, run_id):
                 experiment, known = pipeline.spec.training.experiment, known_models(pipeline.status)
                 return self._mlflow.records(experiment, pipeline.uid, revision, run_id, known)
@@ -90,6 +99,9 @@ class Observer:
 
     async def _verdict(self) -> PlatformVerdict | None:
         return self._platform()
+
+    async def _run_settings(self) -> str:
+        return self._kubeflow.settings_hash()
 
     async def _stored(self, uri: str) -> object:
         return await self._store.stored(uri, await self._namespace.rclone_settings())

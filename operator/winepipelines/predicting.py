@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable
 
-from winepipelines.lifecycle.actions import AddFinalizer, DeleteRun, RemoveFinalizer, RetryRun, TerminateRun
-from winepipelines.lifecycle.questions import Question, Runs
+from winepipelines.lifecycle.actions import AddFinalizer, DeleteRun, RemoveFinalizer, TerminateRun
+from winepipelines.lifecycle.questions import Question, Runs, RunSettings, Steps
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import WINEPIPELINES, WINEPREDICTIONS, Body, Conflict, Kubernetes
 from winepipelines.platform.mlflow import MLflow
+from winepipelines.platform.steps import Steps as StepPods
 from winepipelines.predictions.actions import Action, DeleteResource, SubmitPrediction
 from winepipelines.predictions.questions import Outcome, Pipeline
 from winepipelines.resource.outcome import PipelineView
@@ -18,10 +19,11 @@ from winepipelines.resource.status import Status
 class PredictionObserver:
     """Asks the platform."""
 
-    def __init__(self, kubernetes: Kubernetes, kubeflow: Kubeflow, mlflow: MLflow) -> None:
+    def __init__(self, kubernetes: Kubernetes, kubeflow: Kubeflow, steps: StepPods, mlflow: MLflow) -> None:
         """Use these adapters."""
         self._kubernetes = kubernetes
         self._kubeflow = kubeflow
+        self._steps = steps
         self._mlflow = mlflow
 
     async def answer(self, question: Question[object], prediction: WinePrediction, /) -> object:
@@ -37,9 +39,16 @@ class PredictionObserver:
                 return self._pipeline(prediction.namespace, name)
             case Runs(name):
                 return self._kubeflow.runs_named(prediction.namespace, name)
+            case Steps(run_id):
+                return self._steps.view(prediction.namespace, run_id)
+            case RunSettings():
+                return self._run_settings()
             case Outcome(run_id):
                 return self._mlflow.prediction(prediction, run_id)
         raise TypeError(f"nobody answers {question!r}")
+
+    async def _run_settings(self) -> str:
+        return self._kubeflow.settings_hash()
 
     async def _pipeline(self, namespace: str, name: str) -> PipelineView:
         # A list of one: the operator has the right to list them, and needs none to get them.
@@ -78,8 +87,6 @@ class PredictionActor:
                 return await self._set_finalizers(prediction, kept)
             case SubmitPrediction(name):
                 await self._kubeflow.predict(prediction, name)
-            case RetryRun(run_id):
-                await self._kubeflow.retry(run_id)
             case TerminateRun(run_id):
                 await self._kubeflow.terminate(run_id)
             case DeleteRun(run_id):

@@ -5,12 +5,15 @@ mode one list has them all; where no run is followed there is none. A run's Work
 what is known of the run, the run is left to that watch, and listed only now and then, or where the Workflow has changed without
 saying how: one that someone ends is CANCELING for seconds only. A Workflow is but a hint: it moves before its run does, and is
 not always there. What is true of a run, a resource that is woken asks Kubeflow Pipelines itself.
+
+A step whose pod cannot start moves neither run nor Workflow's phase. So while runs are followed, one list of the step pods that
+have not ended is read every interval; a resource is woken when what it says of its run's pods has changed, or there are none.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Protocol
 
 from winepipelines.platform.workflows import Hint
@@ -20,6 +23,9 @@ from winepipelines.resource.status import Run
 
 Key = tuple[str, str]  # namespace and name of a resource
 Hints = Callable[[], AsyncGenerator[Hint | None]]
+Moods = Callable[[], Awaitable[Mapping[str, frozenset[str]]]]
+NO_POD = frozenset({"no pod"})
+PATIENCE = 2  # lists without any pod of a run: from one step to the next there is none for some seconds
 logger = logging.getLogger(__name__)
 
 # What a run may be while its Workflow is in a phase. Any other pair is about to change: then the run is looked at often.
@@ -44,9 +50,18 @@ class RunWatch:
     """Follows runs by name. A name is a resource's and a revision's, see `resource.naming`."""
 
     def __init__(
-        self, kubeflow: Lists, wake: Callable[[Key], None], interval: float, fallback: float = 0.0, hints: Hints | None = None
+        self,
+        kubeflow: Lists,
+        wake: Callable[[Key], None],
+        interval: float,
+        fallback: float = 0.0,
+        hints: Hints | None = None,
+        moods: Moods | None = None,
     ) -> None:
-        """List runs every `interval` seconds, those left to the watch behind `hints` every `fallback` seconds."""
+        """List runs every `interval` seconds, those left to the watch behind `hints` every `fallback` seconds.
+
+        `moods` tells for each run with active step pods what keeps these from starting.
+        """
         self._kubeflow = kubeflow
         self._wake = wake
         self._interval = interval
@@ -61,6 +76,10 @@ class RunWatch:
         self._listed: dict[str, float] = {}  # when a namespace's runs were listed, or first followed
         self._next_list = 0.0
         self._sooner = asyncio.Event()
+        self._steps = moods
+        self._moods: dict[str, frozenset[str]] = {}  # of the step pods of followed runs, by run id
+        self._without: dict[str, int] = {}  # how often a followed run had no pod, one list after another
+        self._following = asyncio.Event()
 
     def follow(self, key: Key, run: Run | None) -> None:
         """Follow a resource's run from the state that its status tells; None ends it."""
@@ -78,6 +97,7 @@ class RunWatch:
         self._followed[key] = run
         if run.id:
             self._keys[run.id] = key
+        self._following.set()
         self._plan(key)
 
     async def watch(self) -> None:
@@ -86,6 +106,29 @@ class RunWatch:
             tasks.create_task(self._look_again_and_again())
             if self._hints is not None:
                 tasks.create_task(self._hear(self._hints))
+            if self._steps is not None:
+                tasks.create_task(self._look_at_steps(self._steps))
+
+    async def _look_at_steps(self, moods: Moods) -> None:
+        """Wake the resources whose runs' pods have come into trouble, or out of it."""
+        while True:
+            if not self._followed:
+                self._following.clear()
+                await self._following.wait()
+            await asyncio.sleep(self._interval)
+            try:
+                found = await moods()
+            except PlatformError as error:
+                logger.debug("step pods: %s", error)
+                continue
+            followed = {run.id: key for key, run in self._followed.items() if run.id}
+            self._without = {run: 0 if run in found else self._without.get(run, 0) + 1 for run in followed}
+            for run, key in followed.items():
+                mood = NO_POD if self._without[run] >= PATIENCE else found.get(run, frozenset())
+                if mood != self._moods.get(run, frozenset()):
+                    self._wake(key)
+                self._moods[run] = mood
+            self._moods = {run: mood for run, mood in self._moods.items() if run in followed}
 
     async def _hear(self, hints: Hints) -> None:
         async with contextlib.aclosing(hints()) as heard:

@@ -188,7 +188,7 @@ BREAKS: dict[str, tuple[Break, set[str], str]] = {
         "resources: [seldondeployments], verbs: [delete]}",
     ),
     "no right to retry runs": (
-        lambda p: p.changed("clusterrole", "wine-operator", without_rule("runs", "retry")),
+        lambda p: p.changed("clusterrole", "wine-operator", without_rule("runs", "terminate")),
         {"right: runs.pipelines.kubeflow.org"},
         "resources: [runs], verbs: [retry]}",
     ),

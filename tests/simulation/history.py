@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 from support.memory import Crash
-from support.world import World
+from support.world import World, revision_of
 
 from simulation import faults
 from winepipelines.lifecycle import actions
@@ -35,7 +35,6 @@ ACTIONS = (
     actions.DeleteDeployment,
     actions.DeleteRun,
     actions.RemoveAlias,
-    actions.RetryRun,
     actions.SetAlias,
     actions.TerminateRun,
 )
@@ -148,7 +147,7 @@ class History:
     def _training_ends(self, position: int) -> None:
         world, chance = self.world, self.random
         run = world.runs[position]
-        revision = int(run.name.rsplit("-", 1)[1])
+        revision = revision_of(run.name)
         if chance.random() < 0.4:
             reason = chance.choice(("DataUnreachable", "DataNotCsv", "TrackingUnavailable", "Unexpected"))
             failure = StepFailure("download", reason, "no good", reason == "DataNotCsv", world.now)
@@ -484,7 +483,7 @@ class History:
                 elif run.live and "-data-" in run.name:
                     self._check_says(position, self._seen(position))
                 elif run.live and run.id not in self.stuck:
-                    revision = self._count(position)
+                    revision = revision_of(run.name)
                     world.runs[position] = replace(run, state=RunState.SUCCEEDED, finished_at=world.now)
                     uri, mlflow_run = f"s3://mlflow/{revision}/model", f"mlflow-{revision}"
                     model = LoggedModel(uri, mlflow_run, str(revision), GOOD, data_sha256=self.data)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Generic, TypeVar
 
-from winepipelines.lifecycle.actions import AddFinalizer, DeleteRun, RemoveFinalizer, RetryRun, TerminateRun
+from winepipelines.lifecycle.actions import AddFinalizer, DeleteRun, RemoveFinalizer, TerminateRun
 from winepipelines.lifecycle.decision import Decision
 from winepipelines.lifecycle.events import Event
-from winepipelines.lifecycle.questions import Question, Runs
+from winepipelines.lifecycle.questions import Question, Runs, RunSettings, Steps
 from winepipelines.reconciler import Subject
 from winepipelines.resource.errors import PlatformError, Unavailable
-from winepipelines.resource.observed import RunState, RunView
+from winepipelines.resource.observed import RunState, RunView, StepFailure, StepsView
 from winepipelines.resource.pipeline import FINALIZER
 from winepipelines.resource.policy import Policy
 from winepipelines.resource.prediction import PredictionStatus
@@ -37,6 +37,10 @@ class InMemory(ABC, Generic[S]):
     exists: bool = True
     runs: list[RunView] = field(default_factory=list)
     workflows_gone: bool = False  # then a run can be asked to end, and never does
+    settings: str = "settings"  # hash of those that a run is submitted with
+    step_problem: StepFailure | None = None  # what keeps a step of the newest run from starting
+    pod_failed: str = ""  # run whose pod says why its step failed
+    pod_failure: StepFailure | None = None
     down: dict[type, PlatformError] = field(default_factory=dict)  # question or action type: error
     crash_in: int | None = None  # calls until the operator dies
     writes: int = 0
@@ -152,6 +156,13 @@ class InMemory(ABC, Generic[S]):
             return self.down[type(question)]
         if isinstance(question, Runs):
             return tuple(run for run in self.runs if run.name == question.name)
+        if isinstance(question, RunSettings):
+            return self.settings
+        if isinstance(question, Steps):
+            there = any(run.id == question.run_id for run in self.runs) and not self.workflows_gone
+            failure = self.pod_failure if self.pod_failed == question.run_id else None
+            name = f"workflow-{question.run_id}" if there else ""
+            return StepsView(True, name, self.step_problem, failure, explained=failure is not None)
         return self._know(question)
 
     def _perform(self, action: Any) -> None:
@@ -165,8 +176,6 @@ class InMemory(ABC, Generic[S]):
                 self.resource = replace(self.resource, finalizers=())
                 self.left_behind = left_behind
                 self.exists = self.resource.deleted_at is None
-            case RetryRun(run_id):
-                self._set_run(run_id, RunState.RUNNING)
             case TerminateRun(run_id):
                 self._set_run(run_id, RunState.CANCELING)
                 if self.workflows_gone:

@@ -66,6 +66,11 @@ def _same_pods(rollout: Rollout, other: Rollout | None) -> bool:
     return len(pods) == 2 and pods[0][0] == pods[1][0] and pods[0][1] in (None, pods[1][1])
 
 
+def revision_of(run: str) -> int:
+    """Tell which revision a run is of, by its name: that of the resource, part of its uid, the revision, and an attempt."""
+    return int(run.split("-")[2])
+
+
 @dataclass
 class World(InMemory[Status]):
     """Everything outside the operator. Tests set fields to say what is so."""
@@ -152,8 +157,9 @@ class World(InMemory[Status]):
 
     def succeed(self, r2: float = 0.14, **metrics: float) -> None:
         """The newest run succeeds and has logged its model, with more metrics than r2 maybe."""
-        revision = int(self.run().name.rsplit("-", 1)[1])
+        revision = revision_of(self.run().name)
         self.move_run(RunState.SUCCEEDED)
+        self.writers[revision] = self.run().id
         self.records[revision] = TrainingRecords(
             LoggedModel(
                 f"s3://mlflow/{revision}/model", f"mlflow-{revision}", str(revision), {"r2": r2, **metrics}, data_sha256="a" * 64
@@ -162,8 +168,9 @@ class World(InMemory[Status]):
 
     def fail(self, reason: str = "DataUnreachable", *, permanent: bool = False) -> None:
         """The newest run fails in its first step, which says why."""
-        revision = int(self.run().name.rsplit("-", 1)[1])
+        revision = revision_of(self.run().name)
         self.move_run(RunState.FAILED, failed_step="download")
+        self.writers[revision] = self.run().id
         self.records[revision] = TrainingRecords(failure=StepFailure("download", reason, "no good", permanent, self.now))
 
     def roll_out(self) -> None:

@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from support.memory import START
 from support.world import World
 
 from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import CreateRun, RetryRun, TerminateRun
-from winepipelines.lifecycle.questions import Records, Runs
+from winepipelines.lifecycle.actions import CreateRun, TerminateRun
+from winepipelines.lifecycle.questions import Records, Runs, Steps
 from winepipelines.resource.errors import NotSent, Refused, Unavailable
-from winepipelines.resource.observed import LoggedModel, RunState, StoredModel, TrainingRecords
+from winepipelines.resource.observed import LoggedModel, RunState, StepFailure, StoredModel, TrainingRecords
 from winepipelines.resource.status import ConditionType, Outcome, Stage
 
 READY, TRAINED, ANSWERING = ConditionType.READY, ConditionType.TRAINED, ConditionType.ANSWERING
@@ -21,7 +22,7 @@ def world() -> World:
 
 
 class TestTrain:
-    def test_a_passing_failure_is_tried_again_in_the_same_run(self, world: World) -> None:
+    def test_a_passing_failure_is_tried_again_by_another_run(self, world: World) -> None:
         world.reconcile()
         world.fail()
         world.reconcile()
@@ -30,7 +31,7 @@ class TestTrain:
         assert world.run().state is RunState.FAILED
         world.pass_time(seconds=31)
         world.reconcile()
-        assert world.run().state is RunState.RUNNING
+        assert [run.state for run in world.runs] == [RunState.FAILED, RunState.PENDING]
         assert world.status.run is not None
         assert world.status.run.attempt == 2
         world.pass_time(seconds=5)
@@ -44,7 +45,7 @@ class TestTrain:
         assert world.status.stage is Stage.FAILED
         assert world.condition(TRAINED).message == "step download: no good (attempt 3 of 3)"
         assert world.condition(ConditionType.STALLED).status == "True"
-        assert world.created == ["mlflow-01234567-1"]
+        assert world.created == ["mlflow-01234567-1", "mlflow-01234567-1-2", "mlflow-01234567-1-3"]
 
     def test_an_outage_of_the_store_uses_up_no_attempt(self, world: World) -> None:
         world.reconcile()
@@ -54,12 +55,25 @@ class TestTrain:
             assert "does not count" in world.condition(TRAINED).message
             world.pass_time(minutes=10)
             world.reconcile()
-            assert world.run().state is RunState.RUNNING
+            assert world.run().live
             world.pass_time(seconds=5)
         world.succeed()
         world.reconcile()
         assert world.status.stage is Stage.DEPLOYING
-        assert world.created == ["mlflow-01234567-1"]
+        assert world.created[-1] == "mlflow-01234567-1-13"
+
+    def test_an_outage_of_the_store_is_not_waited_for_for_ever(self, world: World) -> None:
+        world.reconcile()
+        for _ in range(30):
+            if world.status.stage is Stage.FAILED:
+                break
+            world.fail("StoreUnavailable")
+            world.reconcile()
+            world.pass_time(minutes=10)
+            world.reconcile()
+        assert len(world.created) == 21
+        assert world.condition(ConditionType.STALLED).reason == "StoreUnavailable"
+        assert "21 attempts in vain" in world.condition(READY).message
 
     def test_what_only_a_change_mends_is_not_tried_again(self, world: World) -> None:
         world.reconcile()
@@ -84,6 +98,7 @@ class TestTrain:
         world.change(training={"timeout": "10m", "attempts": 1})
         world.reconcile()
         world.move_run(RunState.RUNNING)
+        world.down[Steps] = Refused("KubernetesRefused", "Workflows are not the operator's to see")
         world.pass_time(minutes=11)
         world.down[TerminateRun] = Unavailable("KubeflowUnavailable", "no Workflow")
         world.reconcile()
@@ -232,18 +247,19 @@ class TestTrain:
         assert len(world.created) == 1
 
 
-def test_a_retry_that_was_decided_on_but_not_made_is_made(world: World) -> None:
+def test_a_next_attempt_that_was_decided_on_but_not_submitted_is_submitted_once(world: World) -> None:
     world.reconcile()
     world.fail()
     world.reconcile()
     world.pass_time(minutes=1)
-    world.down[RetryRun] = Unavailable("KubeflowUnavailable", "died")
+    world.down[CreateRun] = Unavailable("KubeflowUnavailable", "died")
     world.reconcile()
     assert world.run().state is RunState.FAILED
-    del world.down[RetryRun]
-    world.pass_time(seconds=10)
+    del world.down[CreateRun]
+    world.pass_time(minutes=1)
     world.reconcile()
-    assert world.run().state is RunState.RUNNING
+    assert world.created == ["mlflow-01234567-1", "mlflow-01234567-1-2"]
+    assert world.run().live
     assert world.status.run is not None
     assert world.status.run.attempt == 2
 
@@ -257,6 +273,7 @@ def test_a_failure_of_an_earlier_attempt_is_not_told_of_a_later_one(world: World
     world.reconcile()
     world.pass_time(minutes=1)
     world.move_run(RunState.FAILED, failed_step="train")  # it left no reason
+    world.pass_time(minutes=1)
     world.reconcile()
     assert world.condition(TRAINED).reason == reasons.RUN_FAILED
     assert "step train" in world.condition(TRAINED).message
@@ -336,3 +353,162 @@ def test_a_run_that_only_a_clone_recorded_a_model_for_says_so(world: World) -> N
     world.reconcile()
     assert world.condition(TRAINED).reason == reasons.MODEL_NOT_LOGGED
     assert "Kubeflow run clone" in world.condition(TRAINED).message
+
+
+IMAGE = StepFailure("download", "ErrImagePull", "the image steps:typo of container main is not pulled", False, START)
+
+
+class TestSteps:
+    """Workflow and pods of the run, which Kubeflow Pipelines says nothing of."""
+
+    def test_a_step_that_cannot_start_is_told_at_once(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.step_problem = IMAGE
+        world.reconcile()
+        condition = world.condition(TRAINED)
+        assert condition.reason == "ErrImagePull"
+        assert "step download cannot start: the image steps:typo" in condition.message
+        assert world.status.run is not None
+        assert world.status.run.problem == "ErrImagePull"
+        writes = world.writes
+        world.pass_time(minutes=5)
+        world.reconcile()
+        assert world.writes == writes
+        world.step_problem = None
+        world.reconcile()
+        assert world.condition(TRAINED).reason == reasons.RUNNING
+        assert world.status.run is not None
+        assert (world.status.run.problem, world.status.run.problem_since) == ("", None)
+
+    def test_the_time_that_a_step_could_not_start_is_not_the_runs(self, world: World) -> None:
+        world.change(training={"timeout": "10m", "attempts": 1})
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.step_problem = IMAGE
+        world.reconcile()
+        world.pass_time(minutes=8)
+        world.step_problem = None
+        world.reconcile()
+        world.pass_time(minutes=8)
+        world.reconcile()
+        assert world.condition(TRAINED).reason == reasons.RUNNING
+
+    def test_a_step_that_never_starts_ends_the_attempt_and_waits_for_a_person(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.step_problem = IMAGE
+        world.reconcile()
+        world.pass_time(minutes=16)
+        world.reconcile()
+        assert world.run().state is RunState.CANCELING
+        world.move_run(RunState.FAILED)
+        world.reconcile()
+        assert world.condition(ConditionType.STALLED).reason == "ErrImagePull"
+        assert "does not count as an attempt" in world.condition(READY).message
+        assert "steps:typo" in world.condition(READY).message
+        assert len(world.created) == 1
+
+    def test_a_corrected_chart_leads_on_without_a_persons_help(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.step_problem = IMAGE
+        world.reconcile()
+        world.settings = "with the right image"  # the operator has been started anew with it
+        world.reconcile()
+        assert world.run().state is RunState.CANCELING
+        world.move_run(RunState.FAILED)
+        world.step_problem = None
+        world.reconcile()
+        assert world.created == ["mlflow-01234567-1", "mlflow-01234567-1-2"]
+        world.succeed()
+        world.reconcile()
+        world.roll_out()
+        assert world.ready()
+
+    def test_a_chart_that_is_corrected_later_does_too(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.step_problem = IMAGE
+        world.reconcile()
+        world.pass_time(minutes=16)
+        world.reconcile()
+        world.move_run(RunState.FAILED)
+        world.reconcile()
+        world.settings, world.step_problem = "with the right image", None
+        world.reconcile()
+        assert len(world.created) == 2
+        world.succeed()
+        world.reconcile()
+        world.roll_out()
+        assert world.ready()
+
+    def test_a_secret_that_is_corrected_later_is_found_within_the_hour(self, world: World) -> None:
+        world.reconcile()
+        for _ in range(8):
+            world.move_run(RunState.RUNNING)
+            world.step_problem = IMAGE
+            world.reconcile()
+            world.pass_time(minutes=16)
+            world.reconcile()
+            world.move_run(RunState.FAILED)
+            world.reconcile()
+            assert world.status.stage is not Stage.FAILED
+            world.step_problem = None
+            world.pass_time(minutes=61)
+            world.reconcile()
+            assert world.run().live
+        world.succeed()
+        world.reconcile()
+        world.roll_out()
+        assert world.ready()
+
+    def test_changed_settings_leave_a_run_alone_that_goes_well(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.settings = "others"
+        world.reconcile()
+        assert world.run().state is RunState.RUNNING
+
+    def test_a_deleted_workflow_is_acted_on_at_once(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.reconcile()
+        world.workflows_gone = True
+        world.reconcile()
+        assert world.runs == [], "it would be RUNNING for ever"
+        assert world.condition(TRAINED).reason == reasons.WORKFLOW_DELETED
+        assert "workflow-run-1" in world.condition(TRAINED).message
+        world.workflows_gone = False
+        world.pass_time(minutes=1)
+        world.reconcile()
+        assert world.created == ["mlflow-01234567-1", "mlflow-01234567-1-2"]
+
+    def test_a_workflow_that_was_never_seen_is_not_missed(self, world: World) -> None:
+        """Where Kubeflow Pipelines is in another cluster there is none to be seen."""
+        world.workflows_gone = True
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.pass_time(minutes=5)
+        world.reconcile()
+        assert world.condition(TRAINED).reason == reasons.RUNNING
+
+    def test_a_pod_explains_what_mlflow_cannot(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.FAILED, failed_step="train")
+        world.pod_failed = world.run().id
+        world.pod_failure = StepFailure("train", "ExperimentDeleted", "it is deleted", True, world.now)
+        world.down[Records] = Unavailable("MlflowUnavailable", "down")
+        world.reconcile()
+        assert world.condition(TRAINED).reason == "ExperimentDeleted"
+        assert world.condition(TRAINED).message == "step train: it is deleted"
+        assert world.status.stage is Stage.FAILED
+
+    def test_what_the_node_did_to_a_pod_does_not_count(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.FAILED, failed_step="train")
+        world.pod_failed = world.run().id
+        world.pod_failure = StepFailure("train", "Evicted", "The node was low on resource: memory", False, world.now)
+        world.reconcile()
+        assert world.condition(TRAINED).reason == "Evicted"
+        assert "does not count" in world.condition(TRAINED).message

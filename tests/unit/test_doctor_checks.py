@@ -254,7 +254,7 @@ class TestKubeflow:
 
     def test_its_rights_matter_in_multi_user_mode_only(self) -> None:
         runs = next(right for right in RIGHTS.missing if right.resource == "runs")
-        seen = replace(GOOD, rights=replace(RIGHTS, missing={**RIGHTS.missing, runs: ("retry",)}))
+        seen = replace(GOOD, rights=replace(RIGHTS, missing={**RIGHTS.missing, runs: ("terminate",)}))
         finding = only_failure(seen)
         assert finding.check == "right: runs.pipelines.kubeflow.org"
         assert "{apiGroups: [pipelines.kubeflow.org], resources: [runs], verbs: [retry]}" in finding.mend

@@ -8,11 +8,12 @@ import pytest
 from support.prediction_world import PredictionWorld
 
 from winepipelines.lifecycle.decision import Decision
+from winepipelines.lifecycle.questions import Steps
 from winepipelines.platform.kubernetes import Body, Conflict
 from winepipelines.predicting import PredictionActor
 from winepipelines.predictions import reasons
 from winepipelines.predictions.actions import DeleteResource, SubmitPrediction
-from winepipelines.resource.errors import Unavailable
+from winepipelines.resource.errors import Refused, Unavailable
 from winepipelines.resource.observed import RunState
 
 NOBODY: Any = None
@@ -64,6 +65,7 @@ def _failed_without_a_word(world: PredictionWorld) -> None:
 def _ending(world: PredictionWorld) -> None:
     world.reconcile()
     world.workflows_gone = True
+    world.down[Steps] = Refused("KubernetesRefused", "Workflows are not the operator's to see")
     world.pass_time(hours=1)
     world.reconcile()
 
@@ -91,8 +93,8 @@ def _set_back(world: PredictionWorld) -> Decision[Any, Any]:
     ("waiting", "patience", "then"),
     [
         (_submitted_in_doubt, timedelta(seconds=30), lambda world: world.created),
-        (_failed, timedelta(seconds=30), lambda world: "RetryRun" in world.calls),
-        (_failed_without_a_word, timedelta(seconds=45), lambda world: "RetryRun" in world.calls),
+        (_failed, timedelta(seconds=30), lambda world: len(world.created) == 2),
+        (_failed_without_a_word, timedelta(seconds=45), lambda world: len(world.created) == 2),
         (_ending, timedelta(minutes=2), lambda world: "DeleteRun" in world.calls),
         (_without_a_result, timedelta(minutes=1), lambda world: world.condition().reason == reasons.RESULT_NOT_RECORDED),
         (_kept_for_an_hour, timedelta(hours=1), lambda world: "DeleteResource" in world.calls),

@@ -33,6 +33,12 @@ class Kubeflow:
         self.listed = asyncio.Event()
         self.woken: list[Key] = []
         self.hints: asyncio.Queue[Hint | None] = asyncio.Queue()
+        self.pods: dict[str, frozenset[str]] | None = {"1": frozenset()}  # of followed runs: what keeps them from starting
+
+    async def moods(self) -> dict[str, frozenset[str]]:
+        if self.pods is None:
+            raise Unavailable("KubernetesUnavailable", "down")
+        return self.pods
 
     async def active_runs(self, namespace: str) -> tuple[RunView, ...]:
         self.lists.append(namespace)
@@ -326,3 +332,49 @@ async def test_a_workflow_that_changes_within_its_phase_has_its_run_listed_once(
         await kubeflow.tell(Hint({"2": "Running"}))
         await intervals(2)
         assert len(kubeflow.lists) == before + 1, "nobody follows that one"
+
+
+# ---- the pods of steps
+
+
+@asynccontextmanager
+async def watching_pods() -> AsyncIterator[Kubeflow]:
+    """A run is followed, and left to the watch."""
+    kubeflow = Kubeflow(shared=False)
+    watch = RunWatch(kubeflow, kubeflow.woken.append, INTERVAL, FALLBACK, kubeflow.watched, kubeflow.moods)
+    task = asyncio.create_task(watch.watch())
+    await kubeflow.tell(everything(_1="Running"))
+    watch.follow(KEY, KNOWN)
+    await intervals(2)
+    kubeflow.woken.clear()
+    yield kubeflow
+    assert not task.done(), "the watch goes on for ever"
+    task.cancel()
+
+
+@at_once
+async def test_pods_in_trouble_wake_their_resource_once_and_again_when_it_is_over() -> None:
+    async with watching_pods() as kubeflow:
+        kubeflow.pods = {"1": frozenset({"ImagePullBackOff"}), "other": frozenset({"Pending"})}
+        await intervals(3)
+        assert kubeflow.woken == [KEY]
+        kubeflow.pods = {"1": frozenset()}
+        await intervals(3)
+        assert kubeflow.woken == [KEY, KEY]
+
+
+@at_once
+async def test_a_run_without_any_pod_wakes_its_resource_after_a_while() -> None:
+    """A quota does not admit its pods, for example."""
+    async with watching_pods() as kubeflow:
+        kubeflow.pods = {}
+        await intervals(6)
+        assert kubeflow.woken == [KEY]
+
+
+@at_once
+async def test_pods_that_cannot_be_listed_wake_nobody() -> None:
+    async with watching_pods() as kubeflow:
+        kubeflow.pods = None
+        await intervals(6)
+        assert kubeflow.woken == []

@@ -67,6 +67,6 @@ def in_namespaces(settings: Settings) -> tuple[Right, ...]:
         Right("apps", "deployments", ("list",)),  # what Seldon makes of it
         Right("", "pods", ("list",)),  # and what keeps it from starting
         Right("argoproj.io", "workflows", ("list", "watch")),  # which tell that a run has moved
-        Right(PIPELINES, "runs", ("create", "list", "terminate", "retry", "delete")),  # asked by Kubeflow Pipelines
+        Right(PIPELINES, "runs", ("create", "list", "terminate", "delete")),  # asked by Kubeflow Pipelines
         Right(PIPELINES, "experiments", ("create", "list")),  # likewise
     )

@@ -34,13 +34,6 @@ class CreateRun:
 
 
 @dataclass(frozen=True)
-class RetryRun:
-    """Let an ended run try again what did not succeed."""
-
-    id: str
-
-
-@dataclass(frozen=True)
 class TerminateRun:
     """Ask for a run's end."""
 
@@ -115,7 +108,6 @@ Action = (
     | RemoveFinalizer
     | ApplyChildren
     | CreateRun
-    | RetryRun
     | TerminateRun
     | DeleteRun
     | ApplyDeployment

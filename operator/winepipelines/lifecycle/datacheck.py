@@ -11,11 +11,12 @@ from winepipelines.lifecycle import schedule
 from winepipelines.lifecycle.actions import Action, CreateDataCheck, DeleteRun, TerminateRun
 from winepipelines.lifecycle.candidates import current_candidate
 from winepipelines.lifecycle.look import Look
-from winepipelines.lifecycle.questions import DataChecked, Runs
+from winepipelines.lifecycle.questions import DataChecked, Runs, Steps
 from winepipelines.lifecycle.setback import past
 from winepipelines.lifecycle.triggers import is_settled
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.naming import data_check_name
+from winepipelines.resource.observed import DataCheck as DataCheckResult
 from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.status import DataCheck, Status
 
@@ -84,7 +85,7 @@ def _under_way(look: Look, check: DataCheck) -> Aside:
 
 
 def _found(look: Look, check: DataCheck, view: RunView) -> Aside:
-    said = look.at(DataChecked(check.count, view.id))
+    said = look.at(DataChecked(check.count, view.id)) or _told_by_its_pod(look, view)
     finished = past(view.finished_at or look.now, look.now)
     if said is None:
         if look.now < finished + look.policy.records_grace:
@@ -96,6 +97,14 @@ def _found(look: Look, check: DataCheck, view: RunView) -> Aside:
         name="", run="", ending=False, problem="", checked_at=finished, changed=said.changed, sha256=said.sha256, etag=said.etag
     )
     return Aside(_with(look, ended), wake_in=timedelta() if said.changed else None)  # it begins a revision
+
+
+def _told_by_its_pod(look: Look, view: RunView) -> DataCheckResult | None:
+    """Read why its step failed where MLflow does not know."""
+    if view.state is RunState.SUCCEEDED:
+        return None
+    seen = look.at(Steps(view.id))
+    return DataCheckResult(failure=seen.failure) if seen.failure is not None else None
 
 
 def _end(look: Look, check: DataCheck, live: tuple[RunView, ...], deadline: datetime) -> Aside:

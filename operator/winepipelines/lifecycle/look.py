@@ -7,7 +7,7 @@ from typing import TypeVar, cast
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import Action, CreateRun
-from winepipelines.lifecycle.questions import Question, Records, Runs, Server
+from winepipelines.lifecycle.questions import Question, Records, Runs, RunSettings, Server, Steps
 from winepipelines.lifecycle.run import RunLook, Waits, Words
 from winepipelines.resource.errors import PlatformError, Refused
 from winepipelines.resource.naming import run_name
@@ -105,8 +105,10 @@ class Look:
     def run(self) -> RunLook:
         """The run of the present revision. Raises as `at` does."""
         revision, training = self.status.revision, self.spec.training
-        recorded = self.status.run or Run(name=run_name(self.pipeline, revision))
+        name = run_name(self.pipeline, revision)
+        recorded = self.status.run or Run(name=name)
         return RunLook(
+            name=name,
             recorded=recorded,
             views=self.at(Runs(recorded.name)),
             now=self.now,
@@ -114,6 +116,8 @@ class Look:
             submission=CreateRun(recorded.name, revision),
             failures=self.failures,
             failure=lambda: self.at(Records(revision, recorded.id)).failure,
+            steps=lambda: self.at(Steps(recorded.id)),
+            settings=lambda: self.at(RunSettings()),
             attempts=training.attempts,
             timeout=training.timeout,
             words=WORDS,

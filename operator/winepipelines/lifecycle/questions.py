@@ -15,6 +15,7 @@ from winepipelines.resource.observed import (
     PredictionCheck,
     RunView,
     ServerView,
+    StepsView,
     StoredModel,
     TrainingRecords,
     TrialView,
@@ -39,6 +40,18 @@ class Runs(Question[tuple[RunView, ...]]):
     """Which runs have this name? Oldest first; more than one where a submission was carried out twice."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class Steps(Question[StepsView]):
+    """How are the Workflow and the step pods of this Kubeflow run?"""
+
+    run_id: str
+
+
+@dataclass(frozen=True)
+class RunSettings(Question[str]):
+    """Which settings of the platform does a run get that is submitted now? A hash of them."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ RUN_TIMED_OUT = "RunTimedOut"
 RUN_CANCELED = "RunCanceled"
 SCHEDULE_INVALID = "ScheduleInvalid"
 RUN_DELETED = "RunDeleted"
+WORKFLOW_DELETED = "WorkflowDeleted"
 SUPERSEDED = "Superseded"
 DUPLICATE_RUN = "DuplicateRun"
 MODEL_PENDING = "ModelPending"
@@ -60,7 +61,20 @@ EXAMPLE_MISSING = "ExampleMissing"
 CHECKS_PASSED = "ChecksPassed"
 
 # said by a step: the platform failed it, which is not the run's fault and does not count as one of its attempts
-SPARED = frozenset({"TrackingUnavailable", "StoreUnavailable", "OutputUnavailable"})
+SPARED = frozenset(
+    {
+        "TrackingUnavailable",
+        "StoreUnavailable",
+        "OutputUnavailable",
+        # said of its pod: the node gave it up
+        "Evicted",
+        "Preempting",
+        "NodeLost",
+        "NodeShutdown",
+        "Terminated",
+        "PodDeleted",
+    }
+)
 
 # a system of the platform does not do what it is asked: said by the adapters
 PLATFORM_FAILURES = frozenset(

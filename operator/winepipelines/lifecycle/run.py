@@ -1,7 +1,8 @@
 """One run in Kubeflow Pipelines, from its submission to its end, whatever it is for. Pure; called by `train` and `predictions`.
 
 There is one, whatever crashes when: it is looked for by its name before it is submitted, and it is written that it was asked for.
-What fails for a passing reason is tried again in the same run.
+What fails for a passing reason is tried again: each attempt is a run of its own, with the images and settings of that time, and
+begins when the run before it has ended.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,10 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import DeleteRun, RetryRun, TerminateRun
+from winepipelines.lifecycle.actions import DeleteRun, TerminateRun
 from winepipelines.lifecycle.setback import past
 from winepipelines.resource.errors import NotSent, PlatformError, Refused
-from winepipelines.resource.observed import RunState, RunView, StepFailure
+from winepipelines.resource.observed import RunState, RunView, StepFailure, StepsView
 from winepipelines.resource.policy import Policy
 from winepipelines.resource.spec import parse_duration
 from winepipelines.resource.status import Run
@@ -33,10 +34,13 @@ class Words:
 class RunLook:
     """One look at a run: as it was recorded, as Kubeflow Pipelines has it, and what it may cost.
 
-    `views` are all of its name, `submission` is the action that starts it, `failures` are the actions of this look that failed.
-    `failure` looks up what a step wrote last of its failure, and raises as `look.answer` does. `suspended`: nothing is started.
+    `name` is that of the first attempt; `views` are all runs of the recorded name, `submission` is the action that starts it,
+    `failures` are the actions of this look that failed. `failure` looks up what a step wrote of its failure to MLflow, `steps`
+    how Workflow and pods are, `settings` with what a run is submitted now; they raise as `look.answer` does. `suspended`: nothing
+    is started.
     """
 
+    name: str
     recorded: Run
     views: tuple[RunView, ...]
     now: datetime
@@ -44,6 +48,8 @@ class RunLook:
     submission: Any
     failures: Mapping[Any, PlatformError]
     failure: Callable[[], StepFailure | None]
+    steps: Callable[[], StepsView]
+    settings: Callable[[], str]
     attempts: int
     timeout: str
     words: Words
@@ -53,6 +59,14 @@ class RunLook:
     def view(self) -> RunView:
         """The run that counts: the one that was recorded, else the oldest."""
         return next((view for view in self.views if view.id == self.recorded.id), self.views[0])
+
+    @property
+    def seen_steps(self) -> StepsView:
+        """How Workflow and pods are; not known where the API server does not say."""
+        try:
+            return self.steps()
+        except PlatformError:
+            return StepsView()
 
     @property
     def live(self) -> tuple[RunView, ...]:
@@ -95,9 +109,12 @@ def run_is_submitted(look: RunLook) -> Said:
     if look.views:
         return None
     if run.id:
-        message = f"run {run.id} is no longer in Kubeflow Pipelines"
-        another = Run(name=run.name, attempt=run.attempt + 1, spared=run.spared)
-        return _attempt_failed(look, run.end_reason or reasons.RUN_DELETED, message, run.started_at or look.now) or another
+        reason, message = run.end_reason or reasons.RUN_DELETED, f"run {run.id} is no longer in Kubeflow Pipelines"
+        if reason == reasons.WORKFLOW_DELETED:
+            message = f"someone deleted the Workflow {run.workflow} of run {run.id}"
+        elif _never_started(run):
+            message = run.problem_message
+        return _attempt_failed(look, reason, message, run.started_at or look.now) or _next_attempt(look, reason)
     if (error := look.failures.get(look.submission)) is not None:
         run = run.with_(submitted_at=None) if isinstance(error, NotSent | Refused) else run  # certainly not carried out
         stalled = isinstance(error, Refused)
@@ -106,7 +123,7 @@ def run_is_submitted(look: RunLook) -> Said:
         return doubt
     if look.suspended:
         return _suspended("the run has not begun")
-    message, run = "submitting the run to Kubeflow Pipelines", run.with_(submitted_at=look.now)
+    message, run = "submitting the run to Kubeflow Pipelines", run.with_(submitted_at=look.now, settings=look.settings())
     return Waits(reasons.SUBMITTING, message, (look.submission,), run, look.policy.retry_interval)
 
 
@@ -134,12 +151,55 @@ def run_is_recorded(look: RunLook) -> Said:
     return None if recorded == run else recorded
 
 
+def workflow_is_there(look: RunLook) -> Said:
+    """A live run has its Workflow: without it the run would be live for ever, and its steps are gone."""
+    run, view = look.recorded, look.view
+    lost = run.end_reason == reasons.WORKFLOW_DELETED
+    if not view.live or (run.end_requested_at is not None and not lost):
+        return None
+    seen = look.seen_steps
+    if not lost and (not seen.known or seen.workflow or not run.workflow):
+        known = run.with_(workflow=seen.workflow)
+        return known if seen.workflow and known != run else None
+    message = f"the Workflow {run.workflow} of the run was deleted: removing the run"
+    ending = run.with_(end_requested_at=run.end_requested_at or look.now, end_reason=reasons.WORKFLOW_DELETED)
+    return Waits(reasons.WORKFLOW_DELETED, message, _deletions(look.live), ending, look.policy.retry_interval)
+
+
+def steps_can_start(look: RunLook) -> Said:
+    """The pods of its steps start; what keeps one from it is told at once, and ends the attempt in the end.
+
+    Sooner where the platform's settings have changed since it was submitted: an image that was corrected, for example.
+    """
+    run, view = look.recorded, look.view
+    if not view.live or run.end_requested_at is not None:
+        return None
+    problem = look.seen_steps.problem
+    if problem is None:
+        if run.problem_since is None:
+            return None
+        waited = look.now - run.problem_since  # which is not the run's time
+        started = run.started_at and min(run.started_at + waited, look.now)
+        return run.with_(problem="", problem_message="", problem_since=None, started_at=started)
+    message = f"step {problem.step} cannot start: {problem.message}"
+    known = run.with_(problem=problem.reason, problem_message=message, problem_since=run.problem_since or look.now)
+    if known != run:
+        return known
+    if run.settings != look.settings():
+        return end(look, problem.reason, f"{message}; the platform's settings have changed since: starting anew")
+    assert run.problem_since is not None, "it was just recorded"
+    deadline = min(run.problem_since + look.policy.progress_deadline, _deadline(look))
+    if look.now >= deadline:
+        return end(look, problem.reason, f"{message}; ending the run")
+    return Waits(problem.reason, f"{message}; run {view.url or view.id}", wake_in=deadline - look.now)
+
+
 def run_is_in_time(look: RunLook) -> Said:
-    """A live run is waited for, and ended at the timeout: one whose Workflow vanished is live for ever."""
+    """A live run is waited for, and ended at the timeout."""
     run, view = look.recorded, look.view
     if not view.live:
         return None
-    deadline = (run.started_at or look.now) + parse_duration(look.timeout)
+    deadline = _deadline(look)
     if run.end_requested_at is not None or look.now >= deadline:
         return end(look, reasons.RUN_TIMED_OUT, f"{_timed_out(look)}: ending it")
     reason, message = {
@@ -156,32 +216,26 @@ def run_succeeded(look: RunLook) -> Said:
     run, view = look.recorded, look.view
     if view.state is RunState.SUCCEEDED:
         return None
-    retry = (RetryRun(view.id),)
-    if run.attempt > 1 and run.finished_at is not None and view.finished_at == run.finished_at:
-        return Waits(reasons.SUBMITTING, f"starting {_attempt(look, run)}", retry)  # asked for, and not yet carried out
     finished = view.finished_at or run.started_at or look.now
     if (waits := _is_yet_to_be_explained(look, finished)) is not None:
         return waits
     reason, message, permanent = _why(look)
-    if (said := _attempt_failed(look, reason, message, finished, permanent=permanent)) is not None:
-        return said
-    run = run.with_(
-        attempt=run.attempt + 1,
-        spared=run.spared + (reason in reasons.SPARED),
-        started_at=look.now,
-        finished_at=finished,
-        end_requested_at=None,
-        end_reason="",
-        exceeded_timeout="",
-    )
-    message = f"starting {_attempt(look, run)}"
-    return Waits(reasons.SUBMITTING, message, retry, run, look.policy.retry_interval)
+    return _attempt_failed(look, reason, message, finished, permanent=permanent) or _next_attempt(look, reason)
+
+
+def _next_attempt(look: RunLook, reason: str) -> Run:
+    """Begin the next attempt, under a name of its own: its run is looked for before it is submitted, as the first one's."""
+    run, uncounted = look.recorded, _is_uncounted(look.recorded, reason)
+    attempt = run.attempt + 1
+    return Run(name=f"{look.name}-{attempt}", attempt=attempt, spared=run.spared + uncounted)
 
 
 CHECKS = (
     run_is_submitted,  # there is a run
     run_is_single,  # and only one
     run_is_recorded,  # which the status names
+    workflow_is_there,  # which Argo can carry out
+    steps_can_start,  # and Kubernetes
     run_is_in_time,  # which is waited for, but not for ever
     run_succeeded,  # tried again where that may help
 )
@@ -240,10 +294,12 @@ def _why(look: RunLook) -> tuple[str, str, bool]:
     if run.end_reason == reasons.RUN_TERMINATED or view.state is RunState.CANCELED:
         message = f"someone ended run {view.id} in Kubeflow Pipelines{look.words.after_termination}"
         return reasons.RUN_TERMINATED, message, True
+    if _never_started(run):
+        return run.problem, run.problem_message, False
     if (failure := _failure(look)) is not None:
         return failure.reason, f"step {failure.step}: {failure.message}", failure.permanent
     step = f"step {view.failed_step} failed" if view.failed_step else "the run failed before any step did"
-    return reasons.RUN_FAILED, f"{step} and left no reason in MLflow; its log is at {view.url}", False
+    return reasons.RUN_FAILED, f"{step} and left no reason, neither in its pod nor in MLflow; its log is at {view.url}", False
 
 
 def _timed_out(look: RunLook) -> str:
@@ -252,9 +308,30 @@ def _timed_out(look: RunLook) -> str:
 
 
 def _failure(look: RunLook) -> StepFailure | None:
-    """Look up what a step of this attempt has written about its failure."""
-    failure, started = look.failure(), look.recorded.started_at
-    return failure if failure is not None and (started is None or failure.at >= started - CLOCK_SKEW) else None
+    """Look up why a step of this run failed: in its own words, from its pod or MLflow, else in those of Kubernetes."""
+    seen = look.seen_steps
+    if seen.explained:
+        return seen.failure
+    try:
+        return look.failure() or seen.failure
+    except PlatformError:
+        if seen.failure is None:
+            raise
+        return seen.failure
+
+
+def _never_started(run: Run) -> bool:
+    """Tell whether the operator ended a run because one of its steps could not start."""
+    return bool(run.problem) and run.end_reason == run.problem
+
+
+def _is_uncounted(run: Run, reason: str) -> bool:
+    """Tell whether the platform failed an attempt."""
+    return reason in reasons.SPARED or _never_started(run)
+
+
+def _deadline(look: RunLook) -> datetime:
+    return (look.recorded.started_at or look.now) + parse_duration(look.timeout)
 
 
 def _is_yet_to_be_explained(look: RunLook, finished: datetime) -> Waits | None:
@@ -270,17 +347,24 @@ def _attempt_failed(
     look: RunLook, reason: str, message: str, finished: datetime, *, permanent: bool = False
 ) -> Waits | Lost | None:
     """Judge a failed attempt; None where the next one may start now."""
-    run, policy, spared = look.recorded, look.policy, reason in reasons.SPARED
-    if permanent or (not spared and run.attempt - run.spared >= look.attempts):
+    run, policy, never_started = look.recorded, look.policy, _never_started(look.recorded)
+    uncounted = _is_uncounted(run, reason)
+    too_many = reason in reasons.SPARED and run.spared >= UNCOUNTED_LIMIT
+    if permanent or too_many or (not uncounted and run.attempt - run.spared >= look.attempts):
         tried = f" ({_attempt(look, run)})" if not permanent and look.attempts > 1 else ""
+        tried = f" ({run.spared + 1} attempts in vain)" if too_many else tried
         return Lost(reason, f"{message}{tried}", finished)
     if look.suspended:
         return _suspended("an attempt has failed")
-    due = past(finished, look.now) + min(policy.attempt_backoff * 2 ** min(run.attempt - 1, 16), policy.attempt_backoff_limit)
+    if never_started and run.settings != look.settings():
+        return None
+    limit = policy.start_backoff_limit if never_started else policy.attempt_backoff_limit
+    due = past(finished, look.now) + min(policy.attempt_backoff * 2 ** min(run.attempt - 1, 16), limit)
     if look.now >= due:
         return None
-    failed = "this does not count as an attempt" if spared else f"{_attempt(look, run)} failed"
-    return Waits(reason, f"{message} ({failed}, the next one starts at {due:%H:%M:%S} UTC)", wake_in=due - look.now)
+    failed = "this does not count as an attempt" if uncounted else f"{_attempt(look, run)} failed"
+    message = f"{message} ({failed}, the next one starts at {due:%H:%M:%S} UTC)"
+    return Waits(reason, message, wake_in=due - look.now, stalled=never_started)
 
 
 def _suspended(what: str) -> Waits:
@@ -292,4 +376,4 @@ def _attempt(look: RunLook, run: Run) -> str:
 
 
 EXPLAIN_INTERVAL = timedelta(seconds=1)
-CLOCK_SKEW = timedelta(seconds=5)  # between the clocks of a step and of the operator
+UNCOUNTED_LIMIT = 20  # attempts that the platform failed, after which a person is asked

@@ -5,6 +5,7 @@ one must have looked before. The client is blocking: every call goes to a thread
 """
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -164,12 +165,15 @@ class Kubeflow:
             "owner": {"namespace": prediction.namespace, "name": prediction.name, "uid": prediction.uid},
         }
 
+    def settings_hash(self) -> str:
+        """Hash all that the administrator says of a run: its compiled pipelines, image, addresses and service account."""
+        settings = self._settings
+        compiled = [item.specification(settings.steps_image) for item in (self._training, self._check, self._prediction)]
+        said = [settings.mlflow_url_in_steps, settings.s3_endpoint_url, settings.kfp_service_account, settings.max_data_bytes]
+        return hashlib.sha256(json.dumps([compiled, said], sort_keys=True).encode()).hexdigest()[:16]
+
     async def _submit(self, request: dict[str, Any]) -> None:
         await self._call(self._runs.run_service_create_run, request)
-
-    async def retry(self, run_id: str) -> None:
-        """Let an ended run try again what did not succeed."""
-        await self._call(self._runs.run_service_retry_run, run_id)
 
     async def terminate(self, run_id: str) -> None:
         """Ask for a run's end. One that has ended or gone is left at that."""

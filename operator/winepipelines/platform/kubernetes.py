@@ -171,6 +171,13 @@ class Kubernetes:
         except NotFoundError:
             return None
 
+    async def read(self, path: str, accept: str, **query: Any) -> Body:
+        """GET a path in a form of the API server's, such as a table.
+
+        Raises NotFoundError where nothing is there.
+        """
+        return await self._request("get", path, header_params={"Accept": accept}, **query)
+
     async def open(self, path: str, accept: str, **query: Any) -> aiohttp.ClientResponse:
         """GET a path; the answer is yet to be read. A watch's connection ends after `WATCH_SECONDS` at the latest.
 

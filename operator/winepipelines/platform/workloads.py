@@ -79,6 +79,17 @@ def _is_observed(deployment: Body) -> bool:
     return observed >= int(deployment["metadata"]["generation"])
 
 
+def pod_problem(pod: Body) -> tuple[str, str] | None:
+    """Tell what keeps a pod from starting, as reason and message."""
+    found = _pod_trouble(pod)
+    return (found.reason, found.message) if found is not None else None
+
+
+def condition_word(reason: str) -> str:
+    """Make of a pod's reason a condition's reason: one word."""
+    return _word(reason)
+
+
 def _pod_trouble(pod: Body) -> Trouble | None:
     status = pod.get("status") or {}
     if "deletionTimestamp" in pod["metadata"]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from winepipelines.lifecycle.actions import AddFinalizer, DeleteRun, RemoveFinalizer, RetryRun, TerminateRun
+from winepipelines.lifecycle.actions import AddFinalizer, DeleteRun, RemoveFinalizer, TerminateRun
 
 
 @dataclass(frozen=True)
@@ -17,4 +17,4 @@ class DeleteResource:
     """Delete the resource itself: it has been kept for as long as its spec says."""
 
 
-Action = AddFinalizer | RemoveFinalizer | SubmitPrediction | RetryRun | TerminateRun | DeleteRun | DeleteResource
+Action = AddFinalizer | RemoveFinalizer | SubmitPrediction | TerminateRun | DeleteRun | DeleteResource

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from winepipelines.lifecycle.look import Answers, answer
-from winepipelines.lifecycle.questions import Question, Runs
+from winepipelines.lifecycle.questions import Question, Runs, RunSettings, Steps
 from winepipelines.lifecycle.run import RunLook, Waits, Words
 from winepipelines.predictions.actions import Action, SubmitPrediction
 from winepipelines.predictions.questions import Outcome
@@ -69,6 +69,7 @@ class Look:
         """Its run. Raises as `at` does."""
         recorded = self.status.run or Run(name=self.prediction.run_name)
         return RunLook(
+            name=self.prediction.run_name,
             recorded=recorded,
             views=self.at(Runs(recorded.name)),
             now=self.now,
@@ -76,6 +77,8 @@ class Look:
             submission=SubmitPrediction(recorded.name),
             failures=self.failures,
             failure=lambda: self.at(Outcome(recorded.id)).failure,
+            steps=lambda: self.at(Steps(recorded.id)),
+            settings=lambda: self.at(RunSettings()),
             attempts=self.spec.attempts,
             timeout=self.spec.timeout,
             words=WORDS,

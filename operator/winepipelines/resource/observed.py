@@ -94,6 +94,21 @@ class StepFailure:
 
 
 @dataclass(frozen=True)
+class StepsView:
+    """A run's Argo Workflow and the pods of its steps.
+
+    `known` says that they could be looked at, `workflow` is the Workflow's name, empty where there is none. `problem` is what
+    keeps a step from starting, `failure` why one failed: in its own words with `explained`, else in those of Kubernetes or Argo.
+    """
+
+    known: bool = False
+    workflow: str = ""
+    problem: StepFailure | None = None
+    failure: StepFailure | None = None
+    explained: bool = False
+
+
+@dataclass(frozen=True)
 class LoggedModel:
     """A model that a training step logged. `uri` is as MLflow gives it, `mlflow_run` the run that has the model's files.
 

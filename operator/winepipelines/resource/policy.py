@@ -11,6 +11,7 @@ class Policy:
     submit_grace: timedelta = timedelta(seconds=30)  # a submission without an answer may still be carried out
     attempt_backoff: timedelta = timedelta(seconds=30)  # before the second attempt; twice that before the third, ...
     attempt_backoff_limit: timedelta = timedelta(minutes=10)  # nor longer than this
+    start_backoff_limit: timedelta = timedelta(hours=1)  # the same where no step could start, which only a person can change
     terminate_grace: timedelta = timedelta(minutes=2)  # 17 s were measured from the request to the end
     explain_grace: timedelta = timedelta(seconds=15)  # a failed run's step is known
     records_grace: timedelta = timedelta(minutes=1)  # a run that succeeded has logged its model

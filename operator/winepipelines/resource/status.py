@@ -87,12 +87,21 @@ class Stated(Model):
 
 
 class Run(Model):
-    """The Kubeflow Pipelines run of the present revision. `id` is empty until it was seen there."""
+    """The Kubeflow Pipelines run of the present revision. `id` is empty until it was seen there.
+
+    `workflow` is its Argo Workflow, once that was seen; `settings` the hash of the platform's settings it was submitted with.
+    `problem` is what keeps one of its steps from starting, since `problem_since`.
+    """
 
     name: str = ""
     id: str = ""
     url: str = ""
     state: str = ""
+    workflow: str = ""
+    settings: str = ""
+    problem: str = ""
+    problem_message: str = ""
+    problem_since: Time | None = None
     attempt: int = 1
     spared: int = 0
     submitted_at: Time | None = None

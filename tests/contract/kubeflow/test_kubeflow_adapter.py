@@ -127,8 +127,6 @@ async def test_what_has_ended_or_gone_is_left_at_that(road: Road) -> None:
     await adapter.delete(run_id)
     await adapter.delete(run_id)
     await adapter.terminate(run_id)
-    with pytest.raises(Refused, match="404"):
-        await adapter.retry(run_id)
 
 
 async def test_an_end_that_was_asked_for_twice_is_asked_for_once(road: Road) -> None:

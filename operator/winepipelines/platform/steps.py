@@ -1,0 +1,92 @@
+"""A run's Workflow and the pods of its steps, read from the API server. Called by `observe`, `predicting` and `runwatch`.
+
+In multi-user mode they are in the resource's namespace, in single-user mode in that of Kubeflow Pipelines. All that is needed of
+most pods is what `kubectl get pods` shows of them.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kubernetes.aio.dynamic.exceptions import NotFoundError
+
+from winepipelines.platform import metadata, steppods
+from winepipelines.platform.kubeflow import Kubeflow
+from winepipelines.platform.kubernetes import PODS, Body, Kubernetes
+from winepipelines.platform.workflows import RUN_LABEL, WORKFLOWS
+from winepipelines.resource.observed import StepsView
+from winepipelines.settings import Settings
+
+TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
+PODS_LIMIT = 100  # of one run
+PAGE_SIZE = 500
+ACTIVE = "status.phase!=Succeeded,status.phase!=Failed"
+HEALTHY = re.compile(r"Running|ContainerCreating|PodInitializing|Completed|Terminating|Init:\d+/\d+")
+
+
+class Steps:
+    """The step pods of runs."""
+
+    def __init__(self, kubernetes: Kubernetes, kubeflow: Kubeflow, settings: Settings) -> None:
+        """Use these adapters."""
+        self._kubernetes = kubernetes
+        self._kubeflow = kubeflow
+        self._settings = settings
+
+    async def view(self, namespace: str, run_id: str) -> StepsView:
+        """Look at the Workflow and the pods of a run of a resource in this namespace.
+
+        Raises PlatformError where the API server does not say.
+        """
+        selector = f"{RUN_LABEL}={run_id}"
+        namespace = self._settings.platform_namespace if await self._kubeflow.lists_are_shared() else namespace
+        try:
+            found = await self._list(WORKFLOWS.path(namespace), selector, metadata.ACCEPT_LIST)
+            pods = await self._list(PODS.path(namespace), selector)
+            workflow = str(found[0]["metadata"]["name"]) if found else ""
+            seen = steppods.view(workflow, pods)
+            if workflow and not seen.explained and not steppods.is_at_work(pods):
+                nodes = [
+                    node for item in await self._list(WORKFLOWS.path(namespace), selector) for node in steppods.nodes_of(item)
+                ]
+                seen = steppods.view(workflow, pods, nodes)
+        except NotFoundError:  # no such kind: nothing is known
+            return StepsView()
+        return seen
+
+    async def _list(self, path: str, selector: str, accept: str = "application/json") -> list[Body]:
+        answer = await self._kubernetes.read(path, accept, label_selector=selector, limit=PODS_LIMIT)
+        return list(answer.get("items") or [])
+
+    async def moods(self) -> Mapping[str, frozenset[str]]:
+        """Tell for each run with a pod that has not ended what `kubectl get pods` says of these pods; nothing where all is well.
+
+        Raises PlatformError where the API server does not say.
+        """
+        moods: dict[str, set[str]] = {}
+        for namespace in self._namespaces():
+            for row in await self._rows(PODS.path(namespace)):
+                run, status = row
+                found = moods.setdefault(run, set())
+                if not HEALTHY.fullmatch(status):
+                    found.add(status)
+        return {run: frozenset(found) for run, found in moods.items()}
+
+    def _namespaces(self) -> Sequence[str]:
+        return self._settings.namespaces or ("",)
+
+    async def _rows(self, path: str) -> list[tuple[str, str]]:
+        """List run id and status of every step pod that has not ended."""
+        rows: list[tuple[str, str]] = []
+        more: str | None = None
+        while True:
+            query: dict[str, Any] = {"label_selector": RUN_LABEL, "field_selector": ACTIVE, "limit": PAGE_SIZE}
+            table = await self._kubernetes.read(path, TABLE, **query, **({"_continue": more} if more else {}))
+            columns = [column["name"] for column in table.get("columnDefinitions") or []]
+            status = columns.index("Status") if "Status" in columns else None
+            for row in table.get("rows") or []:
+                run = (row["object"]["metadata"].get("labels") or {}).get(RUN_LABEL, "")
+                rows.append((run, str(row["cells"][status]) if status is not None else ""))
+            more = (table.get("metadata") or {}).get("continue")
+            if not more:
+                return rows

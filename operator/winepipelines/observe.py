@@ -25,8 +25,8 @@ from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.records import Example
 from winepipelines.platform.seldon import Seldon
-from winepipelines.resource.errors import Refused
 from winepipelines.platform.steps import Steps as StepPods
+from winepipelines.resource.errors import Refused
 from winepipelines.resource.observed import DeploymentView, PlatformVerdict, PredictionCheck, ServerView, TrialView
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.rollout import ModelRef, Rollout

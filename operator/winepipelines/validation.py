@@ -41,6 +41,7 @@ CHART_VALUES: Mapping[str, str] = {
     "WINE_SUBMIT_GRACE_SECONDS": "patience.submitGraceSeconds",
     "WINE_ATTEMPT_BACKOFF_SECONDS": "patience.attemptBackoffSeconds",
     "WINE_ATTEMPT_BACKOFF_LIMIT_SECONDS": "patience.attemptBackoffLimitSeconds",
+    "WINE_START_BACKOFF_LIMIT_SECONDS": "patience.startBackoffLimitSeconds",
     "WINE_TERMINATE_GRACE_SECONDS": "patience.terminateGraceSeconds",
     "WINE_EXPLAIN_GRACE_SECONDS": "patience.explainGraceSeconds",
     "WINE_RECORDS_GRACE_SECONDS": "patience.recordsGraceSeconds",

@@ -295,8 +295,6 @@ class History:
             if world.status.trigger == "DataChange":
                 assert world.status.data_check is not None
                 assert world.data_checks[world.status.data_check.count].changed, "nobody has seen other data"
-        if isinstance(action, actions.RetryRun):
-            self.stuck.discard(action.id)  # its pods are made anew
         if isinstance(action, CreateDataCheck):
             self.told[action.count] = action.sha256
         if isinstance(action, ApplyDeployment):

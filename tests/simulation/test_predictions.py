@@ -22,7 +22,6 @@ CALLS = (
     Outcome,
     Pipeline,
     SubmitPrediction,
-    actions.RetryRun,
     actions.TerminateRun,
     actions.DeleteRun,
     actions.AddFinalizer,

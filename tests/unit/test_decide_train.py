@@ -371,6 +371,7 @@ class TestSteps:
         assert "step download cannot start: the image steps:typo" in condition.message
         assert world.status.run is not None
         assert world.status.run.problem == "ErrImagePull"
+        assert world.condition(ConditionType.STALLED).reason == "ErrImagePull"
         writes = world.writes
         world.pass_time(minutes=5)
         world.reconcile()
@@ -462,6 +463,26 @@ class TestSteps:
         world.reconcile()
         world.roll_out()
         assert world.ready()
+
+    def test_a_step_that_waits_for_room_is_not_stalled(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.step_problem = StepFailure("train", "Unschedulable", "0/1 nodes are available", False, START)
+        world.reconcile()
+        assert world.condition(TRAINED).reason == "Unschedulable"
+        assert world.status.condition(ConditionType.STALLED) is None
+
+    def test_retrain_begins_another_revision_where_a_step_cannot_start(self, world: World) -> None:
+        world.reconcile()
+        world.move_run(RunState.RUNNING)
+        world.step_problem = IMAGE
+        world.reconcile()
+        world.ask(retrain="now")
+        world.step_problem = None
+        world.reconcile()
+        world.move_run(RunState.FAILED)
+        world.reconcile()
+        assert world.created == ["mlflow-01234567-1", "mlflow-01234567-2"]
 
     def test_changed_settings_leave_a_run_alone_that_goes_well(self, world: World) -> None:
         world.reconcile()

@@ -44,7 +44,7 @@ class Seldon:
 async def tried(error: PlatformError) -> Seldon:
     seldon = Seldon()
     unused = cast("Any", None)
-    observer = Observer(unused, unused, cast("Any", MLflow(error)), unused, cast("Any", seldon), lambda: None)
+    observer = Observer(unused, unused, unused, cast("Any", MLflow(error)), unused, cast("Any", seldon), lambda: None)
     await observer.answer(Tried(CANDIDATE, SERVED), World().pipeline)
     return seldon
 

@@ -76,6 +76,11 @@ SPARED = frozenset(
     }
 )
 
+# what keeps a step's pod from starting until a person corrects it; others may pass by themselves, when a node has room again
+CANNOT_START = frozenset(
+    {"ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError"}
+)
+
 # a system of the platform does not do what it is asked: said by the adapters
 PLATFORM_FAILURES = frozenset(
     {

@@ -191,7 +191,8 @@ def steps_can_start(look: RunLook) -> Said:
     deadline = min(run.problem_since + look.policy.progress_deadline, _deadline(look))
     if look.now >= deadline:
         return end(look, problem.reason, f"{message}; ending the run")
-    return Waits(problem.reason, f"{message}; run {view.url or view.id}", wake_in=deadline - look.now)
+    stalled = problem.reason in reasons.CANNOT_START
+    return Waits(problem.reason, f"{message}; run {view.url or view.id}", wake_in=deadline - look.now, stalled=stalled)
 
 
 def run_is_in_time(look: RunLook) -> Said:

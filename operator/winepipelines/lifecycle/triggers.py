@@ -97,6 +97,8 @@ def is_stuck(look: Look) -> bool:
     """Tell whether the present revision waits for what only a person can correct: it may as well begin another one."""
     stalled, prepared = (look.status.condition(kind) for kind in (ConditionType.STALLED, ConditionType.PREPARED))
     current = stalled is not None and stalled.observed_generation == look.pipeline.generation
+    if look.status.run is not None and look.status.run.end_reason == reasons.SUPERSEDED:
+        return True  # its run is being ended for another one
     return current and prepared is not None and prepared.status == "True"
 
 

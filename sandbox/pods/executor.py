@@ -13,7 +13,6 @@ from aiohttp import web
 from sandbox.seldon.containers import HTTP
 from sandbox.seldon.gateway import Gateway, Key, Route
 
-DRAIN = 8.0  # seconds in which new requests still come to a pod that is ending: kube-proxy learns of it only by and by
 HEALTH = {"seldon": "ready", "v2": "v2/health/ready"}
 
 
@@ -37,7 +36,7 @@ class Executor(Gateway):
 
 
 def main() -> None:
-    """Serve until a signal comes, and then until nobody comes any more."""
+    """Serve until a signal comes. Requests that come later are refused, as by Seldon's, which has no preStop."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.pods.executor", description="Seldon's executor, stood in for")
     parser.add_argument("--predictor", required=True)
     parser.add_argument("--protocol", choices=sorted(HEALTH), default="seldon")
@@ -54,7 +53,6 @@ async def run(executor: Executor, port: int) -> None:
         asyncio.get_running_loop().add_signal_handler(number, over.set)
     await executor.start(port, host="0.0.0.0")
     await over.wait()
-    await asyncio.sleep(DRAIN)
     await executor.stop()
 
 

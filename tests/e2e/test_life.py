@@ -1,16 +1,19 @@
 """A life with the operator, in real pods: installed, used with edit rights alone, upgraded, evicted, removed, installed again.
 
-One story: each test begins where the one before it has ended. A model is asked without pause from its first answer on.
+One story: each test begins where the one before it has ended. A model of one replica is asked ten times a second from its first
+answer on, through a promotion, a change of its settings, a rollback, an upgrade and evictions: no request may fail.
 """
 
 import json
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 from e2e.conftest import PLATFORM, USER, Archives, timed
+from e2e.load import Load
 from support.cluster import eventually
 from support.kube import Kube, KubeError, Object
 from support.nodes import ROOT
@@ -96,18 +99,34 @@ def _let_go(person: Kube) -> None:
     person("-n", USER, "exec", "visitors", "-c", "data", "--", "python", "/visitors/release.py", "release")
 
 
-def _asked(person: Kube) -> tuple[int, list[str]]:
-    """Count what the visitor who asks has been answered, and list what went wrong."""
-    lines = person("-n", USER, "logs", "visitors", "-c", "asks").splitlines()
-    return len(lines), [line for line in lines if not line.startswith("ok")]
+def _load(person: Kube) -> Load:
+    """Read what the client that asks without pause has been answered."""
+    return Load.read(person("-n", USER, "logs", "visitors", "-c", "asks").splitlines())
 
 
 def _still_asked(person: Kube) -> None:
     """The model has answered each time until now, and does now."""
-    before, _ = _asked(person)
-    eventually(lambda: _asked(person)[0] > before + 3)
-    _, failures = _asked(person)
-    assert failures == []
+    before = _load(person).count
+    eventually(lambda: _load(person).count > before + 10)
+    load = _load(person)
+    assert load.failures == (), str(load)
+
+
+def _evict(kube: Kube, namespace: str, pod: str) -> None:
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+    kube("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+
+
+def _change(person: Kube, name: str, **spec: Object) -> None:
+    person("-n", USER, "patch", "winepipeline", name, "--type=merge", "--patch", json.dumps({"spec": spec}))
+
+
+def _serves(person: Kube, name: str, revision: int) -> None:
+    """Wait until a revision's model serves, and the pods of the one before are gone."""
+    person("-n", USER, "wait", f"winepipeline/{name}", f"--for=jsonpath={{.status.served.revision}}={revision}", "--timeout=5m")
+    _ready(person, name)
+    _settled(person, name)
 
 
 def test_the_platform_is_installed_where_only_restricted_pods_are_let_in(administrator: Kube, archives: Archives) -> None:
@@ -140,10 +159,9 @@ def test_somebody_with_edit_rights_alone_gets_a_model_that_answers(person: Kube)
 def test_its_service_is_asked_from_now_on_without_pause(person: Kube) -> None:
     person.apply(*yaml.safe_load_all(VISITORS.read_text().replace("IMAGE", f"winepipelines/sandbox:{version()}")))
     person("-n", USER, "wait", "pod/visitors", "--for=condition=Ready", "--timeout=60s")
-    eventually(lambda: _asked(person)[0] > 0)
+    eventually(lambda: _load(person).count > 0)
     _still_asked(person)
-    answer = person("-n", USER, "logs", "visitors", "-c", "asks", "--tail=1").split()[1]
-    assert 3 < float(answer) < 9  # the quality of a wine
+    assert all(3 < value < 9 for value in _load(person).values)  # the quality of a wine
 
 
 def test_an_upgrade_with_a_run_under_way_loses_nothing_and_no_request_fails(
@@ -179,14 +197,11 @@ def test_evicting_the_operator_with_a_run_under_way_loses_nothing(administrator:
     _settled(person, "mlflow", "red")
     before, runs = _record(person, "mlflow"), _runs(administrator)
     served, servers = _record(person, "red")["served"], _servers(person, "mlflow")
-    person("-n", USER, "patch", "winepipeline", "red", "--type=merge", "--patch", json.dumps({"spec": {"training": {"seed": 7}}}))
+    _change(person, "red", training={"seed": 7})
     run = _run_under_way(person, "red")
 
     old = _operator(administrator)["metadata"]
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": old["name"], "namespace": PLATFORM}}
-    administrator(
-        "create", "--raw", f"/api/v1/namespaces/{PLATFORM}/pods/{old['name']}/eviction", "-f", "-", stdin=json.dumps(eviction)
-    )
+    _evict(administrator, PLATFORM, old["name"])
     administrator("-n", PLATFORM, "wait", f"pod/{old['name']}", "--for=delete", "--timeout=60s")
     administrator("-n", PLATFORM, "rollout", "status", "deployment/wine-operator", "--timeout=60s")
     assert _operator(administrator)["metadata"]["uid"] != old["uid"]
@@ -200,6 +215,51 @@ def test_evicting_the_operator_with_a_run_under_way_loses_nothing(administrator:
     assert len(_runs(administrator)) == len(runs) + 1
     assert _record(person, "mlflow") == before
     assert _servers(person, "mlflow") == servers
+    _still_asked(person)
+
+
+def test_a_promotion_loses_no_request(person: Kube) -> None:
+    servers, before = _servers(person, "mlflow"), _load(person).values[-1]
+    _change(person, "mlflow", training={"parameters": {"alpha": 0.01}})
+    _serves(person, "mlflow", 2)
+    assert not _servers(person, "mlflow").keys() & servers.keys(), "another pod"
+    eventually(lambda: _load(person).values[-1] != before)
+    _still_asked(person)
+
+
+def test_a_change_of_settings_loses_no_request(administrator: Kube, person: Kube, archives: Archives) -> None:
+    servers, runs = _servers(person, "mlflow"), _runs(administrator)
+    patience = ("--reset-then-reuse-values", "--wait", "--timeout", "2m", "--set", "patience.progressDeadlineSeconds=800")
+    _helm(administrator, "upgrade", "wine-operator", str(archives.operator), *patience)
+    _ready(person, "mlflow")
+    _settled(person, "mlflow")
+    assert _servers(person, "mlflow") == servers, "a timeout replaces no pod"
+    _change(person, "mlflow", serving={"resources": {"requests": {"cpu": "15m"}}})
+    eventually(lambda: not _servers(person, "mlflow").keys() & servers.keys(), 120)
+    _serves(person, "mlflow", 2)
+    assert _runs(administrator) == runs, "nothing is trained"
+    _still_asked(person)
+
+
+def test_a_rollback_loses_no_request(person: Kube) -> None:
+    servers, before = _servers(person, "mlflow"), _load(person).values[-1]
+    person("-n", USER, "annotate", "winepipeline", "mlflow", "winepipelines.io/rollback=1")
+    person("-n", USER, "wait", "winepipeline/mlflow", "--for=jsonpath={.status.served.revision}=1", "--timeout=5m")
+    eventually(lambda: not _servers(person, "mlflow").keys() & servers.keys(), 120)
+    eventually(lambda: _load(person).values[-1] != before)
+    _settled(person, "mlflow")
+    _still_asked(person)
+    _change(person, "mlflow", training={"parameters": {"alpha": 0.1}})  # another spec ends the rollback
+    _serves(person, "mlflow", 3)
+    _still_asked(person)
+
+
+def test_evicting_the_pod_that_serves_loses_no_request(administrator: Kube, person: Kube) -> None:
+    [old] = administrator.items("-n", USER, "pods", "--selector=seldon-deployment-id=mlflow")
+    _evict(administrator, USER, old["metadata"]["name"])
+    person("-n", USER, "wait", f"pod/{old['metadata']['name']}", "--for=delete", "--timeout=90s")
+    _settled(person, "mlflow")
+    assert len(_servers(person, "mlflow")) == 1
     _still_asked(person)
 
 
@@ -234,8 +294,18 @@ def test_a_deleted_resource_takes_its_model_along_and_leaves_the_other(administr
     person("-n", USER, "delete", "winepipeline", "red", "--timeout=60s")
     person("-n", USER, "wait", "pod", "--selector=seldon-deployment-id=red", "--for=delete", "--timeout=60s")
     _still_asked(person)
-    count, failures = _asked(person)
-    print(f"\n{count} predictions through the Service in all, {len(failures)} failed")
+
+
+def test_of_all_requests_none_has_failed(person: Kube) -> None:
+    load = _load(person)
+    print(f"\n{load}")
+    [begun] = (
+        datetime.fromisoformat(one["state"]["running"]["startedAt"])
+        for one in person.get("-n", USER, "pod", "visitors")["status"]["containerStatuses"]
+        if one["name"] == "asks"
+    )
+    assert load.failures == ()
+    assert load.count >= 9 * (datetime.now(UTC) - begun).total_seconds(), "the client has kept its pace"
 
 
 def _settled(person: Kube, *names: str) -> None:

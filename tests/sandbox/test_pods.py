@@ -99,25 +99,25 @@ async def test_the_executor_lives_without_its_server_but_is_not_ready() -> None:
     await executor.stop()
 
 
-async def test_a_request_that_comes_while_the_pod_ends_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_executor_that_ends_refuses_new_requests_at_once_as_seldons_does() -> None:
     async def fine(_: web.BaseRequest) -> web.Response:
         return web.Response(text="fine")
 
-    monkeypatch.setattr(module, "DRAIN", 1.0)
     server, address = await _serve(fine)
     port = choose(["it"], {})["it"]
     running = asyncio.create_task(module.run(Executor("wine-super-model", "seldon", address), port))
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         while True:
             try:
-                async with session.get("/live"):
+                async with session.post("/api/v1.0/predictions") as answer:
+                    assert await answer.text() == "fine"
                     break
             except aiohttp.ClientConnectorError:
                 await asyncio.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
-        async with session.post("/api/v1.0/predictions") as answer:
-            assert await answer.text() == "fine"
-    await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 10)
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await session.post("/api/v1.0/predictions")
     await server.cleanup()
 
 

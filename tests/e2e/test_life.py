@@ -244,13 +244,14 @@ def test_a_change_of_settings_loses_no_request(administrator: Kube, person: Kube
 def test_a_rollback_loses_no_request(person: Kube) -> None:
     servers, before = _servers(person, "mlflow"), _load(person).values[-1]
     person("-n", USER, "annotate", "winepipeline", "mlflow", "winepipelines.io/rollback=1")
-    person("-n", USER, "wait", "winepipeline/mlflow", "--for=jsonpath={.status.served.revision}=1", "--timeout=5m")
-    eventually(lambda: not _servers(person, "mlflow").keys() & servers.keys(), 120)
-    eventually(lambda: _load(person).values[-1] != before)
+    person("-n", USER, "wait", "winepipeline/mlflow", "--for=jsonpath={.status.served.revision}=3", "--timeout=5m")
     _settled(person, "mlflow")
+    assert _status(person, "mlflow")["served"]["origin"] == 1, "revision 3 has the model of revision 1"
+    assert not _servers(person, "mlflow").keys() & servers.keys()
+    eventually(lambda: _load(person).values[-1] != before)
     _still_asked(person)
     _change(person, "mlflow", training={"parameters": {"alpha": 0.1}})  # another spec ends the rollback
-    _serves(person, "mlflow", 3)
+    _serves(person, "mlflow", 4)
     _still_asked(person)
 
 

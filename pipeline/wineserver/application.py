@@ -101,7 +101,7 @@ async def _read(receive: Receive, headers: Headers, limit: int) -> bytes:
 
     So are compressed bodies, whose size nobody knows before it is too late. Raises RequestRefusedError or ClientGoneError.
     """
-    encoding = headers.get("content-encoding", "identity").lower()
+    encoding = headers.get("content-encoding", "").strip().lower() or "identity"
     if encoding != "identity":
         info = f"compressed bodies are not read (Content-Encoding: {encoding[:40]}): send the JSON as it is"
         raise RequestRefusedError(415, info, {"Accept-Encoding": "identity"})

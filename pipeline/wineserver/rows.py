@@ -73,7 +73,8 @@ class Schema:
     def from_tensor(self, shape: object, values: object, names: object = None) -> Matrix:
         """Read a flat list of values of `shape` [rows, columns]. Raises InputError."""
         if not (isinstance(shape, list) and len(shape) == 2 and all(type(size) is int and size > 0 for size in shape)):
-            raise self.refuse(f"the shape {_shown(shape)} is not [rows, columns]")
+            row = f": one row is [1, {len(self.columns)}]" if shape == [len(self.columns)] else ""
+            raise self.refuse(f"the shape {_shown(shape)} is not [rows, columns]{row}")
         if not isinstance(values, list) or len(values) != shape[0] * shape[1]:
             found = f", not {len(values)}" if isinstance(values, list) else ""
             raise self.refuse(f"the shape {shape} needs {shape[0] * shape[1]} values{found}")

@@ -354,7 +354,7 @@ async def test_a_message_that_cannot_be_answered_is_refused_with_what_to_send(bo
         (tensor(datatype="BOOL", data=[True] * 3), JSON, 'has the datatype "BOOL": send FP64'),
         (tensor(datatype="float64"), JSON, 'has the datatype "float64": send FP64'),
         (tensor(data=["1", "2", "4"]), JSON, "send it without quotes"),
-        (tensor(shape=[3]), JSON, "the shape [3] is not [rows, columns]"),
+        (tensor(shape=[3]), JSON, "the shape [3] is not [rows, columns]: one row is [1, 3]"),
         (tensor(shape=[3, 1]), JSON, "row 1 has 1 values"),
         (tensor(shape=None), JSON, "the shape null is not"),
         (tensor(shape=[[[1]]]), JSON, "the shape a list is not"),
@@ -449,6 +449,8 @@ async def test_bodies_are_bounded_and_not_compressed() -> None:
         zipped = await ask(make(), "POST", path, gzip.compress(b"{}"), {"Content-Encoding": "gzip"})
         assert (zipped.code, "Content-Encoding: gzip" in zipped.problem) == (415, True)
     assert (await ask(make(), "POST", PREDICT, seldon(), parts=5)).code == 200
+    for encoding in ("", "identity", "Identity "):
+        assert (await ask(make(), "POST", PREDICT, seldon(), {"Content-Encoding": encoding})).code == 200
 
 
 async def test_the_headers_of_the_executor_are_sent() -> None:

@@ -1,9 +1,12 @@
 """How a rollout goes, and what the operator sees of it. Where no pod runs, `support.seldon.Kubelet` says what a node would."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
+import aiohttp
 import pytest
 from support.rollouts import one
 from support.seldon import INITIALIZER, Operator, pods_run
@@ -170,3 +173,31 @@ async def test_the_model_answers_in_its_protocol_with_its_columns_by_name(
             await asyncio.sleep(0.2)
     assert check.protocol == protocol
     assert check.value == pytest.approx(4.0)
+
+
+async def test_answers_return_what_callers_match_them_by(operator: Operator, models: tuple[str, str]) -> None:
+    """The request's id and tags, as of Seldon's own servers; columns may be named as in the header of the data."""
+    if not operator.endpoint.runs or not (template := operator.endpoint.endpoint_template):
+        pytest.skip("no pod runs in this cluster, or CONTRACT_SELDON_ENDPOINT does not say where they answer")
+    await _serve(operator, 1, models[0])
+    url = template.format(namespace=operator.namespace, name=NAME) + "/api/v1.0/predictions"
+    meta = {"puid": "order-17", "tags": {"batch": "b", "line": 3}}
+    message = {"meta": meta, "data": {"names": ["Alcohol", "SULPHATES "], "ndarray": [[2.0, 1.0]]}}
+    async with aiohttp.ClientSession() as session, asyncio.timeout(30):
+
+        async def ask(body: object, headers: dict[str, str]) -> tuple[int, str, dict[str, Any]]:
+            async with session.post(url, json=body, headers=headers) as response:
+                return response.status, response.headers.get("Seldon-Puid", ""), await response.json(content_type=None)
+
+        # The gateway learns of a rollout a moment after it.
+        while (answer := await ask(message, {"Seldon-Puid": "caller-1"}))[0] == 503:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+        status, puid, body = answer
+        assert (status, puid) == (200, "caller-1")
+        assert body["data"]["ndarray"] == pytest.approx([4.0])
+        assert body["meta"].items() >= meta.items()
+        status, puid, body = await ask({"data": {"ndarray": [[1.0, 2.0]]}}, {})
+        assert (status, bool(puid)) == (200, True)
+        assert body["meta"]["puid"] == puid
+        status, _, body = await ask({"data": {"names": ["alcohol", "Alcohol"], "ndarray": [[2.0, 1.0]]}}, {})
+        assert (status, "missing columns: sulphates" in json.dumps(body)) == (400, True)

@@ -1,5 +1,6 @@
 """What the server answers on each of its paths, and how it refuses: in this process, with a model that adds up its columns."""
 
+import asyncio
 import gzip
 import json
 import re
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wineserver.application import Application
 from wineserver.environment import Environment, Identity
@@ -539,3 +542,39 @@ async def test_a_server_that_drains_answers_and_closes_and_is_not_ready() -> Non
     for path in ("/ready", "/v2/health/ready", "/health/status", "/api/v1.0/health/status"):
         assert (await ask(app, "GET", path)).code == 503
     assert (await ask(app, "GET", "/live")).code == 200
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([*COLUMNS, "pH", "FP64", ""])
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+ROWS = st.lists(st.lists(st.floats() | st.integers() | VALUES, min_size=3, max_size=3) | VALUES, max_size=3)
+
+
+def some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """An object with some of the fields, each as it ought to be or anything."""
+    return st.fixed_dictionaries({}, optional={name: value | VALUES for name, value in fields.items()})
+
+
+MESSAGES = some(
+    data=some(names=st.lists(SCALARS, max_size=4), ndarray=ROWS, tensor=some(shape=st.just([1, 3]), values=st.just(ROW))),
+    meta=some(puid=st.text(), tags=st.dictionaries(st.text(), VALUES), requestPath=st.dictionaries(st.text(), st.text())),
+    inputs=st.lists(
+        some(name=st.sampled_from([*COLUMNS, "pH"]), shape=st.just([1, 3]) | st.just([1]), datatype=st.just("FP64"), data=ROWS),
+        max_size=4,
+    ),
+    id=st.text(),
+    reward=st.floats(),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from([PREDICT, INFER, "/api/v1.0/feedback"]), MESSAGES | VALUES | st.binary() | st.text())
+def test_whatever_is_sent_is_answered_or_refused_in_words(path: str, body: Any) -> None:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = asyncio.run(ask(make(), "POST", path, content))
+    assert answer.code in (200, 400), answer.text
+    assert answer.code == 200 or answer.problem
+    assert len(answer.problem if answer.code == 400 else "") < 2500

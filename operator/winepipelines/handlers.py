@@ -32,6 +32,7 @@ from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.namespace import Namespace, copies, is_others_doing, sources
 from winepipelines.platform.network import Network
 from winepipelines.platform.objectstore import ObjectStore
+from winepipelines.platform.outputs import OutputUses
 from winepipelines.platform.seldon import Seldon
 from winepipelines.platform.steps import Steps
 from winepipelines.platform.workflows import Workflows
@@ -109,7 +110,7 @@ class Operator:
         predictions = Reconciler(
             PREDICTIONS,
             kubernetes,
-            PredictionObserver(kubernetes, kubeflow, steps, mlflow),
+            PredictionObserver(kubernetes, kubeflow, steps, mlflow, OutputUses(kubernetes, settings.namespaces)),
             PredictionActor(kubernetes, kubeflow),
             lambda key, run: runs.follow(_followed_for(key), run),
             settings.policy,

@@ -7,9 +7,10 @@ from winepipelines.lifecycle.questions import Question, Runs, RunSettings, Steps
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import WINEPIPELINES, WINEPREDICTIONS, Body, Conflict, Kubernetes
 from winepipelines.platform.mlflow import MLflow
+from winepipelines.platform.outputs import OutputUses
 from winepipelines.platform.steps import Steps as StepPods
 from winepipelines.predictions.actions import Action, DeleteResource, SubmitPrediction
-from winepipelines.predictions.questions import Outcome, Pipeline
+from winepipelines.predictions.questions import Outcome, Pipeline, UsesOfOutput
 from winepipelines.resource.outcome import PipelineView
 from winepipelines.resource.pipeline import FINALIZER
 from winepipelines.resource.prediction import ChosenModel, WinePrediction
@@ -19,12 +20,13 @@ from winepipelines.resource.status import Status
 class PredictionObserver:
     """Asks the platform."""
 
-    def __init__(self, kubernetes: Kubernetes, kubeflow: Kubeflow, steps: StepPods, mlflow: MLflow) -> None:
+    def __init__(self, kubernetes: Kubernetes, kubeflow: Kubeflow, steps: StepPods, mlflow: MLflow, outputs: OutputUses) -> None:
         """Use these adapters."""
         self._kubernetes = kubernetes
         self._kubeflow = kubeflow
         self._steps = steps
         self._mlflow = mlflow
+        self._outputs = outputs
 
     async def answer(self, question: Question[object], prediction: WinePrediction, /) -> object:
         """Answer a question about a resource.
@@ -37,6 +39,8 @@ class PredictionObserver:
         match question:
             case Pipeline(name):
                 return self._pipeline(prediction.namespace, name)
+            case UsesOfOutput():
+                return self._outputs.of(prediction)
             case Runs(name):
                 return self._kubeflow.runs_named(prediction.namespace, name)
             case Steps(run_id):

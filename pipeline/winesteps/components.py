@@ -235,6 +235,7 @@ def predict(
     mlflow_run: str,
     model_version: str,
     pipeline_uid: str,
+    overwrite: bool,
     s3_endpoint_url: str,
     mlflow_tracking_uri: str,
     experiment: str,
@@ -254,6 +255,7 @@ def predict(
         mlflow_run: MLflow run that logged the model.
         model_version: Version in the model registry that the run must have made; empty: any.
         pipeline_uid: uid of the resource that the model must be of; empty: any.
+        overwrite: Whether an object that is at the output already is replaced; never the input or the model's training data.
         s3_endpoint_url: Address of the object store.
         mlflow_tracking_uri: Address of MLflow.
         experiment: MLflow experiment of the report.
@@ -283,6 +285,7 @@ def predict(
             max_bytes=max_bytes,
             model_version=model_version,
             pipeline_uid=pipeline_uid,
+            overwrite=overwrite,
         )
         predicted = predict(task, s3_endpoint_url, record, attempt)
     for name in ("rows", "scored", "seconds"):

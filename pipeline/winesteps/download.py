@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,11 +29,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Downloaded:
-    """What came: length in bytes, SHA-256 in hexadecimal, and the server's strong entity tag, if it gave one."""
+    """What came: length in bytes, SHA-256 in hexadecimal, and the server's strong entity tag, if it gave one.
+
+    `version_id` is the object's in a bucket with versioning, `location` the address that answered, after redirects.
+    """
 
     size: int
     sha256: str
     etag: str = ""
+    version_id: str = ""
+    location: str = field(default="", compare=False)
 
 
 def download(
@@ -103,7 +108,7 @@ def drain(source: Opened, shown: str, max_bytes: int, write: Callable[[bytes], o
             reported = size
             log.info("%s bytes so far", f"{size:,}")
     log.info("downloaded %s bytes, SHA-256 %s", f"{size:,}", digest.hexdigest())
-    return Downloaded(size, digest.hexdigest(), source.etag)
+    return Downloaded(size, digest.hexdigest(), source.etag, source.version_id, source.location)
 
 
 def _checked(chunks: Iterator[bytes], shown: str) -> Iterator[bytes]:

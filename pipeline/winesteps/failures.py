@@ -24,6 +24,8 @@ TERMINATION_LOG = "WINE_TERMINATION_LOG"
 """Names the file of the termination message where it is not Kubernetes' default."""
 TERMINATION_BYTES = 4000
 """The kubelet reads 4,096 bytes of it."""
+_QUERY = re.compile(r"\?(?!versionId=[\w.~+/=-]+(?![\w.~+/=&-]))[^\s'\")]*")
+"""A query, but for the version of an object, which is no secret."""
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ class Reason(StrEnum):
     DATA_NOT_PARQUET = "DataNotParquet"
     ALL_ROWS_REJECTED = "AllRowsRejected"
     MODEL_UNUSABLE = "ModelUnusable"
+    OUTPUT_IS_SOURCE = "OutputIsSource"
+    OUTPUT_EXISTS = "OutputExists"
     OUTPUT_REFUSED = "OutputRefused"
     OUTPUT_UNAVAILABLE = "OutputUnavailable"
     STORE_UNAVAILABLE = "StoreUnavailable"
@@ -88,7 +92,10 @@ class StepFailure(Exception):
 
 
 def redact_url(url: str) -> str:
-    """The address without what may be secret in it: userinfo, query and fragment."""
+    """The address without what may be secret in it: userinfo, query and fragment. A key of the object store stays as it is."""
+    if url[:5].lower() == "s3://":
+        bucket, slash, key = url[5:].partition("/")
+        return f"s3://{bucket.rpartition('@')[2]}{slash}{_QUERY.sub('', key)}"
     try:
         parts = urlsplit(url)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
@@ -103,7 +110,7 @@ def redact(text: str) -> str:
     for value in sorted(secrets, key=len, reverse=True):  # one may hold another
         text = text.replace(value, "***")
     text = re.sub(r"(\w://)[^\s/@]*@", r"\1", text)
-    return re.sub(r"((?:\w://|url: /)[^\s?'\"]*)\?[^\s'\")]*", r"\1", text)
+    return re.sub(rf"((?:\w://|url: /)[^\s?'\"]*){_QUERY.pattern}", r"\1", text)
 
 
 def _names_credential(name: str) -> bool:

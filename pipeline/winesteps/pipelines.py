@@ -172,6 +172,7 @@ def wine_prediction(
     max_bytes: int = 1024**3,
     model_version: str = "",
     pipeline_uid: str = "",
+    overwrite: bool = False,
     experiment: str = "wine-predictions",
     s3_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
     mlflow_secret: str = "wine-mlflow-credentials",  # noqa: S107 - the name of a Secret
@@ -191,6 +192,7 @@ def wine_prediction(
         max_bytes: Largest size of the file in bytes.
         model_version: Version in the model registry that the run must have made; empty: any.
         pipeline_uid: uid of the resource that the model must be of; empty: any.
+        overwrite: Whether an object that is at the output already is replaced; never the input or the model's training data.
         experiment: MLflow experiment that runs are kept under.
         s3_secret: Secret with the object store's keys, accesskey and secretkey.
         mlflow_secret: Secret with MLflow's credentials, if any: MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN.
@@ -210,6 +212,7 @@ def wine_prediction(
         mlflow_run=mlflow_run,
         model_version=model_version,
         pipeline_uid=pipeline_uid,
+        overwrite=overwrite,
         **_reported(s3_endpoint_url, mlflow_tracking_uri, experiment, owner),
     )
     _settle(predicted, s3_secret, mlflow_secret)

@@ -6,22 +6,26 @@ so that the memory needed does not depend on the file's length. The tags that te
 one request.
 """
 
+import contextlib
 import json
 import logging
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
 
 from winesteps import model, servers, tracking
-from winesteps.download import download
+from winesteps.addresses import AddressError, HttpAddress, S3Address, may_be_object, parse
+from winesteps.download import Downloaded, download
 from winesteps.failures import Attempt, Reason, StepFailure, describe, redact_url
-from winesteps.outputs import Place, Store, Upload, open_writer
+from winesteps.outputs import Claim, Owner, Place, Store, Upload, open_writer
 from winesteps.reading import (
     Chunk,
     Columns,
@@ -35,15 +39,21 @@ from winesteps.reading import (
     open_csv,
     open_parquet,
 )
+from winesteps.sources import address_of
 from winesteps.trackingerrors import tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 ROW, PREDICTION = "row", "prediction"
 """Columns that the output has beside the input's own: the first and the last."""
 ROWS_SHOWN = 10
 """Rejected rows of each reason that the report names."""
+UPLOAD = f"{tracking.PREFIX}prediction-upload"
+"""Tag of the MLflow run with the id of the upload that it began, whose parts a later attempt removes."""
+ATTEMPTS_KNOWN = 20
+"""Most earlier attempts that are cleaned up after."""
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +64,7 @@ class Task:
 
     `input_format` is csv, parquet or empty, which goes by the file's content; `columns` has `drop` or `only`. The model is
     the one that `mlflow_run` logged; it must be of the resource with `pipeline_uid`, and of `model_version`, where these are
-    given.
+    given. `overwrite` lets the output replace what is there already, unless that is the input or the model's training data.
     """
 
     input_url: str
@@ -68,6 +78,7 @@ class Task:
     max_bytes: int = 1024**3
     model_version: str = ""
     pipeline_uid: str = ""
+    overwrite: bool = False
 
 
 @dataclass
@@ -115,17 +126,24 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
 
     Raises:
         StepFailure: of the input as in the training (UrlInvalid to DataInvalid, ColumnMissing, TooFewRows), DataNotParquet,
-            ParametersInvalid, AllRowsRejected, ModelUnusable, OutputRefused or OutputUnavailable, TrackingUnavailable.
+            ParametersInvalid, AllRowsRejected, ModelUnusable, OutputIsSource, OutputExists, OutputRefused or OutputUnavailable,
+            TrackingUnavailable.
 
     """
     began = time.monotonic()
-    place = Place.of(task.output)
+    place, source_address = Place.of(task.output), address_of(task.input_url)
     options = _options(task)
-    with tempfile.TemporaryDirectory() as folder:
+    _check_source(place, source_address, "the input itself")
+    with tempfile.TemporaryDirectory() as folder, terminable():
         root = Path(folder)
         with tracking_errors(record.tracking_uri):
             client = tracking.connect(record)
             attempt.run_id = tracking.start_run(client, record)
+            earlier = tracking.runs_of_owner(client, record, "attributes.status != 'FINISHED'", ATTEMPTS_KNOWN)
+        store = Store(s3_endpoint_url, owner_of(record))
+        for upload_id in {run.data.tags[UPLOAD] for run in earlier if UPLOAD in run.data.tags}:
+            store.abort(place, upload_id)
+        claim, report = (store.claim(one, overwrite=task.overwrite) for one in (place, place.report))
         loaded, features = _load(client, task, root, record.tracking_uri)
         file = root / "input"
         downloaded = download(
@@ -136,6 +154,7 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
             s3_endpoint_url=s3_endpoint_url,
             text=False,  # the reader says what the file is
         )
+        _check_what_came(claim, downloaded)
         fetched = time.monotonic()
         source = _open(task, options, file, features)
         if taken := {ROW, PREDICTION} & set(source.columns):
@@ -143,9 +162,9 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
                 f"The output has a column {taken.pop()!r} of its own: rename the file's, or leave it out with input.columns.drop."
             )
             raise StepFailure(Reason.DATA_INVALID, message)
-        store = Store(s3_endpoint_url)
         tally = Tally()
-        _score(source, loaded, features, Sink(store, place, task.separator), tally)
+        sink = Sink(store, claim, task.separator, lambda upload: _remember(client, attempt, upload, record.tracking_uri))
+        _score(source, loaded, features, sink, tally)
     ended = time.monotonic()
     content = {
         "rows": tally.rows,
@@ -157,11 +176,10 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
         "seconds": round(ended - began, 3),
         "rowsPerSecond": round(tally.rows / max(ended - fetched, 1e-3)),
     }
-    report = Place(place.bucket, f"{place.key}.report.json")
     store.put_json(report, content)
-    _record(client, attempt.run_id, task, content, str(report), record.tracking_uri)
+    _record(client, attempt.run_id, task, content, str(report.place), record.tracking_uri)
     log.info("scored %s of %s rows in %.1f s: %s", f"{tally.scored:,}", f"{tally.rows:,}", ended - began, place)
-    return Predicted(str(place), str(report), content)
+    return Predicted(str(place), str(report.place), content)
 
 
 def _options(task: Task) -> Options:
@@ -177,6 +195,62 @@ def _open(task: Task, options: Options, file: Path, features: Sequence[str]) -> 
     plain, _ = expanded(file, file.parent, options.max_bytes)
     as_parquet = task.input_format == "parquet" or (not task.input_format and is_parquet(plain))
     return (open_parquet if as_parquet else open_csv)(plain, options, wanted, file.parent)
+
+
+def owner_of(record: tracking.Record) -> Owner:
+    """Who writes: the resource, or the Kubeflow run where it is run by hand."""
+    named = "/".join(str(record.owner[part]) for part in ("namespace", "name") if part in record.owner)
+    if record.uid:
+        return Owner(record.uid, f"WinePrediction {named}")
+    return Owner(f"run {record.kfp_run}" if record.kfp_run else "", f"Kubeflow run {record.kfp_run}")
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Make SIGTERM, which a pod gets when its run is ended, an exception, so that nothing half done is left behind."""
+
+    def end(*_: object) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_source(place: Place, address: S3Address | HttpAddress, what: str) -> None:
+    """Refuse an output, or its report, that would be written over what it is made of."""
+    for written, named in ((place, "output"), (place.report, "the report")):
+        if may_be_object(address, written.bucket, written.key):
+            message = f"{named} {written} is {what}, {redact_url(str(address))}. Make another WinePrediction with another output."
+            raise StepFailure(Reason.OUTPUT_IS_SOURCE, message)
+
+
+def _check_what_came(claim: Claim, downloaded: Downloaded) -> None:
+    """Recognize the input in what is to be replaced, where its address did not tell: after a redirect, or behind a gateway."""
+    if downloaded.location:
+        with contextlib.suppress(AddressError):
+            _check_source(claim.place, parse(downloaded.location), "the input itself")
+    if claim.found is not None and downloaded.etag and claim.found.etag == downloaded.etag:
+        message = f"{claim.place} is the input itself or a copy of it: both have the entity tag {downloaded.etag}. "
+        raise StepFailure(Reason.OUTPUT_IS_SOURCE, f"{message}Make another WinePrediction with another output.")
+
+
+def _check_training_data(place: Place, run: "Run") -> None:
+    """Refuse an output that would be written over what the model was trained on, as far as its run says."""
+    with contextlib.suppress(AddressError):
+        _check_source(place, parse(run.data.params.get("data_url", "")), "the model's training data")
+
+
+def _remember(client: "MlflowClient", attempt: Attempt, upload: Upload, tracking_uri: str) -> None:
+    """Write down which upload was begun, before it has a part."""
+    assert attempt.run_id is not None, "the run was started"
+    with tracking_errors(tracking_uri):
+        client.set_tag(attempt.run_id, UPLOAD, upload.id)
 
 
 def _load(client: "MlflowClient", task: Task, root: Path, tracking_uri: str) -> tuple[Any, list[str]]:
@@ -196,6 +270,7 @@ def _load(client: "MlflowClient", task: Task, root: Path, tracking_uri: str) -> 
     for name, wanted in (("uid", task.pipeline_uid), ("model-version", task.model_version)):
         if wanted and tags.get(f"{tracking.PREFIX}{name}") != wanted:
             raise _unusable(task, f"its {name} is not {wanted}, which is the one that serves")
+    _check_training_data(Place.of(task.output), run)
     with tracking_errors(tracking_uri):
         folder = Path(client.download_artifacts(task.mlflow_run, model.FOLDER, str(root)))
     try:
@@ -221,18 +296,22 @@ def _unusable(task: Task, why: str) -> StepFailure:
 
 
 class Sink:
-    """Where scored rows go. The object appears when `complete` is called; nothing is left behind without it."""
+    """Where scored rows go. The object appears when `complete` is called; nothing is left behind without it.
 
-    def __init__(self, store: Store, place: Place, separator: str) -> None:
-        self._store, self._place, self._separator = store, place, separator
+    `begun` is told of the upload as soon as there is one.
+    """
+
+    def __init__(self, store: Store, claim: Claim, separator: str, begun: Callable[[Upload], None]) -> None:
+        self._store, self._claim, self._separator, self._begun = store, claim, separator, begun
         self._upload: Upload | None = None
         self._writer: Any = None
 
     def write(self, table: pa.Table) -> None:
         """Write rows; all tables have the schema of the first."""
         if self._upload is None:
-            self._upload = Upload(self._store, self._place)
-            self._writer = open_writer(self._upload, self._place.suffix, table.schema, self._separator)
+            self._upload = Upload(self._store, self._claim)
+            self._begun(self._upload)
+            self._writer = open_writer(self._upload, self._claim.place.suffix, table.schema, self._separator)
         self._writer.write_table(table)
 
     def complete(self) -> None:

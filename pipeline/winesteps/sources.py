@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, unquote, urlsplit
 
+from winesteps.addresses import AddressError, HttpAddress, S3Address, parse
 from winesteps.failures import Reason, StepFailure, redact_url
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ STRONG_ETAG = re.compile(r'"[!#-~]{1,254}"')
 class Opened:
     """A body to be read: its announced length in bytes, media type and strong entity tag, where the server gave them.
 
-    `unchanged` is the answer to an entity tag that is known: there is no body then.
+    `unchanged` is the answer to an entity tag that is known: there is no body then. `version_id` names the version of an object
+    in a bucket with versioning. `location` is the address that answered, after redirects.
     """
 
     chunks: Iterator[bytes]
@@ -36,6 +37,8 @@ class Opened:
     content_type: str
     etag: str = ""
     unchanged: bool = False
+    version_id: str = ""
+    location: str = ""
 
 
 @contextlib.contextmanager
@@ -44,28 +47,22 @@ def open_source(url: str, s3_endpoint_url: str = "", known_etag: str = "") -> It
 
     With `known_etag` only a body that has another one is asked for.
     """
-    parts = _split(url)
+    address = address_of(url)
     known_etag = _strong(known_etag)
-    opener = _open_s3(parts, s3_endpoint_url, known_etag) if parts.scheme == "s3" else _open_http(url, known_etag)
+    if isinstance(address, HttpAddress):
+        opener = _open_http(address, known_etag)
+    else:
+        opener = _open_s3(address, s3_endpoint_url, known_etag)
     with opener as opened:
         yield opened
 
 
-def _split(url: str) -> SplitResult:
+def address_of(url: str) -> S3Address | HttpAddress:
+    """What an address names; raises `StepFailure` UrlInvalid where that is no file."""
     try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises where it is no number
-    except ValueError:
-        raise StepFailure(Reason.URL_INVALID, f"The address {redact_url(url)!r} cannot be read.") from None
-    if parts.scheme not in {"http", "https", "s3"}:
-        raise StepFailure(Reason.URL_INVALID, f"The address must begin with http, https or s3, not {parts.scheme!r}.")
-    if "@" in parts.netloc:
-        raise StepFailure(Reason.URL_INVALID, "The address must not hold a user name or password.")
-    if not parts.hostname:
-        raise StepFailure(Reason.URL_INVALID, f"The address {redact_url(url)!r} names no host or bucket.")
-    if parts.scheme == "s3" and not parts.path.strip("/"):
-        raise StepFailure(Reason.URL_INVALID, f"The address {redact_url(url)!r} names no file in the bucket.")
-    return parts
+        return parse(url)
+    except AddressError as error:
+        raise StepFailure(Reason.URL_INVALID, f"The address {redact_url(url)!r} cannot be used: {error}.") from None
 
 
 def _strong(etag: str | None) -> str:
@@ -89,11 +86,11 @@ def _session() -> "requests.Session":
 
 
 @contextlib.contextmanager
-def _open_http(url: str, known_etag: str) -> Iterator[Opened]:
+def _open_http(address: HttpAddress, known_etag: str) -> Iterator[Opened]:
     import requests
     from urllib3.exceptions import HTTPError, LocationValueError
 
-    shown = redact_url(url)
+    url, shown = address.url, redact_url(address.url)
     try:
         headers = {"If-None-Match": known_etag} if known_etag else {}
         with (
@@ -111,6 +108,7 @@ def _open_http(url: str, known_etag: str) -> Iterator[Opened]:
                 size=int(length) if length.isdigit() and not encoded else None,
                 content_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
                 etag=_strong(response.headers.get("ETag")),
+                location=response.url,
             )
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, LocationValueError):
         raise StepFailure(Reason.URL_INVALID, f"{shown} is, or redirects to, an address that http cannot be spoken to.") from None
@@ -153,13 +151,12 @@ def _check_status(status: int, shown: str) -> None:
 
 
 @contextlib.contextmanager
-def _open_s3(parts: SplitResult, endpoint_url: str, known_etag: str) -> Iterator[Opened]:
+def _open_s3(address: S3Address, endpoint_url: str, known_etag: str) -> Iterator[Opened]:
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
-    bucket, key = parts.netloc, unquote(parts.path.lstrip("/"))
-    shown = f"s3://{bucket}/{key}"
+    shown = str(address)
     try:
         client = boto3.session.Session().client(
             "s3",
@@ -171,20 +168,27 @@ def _open_s3(parts: SplitResult, endpoint_url: str, known_etag: str) -> Iterator
                 s3={"addressing_style": "path"},  # MinIO has no DNS name a bucket
             ),
         )
-        condition: Any = {"IfNoneMatch": known_etag} if known_etag else {}
-        answer = client.get_object(Bucket=bucket, Key=key, **condition)
+        wanted: Any = {"Bucket": address.bucket, "Key": address.key}
+        wanted |= {"VersionId": address.version_id} if address.version_id else {}
+        wanted |= {"IfNoneMatch": known_etag} if known_etag else {}
+        answer = client.get_object(**wanted)
         with contextlib.closing(answer["Body"]) as body:
-            content_type = answer.get("ContentType", "").partition(";")[0].strip().lower()
+            _check_version(address, answer.get("VersionId", ""), shown)
             yield Opened(
-                body.iter_chunks(CHUNK_BYTES), answer.get("ContentLength"), content_type, etag=_strong(answer.get("ETag"))
+                chunks=body.iter_chunks(CHUNK_BYTES),
+                size=answer.get("ContentLength"),
+                content_type=answer.get("ContentType", "").partition(";")[0].strip().lower(),
+                etag=_strong(answer.get("ETag")),
+                version_id=answer.get("VersionId", ""),
+                location=shown,
             )
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if known_etag and status == HTTPStatus.NOT_MODIFIED:
-            yield Opened(iter(()), None, "", known_etag, unchanged=True)
+            yield Opened(iter(()), None, "", known_etag, unchanged=True, version_id=address.version_id, location=shown)
             return
-        _check_s3_status(status, code, shown)
+        _check_s3_status(status, code, address)
     except NoCredentialsError:
         raise StepFailure(Reason.DATA_UNREACHABLE, f"{shown} cannot be read: the step has no AWS credentials.") from None
     except ParamValidationError:
@@ -194,9 +198,19 @@ def _open_s3(parts: SplitResult, endpoint_url: str, known_etag: str) -> Iterator
         raise StepFailure(Reason.STORE_UNAVAILABLE, message) from None
 
 
-def _check_s3_status(status: int, code: str, shown: str) -> None:
+def _check_version(address: S3Address, answered: str, shown: str) -> None:
+    """A store without versions answers with what is there now, whatever version it is asked for."""
+    if address.version_id in {"", "null"} or answered == address.version_id:
+        return
+    found = f"version {answered}" if answered else "an object without a version"
+    raise StepFailure(Reason.DATA_NOT_FOUND, f"{shown}: the object store answered with {found}. Does its bucket keep versions?")
+
+
+def _check_s3_status(status: int, code: str, address: S3Address) -> None:
+    shown = str(address)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS or code == "SlowDown":
         raise StepFailure(Reason.STORE_UNAVAILABLE, f"{shown}: the object store answered {code or status}.") from None
+    literal = ". A key is taken literally: write a space for %20" if re.search("%[0-9A-Fa-f]{2}", address.key) else ""
     raise StepFailure(
-        Reason.DATA_NOT_FOUND, f"{shown}: the object store answered {code or status}: correct the address."
+        Reason.DATA_NOT_FOUND, f"{shown}: the object store answered {code or status}: correct the address{literal}."
     ) from None

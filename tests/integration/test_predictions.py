@@ -198,12 +198,82 @@ def test_a_killed_operator_leaves_one_run_and_one_result(cluster: Cluster, opera
         ({"output": "https://elsewhere/out.csv"}, "spec.output"),
         ({"timeout": "1s"}, "between 10s and 48h"),
         ({"ttlAfterFinished": "9999h"}, "at most 8760h"),
+        (
+            {"input": {"url": "s3://mlpipeline/in/own.csv"}, "output": "s3://mlpipeline/in/own.csv"},
+            "must not be the input itself",
+        ),
     ],
 )
 def test_a_bad_spec_is_refused_by_name(cluster: Cluster, namespace: str, spec: dict[str, Any], named: str) -> None:
     body = resource(namespace, "http://data/wine.csv")
     with pytest.raises(KubectlError, match=named.replace(".", r"\.")):
         cluster.apply({**body, "spec": {**body["spec"], **spec}})
+
+
+def put(cluster: Cluster, key: str, content: bytes) -> None:
+    info = cluster.info
+    store = Minio(urlsplit(info.s3_endpoint).netloc, info.s3_access_key, info.s3_secret_key, secure=False)
+    store.put_object("mlpipeline", key, io.BytesIO(content), len(content))
+
+
+def failed_with(cluster: Cluster, namespace: str, name: str = "scores") -> tuple[str, str]:
+    status = cluster.wait_for_prediction(namespace, over, name).status
+    assert status.stage is PredictionStage.FAILED, status
+    stalled = status.condition(ConditionType.STALLED)
+    assert stalled is not None
+    return stalled.reason, stalled.message
+
+
+@pytest.mark.parametrize("spelling", ["s3://mlpipeline//{key}", "{endpoint}/mlpipeline/{quoted}"])
+def test_the_input_is_not_lost(cluster: Cluster, served: str, spelling: str) -> None:
+    """Where the schema does not see it, the operator does, before a run is submitted."""
+    key = f"{served}/in/own.csv"
+    put(cluster, key, WINE)
+    url = spelling.format(key=key, endpoint=cluster.info.s3_endpoint, quoted=key.replace("own", "%6Fwn"))
+    cluster.apply(resource(served, url, f"s3://mlpipeline/{key}", overwrite=True))
+    reason, message = failed_with(cluster, served)
+    assert reason == "OutputIsSource", message
+    assert batches(cluster, served) == []
+    assert stored(cluster, f"s3://mlpipeline/{key}") == WINE
+
+
+def test_a_pipelines_training_data_are_not_lost(cluster: Cluster, served: str) -> None:
+    key = f"{served}/train.csv"
+    put(cluster, key, WINE)
+    cluster.apply(cluster.resource(served, "other", f"s3://mlpipeline/{key}", suspend=True))
+    cluster.apply(resource(served, cluster.info.data_url, f"s3://mlpipeline/{key}", overwrite=True))
+    reason, message = failed_with(cluster, served)
+    assert (reason, f"WinePipeline {served}/other" in message) == ("OutputIsSource", True), message
+    assert stored(cluster, f"s3://mlpipeline/{key}") == WINE
+
+
+def test_of_two_with_one_output_the_second_is_refused(cluster: Cluster, served: str, site: Site) -> None:
+    output = f"s3://mlpipeline/{served}/same.csv"
+    cluster.apply(resource(served, cluster.info.data_url, output, "first"))
+    cluster.apply(resource(served, site.give("/short.csv", Answer(b"\n".join(WINE.splitlines()[:10]))), output, "second"))
+    reason, message = failed_with(cluster, served, "second")
+    assert reason == "OutputClaimed"
+    assert f"WinePrediction {served}/first" in message
+    assert cluster.wait_for_prediction(served, over, "first").status.stage is PredictionStage.SUCCEEDED
+    assert len(stored(cluster, output).splitlines()) == 1600
+
+    cluster.apply(resource(served, cluster.info.data_url, output, "third"))
+    assert failed_with(cluster, served, "third")[0] == "OutputClaimed"
+    cluster.delete("winepredictions", served, "first")
+    cluster.apply(resource(served, cluster.info.data_url, output, "fourth"))
+    reason, message = failed_with(cluster, served, "fourth")
+    assert (reason, f"WinePrediction {served}/first wrote it" in message) == ("OutputExists", True), message
+    short = site.give("/short.csv", Answer(b"\n".join(WINE.splitlines()[:10])))
+    cluster.apply(resource(served, short, output, "fifth", overwrite=True))
+    assert cluster.wait_for_prediction(served, over, "fifth").status.stage is PredictionStage.SUCCEEDED
+    assert len(stored(cluster, output).splitlines()) == 10
+
+
+def test_what_nobody_of_ours_wrote_is_kept(cluster: Cluster, served: str) -> None:
+    put(cluster, f"{served}/precious.csv", b"precious")
+    cluster.apply(resource(served, cluster.info.data_url, f"s3://mlpipeline/{served}/precious.csv"))
+    assert failed_with(cluster, served)[0] == "OutputExists"
+    assert stored(cluster, f"s3://mlpipeline/{served}/precious.csv") == b"precious"
 
 
 def test_only_its_time_can_be_changed(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:

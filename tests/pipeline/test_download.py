@@ -140,7 +140,7 @@ def test_a_table_is_judged_by_its_content(site: Site, fetch: Fetch, content: byt
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 304])
 def test_not_found(site: Site, fetch: Fetch, status: int) -> None:
-    message = fetch.refused(Reason.DATA_NOT_FOUND, site.give("/wine.csv", Answer(status=status)) + "?signature=hidden#x")
+    message = fetch.refused(Reason.DATA_NOT_FOUND, site.give("/wine.csv", Answer(status=status)) + "?signature=hidden")
     assert f"/wine.csv answered {status}" in message
     assert "hidden" not in message
     assert len(site.asked) == 1
@@ -206,6 +206,13 @@ def test_host_unknown(fetch: Fetch, monkeypatch: pytest.MonkeyPatch, host: str) 
         "s3://bucket/",
         "s3://no bucket/key",
         "http://" + "a" * 64 + ".b/",
+        "http://host/wine.csv#hidden",
+        "http://host/wi ne.csv",
+        " http://host/wine.csv",
+        "s3://bucket/wine.csv?X-Amz-Signature=hidden",
+        "s3://bucket/wine.csv?versionid=1",
+        "s3://bucket/folder/",
+        "s3://hidden@bucket/wine.csv",
     ],
 )
 def test_address_that_is_none(fetch: Fetch, url: str) -> None:
@@ -305,13 +312,39 @@ class TestObjectStore:
 
     def test_read(self, site: Site, fetch: Fetch) -> None:
         site.give("/bucket/a%20folder/wine.csv", Answer(CSV))
-        assert fetch("s3://bucket/a%20folder/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}").sha256 == DIGEST
+        assert fetch("s3://bucket/a folder/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}").sha256 == DIGEST
         authorization = site.asked[0][1]["Authorization"]
         assert authorization.startswith("AWS4-HMAC-SHA256 Credential=access-hidden/")
 
     def test_its_entity_tag(self, site: Site, fetch: Fetch) -> None:
         site.give("/bucket/wine.csv", Answer(CSV, headers={"ETag": '"9bb5"'}))
         assert fetch("s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}").etag == '"9bb5"'
+
+    @pytest.mark.parametrize(
+        ("key", "asked"), [("a%20b.csv", "a%2520b.csv"), ("100%.csv", "100%25.csv"), ("wine#1.csv", "wine%231.csv")]
+    )
+    def test_a_key_is_taken_literally(self, site: Site, fetch: Fetch, key: str, asked: str) -> None:
+        site.give(f"/bucket/{asked}", Answer(CSV))
+        assert fetch(f"s3://bucket/{key}", s3_endpoint_url=f"http://127.0.0.1:{site.port}").sha256 == DIGEST
+
+    def test_a_key_that_was_encoded_is_told_to_be_literal(self, site: Site, fetch: Fetch) -> None:
+        endpoint = f"http://127.0.0.1:{site.port}"
+        assert "taken literally" in fetch.refused(Reason.DATA_NOT_FOUND, "s3://bucket/a%20b.csv", s3_endpoint_url=endpoint)
+
+    def test_a_version_is_asked_for_and_kept(self, site: Site, fetch: Fetch) -> None:
+        site.give("/bucket/wine.csv", Answer(CSV, headers={"x-amz-version-id": "v.1"}))
+        found = fetch("S3://bucket/wine.csv?versionId=v.1", s3_endpoint_url=f"http://127.0.0.1:{site.port}")
+        assert (found.sha256, found.version_id) == (DIGEST, "v.1")
+        assert site.asked[0][0] == "/bucket/wine.csv?versionId=v.1"
+
+    @pytest.mark.parametrize("headers", [{}, {"x-amz-version-id": "v.2"}], ids=["none", "another"])
+    def test_a_store_that_answers_with_another_version_is_not_believed(
+        self, site: Site, fetch: Fetch, headers: dict[str, str]
+    ) -> None:
+        site.give("/bucket/wine.csv", Answer(CSV, headers=headers))
+        endpoint = f"http://127.0.0.1:{site.port}"
+        message = fetch.refused(Reason.DATA_NOT_FOUND, "s3://bucket/wine.csv?versionId=v.1", s3_endpoint_url=endpoint)
+        assert "s3://bucket/wine.csv?versionId=v.1: the object store answered with" in message
 
     @pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (404, "NoSuchBucket"), (403, "AccessDenied")])
     def test_not_found(self, site: Site, fetch: Fetch, status: int, code: str) -> None:

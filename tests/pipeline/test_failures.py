@@ -71,7 +71,7 @@ def test_what_is_permanent() -> None:
     assert {str(reason) for reason in Reason if reason.permanent} == {
         *("UrlInvalid", "DataNotFound", "DataTooLarge", "ChecksumMismatch", "DataNotCsv", "ColumnMissing", "DataInvalid"),
         *("TooFewRows", "ParametersInvalid", "TrainingFailed"),
-        *("DataNotParquet", "AllRowsRejected", "ModelUnusable", "OutputRefused"),
+        *("DataNotParquet", "AllRowsRejected", "ModelUnusable", "OutputRefused", "OutputExists", "OutputIsSource"),
         *("BucketMissing", "ArtifactLocationInvalid", "ExperimentDeleted"),
     }
 
@@ -238,6 +238,8 @@ def test_long_messages_are_cut() -> None:
         ("https://user:word@host:8080/b.csv", "https://host:8080/b.csv"),
         ("http://u@v@host/", "http://host/"),
         ("s3://bucket/key", "s3://bucket/key"),
+        ("s3://bucket/a#b c%20.csv?versionId=v.1", "s3://bucket/a#b c%20.csv?versionId=v.1"),
+        ("s3://user:word@bucket/key?versionId=1&X-Amz-Signature=1", "s3://bucket/key"),
         ("http://[::1/?secret", "http://[::1/"),
         ("//user:word@[x/?y", "[x/"),
         ("", ""),
@@ -254,6 +256,8 @@ def test_addresses_are_shown_without_secrets(url: str, shown: str) -> None:
         ("Max retries exceeded with url: /a?b=c (Caused by x)", "Max retries exceeded with url: /a (Caused by x)"),
         ("'http://u:p@host/a?b' and \"s3://b/c?d\"", "'http://host/a' and \"s3://b/c\""),
         ("really? yes: a@b", "really? yes: a@b"),
+        ("s3://b/c?versionId=1: gone", "s3://b/c?versionId=1: gone"),
+        ("s3://b/c?versionId=1&x=y", "s3://b/c"),
     ],
 )
 def test_addresses_in_a_text(text: str, shown: str) -> None:

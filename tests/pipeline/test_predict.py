@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -157,7 +158,7 @@ def test_what_was_scored_can_be_scored_again_from_the_store(
     frame = pq.read_table(io.BytesIO(body(store, first.output))).drop_columns(["row", "prediction"])
     pq.write_table(frame, buffer := io.BytesIO())
     store.put_object(Bucket="scores", Key="in put.parquet", Body=buffer.getvalue())
-    again = score("s3://scores/in%20put.parquet", "s3://scores/again.csv")
+    again = score("s3://scores/in put.parquet", "s3://scores/again.csv")
     assert pd.read_csv(io.BytesIO(body(store, again.output)), sep=";")["prediction"].to_numpy() == pytest.approx(expected)
 
 
@@ -241,6 +242,102 @@ def test_an_output_of_many_parts_is_whole(
     assert frame["prediction"].to_numpy() == pytest.approx(np.tile(expected, times))
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "spelling", ["s3://scores/{}", "{endpoint}/scores/{}", "s3://scores//{}", "{endpoint}/scores/%6fwn.csv?x=1"]
+)
+def test_the_input_is_never_the_output(
+    score: Callable[..., Predicted], store: Any, info: Info, red_wine: Path, spelling: str, overwrite: bool
+) -> None:
+    store.put_object(Bucket="scores", Key="own.csv", Body=red_wine.read_bytes())
+    url = spelling.format("own.csv", endpoint=info.s3_endpoint)
+    message = refused(Reason.OUTPUT_IS_SOURCE, score, url, "s3://scores/own.csv", overwrite=overwrite)
+    assert message.startswith("output s3://scores/own.csv is the input itself")
+    assert body(store, "s3://scores/own.csv") == red_wine.read_bytes()
+
+
+def test_the_report_is_never_written_over_the_input(score: Callable[..., Predicted], store: Any) -> None:
+    message = refused(Reason.OUTPUT_IS_SOURCE, score, "s3://scores/in.csv.report.json", "s3://scores/in.csv", overwrite=True)
+    assert message.startswith("the report s3://scores/in.csv.report.json is the input itself")
+
+
+@pytest.mark.parametrize("way", ["redirect", "entity tag"])
+def test_the_input_behind_another_address_is_never_the_output(
+    score: Callable[..., Predicted], store: Any, site: Site, info: Info, red_wine: Path, way: str
+) -> None:
+    etag = store.put_object(Bucket="scores", Key="own.csv", Body=red_wine.read_bytes())["ETag"]
+    there = store.generate_presigned_url("get_object", {"Bucket": "scores", "Key": "own.csv"})
+    answers = {
+        "redirect": Answer(status=302, headers={"Location": there}),
+        "entity tag": Answer(red_wine.read_bytes(), headers={"ETag": etag}),
+    }
+    refused(Reason.OUTPUT_IS_SOURCE, score, site.give("/wine.csv", answers[way]), "s3://scores/own.csv", overwrite=True)
+    assert body(store, "s3://scores/own.csv") == red_wine.read_bytes()
+
+
+def test_the_models_training_data_is_never_the_output(
+    score: Callable[..., Predicted], store: Any, wine: str, red_wine: Path, info: Info, tmp_path: Path
+) -> None:
+    store.put_object(Bucket="scores", Key="train.csv", Body=red_wine.read_bytes())
+    preprocess(red_wine, tmp_path / "table")
+    record = tracking.Record(info.mlflow_url, "wine", info.s3_endpoint, OWNER, "run-1")
+    source = {"data_url": "s3://scores/train.csv", "data_sha256": ""}
+    other = train(tmp_path / "table", Training(source=source, seed=7), record, Attempt())
+    change = {"mlflow_run": other.run_id, "model_version": other.version, "overwrite": True}
+    assert "the model's training data" in refused(Reason.OUTPUT_IS_SOURCE, score, wine, "s3://scores/train.csv", **change)
+    assert body(store, "s3://scores/train.csv") == red_wine.read_bytes()
+
+
+def test_what_is_there_already_is_kept_unless_it_may_be_overwritten(
+    score: Callable[..., Predicted], store: Any, wine: str, red_wine: Path
+) -> None:
+    store.put_object(Bucket="scores", Key="there.csv", Body=b"precious")
+    refused(Reason.OUTPUT_EXISTS, score, wine, "s3://scores/there.csv")
+    assert body(store, "s3://scores/there.csv") == b"precious"
+    scored = score(wine, "s3://scores/there.csv", overwrite=True)
+    assert len(body(store, scored.output).splitlines()) == 1600
+    again = score(wine, "s3://scores/there.csv")
+    assert again.output == scored.output, "another attempt of the same prediction"
+
+
+def test_a_version_of_an_object_is_scored(
+    score: Callable[..., Predicted], store: Any, red_wine: Path, expected: np.ndarray
+) -> None:
+    store.create_bucket(Bucket="versioned")
+    store.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    lines = red_wine.read_bytes().splitlines(keepends=True)
+    first = store.put_object(Bucket="versioned", Key="wine.csv", Body=b"".join(lines))["VersionId"]
+    store.put_object(Bucket="versioned", Key="wine.csv", Body=b"".join(lines[:60]))
+    scored = score(f"s3://versioned/wine.csv?versionId={first}", "s3://scores/version.csv")
+    assert (scored.content["rows"], scored.content["input"]["url"]) == (1599, f"s3://versioned/wine.csv?versionId={first}")
+    gone = f"s3://versioned/wine.csv?versionId={'0' * 8}-{first[9:]}"
+    refused(Reason.DATA_NOT_FOUND, score, gone, "s3://scores/version.csv")
+
+
+def test_what_a_killed_attempt_left_is_removed_by_the_next(
+    score: Callable[..., Predicted], store: Any, wine: str, info: Info, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed, nothing of its code runs any more: the next attempt knows of the upload by MLflow."""
+    monkeypatch.setattr(outputs.Upload, "abandon", lambda _: None)
+    monkeypatch.setattr(outputs.Upload, "complete", lambda _: 1 / 0)
+    refused(Reason.UNEXPECTED, score, wine, "s3://scores/killed.csv")
+    assert len(store.list_multipart_uploads(Bucket="scores", Prefix="killed.csv")["Uploads"]) == 1
+    monkeypatch.undo()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", info.s3_access_key)
+    score(wine, "s3://scores/killed.csv")
+    assert "Uploads" not in store.list_multipart_uploads(Bucket="scores", Prefix="killed.csv")
+
+
+def test_a_step_that_is_told_to_end_leaves_nothing(
+    score: Callable[..., Predicted], store: Any, wine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outputs.Upload, "complete", lambda _: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        score(wine, "s3://scores/ended.csv")
+    assert "Uploads" not in store.list_multipart_uploads(Bucket="scores", Prefix="ended.csv")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -289,10 +386,10 @@ def test_other_keys_are_refused_and_not_told(
     """Only the output's store: MLflow's client has its own connection by now."""
     real = outputs.Store.__init__
 
-    def with_other_keys(self: outputs.Store, endpoint: str) -> None:
+    def with_other_keys(self: outputs.Store, endpoint: str, owner: outputs.Owner) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret-key")
-            real(self, endpoint)
+            real(self, endpoint, owner)
 
     monkeypatch.setattr(outputs.Store, "__init__", with_other_keys)
     message = refused(Reason.OUTPUT_REFUSED, score, wine)
@@ -304,7 +401,7 @@ def test_a_store_that_does_not_answer_may_yet(
     score: Callable[..., Predicted], wine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = outputs.Store.__init__
-    monkeypatch.setattr(outputs.Store, "__init__", lambda self, _: real(self, "http://127.0.0.1:9"))
+    monkeypatch.setattr(outputs.Store, "__init__", lambda self, _, owner: real(self, "http://127.0.0.1:9", owner))
     refused(Reason.OUTPUT_UNAVAILABLE, score, wine)
     assert not Reason.OUTPUT_UNAVAILABLE.permanent
 

@@ -6,9 +6,9 @@ from support.memory import InMemory
 
 from winepipelines.lifecycle.questions import Question
 from winepipelines.predictions.actions import Action, DeleteResource, SubmitPrediction
-from winepipelines.predictions.questions import Outcome, Pipeline
+from winepipelines.predictions.questions import Outcome, Pipeline, UsesOfOutput
 from winepipelines.resource.observed import RunState, StepFailure
-from winepipelines.resource.outcome import PipelineView, PredictionRecords, Scored
+from winepipelines.resource.outcome import OutputUse, PipelineView, PredictionRecords, Scored
 from winepipelines.resource.prediction import ChosenModel, PredictionSpec, PredictionStatus, RejectedFor, WinePrediction
 from winepipelines.subjects import PREDICTIONS
 
@@ -26,6 +26,7 @@ class PredictionWorld(InMemory[PredictionStatus]):
         default_factory=lambda: WinePrediction("admin", "scores", "89abcdef0123", 1, "1", SPEC, PredictionStatus())
     )
     pipeline: PipelineView = PipelineView(exists=True, served=CHAMPION)
+    output_use: OutputUse = OutputUse()
     scored_with: dict[str, ChosenModel] = field(default_factory=dict)  # run name: the model that its submission named
     records: dict[str, PredictionRecords] = field(default_factory=dict)  # by run id
     most_live: int = 0
@@ -65,6 +66,8 @@ class PredictionWorld(InMemory[PredictionStatus]):
         match question:
             case Pipeline():
                 return self.pipeline
+            case UsesOfOutput():
+                return self.output_use
             case Outcome(run_id):
                 return self.records.get(run_id, PredictionRecords())
         raise AssertionError(question)

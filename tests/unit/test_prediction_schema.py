@@ -35,7 +35,12 @@ def test_the_defaults_are_the_same() -> None:
     defaults = {
         name: field["default"] for name, field in SCHEMA["properties"]["spec"]["properties"].items() if "default" in field
     }
-    assert defaults == {"timeout": SPEC.timeout, "attempts": SPEC.attempts, "resources": {}}
+    assert defaults == {
+        "timeout": SPEC.timeout,
+        "attempts": SPEC.attempts,
+        "resources": {},
+        "overwrite": SPEC.overwrite,
+    }
     assert SCHEMA["properties"]["spec"]["properties"]["input"]["properties"]["separator"]["default"] == SPEC.input.separator
 
 

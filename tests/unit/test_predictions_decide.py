@@ -2,9 +2,10 @@
 
 import random
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from support.memory import Crash
+from support.memory import START, Crash
 from support.prediction_world import CHAMPION, OUTPUT, PredictionWorld
 
 from winepipelines.lifecycle import reasons as run_reasons
@@ -12,10 +13,10 @@ from winepipelines.lifecycle.actions import TerminateRun
 from winepipelines.lifecycle.questions import Runs, Steps
 from winepipelines.predictions import reasons
 from winepipelines.predictions.actions import DeleteResource, SubmitPrediction
-from winepipelines.predictions.questions import Outcome, Pipeline
+from winepipelines.predictions.questions import Outcome, Pipeline, UsesOfOutput
 from winepipelines.resource.errors import NotSent, Refused, Unavailable
 from winepipelines.resource.observed import RunState, StepFailure
-from winepipelines.resource.outcome import PipelineView, PredictionRecords
+from winepipelines.resource.outcome import OutputClaim, OutputUse, PipelineView, PredictionRecords
 from winepipelines.resource.prediction import PredictionStage
 from winepipelines.resource.status import ConditionType
 
@@ -110,6 +111,117 @@ class TestTheModel:
         world.reconcile()
         assert world.status.model == CHAMPION
         assert world.status.stage is PredictionStage.SUCCEEDED
+
+
+class TestTheOutput:
+    OTHER = OutputClaim("admin", "first", "0000", START, PredictionStage.SCORING, begun=True)
+
+    def refused(self, world: PredictionWorld, reason: str) -> str:
+        world.reconcile()
+        assert world.created == []
+        assert world.status.stage is PredictionStage.FAILED
+        assert world.condition(ConditionType.STALLED).reason == reason
+        assert "make another WinePrediction with another output" in world.condition().message
+        return world.condition().message
+
+    @pytest.mark.parametrize(
+        ("url", "what"),
+        [
+            (OUTPUT, "output s3://scores/red.parquet is the input itself"),
+            ("s3://scores//red.parquet", "output s3://scores/red.parquet is the input itself"),
+            (
+                "http://minio.kubeflow:9000/scores/red%2Eparquet?X-Amz-Signature=1",
+                "output s3://scores/red.parquet is the input itself",
+            ),
+            ("s3://scores/red.parquet?versionId=1", "output s3://scores/red.parquet is the input itself"),
+            (f"{OUTPUT}.report.json", "the report s3://scores/red.parquet.report.json is the input itself"),
+        ],
+    )
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_is_not_the_input(self, world: PredictionWorld, url: str, what: str, overwrite: bool) -> None:
+        world.change(input={"url": url}, overwrite=overwrite)
+        message = self.refused(world, reasons.OUTPUT_IS_SOURCE)
+        assert message.startswith(what)
+        assert "Signature" not in message
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_is_no_pipelines_training_data(self, world: PredictionWorld, overwrite: bool) -> None:
+        world.change(overwrite=overwrite)
+        world.output_use = OutputUse(trained_on=("admin/red", "admin/white"))
+        assert "the training data of WinePipeline admin/red, admin/white" in self.refused(world, reasons.OUTPUT_IS_SOURCE)
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    @pytest.mark.parametrize("stage", [None, PredictionStage.WAITING, PredictionStage.SCORING])
+    def test_of_an_earlier_prediction_is_refused(
+        self, world: PredictionWorld, stage: PredictionStage | None, overwrite: bool
+    ) -> None:
+        world.prediction = replace(world.prediction, created_at=START + timedelta(seconds=1))
+        world.change(overwrite=overwrite)
+        world.output_use = OutputUse((replace(self.OTHER, stage=stage, begun=stage is PredictionStage.SCORING),))
+        message = self.refused(world, reasons.OUTPUT_CLAIMED)
+        assert message.startswith(f"WinePrediction admin/first writes its output to {OUTPUT} too, and came first")
+
+    def test_of_a_later_prediction_that_has_begun_is_refused(self, world: PredictionWorld) -> None:
+        world.prediction = replace(world.prediction, created_at=START)
+        world.output_use = OutputUse((replace(self.OTHER, created_at=START + timedelta(seconds=1)),))
+        self.refused(world, reasons.OUTPUT_CLAIMED)
+
+    def test_of_a_later_prediction_that_waits_is_this_ones(self, world: PredictionWorld) -> None:
+        world.prediction = replace(world.prediction, created_at=START)
+        world.output_use = OutputUse((replace(self.OTHER, created_at=START + timedelta(seconds=1), stage=None, begun=False),))
+        world.reconcile()
+        assert world.created == [NAME]
+
+    def test_of_two_of_one_second_one_is_refused(self, world: PredictionWorld) -> None:
+        world.prediction = replace(world.prediction, created_at=START)
+        for uid, created in (("ffff", 1), ("0000", 0)):
+            other = replace(world.prediction, uid=uid)
+            claim = OutputClaim("admin", "other", uid, START)
+            here, there = PredictionWorld(prediction=world.prediction), PredictionWorld(prediction=other)
+            here.output_use = OutputUse((claim,))
+            there.output_use = OutputUse((OutputClaim("admin", "scores", world.prediction.uid, START),))
+            here.reconcile()
+            there.reconcile()
+            assert (len(here.created), len(there.created)) == (created, 1 - created)
+
+    def test_that_was_written_is_replaced_only_where_it_may_be(self, world: PredictionWorld) -> None:
+        world.output_use = OutputUse((replace(self.OTHER, stage=PredictionStage.SUCCEEDED),))
+        assert "only with spec.overwrite: true" in self.refused(world, reasons.OUTPUT_CLAIMED)
+        again = PredictionWorld(output_use=world.output_use)
+        again.change(overwrite=True)
+        again.reconcile()
+        assert again.created == [NAME]
+
+    def test_of_one_that_failed_is_free(self, world: PredictionWorld) -> None:
+        world.output_use = OutputUse((replace(self.OTHER, stage=PredictionStage.FAILED),))
+        world.reconcile()
+        assert world.created == [NAME]
+
+    def test_of_one_that_is_being_deleted_is_waited_for(self, world: PredictionWorld) -> None:
+        world.output_use = OutputUse((replace(self.OTHER, deleting=True),))
+        decision = world.reconcile()
+        assert world.condition().reason == reasons.OUTPUT_CLAIMED
+        assert world.status.stage is PredictionStage.WAITING
+        assert decision.wake_at is not None
+        world.output_use = OutputUse()
+        world.reconcile()
+        assert world.created == [NAME]
+
+    def test_is_not_looked_at_again_once_the_run_is_there(self, world: PredictionWorld) -> None:
+        world.reconcile()
+        world.output_use = OutputUse((self.OTHER,))
+        world.reconcile()
+        assert world.status.stage is PredictionStage.SCORING
+        world.succeed()
+        world.reconcile()
+        assert world.status.stage is PredictionStage.SUCCEEDED
+
+    def test_that_is_refused_is_deleted_in_time(self, world: PredictionWorld) -> None:
+        world.change(input={"url": OUTPUT}, ttlAfterFinished="1h")
+        world.reconcile()
+        world.pass_time(hours=1)
+        world.reconcile()
+        assert "DeleteResource" in world.calls
 
 
 class TestTheRun:
@@ -250,7 +362,7 @@ class TestTheRun:
             world.pass_time(seconds=10)
         assert [event.reason for event in world.told].count("KubeflowRefused") == 1
 
-    @pytest.mark.parametrize("question", [Runs, Outcome, Pipeline])
+    @pytest.mark.parametrize("question", [Runs, Outcome, Pipeline, UsesOfOutput])
     def test_a_system_that_is_down_is_waited_for(self, world: PredictionWorld, question: type) -> None:
         if question is Outcome:
             world.reconcile()
@@ -458,7 +570,7 @@ def _shake(world: PredictionWorld, dice: random.Random) -> None:
     world.pass_time(seconds=dice.choice([0, 1, 10, 40, 700]))
     world.pipeline = PipelineView(exists=True, served=CHAMPION.with_(revision=dice.randint(1, 9), mlflow_run=f"m{dice.random()}"))
     error = dice.choice([NotSent, Unavailable, Refused])("KubeflowUnavailable", "down")
-    kinds = (SubmitPrediction, TerminateRun, Runs, Outcome, Pipeline)
+    kinds = (SubmitPrediction, TerminateRun, Runs, Outcome, Pipeline, UsesOfOutput)
     world.down = {dice.choice(kinds): error} if dice.random() < 0.3 else {}
     world.crash_in = dice.randint(0, 12) if dice.random() < 0.3 else None
     if world.runs and world.runs[-1].live:

@@ -134,14 +134,17 @@ def test_unset_addresses_are_the_guides_and_said(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"spec": {"data": {"url": "ftp://host/wine.csv"}}}, "spec.data.url: 'ftp://host/wine.csv' does not match"),
+        (
+            {"spec": {"data": {"url": "ftp://host/wine.csv"}}},
+            "spec.data.url: data.url must begin with https://, http:// or s3://",
+        ),
         (
             {"spec": {"data": {"url": "http://h/w", "sperator": ","}}},
             "spec.data: Additional properties are not allowed ('sperator'",
         ),
         (
             {"spec": {"data": {"url": "http://h/w"}, "training": {"testFraction": 0.9}}},
-            "spec.training.testFraction: 0.9 is greater",
+            "spec.training.testFraction: training.testFraction must be between 0.05 and 0.5",
         ),
         ({"spec": {}}, "spec: 'data' is a required property"),
         ({"metadata": {}}, "metadata.name: is missing"),

@@ -10,6 +10,15 @@ from cronsim import CronSim, CronSimError
 
 from winepipelines.resource.status import Clock
 
+NAMED = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}  # as in crontab and in a CronJob
 SKEW = timedelta(minutes=10)  # a clock that is further ahead was wrong and has been set back
 
 
@@ -27,7 +36,7 @@ def next_tick(schedule: str, time_zone: str, after: datetime) -> datetime:
     except (ValueError, OSError, KeyError):
         raise ScheduleError(f"{time_zone!r} is no time zone; give one such as Europe/Berlin or Etc/UTC") from None
     try:
-        tick: datetime = next(CronSim(schedule, after.astimezone(zone)))
+        tick: datetime = next(CronSim(NAMED.get(schedule, schedule), after.astimezone(zone)))
     except (CronSimError, StopIteration):
         raise ScheduleError(f"{schedule!r} is no schedule that is ever due; give one such as 0 3 * * 1 (Mondays at 3)") from None
     return tick.astimezone(UTC)

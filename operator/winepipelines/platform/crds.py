@@ -1,6 +1,6 @@
 """The CRDs in `crds/` as schemas, to check a resource where no API server is asked. Called by `render`.
 
-Rules across fields (CEL) are the API server's to check.
+Its rules (CEL) are checked as far as `rules` can.
 """
 
 from collections.abc import Iterator
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from winepipelines.platform.rules import broken
 
 Schema = dict[str, Any]
 UNKNOWN = "x-kubernetes-preserve-unknown-fields"
@@ -41,6 +43,19 @@ def problems(body: Schema, schema: Schema) -> Iterator[str]:
 
     for error in jsonschema.Draft202012Validator(schema).iter_errors(body):
         yield f"{error.json_path.removeprefix('$.')}: {error.message}"
+    yield from _against_rules(body, schema, "")
+
+
+def _against_rules(value: Any, schema: Schema, path: str) -> Iterator[str]:
+    yield from (f"{path or 'object'}: {message}" for message in broken(value, schema))
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            known = schema.get("properties", {}).get(name, schema.get("additionalProperties"))
+            if isinstance(known, dict):
+                yield from _against_rules(inner, known, f"{path}.{name}".lstrip("."))
+    if isinstance(value, list) and isinstance(schema.get("items"), dict):
+        for number, item in enumerate(value):
+            yield from _against_rules(item, schema["items"], f"{path}[{number}]")
 
 
 def _closed(schema: Any) -> Any:

@@ -159,6 +159,7 @@ class Kubeflow:
             "mlflow_run": model.mlflow_run,
             "model_version": model.version,
             "pipeline_uid": model.pipeline_uid,
+            "overwrite": spec.overwrite,
             "experiment": EXPERIMENT,
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
             "s3_endpoint_url": self._settings.s3_endpoint_url,

@@ -13,7 +13,7 @@ from winepipelines.platform.records import REASON, WORD_LIMIT, failure_of, line
 from winepipelines.resource.observed import StepFailure
 from winepipelines.resource.outcome import PredictionRecords, Scored
 from winepipelines.resource.pipeline import GROUP
-from winepipelines.resource.prediction import RejectedFor, WinePrediction
+from winepipelines.resource.prediction import REPORT_SUFFIX, RejectedFor, WinePrediction
 
 PREFIX = f"{GROUP}/prediction-"
 COUNT = re.compile(r"[0-9]{1,15}")
@@ -51,7 +51,7 @@ def _outcome(run: Any, prediction: WinePrediction) -> Scored | str:
     rejected = _rejected(str(tags.get(f"{PREFIX}rejected", "")))
     if rows is None or scored is None or rejected is None or scored + sum(item.rows for item in rejected) != rows:
         return f"{named} counts rows in a way that does not add up"
-    return Scored(output=wanted, report=f"{wanted}.report.json", rows=rows, rejected=rejected)
+    return Scored(output=wanted, report=f"{wanted}{REPORT_SUFFIX}", rows=rows, rejected=rejected)
 
 
 def _count(tags: dict[str, str], name: str) -> int | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from winepipelines.lifecycle.questions import Question
-from winepipelines.resource.outcome import PipelineView, PredictionRecords
+from winepipelines.resource.outcome import OutputUse, PipelineView, PredictionRecords
 
 
 @dataclass(frozen=True)
@@ -11,6 +11,11 @@ class Pipeline(Question[PipelineView]):
     """Is there a WinePipeline of this name, and what does it serve?"""
 
     name: str
+
+
+@dataclass(frozen=True)
+class UsesOfOutput(Question[OutputUse]):
+    """Which other resources read or write what this prediction will write?"""
 
 
 @dataclass(frozen=True)

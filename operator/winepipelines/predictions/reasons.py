@@ -2,6 +2,8 @@
 
 PIPELINE_MISSING = "PipelineMissing"
 NOTHING_SERVED = "NothingServed"
+OUTPUT_IS_SOURCE = "OutputIsSource"
+OUTPUT_CLAIMED = "OutputClaimed"
 RESULT_PENDING = "ResultPending"
 RESULT_NOT_RECORDED = "ResultNotRecorded"
 RESULT_REFUSED = "ResultRefused"

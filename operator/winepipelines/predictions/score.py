@@ -13,11 +13,14 @@ from winepipelines.lifecycle.setback import past
 from winepipelines.predictions import reasons
 from winepipelines.predictions.actions import DeleteResource
 from winepipelines.predictions.look import Held, Look, Record, held, recorded
-from winepipelines.predictions.questions import Outcome, Pipeline
+from winepipelines.predictions.questions import Outcome, Pipeline, UsesOfOutput
+from winepipelines.resource.addresses import AddressError, S3Address, may_be_object, parse
 from winepipelines.resource.outcome import Scored
 from winepipelines.resource.pipeline import FINALIZER
-from winepipelines.resource.prediction import PredictionStage, PredictionStatus, Rejected
+from winepipelines.resource.prediction import REPORT_SUFFIX, PredictionSpec, PredictionStage, PredictionStatus, Rejected
 from winepipelines.resource.status import ConditionType, Run
+
+NAMED = 3  # WinePipelines that a message names
 
 
 def score(look: Look) -> Record | Held:
@@ -55,6 +58,51 @@ def finalizer_is_set(look: Look) -> Held | None:
     if FINALIZER in look.prediction.finalizers:
         return None
     return Held(run_reasons.APPLYING, "taking the resource into care", actions=(AddFinalizer(),))
+
+
+def output_is_free(look: Look) -> Held | None:
+    """Before the run: its output is neither what it reads, nor a pipeline's data, nor what another prediction writes.
+
+    What is in the store already is the step's to judge, which can look: see `winesteps.outputs`.
+    """
+    if look.status.run is not None:
+        return None
+    output = look.spec.output
+    if (what := source_written_over(look.spec)) is not None:
+        return _refuse(look, reasons.OUTPUT_IS_SOURCE, f"{what} is the input itself: it would be lost")
+    use = look.at(UsesOfOutput())
+    if use.trained_on:
+        named = ", ".join(use.trained_on[:NAMED])
+        message = f"output {output}, or the report beside it, is the training data of WinePipeline {named}: it would be lost"
+        return _refuse(look, reasons.OUTPUT_IS_SOURCE, message)
+    for claim in use.claims:
+        named = f"WinePrediction {claim.namespace}/{claim.name}"
+        if claim.stage is PredictionStage.FAILED or (look.spec.overwrite and claim.stage is PredictionStage.SUCCEEDED):
+            continue
+        if claim.stage is PredictionStage.SUCCEEDED:
+            message = f"{named} has written its output to {output}; only with spec.overwrite: true it is replaced"
+            return _refuse(look, reasons.OUTPUT_CLAIMED, message)
+        if not claim.begun and (claim.created_at, claim.uid) > (look.prediction.created_at, look.prediction.uid):
+            continue  # it came later, and is the one that is refused
+        if claim.deleting:
+            message = f"{named}, which writes to {output} too, is being deleted; this waits until it is gone"
+            return Held(reasons.OUTPUT_CLAIMED, message, wake_in=look.policy.retry_interval)
+        return _refuse(look, reasons.OUTPUT_CLAIMED, f"{named} writes its output to {output} too, and came first")
+    return None
+
+
+def source_written_over(spec: PredictionSpec) -> str | None:
+    """Say which of the objects that are written is the input; None where none is."""
+    try:
+        source, output = parse(spec.input.url), parse(spec.output)
+    except AddressError:
+        return None  # the step says what is wrong with it
+    if not isinstance(output, S3Address):
+        return None
+    if may_be_object(source, output.bucket, output.key):
+        return f"output {output}"
+    report = f"{output.key}{REPORT_SUFFIX}"
+    return f"the report s3://{output.bucket}/{report}" if may_be_object(source, output.bucket, report) else None
 
 
 def model_is_chosen(look: Look) -> Record | Held | None:
@@ -101,6 +149,7 @@ def result_is_recorded(look: Look) -> Held:
 CHECKS = (
     it_is_not_over,  # what has ended is kept, and then deleted
     finalizer_is_set,  # nothing without a way out
+    output_is_free,  # nothing is written over what others read or write
     model_is_chosen,  # the one that serves now
     run_has_succeeded,  # its one run, tried again where that may help
     result_is_recorded,  # which has left its result
@@ -127,6 +176,13 @@ def _fail(look: Look, reason: str, message: str, finished: datetime) -> Held:
     again = "correct what is wrong and make another WinePrediction"
     status = _ended(look, finished)
     return Held(reason, f"{message}; {again}", status=status, stage=PredictionStage.FAILED, stalled=True, wake_in=look.spec.ttl)
+
+
+def _refuse(look: Look, reason: str, message: str) -> Held:
+    """End it before it has begun."""
+    advice = "make another WinePrediction with another output"
+    status = look.status.with_(finished_at=look.now)
+    return Held(reason, f"{message}; {advice}", status=status, stage=PredictionStage.FAILED, stalled=True, wake_in=look.spec.ttl)
 
 
 def _ended(look: Look, finished: datetime) -> PredictionStatus:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 from pydantic.alias_generators import to_camel
 
 
@@ -29,6 +29,8 @@ def _place(location: tuple[int | str, ...]) -> tuple[str, int]:
     position = location[1] if len(location) > 1 else -1
     return str(location[0]) if location else "", position if isinstance(position, int) else -1
 
+
+Sha256 = Annotated[str, AfterValidator(str.lower)]  # programs print it in either case
 
 Time = Annotated[datetime, BeforeValidator(whole_second), PlainSerializer(to_rfc3339)]
 

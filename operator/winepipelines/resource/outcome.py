@@ -1,9 +1,10 @@
 """What can be seen of a prediction's world, as plain values: `platform` makes them, `predictions` judges them."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from winepipelines.resource.observed import StepFailure
-from winepipelines.resource.prediction import ChosenModel, RejectedFor
+from winepipelines.resource.prediction import ChosenModel, PredictionStage, RejectedFor
 
 
 @dataclass(frozen=True)
@@ -12,6 +13,30 @@ class PipelineView:
 
     exists: bool
     served: ChosenModel | None = None
+
+
+@dataclass(frozen=True)
+class OutputClaim:
+    """Another WinePrediction with the same output. `begun`: it has chosen its model, so that it may write at any time."""
+
+    namespace: str
+    name: str
+    uid: str
+    created_at: datetime
+    stage: PredictionStage | None = None
+    begun: bool = False
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class OutputUse:
+    """Who else has to do with a prediction's output or its report.
+
+    `trained_on` lists the WinePipelines whose data it is, as `namespace/name`.
+    """
+
+    claims: tuple[OutputClaim, ...] = ()
+    trained_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,27 @@ source of truth for ranges and defaults.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, Self
 
 from winepipelines.resource.body import Resource
-from winepipelines.resource.model import Model, Time
+from winepipelines.resource.model import Model, Sha256, Time
 from winepipelines.resource.spec import Resources, parse_duration
 from winepipelines.resource.status import Run, Stated
 
 PREDICTION_KIND = "WinePrediction"
 PREDICTION_PLURAL = "winepredictions"
+REPORT_SUFFIX = ".report.json"  # the report's address is the output's, and this behind it
 EXPERIMENT = "wine-predictions"  # that its runs are kept under, in Kubeflow Pipelines and in MLflow
+BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 
 class Input(Model):
     """The file to score. Without a format its name says which it has."""
 
     url: str
-    sha256: str = ""
+    sha256: Sha256 = ""
     format: Literal["csv", "parquet"] | None = None
     separator: str = ";"
 
@@ -37,6 +39,7 @@ class PredictionSpec(Model):
     pipeline: str
     input: Input
     output: str
+    overwrite: bool = False
     timeout: str = "1h"
     attempts: int = 3
     ttl_after_finished: str | None = None
@@ -110,10 +113,15 @@ class PredictionStatus(Stated):
 class WinePrediction(Resource[PredictionSpec, PredictionStatus]):
     """The resource: its identity, what is asked, what is."""
 
+    created_at: datetime = BEFORE_ALL
+
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
         """Read a body of the API, see `Resource.read`."""
-        return cls.read(body, PredictionSpec, PredictionStatus)
+        created = body["metadata"].get("creationTimestamp")
+        return cls.read(
+            body, PredictionSpec, PredictionStatus, created_at=datetime.fromisoformat(created) if created else BEFORE_ALL
+        )
 
     @property
     def run_name(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from winepipelines.resource.model import Model
+from winepipelines.resource.model import Model, Sha256
 
 
 class DeletionPolicy(StrEnum):
@@ -35,7 +35,7 @@ class Data(Model):
     """The table to learn from."""
 
     url: str
-    sha256: str = ""
+    sha256: Sha256 = ""
     separator: str = ";"
     target: str = "quality"
     check_schedule: str = ""

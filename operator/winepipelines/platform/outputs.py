@@ -1,0 +1,89 @@
+"""Which other resources read or write what a prediction will write. Called by `predicting`.
+
+Asked of the API server rather than of what the operator has seen so far: after a start it may not have seen all of them yet.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from winepipelines.platform.kubernetes import WINEPIPELINES, WINEPREDICTIONS, Body, Kind, Kubernetes
+from winepipelines.resource.addresses import AddressError, S3Address, may_be_object, parse
+from winepipelines.resource.outcome import OutputClaim, OutputUse
+from winepipelines.resource.prediction import REPORT_SUFFIX, PredictionStage, WinePrediction
+
+PAGE_SIZE = 500
+
+
+class OutputUses:
+    """The resources of the namespaces that the operator looks after."""
+
+    def __init__(self, kubernetes: Kubernetes, namespaces: Sequence[str] = ()) -> None:
+        """Look at these namespaces; none: at all."""
+        self._kubernetes = kubernetes
+        self._namespaces = tuple(namespaces) or ("",)
+
+    async def of(self, prediction: WinePrediction) -> OutputUse:
+        """List who else reads or writes a prediction's output or report, the oldest first.
+
+        Raises PlatformError where the API server does not say.
+        """
+        try:
+            output = parse(prediction.spec.output)
+        except AddressError:
+            return OutputUse()
+        if not isinstance(output, S3Address):
+            return OutputUse()
+        claims = [
+            _claim(body)
+            async for body in self._all(WINEPREDICTIONS)
+            if body["metadata"]["uid"] != prediction.uid and _is_one_of(_text(body, "output"), output.bucket, output.key)
+        ]
+        written = (output.key, output.key + REPORT_SUFFIX)
+        trained_on = [
+            f"{body['metadata']['namespace']}/{body['metadata']['name']}"
+            async for body in self._all(WINEPIPELINES)
+            if _is_one_of(_text(body, "data", "url"), output.bucket, *written)
+        ]
+        return OutputUse(tuple(sorted(claims, key=lambda claim: (claim.created_at, claim.uid))), tuple(sorted(trained_on)))
+
+    async def _all(self, kind: Kind) -> AsyncIterator[Body]:
+        for namespace in self._namespaces:
+            more: str | None = None
+            while True:
+                query: dict[str, Any] = {"limit": PAGE_SIZE} | ({"_continue": more} if more else {})
+                page = await self._kubernetes.ask("get", kind.path(namespace), **query) or {}
+                for body in page.get("items") or ():
+                    yield body
+                more = (page.get("metadata") or {}).get("continue")
+                if not more:
+                    break
+
+
+def _text(body: Body, *path: str) -> str:
+    value: Any = body.get("spec")
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _is_one_of(address: str, bucket: str, *keys: str) -> bool:
+    try:
+        source = parse(address)
+    except AddressError:  # nobody reads or writes there
+        return False
+    return any(may_be_object(source, bucket, key) for key in keys)
+
+
+def _claim(body: Body) -> OutputClaim:
+    metadata, status = body["metadata"], body.get("status") or {}
+    stage = status.get("stage")
+    return OutputClaim(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        created_at=datetime.fromisoformat(metadata["creationTimestamp"]),
+        stage=PredictionStage(stage) if stage in set(PredictionStage) else None,
+        begun=bool(status.get("model") or status.get("run")),
+        deleting="deletionTimestamp" in metadata,
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -101,6 +102,44 @@ class Cluster:
     def delete_workflow(self, namespace: str, name: str) -> bool:
         """Delete a Workflow; False where it is gone."""
         return self._unless_gone(self._objects.delete_namespaced_custom_object, *_WORKFLOWS, namespace, "workflows", name)
+
+    def workflow_uid(self, namespace: str, name: str) -> str:
+        """A Workflow's uid; empty where it is gone."""
+        from kubernetes import client
+
+        try:
+            found = self._objects.get_namespaced_custom_object(*_WORKFLOWS, namespace, "workflows", name)
+        except client.ApiException:
+            return ""
+        return str(found["metadata"]["uid"])
+
+    def create_pod(self, namespace: str, pod: Object) -> str:
+        """Create a pod that is not there; what the API server says where it does not admit it, empty where it does."""
+        from kubernetes import client
+
+        try:
+            client.CoreV1Api(self._api).create_namespaced_pod(namespace, pod)
+        except client.ApiException as error:
+            if error.status == 403:
+                return str(json.loads(error.body)["message"])
+            if error.status != 409:
+                log.warning("pod %s could not be made: %s", pod["metadata"]["name"], error)
+        return ""
+
+    def patch_pod_status(self, namespace: str, name: str, status: Object) -> None:
+        """Write a pod's status."""
+        from kubernetes import client
+
+        client.CoreV1Api(self._api).patch_namespaced_pod_status(name, namespace, {"status": status})
+
+    def delete_pods(self, namespace: str, run_id: str) -> None:
+        """Delete the step pods of a run that have not ended."""
+        from kubernetes import client
+
+        core, selector = client.CoreV1Api(self._api), f"pipeline/runid={run_id}"
+        active = "status.phase!=Succeeded,status.phase!=Failed"
+        for pod in core.list_namespaced_pod(namespace, label_selector=selector, field_selector=active).items:
+            self._unless_gone(core.delete_namespaced_pod, pod.metadata.name, namespace)
 
     def list_workflows(self) -> tuple[list[Object], str]:
         """Every run's Workflow, and the version from which to watch them."""

@@ -27,7 +27,13 @@ def time_limit(kubernetes: Mapping[str, Any]) -> int | None:
     return int(kubernetes.get("activeDeadlineSeconds", 0)) or None
 
 
-def from_secrets(kubernetes: Mapping[str, Any], parameter: Parameter, cluster: Cluster | None, namespace: str) -> dict[str, str]:
+def from_secrets(
+    kubernetes: Mapping[str, Any],
+    parameter: Parameter,
+    cluster: Cluster | None,
+    namespace: str,
+    missing: Callable[[str], None] = lambda _problem: None,
+) -> dict[str, str]:
     """The variables that come from secrets. Waits for ever where one is missing, as a pod does that cannot be made.
 
     Args:
@@ -35,6 +41,7 @@ def from_secrets(kubernetes: Mapping[str, Any], parameter: Parameter, cluster: C
         parameter: what a parameter of it stands for in this run.
         cluster: where the secrets are; without one there are none.
         namespace: the run's.
+        missing: is told in the kubelet's words of a secret that is not there, or lacks a key.
 
     Raises:
         NotSupportedError: the step wants volumes, or anything else that only a pod has.
@@ -47,12 +54,19 @@ def from_secrets(kubernetes: Mapping[str, Any], parameter: Parameter, cluster: C
         named = wanted.get("secretNameParameter")
         name = parameter(named) if named else wanted["secretName"]
         keys = {entry["secretKey"]: entry["envVar"] for entry in wanted.get("keyToEnv", [])}
-        values = _values(cluster, namespace, name, keys, bool(wanted.get("optional")))
+        values = _values(cluster, namespace, name, keys, bool(wanted.get("optional")), missing)
         variables |= {variable: values[key] for key, variable in keys.items() if key in values}
     return variables
 
 
-def _values(cluster: Cluster | None, namespace: str, name: str, keys: Mapping[str, str], optional: bool) -> dict[str, str]:
+def _values(
+    cluster: Cluster | None,
+    namespace: str,
+    name: str,
+    keys: Mapping[str, str],
+    optional: bool,
+    missing: Callable[[str], None],
+) -> dict[str, str]:
     if cluster is None:
         if optional:
             return {}
@@ -61,4 +75,6 @@ def _values(cluster: Cluster | None, namespace: str, name: str, keys: Mapping[st
     for found in cluster.watch_secret(namespace, name):
         if optional or (found is not None and keys.keys() <= found.keys()):
             return found or {}
+        lacking = next(iter(keys.keys() - (found or {}).keys()), "")
+        missing(f'secret "{name}" not found' if found is None else f"couldn't find key {lacking} in Secret {namespace}/{name}")
     raise AssertionError("a watch has no end")

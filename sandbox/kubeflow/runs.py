@@ -232,6 +232,7 @@ class Runs:
             return
         self._store.write("UPDATE runs SET workflow_lost = 1 WHERE run_id = ?", [run_id])
         kill(run["worker_pid"], run["worker_started"], signal.SIGKILL)
+        self._delete_pods(run)
 
     def _stop(self, run_id: str) -> None:
         """End the pods of a run that is CANCELING: asked to, and after a while made to."""
@@ -251,9 +252,14 @@ class Runs:
     def _fail(self, run: Row, message: str, only_from: Sequence[str]) -> None:
         """Fail a run of which nothing lives: its Workflow first, and without one nobody reports it."""
         self._store.fail_open_nodes(run["run_id"], message)
+        self._delete_pods(run)
         there = self._patch_workflow(run, workflows.progress("FAILED", self._store.nodes(run["run_id"])))
         if there and self._store.move(run["run_id"], "FAILED", only_from, run["attempt"]):
             self._patch_workflow(run, workflows.recorded())
+
+    def _delete_pods(self, run: Row) -> None:
+        if self._cluster and run["has_workflow"]:
+            self._cluster.delete_pods(run["k8s_namespace"], run["run_id"])
 
     def _patch_workflow(self, run: Row, patch: dict[str, Any]) -> bool:
         """Whether the Workflow is there to be patched; so it is where runs have none."""

@@ -11,6 +11,7 @@ inputs and outputs, retries of a task):
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import environment, specs, step, workflows
+from . import environment, pods, specs, step, workflows
 from .cluster import Cluster, Object
 from .execution import started_at
 from .progress import Progress
@@ -136,27 +137,46 @@ class Attempt:
         if key in self._kept:
             return self._kept[key], status.Status.SUCCESS
         node, pod = self._progress.begin(name)
+        label = call["components"][call["task_spec"].component_ref.name].executor_label
+        executor = _plain(self._spec.pipeline.deployment_spec).get("executors", {}).get(label) or {}
+        step_pod = pods.StepPod(self._cluster, self._run, name, pod["pod_name"], executor.get("container") or {})
+        termination_log = self._folder / "pods" / f"{name}.termination-log"
         try:
-            label = call["components"][call["task_spec"].component_ref.name].executor_label
             kubernetes = self._spec.kubernetes.get(label, {})
+            step_pod.create(functools.partial(self._not_admitted, pod))
+            step_pod.pull()
             variables = environment.from_secrets(
                 kubernetes,
                 lambda parameter: _parameter(parameter, call["io_store"]),
                 self._cluster,
                 self._run["k8s_namespace"],
+                step_pod.waits_for,
             )
+            termination_log.parent.mkdir(parents=True, exist_ok=True)
+            termination_log.write_bytes(b"")
+            variables["WINE_TERMINATION_LOG"] = str(termination_log)
             self._current.step = _Step(name, variables, environment.time_limit(kubernetes))
             self._progress.running(pod)
+            step_pod.runs()
             outputs, ended = self._execute(**call)
         except Exception:
             log.exception("task %s cannot be run", name)
             outputs, ended = {}, status.Status.FAILURE
         if ended == status.Status.SUCCESS:
             self._kept[key] = outputs
+            step_pod.ended(0, "")
             self._progress.end(node, pod, "SUCCEEDED")
         else:
-            self._progress.end(node, pod, "FAILED", f"Error (exit code {self._exit_codes.get(name, 1)})")
+            code, said = self._exit_codes.get(name, 1), _termination_message(termination_log)
+            step_pod.ended(code or 1, said)
+            self._progress.end(node, pod, "FAILED", f"{pods.MAIN}: Error (exit code {code})" + (f": {said}" if said else ""))
         return outputs, ended
+
+    def _not_admitted(self, pod: Row, message: str) -> None:
+        """Say in the Workflow that a step's pod may not be made, as Argo does."""
+        self._store.move_node(pod["task_id"], "PENDING", message)
+        nodes = workflows.nodes_of(self._store.nodes(self._run["run_id"]), pod["task_id"])
+        self._patch_workflow({"status": {"nodes": nodes}})
 
     def _command(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         """In place of `run_local_subprocess`."""
@@ -172,6 +192,21 @@ class Attempt:
         converted: dict[str, Any] = self._to_dict(executor_input=executor_input, component_spec=component_spec)
         whole: dict[str, Any] = _without_empty_fractions(converted)
         return whole
+
+
+def _termination_message(path: Path) -> str:
+    """What a step left as its termination message."""
+    try:
+        return path.read_bytes()[: pods.MESSAGE_BYTES].decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _plain(message: Any) -> dict[str, Any]:
+    """A protobuf struct as a dictionary."""
+    from google.protobuf import json_format
+
+    return dict(json_format.MessageToDict(message)) if message else {}
 
 
 def _without_empty_fractions(value: Any) -> Any:

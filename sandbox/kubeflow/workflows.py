@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,7 +47,7 @@ def progress(state: str, nodes: list[Row]) -> Object:
     time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     status: dict[str, Any] = {"phase": phase, "finishedAt": time if over else None}
     if over:
-        status["nodes"] = {node["pod_name"]: _node(node) for node in nodes}
+        status["nodes"] = nodes_of(nodes)
     labels = {_PHASE_LABEL: phase, _COMPLETED_LABEL: "true" if over else "false", _KEPT_LABEL: None}
     patch: Object = {"metadata": {"labels": labels}, "status": status}
     if not over:
@@ -60,8 +60,18 @@ def recorded() -> Object:
     return {"metadata": {"labels": {_KEPT_LABEL: "true"}}}
 
 
-def _node(node: Row) -> Object:
-    about = {"id": node["pod_name"], "name": node["pod_name"], "displayName": node["display_name"]}
+def nodes_of(nodes: list[Row], only: str = "") -> dict[str, Object]:
+    """A run's nodes as Argo writes them, or only the one of an id; the first is the Workflow's own."""
+    by_pod, workflow = {node["pod_name"]: node for node in nodes}, nodes[0]["pod_name"] if nodes else ""
+    return {node["pod_name"]: _node(node, by_pod, workflow) for node in nodes if only in ("", node["task_id"])}
+
+
+def _node(node: Row, by_pod: Mapping[str, Row], workflow: str) -> Object:
+    parts = [workflow, "root", node["display_name"]]
+    if node["display_name"] == "executor" and node["parent"] in by_pod:
+        parts.insert(2, by_pod[node["parent"]]["display_name"])
+    name = workflow if node["pod_name"] == workflow else ".".join(parts)
+    about = {"id": node["pod_name"], "name": name, "displayName": node["display_name"]}
     about |= {"type": node["kind"], "phase": _PHASES[node["state"]], "message": node["message"]}
     return {name: value for name, value in about.items() if value}
 

@@ -92,6 +92,22 @@ def with_secret(folder: str, secret: str = "credentials") -> None:
     look_around(folder=folder).set_caching_options(False).after(first)
 
 
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def speak_and_fail(folder: str) -> None:
+    """Leave a termination message where the container has one, and fail."""
+    import os
+    from pathlib import Path
+
+    Path(os.environ.get("WINE_TERMINATION_LOG", "/dev/termination-log")).write_text("no more wine")
+    raise RuntimeError(folder)
+
+
+@dsl.pipeline(name="with-last-words")
+def with_last_words(folder: str) -> None:
+    """A step that says why it fails."""
+    speak_and_fail(folder=folder).set_caching_options(False)
+
+
 @dsl.pipeline(name="with-limit")
 def with_limit(folder: str) -> None:
     """A step that is held, and may run for a second."""

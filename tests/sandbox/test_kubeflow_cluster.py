@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubeflow_support import OVER, Server, compiled, error, eventually, serving, two_steps, with_secret
+from kubeflow_support import OVER, Server, compiled, error, eventually, serving, two_steps, with_last_words, with_secret
 
 from sandbox.platform import Sandbox
 
@@ -98,13 +98,86 @@ def test_a_missing_secret_keeps_a_step_waiting(server: Server, sandbox: Sandbox,
     parameters = {"folder": str(tmp_path), "secret": "late"}
     run_id = server.submit(with_secret, parameters, experiment_id=experiment)
     eventually(lambda: executor(server.run(run_id)), "there is a pod")
-    time.sleep(0.5)
+    eventually(lambda: waiting(sandbox, run_id), "the pod says why")
     assert (server.run(run_id)["state"], executor(server.run(run_id))) == ("RUNNING", "PENDING")
+    assert waiting(sandbox, run_id) == {"reason": "CreateContainerConfigError", "message": 'secret "late" not found'}
     secret(sandbox, "late", other="x")
     time.sleep(0.5)
     assert executor(server.run(run_id)) == "PENDING", "nor is a secret enough that lacks the key"
     secret(sandbox, "late", accesskey="now")
     assert server.until(run_id, *OVER)["state"] == "SUCCEEDED", server.logs(run_id)
+
+
+def pods(sandbox: Sandbox, run_id: str) -> list[dict[str, Any]]:
+    """The step pods of a run."""
+    listed = sandbox.kubectl("get", "pods", "--namespace", NAMESPACE, "--selector", f"pipeline/runid={run_id}", "-o", "json")
+    return list(json.loads(listed)["items"])
+
+
+def waiting(sandbox: Sandbox, run_id: str) -> dict[str, str]:
+    """What a run's only pod waits for."""
+    statuses = [status for pod in pods(sandbox, run_id) for status in pod.get("status", {}).get("containerStatuses", [])]
+    return dict(statuses[0]["state"].get("waiting", {})) if statuses else {}
+
+
+# ---- pods
+
+
+def test_each_step_has_a_pod(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+    run_id = server.submit(two_steps, {"folder": str(tmp_path), "text": "t"}, experiment_id=experiment)
+    assert server.until(run_id, *OVER)["state"] == "SUCCEEDED", server.logs(run_id)
+    found = pods(sandbox, run_id)
+    names = sorted(pod["metadata"]["annotations"]["workflows.argoproj.io/node-name"].split(".", 1)[1] for pod in found)
+    assert names == ["root.wait-and-check.executor", "root.write.executor"]
+    assert {pod["status"]["phase"] for pod in found} == {"Succeeded"}
+    delete_workflow(sandbox, run_id)
+    eventually(lambda: not pods(sandbox, run_id), "they go with their Workflow")
+
+
+def test_an_image_that_is_nowhere_keeps_a_step_waiting(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+    for image, reason in (("registry.invalid/steps:1", "ErrImagePull"), ("Not an image", "InvalidImageName")):
+        spec = json.loads(json.dumps(compiled(two_steps)).replace("python:3.11", image))
+        body = {"display_name": "x", "experiment_id": experiment, "pipeline_spec": spec}
+        body["runtime_config"] = {"parameters": {"folder": str(tmp_path), "text": "t"}}
+        run_id = server.post("/runs", body).json()["run_id"]
+        eventually(lambda run_id=run_id: waiting(sandbox, run_id), "the pod says why")
+        assert waiting(sandbox, run_id)["reason"] == reason
+        assert server.run(run_id)["state"] == "RUNNING"
+        server.post(f"/runs/{run_id}:terminate")
+        server.until(run_id, "FAILED")
+        eventually(lambda run_id=run_id: not pods(sandbox, run_id), "a pod that never ran is gone")
+
+
+def test_a_quota_keeps_a_steps_pod_from_being_made(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": NAMESPACE}}
+    sandbox.kubectl("apply", "-f", "-", stdin=json.dumps({**quota, "spec": {"hard": {"pods": "0"}}}))
+    path = ("get", "resourcequota", "none", "--namespace", NAMESPACE, "-o", "jsonpath={.status.hard.pods}")
+    eventually(lambda: sandbox.kubectl(*path) == "0", "the quota is known")
+    run_id = server.submit(two_steps, {"folder": str(tmp_path), "text": "t"}, experiment_id=experiment)
+
+    def messages() -> list[str]:
+        found = workflow(sandbox, run_id)
+        nodes = (found or {}).get("status", {}).get("nodes", {})
+        return [node.get("message", "") for node in nodes.values() if node["phase"] == "Pending"]
+
+    eventually(lambda: any("exceeded quota: none" in message for message in messages()), "the node says why")
+    assert server.run(run_id)["state"] == "RUNNING"
+    sandbox.kubectl("delete", "resourcequota", "none", "--namespace", NAMESPACE)
+    assert server.until(run_id, *OVER)["state"] == "SUCCEEDED", server.logs(run_id)
+
+
+def test_a_steps_last_words_are_in_its_pod_and_its_node(
+    server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path
+) -> None:
+    (tmp_path / "broken").touch()
+    run_id = server.submit(with_last_words, {"folder": str(tmp_path)}, experiment_id=experiment)
+    assert server.until(run_id, *OVER)["state"] == "FAILED", server.logs(run_id)
+    (pod,) = pods(sandbox, run_id)
+    ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (pod["status"]["phase"], ended["exitCode"], ended["message"]) == ("Failed", 1, "no more wine")
+    found = workflow(sandbox, run_id)
+    assert found is not None
+    assert "main: Error (exit code 1): no more wine" in [node.get("message") for node in found["status"]["nodes"].values()]
 
 
 def test_a_run_that_waits_for_a_secret_can_be_terminated(server: Server, experiment: str, tmp_path: Path) -> None:
@@ -125,7 +198,7 @@ def test_a_workflow_says_where_its_run_failed(server: Server, sandbox: Sandbox, 
     eventually(lambda: phase(sandbox, run_id) == "Failed", "the Workflow says so")
     found = workflow(sandbox, run_id)
     assert found is not None
-    assert "Error (exit code 1)" in [node.get("message") for node in found["status"]["nodes"].values()]
+    assert "main: Error (exit code 1)" in [node.get("message") for node in found["status"]["nodes"].values()]
 
 
 def test_a_workflow_of_a_terminated_run(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ class TestKubeflow:
         seen = replace(GOOD, rights=replace(RIGHTS, missing={**RIGHTS.missing, runs: ("terminate",)}))
         finding = only_failure(seen)
         assert finding.check == "right: runs.pipelines.kubeflow.org"
-        assert "{apiGroups: [pipelines.kubeflow.org], resources: [runs], verbs: [retry]}" in finding.mend
+        assert "{apiGroups: [pipelines.kubeflow.org], resources: [runs], verbs: [terminate]}" in finding.mend
         assert judge(replace(seen, kubeflow=KubeflowView("2.17.0", multi_user=False))).failures == ()
 
 

@@ -19,14 +19,35 @@ from simulation import faults
 from winepipelines.lifecycle import actions
 from winepipelines.lifecycle.actions import Action, ApplyDeployment, CreateDataCheck, CreateRun
 from winepipelines.lifecycle.history import entry_of
-from winepipelines.lifecycle.questions import Aliased, Answer, Children, DataChecked, Deployment, Records, Runs, Stored, Tried
+from winepipelines.lifecycle.questions import (
+    Aliased,
+    Answer,
+    Children,
+    DataChecked,
+    Deployment,
+    Question,
+    Records,
+    Runs,
+    Steps,
+    Stored,
+    Tried,
+)
 from winepipelines.resource.errors import Refused, Unavailable
-from winepipelines.resource.observed import DataCheck, LoggedModel, Presence, RunState, StepFailure, TrainingRecords, TrialView
+from winepipelines.resource.observed import (
+    DataCheck,
+    LoggedModel,
+    Presence,
+    RunState,
+    StepFailure,
+    StepsView,
+    TrainingRecords,
+    TrialView,
+)
 from winepipelines.resource.rollout import ModelRef
 from winepipelines.resource.spec import Spec
 from winepipelines.resource.status import ConditionType, Outcome
 
-QUESTIONS = (Aliased, Answer, Children, DataChecked, Deployment, Records, Runs, Stored, Tried)
+QUESTIONS = (Aliased, Answer, Children, DataChecked, Deployment, Records, Runs, Steps, Stored, Tried)
 ACTIONS = (
     actions.ApplyChildren,
     actions.ApplyDeployment,
@@ -66,6 +87,12 @@ class Watched(World):
 
     history: "History"
 
+    def _answer(self, question: Question[object]) -> object:
+        answer = super()._answer(question)
+        if isinstance(question, Steps) and isinstance(answer, StepsView):
+            return self.history.steps(question.run_id, answer)
+        return answer
+
     def _perform(self, action: Action) -> None:
         self.history.watch(action)
         super()._perform(action)
@@ -82,7 +109,8 @@ class History:
         self.data = DATA[0]
         self.told: dict[int, str] = {}  # count of a look at the data: what it was told of those that are known
         self.urls: set[str] = set(URLS)
-        self.stuck: set[str] = set()  # ids of runs that do not move
+        self.stuck: dict[str, str] = {}  # ids of runs that do not move: why their pods cannot start, where that can be seen
+        self.orphans: set[str] = set()  # ids of runs whose Workflow was deleted
         self.log: list[str] = []
         self.healing: Self | None = None  # another end of this life, while it is told
         self.did: Callable[[], None]
@@ -130,12 +158,15 @@ class History:
         for position, run in enumerate(world.runs):
             if not run.live:
                 continue
+            if run.id in self.orphans:
+                continue
             if run.state is RunState.CANCELING:
                 world.runs[position] = replace(run, state=RunState.FAILED, finished_at=world.now)
             elif "-data-" in run.name:
                 self._check_ends(position)
-            elif run.id in self.stuck or chance.random() < 0.05:
-                self.stuck.add(run.id)  # a pod of it cannot start
+            elif run.id in self.stuck or chance.random() < 0.08:
+                self.stuck.setdefault(run.id, chance.choice(("", "ErrImagePull", "CreateContainerConfigError", "Unschedulable")))
+                self.orphans |= {run.id} if chance.random() < 0.1 else set()
             elif chance.random() < 0.1:
                 world.runs.pop(position)
                 return
@@ -187,6 +218,13 @@ class History:
 
     def _count(self, position: int) -> int:
         return int(self.world.runs[position].name.rsplit("-", 1)[1])
+
+    def steps(self, run_id: str, seen: StepsView) -> StepsView:
+        """Show what keeps a run from moving: pods that cannot start, or that it has no Workflow any more."""
+        if run_id in self.orphans:
+            return replace(seen, workflow="")
+        reason = self.stuck.get(run_id)
+        return replace(seen, problem=StepFailure("download", reason, "no such image", False, self.world.now)) if reason else seen
 
     def pods_come_up(self) -> None:
         """Whatever is applied is rolled out."""
@@ -248,6 +286,7 @@ class History:
     def somebody_misconfigures(self) -> None:
         """Something of the platform is wrong until somebody corrects it."""
         faults.misconfigure(self.world, self.random)
+        self.world.settings = f"settings {self.random.randrange(3)}"
 
     def the_operator_is_upgraded(self) -> None:
         """It comes with another server image, which may not exist."""
@@ -476,6 +515,8 @@ class History:
         world = self.world
         for _ in range(minutes):
             for position, run in enumerate(world.runs):
+                if run.id in self.orphans:
+                    continue
                 if run.state is RunState.CANCELING:
                     world.runs[position] = replace(run, state=RunState.FAILED, finished_at=world.now)
                 elif run.live and "-data-" in run.name:

@@ -15,6 +15,7 @@ from dev.lint_manifests import rendered
 
 Object = dict[str, Any]
 OPERATOR = "system:serviceaccount:kubeflow:wine-operator"
+EARLIER = "old.example.org/winepipelines/server"
 RESOURCES = {"Secret": "secrets", "PodDefault": "poddefaults", "SeldonDeployment": "seldondeployments"}
 
 
@@ -91,6 +92,17 @@ def test_the_server_of_an_earlier_release_passes_and_so_does_a_model_on_trial() 
         manifest["spec"]["predictors"].append({**trial, "name": "candidate"})
 
     assert _refused(_changed("SeldonDeployment", beside)) == []
+
+
+def test_the_server_of_an_earlier_registry_passes_where_the_administrator_names_it() -> None:
+    def earlier(manifest: Object) -> None:
+        _server(manifest)["image"] = f"{EARLIER}:0.1.0"
+
+    manifest = _changed("SeldonDeployment", earlier)
+    assert _refused(manifest)
+    named = helm.template({"guard": {"serverRepositories": [EARLIER]}})
+    policy = next(one for one in named if one["metadata"]["name"].endswith("seldondeployments") and "validations" in one["spec"])
+    assert all(_holds(one["expression"], {"object": manifest, "oldObject": None}) for one in policy["spec"]["validations"])
 
 
 def _adds_a_variable(**variable: object) -> Callable[[Object], object]:

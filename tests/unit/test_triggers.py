@@ -113,6 +113,35 @@ class TestCancel:
         assert world.condition(TRAINED).reason == reasons.RUN_CANCELED
         assert world.ready()
 
+    @pytest.mark.parametrize(
+        ("wanted", "said"), [("1", "the revision has ended"), ("rubbish", "name the number"), ("2", "its run has ended")]
+    )
+    def test_one_that_cannot_be_is_told_once(self, world: World, wanted: str, said: str) -> None:
+        world.serve()
+        world.ask(retrain="now")
+        world.reconcile()
+        world.succeed()
+        world.reconcile()
+        world.ask(retrain="now", cancel=wanted)
+        for _ in range(3):
+            world.reconcile()
+        [event] = [event for event in world.told if event.reason == "RequestRefused"]
+        assert event.message.startswith("cancel ")
+        assert said in event.message
+        world.roll_out()
+        assert said in world.condition(READY).message
+
+    def test_one_that_was_carried_out_is_not_told_as_refused(self, world: World) -> None:
+        world.reconcile()
+        world.ask(cancel="1")
+        world.reconcile()
+        world.move_run(RunState.FAILED)
+        for _ in range(3):
+            world.reconcile()
+        world.ask(cancel="1", retrain="go on")
+        world.serve()
+        assert "RequestRefused" not in [event.reason for event in world.told]
+
     def test_another_revisions_number_ends_nothing(self, world: World) -> None:
         world.reconcile()
         world.ask(cancel="7")

@@ -12,7 +12,13 @@ from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record, fi
 from winepipelines.lifecycle.questions import Records, Server, Stored
 from winepipelines.lifecycle.run import Lost, end, see_through, submission_in_doubt
 from winepipelines.lifecycle.setback import past
-from winepipelines.lifecycle.triggers import clocks_are_set, revision_is_begun, rollback_is_possible, superseded_run_has_ended
+from winepipelines.lifecycle.triggers import (
+    cancel_is_possible,
+    clocks_are_set,
+    revision_is_begun,
+    rollback_is_possible,
+    superseded_run_has_ended,
+)
 from winepipelines.resource.observed import RunState
 from winepipelines.resource.pipeline import GROUP
 from winepipelines.resource.spec import Runtime
@@ -105,7 +111,8 @@ def model_is_stored(look: Look) -> Held | None:
 
 BEGINNING = (
     clocks_are_set,  # the schedules can be read
-    rollback_is_possible,  # or it is told why not
+    cancel_is_possible,  # or it is told why not
+    rollback_is_possible,  # and so is a rollback
     superseded_run_has_ended,  # of an earlier revision, where another begins
     server_can_read_the_model,  # nothing is trained in vain
     revision_is_begun,  # by another spec, a schedule, a person, other data

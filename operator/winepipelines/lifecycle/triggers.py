@@ -47,6 +47,14 @@ def rollback_is_possible(look: Look) -> Record | None:
     return Record(look.status.with_(requests=told))
 
 
+def cancel_is_possible(look: Look) -> Record | None:
+    """A cancellation that cannot be is told, once. One of the present revision, or of one to come, is left to `train`."""
+    wanted = look.pipeline.asks.cancel
+    if wanted == look.status.asked.cancel or (problem := _cancel_problem(look, wanted)) is None:
+        return None
+    return Record(look.status.with_(requests=look.status.asked.with_(cancel=wanted, problem=problem)))
+
+
 def superseded_run_has_ended(look: Look) -> Held | None:
     """A run of an earlier revision is ended before the next one begins: at most one is live."""
     if look.status.run is None or run_is_over(look.status) or due(look) is None:
@@ -150,6 +158,20 @@ TAKEN = ("uri", "mlflow_run", "version", "runtime", "image", "metrics", "inputs"
 
 def _entry_wanted(look: Look, wanted: str) -> HistoryEntry | None:
     return entry_of(look.status, int(wanted)) if wanted.isdecimal() and len(wanted) < 10 else None
+
+
+def _cancel_problem(look: Look, wanted: str) -> str | None:
+    """Say why a run cannot be canceled; "" where it has been, None where it can be."""
+    if not wanted:
+        return ""
+    if not wanted.isdecimal() or len(wanted) >= 10:
+        return f"cancel {wanted[:32]!r} is not possible: name the number of a revision"
+    entry = entry_of(look.status, int(wanted))
+    if entry is not None:
+        return "" if entry.outcome is Outcome.CANCELED else f"cancel {wanted} is not possible: the revision has ended"
+    if int(wanted) == look.status.revision and run_is_over(look.status):
+        return f"cancel {wanted} is not possible: the revision has its model, and its run has ended"
+    return None if int(wanted) >= look.status.revision else ""
 
 
 def _rollback_problem(look: Look, wanted: str) -> str:

@@ -216,6 +216,7 @@ class Requests(Model):
 
     retrain: str = ""
     rollback: str = ""
+    cancel: str = ""
     problem: str = ""
 
 

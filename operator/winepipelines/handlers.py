@@ -24,7 +24,7 @@ from winepipelines.doctor.walk import walk
 from winepipelines.doctor.watch import PlatformWatch
 from winepipelines.metrics import Metrics
 from winepipelines.observe import Observer
-from winepipelines.platform import metadata
+from winepipelines.platform import answers, metadata
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Kubernetes, lost
 from winepipelines.platform.manifests import Manifests
@@ -72,7 +72,7 @@ class Operator:
         # Blocking clients wait on threads: a slow system must not take them from the others.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * settings.workers))
         kubernetes = await Kubernetes.connect()
-        session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=settings.request_seconds))
+        session = answers.session(settings.request_seconds)
         manifests = Manifests(settings.templates)
         kubeflow = Kubeflow(settings)
         namespace = Namespace(kubernetes, manifests, settings)

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from winepipelines.lifecycle.rolling import reference
 from winepipelines.platform import crds
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.manifests import Manifest, Manifests
@@ -105,7 +106,8 @@ def _pipeline(pipeline: WinePipeline, settings: Settings, model_uri: str) -> Ite
         if (why := store.refusal(model_uri)) is not None:
             raise RenderError(f"--model-uri: {why}")
         stored = store.address(model_uri)
-        yield _deployment(pipeline, settings, manifests, stored, f"The SeldonDeployment that serves {stored}")
+        about = f"The SeldonDeployment that serves {stored}"
+        yield _deployment(pipeline, settings, manifests, _model(pipeline, stored), about)
         return
     source, mlflow = ({"data": dict.fromkeys(keys, UNKNOWN_VALUE)} for keys in (SOURCE_KEYS, CREDENTIAL_KEYS))
     nobody: Any = None  # building asks no API server
@@ -120,8 +122,8 @@ def _pipeline(pipeline: WinePipeline, settings: Settings, model_uri: str) -> Ite
         yield Document(f"{manifest['kind']} {metadata['name']}: {about}", _known_owner(pipeline, manifest))
     yield _run(pipeline, settings)
     model = pipeline.status.candidate or pipeline.status.served
-    uri, image = (model.uri, model.image) if model else (UNKNOWN_MODEL, "")
-    yield _deployment(pipeline, settings, manifests, uri, "The SeldonDeployment, once there is a model", image)
+    serving = reference(model) if model else _model(pipeline, UNKNOWN_MODEL)
+    yield _deployment(pipeline, settings, manifests, serving, "The SeldonDeployment, once there is a model")
 
 
 def _run(pipeline: WinePipeline, settings: Settings) -> Document:
@@ -147,10 +149,11 @@ def _submitted(
     return Document(about, request)
 
 
-def _deployment(
-    pipeline: WinePipeline, settings: Settings, manifests: Manifests, uri: str, about: str, image: str = ""
-) -> Document:
-    model = ModelRef(max(pipeline.status.revision, 1), uri, "", pipeline.spec.serving.runtime, image)
+def _model(pipeline: WinePipeline, uri: str) -> ModelRef:
+    return ModelRef(max(pipeline.status.revision, 1), uri, "", pipeline.spec.serving.runtime)
+
+
+def _deployment(pipeline: WinePipeline, settings: Settings, manifests: Manifests, model: ModelRef, about: str) -> Document:
     manifest = seldon_deployment(manifests, settings, pipeline, Rollout(model))
     return Document(about, _known_owner(pipeline, manifest))
 

@@ -49,6 +49,7 @@ class Settings:
     source_secret: str = "mlflow-server-seldon-init-container-s3-credentials"
     endpoint_template: str = "http://{name}-wine-super-model.{namespace}.svc.cluster.local:8000"
     predictor_template: str = "http://{name}-{predictor}.{namespace}.svc.cluster.local:8000"
+    seldon_executor: bool = False  # whether new models of the bundled runtime are served behind Seldon's executor
     traffic_splitting: str = "none"  # or what gives predictors their shares of the traffic
     steps_image: str = f"winepipelines/steps:{__version__}"
     server_image: str = f"winepipelines/server:{__version__}"
@@ -134,6 +135,10 @@ def _policy(environment: Mapping[str, str]) -> tuple[Policy, list[str]]:
 def _value(name: str, text: str, kind: object) -> object:
     if kind in (int, float):
         return _number(name, text, kind)
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise SettingsError(f"{named(name)}: {text[:100]!r} is neither true nor false")
+        return text == "true"
     if kind == tuple[str, ...]:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     return text.strip().rstrip("/")

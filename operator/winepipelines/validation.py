@@ -28,6 +28,7 @@ CHART_VALUES: Mapping[str, str] = {
     "WINE_ENDPOINT_TEMPLATE": "seldon.endpointTemplate",
     "WINE_PREDICTOR_TEMPLATE": "seldon.predictorTemplate",
     "WINE_TRAFFIC_SPLITTING": "seldon.trafficSplitting",
+    "WINE_SELDON_EXECUTOR": "seldon.executor",
     "WINE_STEPS_IMAGE": "image.steps",
     "WINE_SERVER_IMAGE": "image.server",
     "WINE_MLFLOWSERVER_IMAGE": "seldon.mlflowserver.image",
@@ -119,7 +120,7 @@ def problem(variable: str, value: object) -> str | None:
     if variable in CHOICES:
         choices = CHOICES[variable]
         return None if value in choices else f"{value!r} is none of {', '.join(choices)}"
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return _number_problem(variable, value)
     rule = RULES.get(variable)
     return rule(value) if rule is not None else None

@@ -31,9 +31,14 @@ PODINFO = {"name": "seldon-podinfo", "mountPath": "/etc/podinfo"}
 TERMINATION = {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}
 
 
+def port_of(container: Object, name: str, otherwise: int) -> int:
+    """The number of a container's port of this name; Seldon's own where it has none."""
+    return int(next((port["containerPort"] for port in container.get("ports") or [] if port.get("name") == name), otherwise))
+
+
 def complete(container: Object, sdep: Object, spec: Object, protocol: str, labels: Object) -> None:
     """Give the model's container what it lacks: image, ports, probes and the variables of Seldon and MLServer."""
-    graph = spec["graph"]
+    graph, http, grpc = spec["graph"], port_of(container, "http", HTTP), port_of(container, "grpc", GRPC)
     implementation = graph.get("implementation", "")
     container.setdefault("image", SERVER_IMAGES.get((implementation, protocol), ""))
     container.setdefault("imagePullPolicy", "IfNotPresent")
@@ -44,16 +49,16 @@ def complete(container: Object, sdep: Object, spec: Object, protocol: str, label
         if not any(port.get("name") == name for port in ports):
             ports.append({"name": name, "containerPort": number, "protocol": "TCP"})
     timing = {"periodSeconds": 5, "successThreshold": 1, "failureThreshold": 3, "timeoutSeconds": 1}
-    container.setdefault("livenessProbe", {"tcpSocket": {"port": HTTP}, "initialDelaySeconds": 60, **timing})
-    container.setdefault("readinessProbe", {"tcpSocket": {"port": HTTP}, "initialDelaySeconds": 20, **timing})
+    container.setdefault("livenessProbe", {"tcpSocket": {"port": http}, "initialDelaySeconds": 60, **timing})
+    container.setdefault("readinessProbe", {"tcpSocket": {"port": http}, "initialDelaySeconds": 20, **timing})
     container.setdefault("lifecycle", {"preStop": {"exec": {"command": ["/bin/sh", "-c", "/bin/sleep 10"]}}})
     container.setdefault("volumeMounts", []).append(dict(PODINFO))
     wanted = {
-        "PREDICTIVE_UNIT_SERVICE_PORT": str(HTTP),
-        "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(HTTP),
-        "MLSERVER_HTTP_PORT": str(HTTP),
-        "PREDICTIVE_UNIT_GRPC_SERVICE_PORT": str(GRPC),
-        "MLSERVER_GRPC_PORT": str(GRPC),
+        "PREDICTIVE_UNIT_SERVICE_PORT": str(http),
+        "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(http),
+        "MLSERVER_HTTP_PORT": str(http),
+        "PREDICTIVE_UNIT_GRPC_SERVICE_PORT": str(grpc),
+        "MLSERVER_GRPC_PORT": str(grpc),
         "PREDICTIVE_UNIT_ID": container["name"],
         "MLSERVER_MODEL_NAME": container["name"],
         "PREDICTIVE_UNIT_IMAGE": container["image"],
@@ -88,7 +93,8 @@ def complete(container: Object, sdep: Object, spec: Object, protocol: str, label
 def _make_mlserver(container: Object) -> None:
     """Give a container MLServer's ports and its paths for probes, whatever it had; how often they are asked stays."""
     container["ports"] = [
-        {"name": name, "containerPort": number, "protocol": "TCP"} for name, number in (("grpc", GRPC), ("http", HTTP))
+        {"name": name, "containerPort": port_of(container, name, number), "protocol": "TCP"}
+        for name, number in (("grpc", GRPC), ("http", HTTP))
     ]
     for probe, path in (("readinessProbe", "/v2/health/ready"), ("livenessProbe", "/v2/health/live")):
         timing = {key: value for key, value in container[probe].items() if key not in HANDLERS}

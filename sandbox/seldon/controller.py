@@ -128,7 +128,7 @@ class Controller:
             await self._statuses.write(SDEP, self._sdeps, key, made)
 
     def _route(self, key: Key, built: list[objects.Predictor]) -> None:
-        routes = [Route(p.name, p.protocol, p.traffic, key_of(p.deployment)) for p in built]
+        routes = [Route(p.name, p.protocol, p.traffic, key_of(p.deployment), p.executor) for p in built]
         self._gateway.set_routes(key, routes)
 
     async def _fail(self, key: Key, description: str) -> None:

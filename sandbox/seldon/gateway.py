@@ -3,7 +3,8 @@
     /seldon/<namespace>/<name>/<path>                           by the predictors' traffic weights
     /seldon-predictor/<namespace>/<name>/<predictor>/<path>     one predictor, as its own cluster service would
 
-`controller` says who is there; the executor's paths are those of seldon-core 1.18, `executor/api/rest/server.go`.
+`controller` says who is there; the executor's paths are those of seldon-core 1.18, `executor/api/rest/server.go`. Of a predictor
+without executor the server answers all paths itself.
 """
 
 import asyncio
@@ -44,10 +45,13 @@ class Route:
     protocol: str
     traffic: int
     deployment: Key
+    executor: bool = True
     credit: int = 0
 
     def path(self, path: str) -> str | None:
-        """The server's path for an executor's; None where an executor of this protocol has none."""
+        """The server's path for one of the predictor's Service; None where an executor of this protocol has none."""
+        if not self.executor:
+            return path
         if self.protocol == "v2":
             return path if path.startswith("v2/") else None
         return SELDON_PATHS.get(path)
@@ -145,24 +149,25 @@ class Gateway:
             return web.Response(status=404, text="404 page not found\n")
         for address in addresses:
             try:
-                return await self._forward(request, body, address, wanted)
+                return await self._forward(request, body, address, wanted, route.executor)
             except aiohttp.ClientConnectorError as error:  # it has just ended; nothing was sent, another one can have it
                 log.warning("%s", error)
         return web.Response(status=503, text=f"{NO_ANSWER}. reset reason: connection failure")
 
-    async def _forward(self, request: web.BaseRequest, body: bytes | None, address: str, path: str) -> web.Response:
-        """Hand a request on to one server. Raises aiohttp.ClientConnectorError where it cannot be reached."""
+    async def _forward(
+        self, request: web.BaseRequest, body: bytes | None, address: str, path: str, executor: bool
+    ) -> web.Response:
+        """Hand a request on to one server, maybe as an executor. Raises aiohttp.ClientConnectorError if it is away."""
         assert self._session is not None
         headers = {name: value for name, value in request.headers.items() if name.lower() not in SINGLE_HOP}
-        puid = headers.setdefault("Seldon-Puid", str(uuid.uuid4()))
+        puid = {"Seldon-Puid": headers.setdefault("Seldon-Puid", str(uuid.uuid4()))} if executor else {}
         self._in_flight[address] += 1
         try:
             async with self._session.request(
                 request.method, f"{address}/{path}", params=request.query, data=body, headers=headers, allow_redirects=False
             ) as response:
                 kept = {name: value for name, value in response.headers.items() if name.lower() not in SINGLE_HOP}
-                kept["Seldon-Puid"] = puid
-                return web.Response(status=response.status, body=await response.read(), headers=kept)
+                return web.Response(status=response.status, body=await response.read(), headers=kept | puid)
         except aiohttp.ClientConnectorError:
             raise
         except TimeoutError:

@@ -16,6 +16,7 @@ Object = dict[str, Any]
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "seldon-core"}
 APPLIED = "seldon.io/last-applied-hash"
+NO_ENGINE = "seldon.io/no-engine"  # a predictor without executor: its Service has the ports of its model's container
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,22 @@ class Predictor:
 
     @property
     def service(self) -> str:
-        """The name of the Service that its executor answers."""
+        """The name of its Service, which its executor answers, or its server where it has none."""
         return str(self.services[0]["metadata"]["name"])
+
+    def port(self, name: str) -> int:
+        """The number of a port of its Service: http or grpc."""
+        return int(next(port["port"] for port in self.services[0]["spec"]["ports"] if port["name"] == name))
+
+    @property
+    def executor(self) -> bool:
+        """Whether its pods have an executor."""
+        return any(c["name"] == containers.ENGINE for c in self.deployment["spec"]["template"]["spec"]["containers"])
+
+
+def has_engine(predictor: Object) -> bool:
+    """Whether Seldon puts its executor into a predictor's pods."""
+    return str((predictor.get("annotations") or {}).get(NO_ENGINE, "")).lower() != "true"
 
 
 def predictors(sdep: Object) -> list[Predictor]:
@@ -65,6 +80,9 @@ def _predictor(sdep: Object, spec: Object) -> Predictor:
     container_service = names.container_service(name, spec["name"], spec["graph"]["name"])
     key = f"seldon-app-svc-{spec['graph']['name']}"
     deployment = _deployment(sdep, spec, protocol, part, index, {key: container_service, "seldon-app": service}, labels)
+    server = next(c for c in deployment["spec"]["template"]["spec"]["containers"] if c["name"] == spec["graph"]["name"])
+    own = (containers.port_of(server, "http", HTTP), containers.port_of(server, "grpc", GRPC))
+    outer = (ENGINE_HTTP, ENGINE_GRPC) if has_engine(spec) else own
     hpa = part.get("hpaSpec")
     if not hpa:
         replicas = (part.get("replicas"), spec.get("replicas"), sdep["spec"].get("replicas"), 1)
@@ -76,8 +94,8 @@ def _predictor(sdep: Object, spec: Object) -> Predictor:
         traffic=0 if spec.get("shadow") else spec.get("traffic", 0) or (100 if len(sdep["spec"]["predictors"]) == 1 else 0),
         deployment=deployment,
         services=(
-            _service(sdep, service, {"seldon-app": service}, ENGINE_HTTP, ENGINE_GRPC, spec),
-            _service(sdep, container_service, {key: container_service}, HTTP, GRPC, spec, {"seldon.io/model": "true"}),
+            _service(sdep, service, {"seldon-app": service}, *outer, spec),
+            _service(sdep, container_service, {key: container_service}, *own, spec, {"seldon.io/model": "true"}),
         ),
         autoscaler=_autoscaler(sdep, deployment["metadata"]["name"], hpa) if hpa else None,
     )
@@ -142,7 +160,8 @@ def _deployment(sdep: Object, spec: Object, protocol: str, part: Object, index: 
     containers.complete(container, sdep, spec, protocol, labels)
     if graph.get("modelUri"):
         containers.add_initializer(pod_spec, container, graph)
-    inside.append(containers.engine(sdep, spec, protocol))
+    if has_engine(spec):
+        inside.append(containers.engine(sdep, spec, protocol))
     pod_spec.setdefault("securityContext", {"runAsUser": USER})
     pod_spec.setdefault("terminationGracePeriodSeconds", 20)
     field = {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations", "apiVersion": "v1"}}
@@ -155,7 +174,8 @@ def _deployment(sdep: Object, spec: Object, protocol: str, part: Object, index: 
         **spec.get("annotations", {}),
         **extra.get("annotations", {}),
     }
-    meta = _meta(sdep, name, {**own, **extra.get("labels", {}), "seldon-deployment-contains-svcorch": "true"}, annotations)
+    orchestrated = {"seldon-deployment-contains-svcorch": "true"} if has_engine(spec) else {}
+    meta = _meta(sdep, name, {**own, **extra.get("labels", {}), **orchestrated}, annotations)
     identity = {"seldon-deployment-id": meta["labels"]["seldon-deployment-id"]}
     deployment: Object = {
         "apiVersion": "apps/v1",

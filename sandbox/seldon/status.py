@@ -6,7 +6,6 @@ observedGeneration.
 
 from typing import Any
 
-from sandbox.seldon.containers import ENGINE_GRPC, ENGINE_HTTP
 from sandbox.seldon.objects import Predictor
 
 Object = dict[str, Any]
@@ -40,7 +39,7 @@ def seldon_status(sdep: Object, built: list[Predictor], found: list[Object], tim
     counted = {d["metadata"]["name"]: d.get("status", {}) for d in found}
     namespace = sdep["metadata"]["namespace"]
     path = "/api/v1.0/predictions" if built[0].protocol == "seldon" else _v2_path(sdep)
-    address = f"http://{built[0].service}.{namespace}.svc.cluster.local:{ENGINE_HTTP}{path}"
+    address = f"http://{built[0].service}.{namespace}.svc.cluster.local:{built[0].port('http')}{path}"
     result: Object = {
         "state": state,
         "address": {"url": address},
@@ -51,8 +50,8 @@ def seldon_status(sdep: Object, built: list[Predictor], found: list[Object], tim
         "serviceStatus": {
             p.service: {
                 "svcName": p.service,
-                "httpEndpoint": f"{p.service}.{namespace}:{ENGINE_HTTP}",
-                "grpcEndpoint": f"{p.service}.{namespace}:{ENGINE_GRPC}",
+                "httpEndpoint": f"{p.service}.{namespace}:{p.port('http')}",
+                "grpcEndpoint": f"{p.service}.{namespace}:{p.port('grpc')}",
             }
             for p in built
         },

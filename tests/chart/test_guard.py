@@ -71,6 +71,10 @@ def _server(manifest: Object) -> Any:
     return _pod(manifest)["containers"][0]
 
 
+def _hook(manifest: Object) -> Any:
+    return _server(manifest)["lifecycle"]["preStop"]["exec"]
+
+
 def test_every_kind_that_the_operator_makes_is_guarded() -> None:
     assert {manifest["kind"] for manifest in OWN.values()} == RESOURCES.keys()
     assert _policies().keys() == set(RESOURCES.values())
@@ -105,6 +109,16 @@ def test_the_server_of_an_earlier_registry_passes_where_the_administrator_names_
     assert all(_holds(one["expression"], {"object": manifest, "oldObject": None}) for one in policy["spec"]["validations"])
 
 
+def test_a_server_behind_seldons_executor_passes() -> None:
+    def behind(manifest: Object) -> None:
+        _predictor(manifest).pop("annotations")
+        for name in ("lifecycle", "ports"):
+            _server(manifest).pop(name)
+        _pod(manifest).pop("terminationGracePeriodSeconds")
+
+    assert _refused(_changed("SeldonDeployment", behind)) == []
+
+
 def _adds_a_variable(**variable: object) -> Callable[[Object], object]:
     return lambda it: it["spec"]["env"].append(variable)
 
@@ -136,6 +150,10 @@ ATTACKS: dict[str, dict[str, Callable[[Object], object]]] = {
         "the node's network": lambda it: _pod(it).update(hostNetwork=True),
         "a command": lambda it: _server(it).update(command=["sh"]),
         "a hook": lambda it: _server(it).update(lifecycle={}),
+        "a command before the end": lambda it: _hook(it).update(command=["sh", "-c", "id"]),
+        "a command beside the wait": lambda it: _hook(it)["command"].append("x"),
+        "a request before the end": lambda it: _server(it)["lifecycle"]["preStop"].update(httpGet={"port": 80}),
+        "a command after the start": lambda it: _server(it)["lifecycle"].update(postStart={"exec": {"command": ["id"]}}),
         "a Secret as variables": lambda it: _server(it).update(envFrom=[{"secretRef": {"name": "other"}}]),
         "privileges": lambda it: _server(it).update(securityContext={"privileged": True}),
         "a model with another Secret": lambda it: _predictor(it)["graph"].update(envSecretRefName="other"),

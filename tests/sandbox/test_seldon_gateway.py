@@ -75,6 +75,15 @@ async def post(gateway: "Client", path: str = PREDICT, body: bytes = b"{}", meth
         return response.status, await (response.json() if "json" in kind else response.text())
 
 
+async def test_without_executor_the_server_answers_every_path_itself(gateway: Client, upstreams: list[Upstream]) -> None:
+    gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE, executor=False)])
+    gateway.set_addresses(WINE, [upstreams[0].address])
+    for path in ("api/v1.0/predictions", "v2/models/classifier/infer", "metrics", "no/such/path"):
+        async with gateway.session.post(f"/seldon/admin/mlflow/{path}", data=b"{}") as response:
+            assert (await response.json())["path"] == f"/{path}"
+            assert "Seldon-Puid" not in response.headers
+
+
 async def test_a_request_reaches_the_server_as_the_executor_hands_it_on(gateway: Client, upstreams: list[Upstream]) -> None:
     gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
     gateway.set_addresses(WINE, [upstreams[0].address])

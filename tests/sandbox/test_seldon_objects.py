@@ -53,6 +53,25 @@ def test_names_are_seldons() -> None:
     assert [c["name"] for c in template(found)["initContainers"]] == ["classifier-model-initializer"]
 
 
+def test_without_executor_the_service_has_the_containers_own_ports() -> None:
+    spec = predictor(annotations={"seldon.io/no-engine": "true"})
+    spec["componentSpecs"][0]["spec"]["containers"][0]["ports"] = [{"name": "http", "containerPort": 8000, "protocol": "TCP"}]
+    for protocol in ("seldon", "v2"):
+        found = built(copy.deepcopy(spec), protocol=protocol)
+        (container,) = template(found)["containers"]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"] if port["name"] != "metrics"}
+        assert ports == {"http": 8000, "grpc": 9500}
+        assert variables(container)["PREDICTIVE_UNIT_HTTP_SERVICE_PORT"] == "8000"
+        assert variables(container)["MLSERVER_HTTP_PORT"] == "8000"
+        for service in found.services:
+            assert {port["name"]: port["targetPort"] for port in service["spec"]["ports"]} == {"http": 8000, "grpc": 9500}
+            assert service["metadata"]["annotations"] == {"seldon.io/no-engine": "true"}
+        assert "seldon-deployment-contains-svcorch" not in found.deployment["metadata"]["labels"]
+        with_executor = built(predictor(), protocol=protocol)
+        assert found.deployment["spec"]["selector"] == with_executor.deployment["spec"]["selector"], "it cannot be changed"
+        assert found.services[0]["spec"]["selector"] == with_executor.services[0]["spec"]["selector"]
+
+
 def test_long_names_are_hashed_as_seldon_does() -> None:
     longest = "a" * 46  # with "-wine-super-model" 63 characters
     assert names.service(longest, "wine-super-model") == f"{longest}-wine-super-model"

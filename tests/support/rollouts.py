@@ -4,6 +4,6 @@ from winepipelines.resource.rollout import ModelRef, Rollout
 from winepipelines.resource.spec import Runtime
 
 
-def one(revision: int, uri: str, runtime: str = Runtime.BUNDLED, image: str = "") -> Rollout:
+def one(revision: int, uri: str, runtime: str = Runtime.BUNDLED, image: str = "", executor: bool | None = None) -> Rollout:
     """One model and nothing on trial."""
-    return Rollout(ModelRef(revision, uri, f"mlflow-{revision}", Runtime(runtime), image))
+    return Rollout(ModelRef(revision, uri, f"mlflow-{revision}", Runtime(runtime), image, executor))

@@ -50,7 +50,7 @@ from winepipelines.resource.observed import (
 )
 from winepipelines.resource.pipeline import Asks, WinePipeline
 from winepipelines.resource.rollout import ModelRef, Rollout
-from winepipelines.resource.spec import Spec
+from winepipelines.resource.spec import Serving, Spec
 from winepipelines.resource.status import Condition, ConditionType, Status
 from winepipelines.subjects import PIPELINES
 
@@ -61,7 +61,9 @@ GOOD = Spec.model_validate({"data": {"url": "http://data/wine.csv"}})
 def _same_pods(rollout: Rollout, other: Rollout | None) -> bool:
     """Tell whether nothing new has to start."""
     pods = [
-        [model and (model.uri, model.image) for model in (one.model, one.trial)] for one in (rollout, other) if one is not None
+        [model and (model.uri, model.image, model.executor) for model in (one.model, one.trial)]
+        for one in (rollout, other)
+        if one is not None
     ]
     return len(pods) == 2 and pods[0][0] == pods[1][0] and pods[0][1] in (None, pods[1][1])
 
@@ -98,6 +100,7 @@ class World(InMemory[Status]):
     broken_images: set[str] = field(default_factory=set)  # server images that no node can pull
     platform: PlatformVerdict | None = None
     applied: Rollout | None = None  # what the SeldonDeployment says
+    asked_for: tuple[Rollout, Serving] | None = None  # when it was applied last
     replicas: int = 1
     capacity: int = 10  # replicas that there is room for
     foreign: bool = False
@@ -242,6 +245,7 @@ class World(InMemory[Status]):
             self._with_images(rollout) == self.applied and self.replicas == self.pipeline.spec.serving.replicas
         )
         presence = Presence.CURRENT if current else Presence.DIFFERS
+        asked_for = rollout and (self._with_images(rollout), self.pipeline.spec.serving)
         trial = self.applied.trial
         of_trial = trial and self._trouble_of(trial)
         trouble = of_trial or self._trouble_of(self.applied.model) or self._lack_of_room()
@@ -254,6 +258,7 @@ class World(InMemory[Status]):
             owned=self.owned,
             reason=reason,
             message=message,
+            drifted=not current and asked_for == self.asked_for,
         )
 
     def _trouble_of(self, model: ModelRef) -> tuple[str, str] | None:
@@ -286,6 +291,7 @@ class World(InMemory[Status]):
                 self.rolled_out = self.rolled_out and _same_pods(rollout, self.applied)
                 self.applied, self.owned = rollout, True
                 self.replicas = self.pipeline.spec.serving.replicas
+                self.asked_for = (rollout, self.pipeline.spec.serving)
             case DeleteDeployment():
                 self.applied = None
             case ReleaseDeployment():

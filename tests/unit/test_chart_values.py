@@ -103,4 +103,6 @@ def test_the_version_is_the_projects() -> None:
 def _text(value: Value) -> str:
     """Write a default as the chart does."""
     default = value.default
+    if isinstance(default, bool):
+        return str(default).lower()
     return ",".join(default) if isinstance(default, list) else "" if default is None else str(default)

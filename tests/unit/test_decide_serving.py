@@ -10,7 +10,7 @@ from winepipelines.lifecycle.questions import Answer
 from winepipelines.resource.errors import Unavailable
 from winepipelines.resource.observed import ServerView
 from winepipelines.resource.spec import Runtime
-from winepipelines.resource.status import ConditionType
+from winepipelines.resource.status import ConditionType, Status
 
 READY, ANSWERING = ConditionType.READY, ConditionType.ANSWERING
 
@@ -80,6 +80,42 @@ class TestRuntime:
         assert world.status.served.image == "server:2"
         assert world.applied.model.image == "server:2"
 
+    def test_what_serves_keeps_seldons_executor_until_there_is_another_model(self, world: World) -> None:
+        world.server = ServerView("1.18.2", image="server:1", executor=True)
+        world.serve()
+        older = world.status.model_dump(by_alias=True, mode="json")
+        for model in ("candidate", "served"):
+            older[model].pop("executor")  # as the operator of before wrote it
+        world.pipeline = world.pipeline.with_status(Status.model_validate(older))
+        world.server = ServerView("1.18.2", image="server:2")
+        writes = world.writes
+        world.reconcile()
+        assert world.writes == writes
+        world.change(training={"seed": 7})
+        world.reconcile()
+        world.succeed()
+        world.reconcile()
+        assert world.applied is not None
+        assert world.applied.trial is not None
+        assert (world.applied.model.executor, world.applied.trial.executor) == (True, False)
+        world.serve()
+        assert (world.applied.model.executor, world.applied.trial) == (False, None)
+        assert world.status.served is not None
+        assert (world.status.served.executor, world.status.history[0].executor) == (False, False)
+        assert world.status.history[1].executor
+
+    def test_a_rollback_to_a_model_of_before_has_its_executor(self, world: World) -> None:
+        world.server = ServerView("1.18.2", image="server:1", executor=True)
+        world.serve()
+        world.server = ServerView("1.18.2", image="server:2")
+        world.change(training={"seed": 7})
+        world.serve()
+        world.ask(rollback="1")
+        world.rolled_out = True
+        world.reconcile()
+        assert world.applied is not None
+        assert (world.applied.model.image, world.applied.model.executor) == ("server:1", True)
+
     def test_what_is_rejected_leaves_the_earlier_model_its_image(self, world: World) -> None:
         world.serve()
         world.server = ServerView("1.18.2", image="server:2")
@@ -117,6 +153,7 @@ class TestRuntime:
 class TestServing:
     def test_a_served_model_that_stops_answering_is_not_ready(self, world: World) -> None:
         world.serve()
+        world.pass_time(minutes=1)
         world.wrong_answers = {1}
         world.reconcile()
         assert not world.ready()

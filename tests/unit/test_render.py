@@ -90,7 +90,7 @@ def test_what_is_shown_is_what_the_operator_applies(capsys: pytest.CaptureFixtur
     body["metadata"]["resourceVersion"] = "1"
     nobody: Any = None
     seldon = Seldon(nobody, Manifests(SETTINGS.templates), SETTINGS, nobody)
-    assert shown == seldon.manifest(WinePipeline.from_body(body), one(3, "s3://mlflow/3/model"))
+    assert shown == seldon.manifest(WinePipeline.from_body(body), one(3, "s3://mlflow/3/model", executor=True))
 
 
 def test_an_owner_of_unknown_uid_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:

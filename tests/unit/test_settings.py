@@ -57,6 +57,13 @@ def test_another_mlflowserver_image_is_of_the_release_that_its_tag_says(image: s
     assert Settings.from_environment({**ADDRESSES, **named}).mlflowserver_version == "1.16.0"
 
 
+def test_a_switch_is_true_or_false() -> None:
+    assert not Settings.from_environment(ADDRESSES).seldon_executor
+    assert Settings.from_environment({**ADDRESSES, "WINE_SELDON_EXECUTOR": "true"}).seldon_executor
+    with pytest.raises(SettingsError, match=r"chart value seldon.executor\): 'yes' is neither true nor false"):
+        Settings.from_environment({**ADDRESSES, "WINE_SELDON_EXECUTOR": "yes"})
+
+
 def test_namespaces_are_a_list() -> None:
     assert Settings.from_environment(ADDRESSES).namespaces == ()
     settings = Settings.from_environment({**ADDRESSES, "WINE_NAMESPACES": "team-a, team-b,"})

@@ -19,11 +19,11 @@ def attempt_is_current(look: Look, candidate: Candidate) -> Record | None:
     """The candidate is tried, or was rejected, with the present image and the present settings."""
     if is_in_charge(look.status, candidate) or _was_rolled_back(look, candidate):
         return None
-    image = _present_image(look, candidate)
+    image, executor = _present_server(look, candidate)
     settings = _settings_hash(look, image)
     if settings == candidate.settings_hash or (candidate.rejected and not candidate.settings_hash):
         return None
-    tried = candidate.with_(image=image, settings_hash=settings)
+    tried = candidate.with_(image=image, executor=executor, settings_hash=settings)
     if candidate.settings_hash or image != candidate.image:
         tried = tried.with_(deploying_since=None)
         if candidate.rejected or not _has_answered(candidate):
@@ -37,13 +37,15 @@ def _settings_hash(look: Look, image: str) -> str:
     return hashlib.sha256(json.dumps([image, serving], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _present_image(look: Look, candidate: Candidate) -> str:
+def _present_server(look: Look, candidate: Candidate) -> tuple[str, bool]:
+    """Choose the server's image, and whether Seldon's executor stands in front of it."""
     served = look.status.served
     if served is not None and served.uri == candidate.uri:
-        return served.image
+        return served.image, served.executor
     if _has_answered(candidate) and not candidate.rejected:
-        return candidate.image
-    return look.at(Server(candidate.runtime)).image or candidate.image
+        return candidate.image, candidate.executor
+    server = look.at(Server(candidate.runtime))
+    return server.image or candidate.image, server.executor
 
 
 def _has_answered(candidate: Candidate) -> bool:

@@ -35,6 +35,7 @@ def ended(status: Status, spec: Spec, outcome: Outcome, reason: str, now: dateti
         version=candidate.version if candidate else "",
         runtime=candidate.runtime if candidate else spec.serving.runtime,
         image=candidate.image if candidate else "",
+        executor=candidate.executor if candidate else True,
         inputs=candidate.inputs if candidate else "",
         origin=candidate.origin if candidate else None,
         started=status.run.submitted_at if status.run else None,

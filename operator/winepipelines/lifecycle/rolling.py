@@ -1,5 +1,7 @@
 """Rolling a model out: what is common to a candidate's trial and its taking over. Called by `deploy`, `trial` and `keep`."""
 
+from datetime import datetime, timedelta
+
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import ApplyDeployment
 from winepipelines.lifecycle.candidates import is_in_charge
@@ -12,10 +14,13 @@ from winepipelines.resource.spec import Runtime
 from winepipelines.resource.status import Candidate, ConditionType, Stage, TrainedModel
 from winepipelines.resource.status import Outcome as Ending
 
+SETTLING = timedelta(seconds=10)  # after a rollout: from then on, an endpoint that does not answer is reported
+PROBE_INTERVAL = timedelta(seconds=0.5)  # meanwhile
+
 
 def reference(model: TrainedModel) -> ModelRef:
     """Name a model for the serving platform."""
-    return ModelRef(model.revision, model.uri, model.mlflow_run, model.runtime, model.image)
+    return ModelRef(model.revision, model.uri, model.mlflow_run, model.runtime, model.image, model.executor)
 
 
 def deployment_can_be_made(look: Look, view: DeploymentView) -> Held | None:
@@ -69,6 +74,17 @@ def wait_for_rollout(look: Look, candidate: Candidate, view: DeploymentView) -> 
     return Held(view.reason or reasons.ROLLING_OUT, what, wake_in=wake_in)
 
 
+def settling(look: Look, candidate: Candidate, since: datetime, url: str) -> Held | None:
+    """Probe again soon, and say nothing of the answer, right after the rollout of `since`; None where that was a while ago.
+
+    The nodes learn of new pods a moment after Kubernetes calls them ready, and may send requests to the earlier ones till then.
+    """
+    if look.now >= since + min(SETTLING, look.policy.verify_window / 2):
+        return None
+    message = f"revision {candidate.revision} is rolled out; waiting for {url} to answer"
+    return Held(reasons.ROLLING_OUT, message, wake_in=PROBE_INTERVAL)
+
+
 def reject(look: Look, candidate: Candidate, reason: str, message: str) -> Record | Held:
     """Give a model up, which ends its revision. Where another one served, that one serves again.
 
@@ -91,7 +107,7 @@ def _drift(look: Look, candidate: Candidate, view: DeploymentView) -> str:
         return ""
     if view.presence is Presence.ABSENT:
         return "the SeldonDeployment was gone: deploying"
-    return "the SeldonDeployment was not as it should be: deploying"
+    return "the SeldonDeployment was not as it should be: deploying" if view.drifted else ""
 
 
 def _fuller_word(look: Look, view: DeploymentView) -> str:

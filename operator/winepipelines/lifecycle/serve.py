@@ -84,6 +84,7 @@ def _served(candidate: Candidate, now: datetime) -> ServedModel:
         version=candidate.version,
         runtime=candidate.runtime,
         image=candidate.image,
+        executor=candidate.executor,
         metrics=candidate.metrics,
         inputs=candidate.inputs,
         origin=candidate.origin,

@@ -135,14 +135,16 @@ def _run_of(look: Look) -> Record:
     found = look.at(_records(look))
     model = found.model
     assert model is not None, "model_is_logged has passed"
-    uri, served = look.at(Stored(model.uri)).uri, look.status.served
+    uri, served, runtime = look.at(Stored(model.uri)).uri, look.status.served, look.spec.serving.runtime
+    kept = served if served and served.uri == uri else look.at(Server(runtime))
     candidate = Candidate(
         revision=look.status.revision,
         uri=uri,
         mlflow_run=model.mlflow_run,
         version=model.version,
-        runtime=look.spec.serving.runtime,
-        image=served.image if served and served.uri == uri else look.at(Server(look.spec.serving.runtime)).image,
+        runtime=runtime,
+        image=kept.image,
+        executor=kept.executor,
         metrics=model.metrics,
         inputs=look.inputs,
         data_sha256=model.data_sha256,

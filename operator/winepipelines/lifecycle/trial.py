@@ -12,7 +12,7 @@ from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.candidates import is_on_trial
 from winepipelines.lifecycle.look import Held, Look, Record
 from winepipelines.lifecycle.questions import Deployment, Server, Tried
-from winepipelines.lifecycle.rolling import deployment_can_be_made, reference, reject, roll_out, wait_for_rollout
+from winepipelines.lifecycle.rolling import deployment_can_be_made, reference, reject, roll_out, settling, wait_for_rollout
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import TrialView
 from winepipelines.resource.rollout import Rollout
@@ -21,6 +21,7 @@ from winepipelines.resource.status import Candidate, ServedModel, Trial
 ERROR_RATE = 0.05  # of the predictions of one look
 SLOWDOWN = 2.0  # times the median of what serves,
 SLACK = timedelta(milliseconds=100)  # and so much above it
+UNANSWERED = ("EndpointUnreachable", "PredictionRefused")  # which may be the way there, right after a rollout
 
 
 def trial_is_passed(look: Look, candidate: Candidate) -> Record | Held | None:
@@ -42,7 +43,7 @@ def trial_is_passed(look: Look, candidate: Candidate) -> Record | Held | None:
     if not view.trial_rolled_out and (waiting := wait_for_rollout(look, candidate, view)) is not None:
         return waiting
     if candidate.deploying_since is not None:  # its own pods are there, whatever becomes of those of the model that serves
-        return Record(look.status.with_(candidate=candidate.with_(deploying_since=None)))
+        return Record(look.status.with_(candidate=candidate.with_(deploying_since=None, verifying_since=look.now)))
     if (against := _against(look, candidate, served)) is not None:
         return _fails(look, candidate, step, *against)
     return _goes_on(look, candidate, trial.with_(step=step), steps)
@@ -89,6 +90,8 @@ def _fails(look: Look, candidate: Candidate, step: int, reason: str, message: st
     if step == 0:
         if candidate.verifying_since is None:
             return Record(look.status.with_(candidate=candidate.with_(verifying_since=look.now)))
+        if reason in UNANSWERED and (held := settling(look, candidate, candidate.verifying_since, "its own service")) is not None:
+            return held
         deadline = candidate.verifying_since + look.policy.verify_window
         if look.now < deadline:
             return Held(reason, message, wake_in=min(look.policy.retry_interval, look.policy.verify_window / 4))

@@ -1,5 +1,6 @@
 """Fifth stage: the endpoint answers as the model itself does. Called by `decide`."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from winepipelines.lifecycle import reasons
@@ -7,7 +8,7 @@ from winepipelines.lifecycle.candidates import current_candidate, is_in_charge
 from winepipelines.lifecycle.history import ended
 from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, Record
 from winepipelines.lifecycle.questions import Answer
-from winepipelines.lifecycle.rolling import reference, reject
+from winepipelines.lifecycle.rolling import reference, reject, settling
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import PredictionCheck
 from winepipelines.resource.policy import Policy
@@ -30,16 +31,24 @@ def verify(look: Look) -> Outcome:
             return Record(look.status.with_(candidate=accepted))
         return answers(candidate.revision, check)
     on_probation = is_on_probation(look.status, look.policy, look.now)
-    if is_in_charge(look.status, candidate) and not on_probation:
-        # It has answered before: it stays, and is asked again.
-        return Held(check.reason, check.message, wake_in=look.policy.retry_interval, stage=Stage.VERIFYING)
-    if candidate.verifying_since is None:
+    stays = is_in_charge(look.status, candidate) and not on_probation  # it has answered before: it is asked again
+    if candidate.verifying_since is None and not stays:
         return Record(look.status.with_(candidate=candidate.with_(verifying_since=look.now)))
+    if (held := settling(look, candidate, _rolled_out_at(look), check.url)) is not None:
+        return replace(held, stage=Stage.VERIFYING, condition=ConditionType.READY)  # nothing is said of the endpoint
+    if stays or candidate.verifying_since is None:
+        return Held(check.reason, check.message, wake_in=look.policy.retry_interval, stage=Stage.VERIFYING)
     if look.now >= candidate.verifying_since + look.policy.verify_window:
         if on_probation:
             return _roll_back(look, candidate, check)
         return reject(look, candidate, check.reason, check.message)
     return Held(check.reason, check.message, wake_in=min(look.policy.retry_interval, look.policy.verify_window / 4))
+
+
+def _rolled_out_at(look: Look) -> datetime:
+    """Tell when the last rollout was complete: now, where the status does not say so yet."""
+    deployed = look.status.condition(ConditionType.DEPLOYED)
+    return deployed.last_transition_time if deployed is not None and deployed.status == "True" else look.now
 
 
 def is_on_probation(status: Status, policy: Policy, now: datetime) -> bool:

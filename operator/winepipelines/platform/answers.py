@@ -19,6 +19,9 @@ TOLERANCE = 1e-6  # relative: the same packages compute the same numbers, JSON w
 TRIAL_PREDICTIONS = 20  # that each of two models is asked for in one look
 DIFFERS = "PredictionDiffers"
 ANSWER_LIMIT = 1 << 20  # bytes of an answer that are read
+UNREACHABLE = "EndpointUnreachable"
+SILENT = 3  # predictions without any answer after which a trial is not asked for the others
+CONNECT_SECONDS = 3.0  # that a connection to a served model may take: longer, and nobody is there
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,12 @@ class Asked:
     url: str
     protocol: Protocol
     example: Example
+
+
+def session(request_seconds: float) -> aiohttp.ClientSession:
+    """Make a session that asks each question over a connection of its own: one that is kept leads to a pod that was replaced."""
+    timeout = aiohttp.ClientTimeout(total=request_seconds, sock_connect=CONNECT_SECONDS)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True), timeout=timeout)
 
 
 async def ask(session: aiohttp.ClientSession, asked: Asked) -> PredictionCheck:
@@ -43,7 +52,7 @@ async def ask(session: aiohttp.ClientSession, asked: Asked) -> PredictionCheck:
             text = await response.content.read(ANSWER_LIMIT)
             status = response.status
     except (aiohttp.ClientError, TimeoutError):
-        return failed("EndpointUnreachable", f"{url} does not answer")
+        return failed(UNREACHABLE, f"{url} does not answer")
     milliseconds = round((time.perf_counter() - begun) * 1000)
     if status != 200:
         return failed("PredictionRefused", f"{url} answered {status} to the model's own example", milliseconds)
@@ -62,12 +71,14 @@ async def compare(session: aiohttp.ClientSession, served: Asked | None, trial: A
         if served is not None:
             served_checks.append(await ask(session, served))
         checks.append(await ask(session, trial))
+        if len(checks) == SILENT and all(check.reason == UNREACHABLE for check in checks):
+            break
     failures = [check for check in checks if not check.passed]
     first = next((check for check in failures if check.reason == DIFFERS), next(iter(failures), None))
     lost = [check for check in served_checks if not check.passed]
-    worst = lost[0] if len(lost) > TRIAL_PREDICTIONS / 2 else None
+    worst = lost[0] if len(lost) > len(served_checks) / 2 else None
     return TrialView(
-        asked=TRIAL_PREDICTIONS,
+        asked=len(checks),
         failed=len(failures),
         wrong=first is not None and first.reason == DIFFERS,
         reason=first.reason if first else "",

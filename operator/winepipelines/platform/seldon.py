@@ -18,7 +18,15 @@ from winepipelines.platform.answers import Asked, ask, compare
 from winepipelines.platform.kubernetes import DEPLOYMENTS, PODS, Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.manifests import Manifest, Manifests, covers
 from winepipelines.platform.records import Example
-from winepipelines.platform.seldondeployment import protocol_of, seldon_deployment, server_image
+from winepipelines.platform.seldondeployment import (
+    NO_EXECUTOR,
+    containers_of,
+    needs_executor,
+    predictors_of,
+    protocol_of,
+    seldon_deployment,
+    server_image,
+)
 from winepipelines.platform.workloads import Trouble, is_complete, steady, trouble_of
 from winepipelines.resource.errors import Refused
 from winepipelines.resource.naming import (
@@ -68,23 +76,29 @@ class Seldon:
 
     def server(self, runtime: Runtime) -> ServerView:
         """Say which server a runtime has here."""
-        image, splits_traffic = server_image(self._settings, runtime), self._settings.traffic_splitting != "none"
-        if runtime is Runtime.BUNDLED:
-            return ServerView(image=image, splits_traffic=splits_traffic)
-        return ServerView(self._settings.mlflowserver_version, self._problem, image, splits_traffic)
+        own = runtime is not Runtime.BUNDLED
+        return ServerView(
+            version=self._settings.mlflowserver_version if own else "",
+            problem=self._problem if own else "",
+            image=server_image(self._settings, runtime),
+            splits_traffic=self._settings.traffic_splitting != "none",
+            executor=needs_executor(self._settings, runtime),
+        )
 
-    def manifest(self, pipeline: WinePipeline, rollout: Rollout) -> Manifest:
-        """Build what serves a model, and the one on trial beside it."""
-        return seldon_deployment(self._manifests, self._settings, pipeline, rollout)
+    def manifest(self, pipeline: WinePipeline, rollout: Rollout, live: Body | None = None) -> Manifest:
+        """Build what serves a model, and the one on trial beside it, in the place of `live`."""
+        if live is not None:
+            rollout = _with_servers(rollout, live)
+        return seldon_deployment(self._manifests, self._settings, pipeline, rollout, live)
 
     async def view(self, pipeline: WinePipeline, rollout: Rollout) -> DeploymentView:
         """See what serves, compared with what shall."""
         presence, live = await self._find(pipeline)
         if live is None or presence is not Presence.CURRENT:
             return DeploymentView(presence)
-        wanted = self.manifest(pipeline, _with_images(rollout, live))
+        wanted = self.manifest(pipeline, rollout, live)
         if not _is_applied(live, wanted):
-            return DeploymentView(Presence.DIFFERS, owned=True)
+            return DeploymentView(Presence.DIFFERS, owned=True, drifted=_was_applied(live, wanted))
         return await self._rollout(pipeline, live, wanted)
 
     async def presence(self, pipeline: WinePipeline) -> DeploymentView:
@@ -97,10 +111,8 @@ class Seldon:
 
         Raises Refused where the API server, or a webhook of the cluster's, says no, with its own words.
         """
-        if not rollout.model.image:
-            _, live = await self._find(pipeline)
-            rollout = _with_images(rollout, live) if live is not None else rollout
-        manifest = self.manifest(pipeline, rollout)
+        _, live = await self._find(pipeline)
+        manifest = self.manifest(pipeline, rollout, live)
         try:
             await self._kubernetes.apply(SELDONDEPLOYMENTS, manifest, field_manager(pipeline))
         except Refused as error:
@@ -207,11 +219,19 @@ def _trial_is_rolled_out(deployments: list[Body], predictors: list[Manifest], fe
     )
 
 
-def _with_images(rollout: Rollout, live: Body) -> Rollout:
+def _with_servers(rollout: Rollout, live: Body) -> Rollout:
     """Keep the server that has a model already, where no other is named."""
-    model, trial = rollout.model, rollout.trial
-    kept = replace(model, image=model.image or _image_of(live, model.uri))
-    return replace(rollout, model=kept, trial=trial and replace(trial, image=trial.image or _image_of(live, trial.uri)))
+    trial = rollout.trial
+    return replace(rollout, model=_with_server(rollout.model, live), trial=trial and _with_server(trial, live))
+
+
+def _with_server(model: ModelRef, live: Body) -> ModelRef:
+    predictor = next((item for item in predictors_of(live) if (item.get("graph") or {}).get("modelUri") == model.uri), None)
+    if predictor is None:
+        return model
+    image = next((str(container.get("image") or "") for container in containers_of(predictor)), "")
+    executor = (predictor.get("annotations") or {}).get(NO_EXECUTOR) != "true"
+    return replace(model, image=model.image or image, executor=executor if model.executor is None else model.executor)
 
 
 def _annotations(item: Body) -> dict[str, str]:
@@ -234,7 +254,7 @@ def _is_applied(live: Body, wanted: Manifest) -> bool:
 
     Not more: others may add what was left out, and replicas are an autoscaler's where there is one.
     """
-    if _annotations(live).get(HASH_ANNOTATION) != _annotations(wanted)[HASH_ANNOTATION]:
+    if not _was_applied(live, wanted):
         return False
     owners = {"ownerReferences": wanted["metadata"]["ownerReferences"]}
     mine = wanted["spec"]["predictors"]
@@ -246,6 +266,11 @@ def _is_applied(live: Body, wanted: Manifest) -> bool:
     )
 
 
+def _was_applied(live: Body, wanted: Manifest) -> bool:
+    """Tell whether a manifest is what was applied last, whatever others have made of it since."""
+    return _annotations(live).get(HASH_ANNOTATION) == _annotations(wanted)[HASH_ANNOTATION]
+
+
 def _essential(predictor: Manifest) -> Manifest:
     """Leave out of a predictor what others may add to or decide on."""
     [part] = predictor["componentSpecs"]
@@ -253,17 +278,6 @@ def _essential(predictor: Manifest) -> Manifest:
     essential: Manifest = {key: predictor[key] for key in ("name", "replicas", "graph", "traffic") if key in predictor}
     spec = {"containers": [{key: container[key] for key in ("name", "image")}]}
     return {**essential, "componentSpecs": [{"spec": spec, **{key: part[key] for key in ("metadata", "hpaSpec") if key in part}}]}
-
-
-def _image_of(live: Body, uri: str) -> str:
-    """Say which server image a SeldonDeployment names for a model; "" where it is another model's."""
-    for predictor in live["spec"].get("predictors") or []:
-        if (predictor.get("graph") or {}).get("modelUri") == uri:
-            for part in predictor.get("componentSpecs") or []:
-                for container in (part.get("spec") or {}).get("containers") or []:
-                    if container.get("name") == GRAPH:
-                        return str(container.get("image") or "")
-    return ""
 
 
 def _copied_model(deployment: Body) -> str:

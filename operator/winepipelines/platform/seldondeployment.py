@@ -1,21 +1,35 @@
 """The SeldonDeployment that serves a model, as it shall be: no cluster is asked. Called by `seldon` and `render`."""
 
 import math
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 from winepipelines.platform.manifests import Manifest, Manifests, digest
-from winepipelines.resource.naming import HASH_ANNOTATION, PREDICTOR, TEMPLATE_ANNOTATION, TRIAL_PREDICTOR, owner_reference
+from winepipelines.resource.naming import GRAPH, HASH_ANNOTATION, PREDICTOR, TEMPLATE_ANNOTATION, TRIAL_PREDICTOR, owner_reference
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.rollout import ModelRef, Rollout
 from winepipelines.resource.spec import Protocol, Resources, Runtime
 from winepipelines.settings import Settings
 
 CPU_REQUEST = "250m"  # a share of the request is what an autoscaler aims at: every container must have one
+NO_EXECUTOR = "seldon.io/no-engine"  # on a predictor
+# Seconds for which the server of an ending pod takes new requests. kube-proxy needs one or two. Where no other pod is ready, it
+# sends requests to the ending one all that time: a single pod that is deleted or evicted is replaced meanwhile.
+DRAIN_SECONDS = 15
+TRIAL_DRAIN_SECONDS = 5  # the other predictor serves on
+# What does not decide which model runs, on what and with how much: an upgrade that brings others leaves running pods alone.
+KEPT_BY_CONTAINERS = ("ports", "startupProbe", "readinessProbe", "livenessProbe")
+KEPT_ANNOTATIONS = (TEMPLATE_ANNOTATION, "prometheus.io/port")
 
 
-def seldon_deployment(manifests: Manifests, settings: Settings, pipeline: WinePipeline, rollout: Rollout) -> Manifest:
-    """Build the SeldonDeployment that serves a model, and the one on trial beside it."""
+def seldon_deployment(
+    manifests: Manifests, settings: Settings, pipeline: WinePipeline, rollout: Rollout, live: Manifest | None = None
+) -> Manifest:
+    """Build the SeldonDeployment that serves a model, and the one on trial beside it.
+
+    A predictor of `live` that runs what it shall keeps its pods, whatever settings or operator it was applied with.
+    """
     serving, model = pipeline.spec.serving, rollout.model
     predictors = [_predictor(settings, PREDICTOR, model, 100 - rollout.weight)]
     if rollout.trial is not None:
@@ -32,10 +46,15 @@ def seldon_deployment(manifests: Manifests, settings: Settings, pipeline: WinePi
         autoscaling=serving.autoscaling,
         resources=_resources(serving.resources, autoscaled=serving.autoscaling is not None),
     )
-    for predictor in manifest["spec"]["predictors"]:
+    spec = manifest["spec"]
+    known = {predictor.get("name"): predictor for predictor in predictors_of(live)}
+    for predictor in spec["predictors"]:
         # Neither other replicas nor another share of the traffic make other pods.
-        template = {"protocol": manifest["spec"]["protocol"], "predictor": {**predictor, "replicas": 0, "traffic": 100}}
+        template = {"protocol": spec["protocol"], "predictor": {**predictor, "replicas": 0, "traffic": 100}}
         predictor["componentSpecs"][0]["metadata"]["annotations"][TEMPLATE_ANNOTATION] = digest(template)
+        before = known.get(predictor["name"])
+        if before is not None and live is not None and live["spec"].get("protocol") == spec["protocol"]:
+            _keep_pods(predictor, before)
     manifest["metadata"]["annotations"][HASH_ANNOTATION] = digest(manifest)
     return manifest
 
@@ -52,6 +71,64 @@ def server_image(settings: Settings, runtime: Runtime) -> str:
     return settings.server_image if runtime is Runtime.BUNDLED else settings.mlflowserver_image
 
 
+def needs_executor(settings: Settings, runtime: Runtime) -> bool:
+    """Tell whether new models of a runtime are served behind Seldon's executor. Seldon's own server always is."""
+    return settings.seldon_executor or runtime is not Runtime.BUNDLED
+
+
+def predictors_of(live: Manifest | None) -> list[Manifest]:
+    """List the predictors of a SeldonDeployment, whoever made it."""
+    return [] if live is None else list(live["spec"].get("predictors") or [])
+
+
+def containers_of(predictor: Manifest) -> Iterator[Manifest]:
+    """List the model's containers of a predictor, whoever made it."""
+    for part in predictor.get("componentSpecs") or []:
+        for container in (part.get("spec") or {}).get("containers") or []:
+            if container.get("name") == GRAPH:
+                yield container
+
+
+def _keep_pods(predictor: Manifest, before: Manifest) -> None:
+    """Take over, where a predictor runs already what it shall, what would replace its pods and change nothing that runs."""
+    if _what_runs(predictor) != _what_runs(before):
+        return
+    part, live_part = predictor["componentSpecs"][0], before["componentSpecs"][0]
+    [container], live_container = part["spec"]["containers"], next(containers_of(before))
+    _take(("progressDeadlineSeconds",), before, predictor)
+    _take(("terminationGracePeriodSeconds",), live_part["spec"], part["spec"])
+    _take(KEPT_BY_CONTAINERS, live_container, container)
+    if _is_wait(live_container.get("lifecycle")):  # and no other command, which the chart's guard would refuse
+        _take(("lifecycle",), live_container, container)
+    _take(KEPT_ANNOTATIONS, (live_part.get("metadata") or {}).get("annotations") or {}, part["metadata"]["annotations"])
+
+
+def _is_wait(lifecycle: Any) -> bool:
+    try:
+        command = lifecycle["preStop"]["exec"]["command"]
+        return lifecycle == {"preStop": {"exec": {"command": command}}} and len(command) == 2 and command[0] == "sleep"
+    except (KeyError, TypeError):
+        return False
+
+
+def _take(names: tuple[str, ...], source: Manifest, target: Manifest) -> None:
+    for name in names:
+        if name in source:
+            target[name] = source[name]
+        else:
+            target.pop(name, None)
+
+
+def _what_runs(predictor: Manifest) -> tuple[object, ...] | None:
+    """Name all that decides which model runs, on what and with how much."""
+    container, graph = next(containers_of(predictor), None), predictor.get("graph") or {}
+    if container is None or len(predictor["componentSpecs"]) != 1:
+        return None
+    resources = {kind: amounts for kind, amounts in (container.get("resources") or {}).items() if amounts}
+    model = [graph.get(name) for name in ("implementation", "modelUri", "envSecretRefName", "parameters")]
+    return (model, container.get("image"), resources, (predictor.get("annotations") or {}).get(NO_EXECUTOR))
+
+
 def _predictor(settings: Settings, name: str, model: ModelRef, traffic: int) -> dict[str, Any]:
     policy = settings.policy
     patience = policy.progress_deadline if model.runtime is Runtime.BUNDLED else policy.slow_progress_deadline
@@ -61,6 +138,8 @@ def _predictor(settings: Settings, name: str, model: ModelRef, traffic: int) -> 
         "uri": model.uri,
         "runtime": model.runtime,
         "image": model.image or server_image(settings, model.runtime),
+        "executor": needs_executor(settings, model.runtime) if model.executor is None else model.executor,
+        "drain_seconds": DRAIN_SECONDS if name == PREDICTOR else TRIAL_DRAIN_SECONDS,
         "deadline": max(1, math.ceil(patience / timedelta(seconds=1))),
     }
 

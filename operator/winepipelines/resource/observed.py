@@ -165,13 +165,15 @@ class StoredModel:
 class ServerView:
     """The server of a runtime. `version` is that of its image, "" for the bundled one; `problem` why it is of no use.
 
-    `image` is what a model of now is served with; `splits_traffic` says that shares of the traffic mean something here.
+    `image` is what a model of now is served with, `executor` whether Seldon's executor stands in front of it; `splits_traffic`
+    says that shares of the traffic mean something here.
     """
 
     version: str = ""
     problem: str = ""
     image: str = ""
     splits_traffic: bool = False
+    executor: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,8 @@ class DeploymentView:
     `reason` and `message` are about what keeps it from being so; without a reason it is simply under way.
     `passing` is a failure that most likely passes within a second: it is told only when the rollout's deadline has passed.
     `trial_rolled_out` is about the model on trial alone, whatever becomes of the one that serves.
+    `drifted` says of a deployment that differs that someone else has changed it; otherwise something else is wanted than was
+    applied last.
     """
 
     presence: Presence
@@ -190,6 +194,7 @@ class DeploymentView:
     reason: str = ""
     message: str = ""
     passing: str = ""
+    drifted: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from winepipelines.resource.spec import Runtime
 class ModelRef:
     """A model, as the serving platform needs to know it. `uri` is the address that rclone copies.
 
-    Without an `image`, that of the server which has this model already is kept.
+    `executor` tells whether Seldon's executor stands in front of the server. Without `image` or `executor`, those of the
+    predictor that serves this model already are kept; a new one gets what the settings say.
     """
 
     revision: int
@@ -17,6 +18,7 @@ class ModelRef:
     mlflow_run: str
     runtime: Runtime = Runtime.BUNDLED
     image: str = ""
+    executor: bool | None = None
 
 
 @dataclass(frozen=True)

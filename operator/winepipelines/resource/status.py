@@ -116,7 +116,8 @@ class TrainedModel(Model):
     """A model that a revision has logged, for a runtime. `uri` is the address that the serving platform copies.
 
     `image` is the server's that it was first to be served with, and stays so; a status of before that was written has none.
-    `inputs` is the hash of the spec that it was made of; `origin` the revision that made it, where that is another one.
+    `executor` tells likewise whether Seldon's executor stands in front of it: before that was written it always did. `inputs` is
+    the hash of the spec that it was made of; `origin` the revision that made it, where that is another one.
     """
 
     revision: int
@@ -125,6 +126,7 @@ class TrainedModel(Model):
     version: str = ""
     runtime: Runtime = Runtime.BUNDLED
     image: str = ""
+    executor: bool = True
     metrics: dict[str, float] = Field(default_factory=dict)
     inputs: str = ""
     origin: int | None = None
@@ -197,6 +199,7 @@ class HistoryEntry(Model):
     version: str = ""
     runtime: Runtime = Runtime.BUNDLED
     image: str = ""
+    executor: bool = True
     inputs: str = ""
     origin: int | None = None
     started: Time | None = None

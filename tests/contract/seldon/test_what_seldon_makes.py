@@ -1,6 +1,7 @@
 """What Seldon makes of the operator's own manifest, before any pod runs."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from support.rollouts import one
 from support.seldon import INITIALIZER, Body, Operator, Refused
 
 from winepipelines.resource.observed import Presence
+from winepipelines.resource.policy import Policy
 from winepipelines.resource.spec import Runtime
 from winepipelines.settings import Settings
 
@@ -26,9 +28,10 @@ WISHES: dict[str, dict[str, Any]] = {
 }
 
 
-async def _deployment(operator: Operator, uri: str = URI, **serving: Any) -> Body:
+async def _deployment(operator: Operator, uri: str = URI, executor: bool | None = None, **serving: Any) -> Body:
     """Have a model served as the operator does; return the Deployment that Seldon makes of it."""
-    await operator.seldon().apply(operator.resource(**serving), one(1, uri, serving.get("runtime", "bundled")))
+    rollout = one(1, uri, serving.get("runtime", "bundled"), executor=executor)
+    await operator.seldon().apply(operator.resource(**serving), rollout)
     return operator.endpoint.wait("deployments", operator.namespace, NAME, lambda item: _uri(item) == uri)
 
 
@@ -95,18 +98,20 @@ async def test_the_servers_image_is_the_one_that_was_named(operator: Operator, s
     assert _container(deployment)["image"] == image
 
 
-async def test_the_server_is_told_where_the_model_and_the_port_are(operator: Operator) -> None:
-    told = _variables(_container(await _deployment(operator)))
-    assert (told["PREDICTIVE_UNIT_ID"], told["PREDICTIVE_UNIT_HTTP_SERVICE_PORT"]) == ("classifier", "9000")
+@pytest.mark.parametrize(("executor", "port"), [(False, "8000"), (True, "9000")])
+async def test_the_server_is_told_where_the_model_and_the_port_are(operator: Operator, executor: bool, port: str) -> None:
+    told = _variables(_container(await _deployment(operator, executor=executor)))
+    assert (told["PREDICTIVE_UNIT_ID"], told["PREDICTIVE_UNIT_HTTP_SERVICE_PORT"]) == ("classifier", port)
     assert json.loads(told["PREDICTIVE_UNIT_PARAMETERS"]) == [{"name": "model_uri", "type": "STRING", "value": "/mnt/models"}]
-    assert (told["MLSERVER_MODEL_NAME"], told["MLSERVER_HTTP_PORT"]) == ("classifier", "9000")
+    assert (told["MLSERVER_MODEL_NAME"], told["MLSERVER_HTTP_PORT"]) == ("classifier", port)
     assert told["MLSERVER_MODEL_URI"] == "/mnt/models"
 
 
-async def test_with_protocol_v2_the_server_is_told_so_in_mlservers_way(operator: Operator) -> None:
-    told = _variables(_container(await _deployment(operator, protocol="v2")))
+@pytest.mark.parametrize(("executor", "port"), [(False, "8000"), (True, "9000")])
+async def test_with_protocol_v2_the_server_is_told_so_in_mlservers_way(operator: Operator, executor: bool, port: str) -> None:
+    told = _variables(_container(await _deployment(operator, executor=executor, protocol="v2")))
     assert "PREDICTIVE_UNIT_PARAMETERS" not in told
-    assert (told["MLSERVER_MODEL_NAME"], told["MLSERVER_HTTP_PORT"]) == ("classifier", "9000")
+    assert (told["MLSERVER_MODEL_NAME"], told["MLSERVER_HTTP_PORT"]) == ("classifier", port)
     assert told["MLSERVER_MODEL_URI"] == "/mnt/models"
 
 
@@ -117,18 +122,23 @@ async def test_seldons_own_server_is_told_to_name_columns(operator: Operator) ->
 
 
 async def test_probes_stay_but_for_the_paths_of_protocol_v2(operator: Operator) -> None:
-    seldon = _container(await _deployment(operator))
-    assert seldon["readinessProbe"]["httpGet"]["path"] == "/health/status"
+    deployment = await _deployment(operator)
+    seldon = _container(deployment)
+    assert seldon["readinessProbe"]["httpGet"] == {"path": "/health/status", "port": "http", "scheme": "HTTP"}
     assert seldon["livenessProbe"]["httpGet"]["path"] == "/health/ping"
-    assert (seldon["startupProbe"]["httpGet"]["path"], seldon["startupProbe"]["failureThreshold"]) == ("/health/status", 90)
+    assert (seldon["startupProbe"]["httpGet"]["path"], seldon["startupProbe"]["failureThreshold"]) == ("/health/status", 180)
+    # The server waits before it ends, and has time to end: Seldon gives 20 s where nothing is said.
+    assert seldon["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "15"]
+    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 35
 
 
 async def test_protocol_v2_has_paths_of_its_own_in_probes(operator: Operator) -> None:
     container = _container(await _deployment(operator, protocol="v2"))
+    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "15"]
     assert container["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http", "scheme": "HTTP"}
     assert container["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": "http", "scheme": "HTTP"}
     assert container["startupProbe"]["httpGet"]["path"] == "/health/status"
-    assert {(port["name"], port["containerPort"]) for port in container["ports"]} == {("http", 9000), ("grpc", 9500)}
+    assert {(port["name"], port["containerPort"]) for port in container["ports"]} == {("http", 8000), ("grpc", 9500)}
     assert (container["readinessProbe"]["periodSeconds"], container["livenessProbe"]["failureThreshold"]) == (5, 6)
 
 
@@ -149,14 +159,52 @@ async def test_the_progress_deadline_is_the_operators(operator: Operator) -> Non
     assert (await _deployment(operator))["spec"]["progressDeadlineSeconds"] == 900
 
 
-async def test_a_service_of_the_predictors_name_leads_to_the_executor(operator: Operator) -> None:
-    deployment = await _deployment(operator)
+@pytest.mark.parametrize("serving", [{}, {"protocol": "v2"}], ids=["seldon", "v2"])
+async def test_a_service_of_the_predictors_name_leads_to_the_server_itself(operator: Operator, serving: dict[str, Any]) -> None:
+    deployment = await _deployment(operator, **serving)
+    service = operator.endpoint.wait("services", operator.namespace, NAME, lambda item: item["metadata"]["name"] == SERVICE)
+    assert {port["name"]: (port["port"], port["targetPort"]) for port in service["spec"]["ports"]} == {
+        "http": (8000, 8000),
+        "grpc": (9500, 9500),
+    }
+    template = deployment["spec"]["template"]
+    assert [container["name"] for container in template["spec"]["containers"]] == ["classifier"]
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == "8000"
+
+
+@pytest.mark.parametrize("serving", [{}, {"runtime": "mlflowserver"}], ids=["bundled", "mlflowserver"])
+async def test_or_to_the_executor_where_there_is_one(operator: Operator, serving: dict[str, Any]) -> None:
+    deployment = await _deployment(operator, executor=True, **serving)
     service = operator.endpoint.wait("services", operator.namespace, NAME, lambda item: item["metadata"]["name"] == SERVICE)
     assert {port["name"]: port["port"] for port in service["spec"]["ports"]} == {"http": 8000, "grpc": 5001}
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= labels.items()
     assert labels["seldon-deployment-id"] == deployment["metadata"]["labels"]["seldon-deployment-id"] == NAME
     assert {port["containerPort"] for port in _container(deployment, "seldon-container-engine")["ports"]} == {8000, 5001}
+
+
+async def test_a_model_that_leaves_the_executor_behind_keeps_deployment_and_service(operator: Operator) -> None:
+    before = await _deployment(operator, executor=True)
+    known = operator.endpoint.wait("services", operator.namespace, NAME, lambda item: item["metadata"]["name"] == SERVICE)
+    after = await _deployment(operator, uri="s3://mlflow/contract/3", executor=False)
+    service = operator.endpoint.get("service", operator.namespace, SERVICE)
+    assert service is not None
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert (service["metadata"]["uid"], service["spec"]["clusterIP"]) == (known["metadata"]["uid"], known["spec"]["clusterIP"])
+    assert service["spec"]["ports"][0] == known["spec"]["ports"][0]
+    assert after["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == "10%"  # of one pod: none
+
+
+async def test_another_deadline_replaces_no_pod(operator: Operator) -> None:
+    before = await _deployment(operator)
+    seldon = operator.seldon(policy=Policy(progress_deadline=timedelta(hours=1)))
+    resource = operator.resource()
+    assert (await seldon.view(resource, one(1, URI))).presence is Presence.CURRENT
+    await seldon.apply(resource, one(1, URI))
+    after = operator.endpoint.get("deployment", operator.namespace, DEPLOYMENT)
+    assert after is not None
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
 
 
 @pytest.mark.parametrize(("protocol", "path"), [("seldon", "/api/v1.0/predictions"), ("v2", "/v2/models/classifier/infer")])

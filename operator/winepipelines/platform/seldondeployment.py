@@ -16,7 +16,7 @@ CPU_REQUEST = "250m"  # a share of the request is what an autoscaler aims at: ev
 NO_EXECUTOR = "seldon.io/no-engine"  # on a predictor
 # Seconds for which the server of an ending pod takes new requests. kube-proxy needs one or two. Where no other pod is ready, it
 # sends requests to the ending one all that time: a single pod that is deleted or evicted is replaced meanwhile.
-DRAIN_SECONDS = 15
+DRAIN_SECONDS = 30
 TRIAL_DRAIN_SECONDS = 5  # the other predictor serves on
 # What does not decide which model runs, on what and with how much: an upgrade that brings others leaves running pods alone.
 KEPT_BY_CONTAINERS = ("ports", "startupProbe", "readinessProbe", "livenessProbe")

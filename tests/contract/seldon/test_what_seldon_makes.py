@@ -128,13 +128,13 @@ async def test_probes_stay_but_for_the_paths_of_protocol_v2(operator: Operator) 
     assert seldon["livenessProbe"]["httpGet"]["path"] == "/health/ping"
     assert (seldon["startupProbe"]["httpGet"]["path"], seldon["startupProbe"]["failureThreshold"]) == ("/health/status", 180)
     # The server waits before it ends, and has time to end: Seldon gives 20 s where nothing is said.
-    assert seldon["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "15"]
-    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 35
+    assert seldon["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "30"]
+    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 50
 
 
 async def test_protocol_v2_has_paths_of_its_own_in_probes(operator: Operator) -> None:
     container = _container(await _deployment(operator, protocol="v2"))
-    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "15"]
+    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "30"]
     assert container["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http", "scheme": "HTTP"}
     assert container["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": "http", "scheme": "HTTP"}
     assert container["startupProbe"]["httpGet"]["path"] == "/health/status"

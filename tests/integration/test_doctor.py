@@ -187,10 +187,10 @@ BREAKS: dict[str, tuple[Break, set[str], str]] = {
         {"right: seldondeployments.machinelearning.seldon.io"},
         "resources: [seldondeployments], verbs: [delete]}",
     ),
-    "no right to retry runs": (
+    "no right to terminate runs": (
         lambda p: p.changed("clusterrole", "wine-operator", without_rule("runs", "terminate")),
         {"right: runs.pipelines.kubeflow.org"},
-        "resources: [runs], verbs: [retry]}",
+        "resources: [runs], verbs: [terminate]}",
     ),
     "no right to list experiments": (
         lambda p: p.changed("clusterrole", "wine-operator", without_rule("experiments", "list")),

@@ -533,3 +533,30 @@ class TestSteps:
         world.reconcile()
         assert world.condition(TRAINED).reason == "Evicted"
         assert "does not count" in world.condition(TRAINED).message
+
+
+def test_a_later_run_of_the_same_name_is_someone_elses(world: World) -> None:
+    """Whoever clones a run may give the clone its name."""
+    world.reconcile()
+    own = world.run()
+    world.pass_time(minutes=2)
+    world.add_run(own.name)
+    clone = world.run().id
+    world.reconcile()
+    assert [run.id for run in world.runs] == [own.id, clone], "it is not a submission carried out twice"
+    assert world.status.run is not None
+    assert world.status.run.id == own.id
+    world.ask(cancel="1")
+    world.reconcile()
+    assert {run.id: run.state for run in world.runs} == {own.id: RunState.CANCELING, clone: RunState.PENDING}
+
+
+def test_a_clone_does_not_take_the_place_of_a_run_that_was_deleted(world: World) -> None:
+    world.reconcile()
+    world.pass_time(minutes=2)
+    world.add_run(world.run().name)
+    world.runs.pop(0)
+    world.reconcile()
+    assert world.created[-1] == "mlflow-01234567-1-2"
+    assert world.status.run is not None
+    assert world.status.run.attempt == 2

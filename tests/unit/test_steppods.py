@@ -93,6 +93,15 @@ def test_a_driver_is_named_too() -> None:
     assert problem.step == "download-driver"
 
 
+@pytest.mark.parametrize("name", ["root.train.executor", "root.train.executor(1)", "train", "root.train(0)"])
+def test_a_step_is_named_as_its_pipeline_does(name: str) -> None:
+    retried = pod(main=waiting("ErrImagePull", "no"))
+    retried["metadata"]["annotations"]["workflows.argoproj.io/node-name"] = f"{WORKFLOW}.{name}"
+    problem = steppods.view(WORKFLOW, [retried]).problem
+    assert problem is not None
+    assert problem.step == "train"
+
+
 def test_a_pod_that_a_quota_does_not_admit_is_told_by_its_node() -> None:
     quota = "exceeded quota: team, requested: cpu=1, used: cpu=4, limited: cpu=4"
     said = f'pods "{WORKFLOW}-system-container-impl-9" is forbidden: {quota}'

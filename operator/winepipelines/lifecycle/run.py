@@ -56,9 +56,22 @@ class RunLook:
     suspended: bool = False
 
     @property
+    def own(self) -> tuple[RunView, ...]:
+        """The runs of this name that the operator submitted: the one that counts, and what else its submission made.
+
+        The one that counts is the recorded one, before that the oldest. A later run of its name is someone else's: a clone.
+        """
+        recorded = self.recorded.id
+        counts = next((view for view in self.views if recorded in ("", view.id)), None)
+        if counts is None:
+            return ()
+        latest = counts.created_at + self.policy.submit_grace
+        return (counts, *(view for view in self.views if view.id != counts.id and view.created_at <= latest))
+
+    @property
     def view(self) -> RunView:
-        """The run that counts: the one that was recorded, else the oldest."""
-        return next((view for view in self.views if view.id == self.recorded.id), self.views[0])
+        """The run that counts. There must be one."""
+        return self.own[0]
 
     @property
     def seen_steps(self) -> StepsView:
@@ -71,7 +84,7 @@ class RunLook:
     @property
     def live(self) -> tuple[RunView, ...]:
         """All that may still do something."""
-        return tuple(view for view in self.views if view.live)
+        return tuple(view for view in self.own if view.live)
 
 
 @dataclass(frozen=True)
@@ -106,7 +119,7 @@ def see_through(look: RunLook) -> Said:
 def run_is_submitted(look: RunLook) -> Said:
     """There is a run of this name in Kubeflow Pipelines."""
     run = look.recorded
-    if look.views:
+    if look.own:
         return None
     if run.id:
         reason, message = run.end_reason or reasons.RUN_DELETED, f"run {run.id} is no longer in Kubeflow Pipelines"
@@ -269,7 +282,7 @@ def end_for_deletion(look: RunLook) -> Waits | None:
         return Waits(reasons.DELETING, "removing a run that does not end", _deletions(stuck), wake_in=again)
     if asked := _terminations(look.live):
         return Waits(reasons.DELETING, "ending the run", asked, wake_in=again)
-    doubt = None if look.views else submission_in_doubt(look)
+    doubt = None if look.own else submission_in_doubt(look)
     return doubt and Waits(reasons.DELETING, "waiting for the submitted run to show", wake_in=doubt.wake_in)
 
 

@@ -62,12 +62,12 @@ def run_is_wanted(look: Look) -> Held | None:
     if look.pipeline.asks.cancel != str(look.status.revision):
         return None
     run = look.run
-    if any(view.state is RunState.SUCCEEDED for view in run.views):
+    if any(view.state is RunState.SUCCEEDED for view in run.own):
         return None
     message = f"the annotation {GROUP}/cancel has ended revision {look.status.revision}"
     if run.live:
         return held(look, end(run, reasons.RUN_CANCELED, f"{message}: ending its run"))
-    doubt = submission_in_doubt(run) if not run.views else None
+    doubt = submission_in_doubt(run) if not run.own else None
     return held(look, doubt) or _finish(look, reasons.RUN_CANCELED, message, Ending.CANCELED)
 
 

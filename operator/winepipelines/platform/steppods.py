@@ -20,7 +20,7 @@ from winepipelines.resource.observed import StepFailure, StepsView
 
 Body = dict[str, Any]
 NODE_NAME = "workflows.argoproj.io/node-name"
-EXECUTOR = re.compile(r"executor(\(\d+\))?")
+RETRIED = re.compile(r"\(\d+\)$")  # of a pod that Argo makes again itself
 MAIN = "main"
 RUN_FAILED, FAILED_CREATE, POD_DELETED = "RunFailed", "FailedCreate", "PodDeleted"
 BEGINNING = datetime.fromtimestamp(0, UTC)
@@ -162,7 +162,7 @@ def _node_step(node: Mapping[str, Any]) -> str:
 
 def _step(node_name: str) -> str:
     """Name the step of a node: Argo calls the pod of `train` `….root.train.executor`, and the one before it `….train-driver`."""
-    parts = [part for part in node_name.split(".") if not EXECUTOR.fullmatch(part)]
+    parts = [part for part in RETRIED.sub("", node_name).split(".") if part != "executor"]
     return line(parts[-1] if parts else "unknown", WORD_LIMIT)
 
 

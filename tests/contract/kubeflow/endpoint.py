@@ -50,6 +50,11 @@ class Cluster:
         found: Any = self._objects.list_cluster_custom_object(*WORKFLOWS, "workflows", label_selector=f"pipeline/runid={run_id}")
         return dict(found["items"][0]) if found["items"] else None
 
+    def pods(self, run_id: str) -> list[Json]:
+        """The pods of a run's steps."""
+        found: Any = self._core.list_pod_for_all_namespaces(label_selector=f"pipeline/runid={run_id}", _preload_content=False)
+        return list(json.loads(found.data)["items"])
+
     def delete_workflow(self, run_id: str) -> None:
         """Delete a run's Workflow behind its back."""
         workflow = self.workflow(run_id)

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
-from contract.kubeflow.endpoint import PATIENCE, Endpoint
+import pytest
+from contract.kubeflow.endpoint import GIVEN, PATIENCE, Endpoint, Runs, eventually, pipeline
 from kubernetes.aio import client, config
 
+from winepipelines.platform import steppods
 from winepipelines.platform.kubernetes import Kubernetes
 from winepipelines.platform.workflows import Hint, Workflows
 
@@ -63,3 +65,18 @@ async def test_a_deleted_workflow_is_heard_of(kfp: Endpoint) -> None:
         await anext(heard)
         await asyncio.to_thread(kfp.below().delete_workflow, run_id)
         assert (await phases(heard, run_id, None))[-1] is None
+
+
+def test_a_step_that_cannot_start_is_seen_in_its_pod_alone(kfp: Endpoint) -> None:
+    """The run goes on and on; the pod has the run's id as a label, and the name of its node says which step it is."""
+    if kfp.runs is not Runs.EXECUTED:
+        pytest.skip("nothing executes runs at this endpoint (CONTRACT_KFP_EXECUTES)")
+    run_id = kfp.create(pipeline_spec=pipeline("registry.invalid/steps:1"), runtime_config={"parameters": GIVEN})["run_id"]
+    cluster = kfp.below()
+
+    def seen() -> tuple[str, str]:
+        problem = steppods.view("", cluster.pods(run_id)).problem
+        return (problem.step, problem.reason) if problem is not None else ("", "")
+
+    eventually(lambda: seen() == ("wait", "ErrImagePull"), "the pod says why it does not start")
+    assert kfp.run(run_id)["state"] in ("", "PENDING", "RUNNING")

@@ -8,7 +8,7 @@ from support.world import World
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import CreateRun, TerminateRun
-from winepipelines.lifecycle.questions import Records, Runs, Steps
+from winepipelines.lifecycle.questions import Records, Runs, Steps, Stored
 from winepipelines.resource.errors import NotSent, Refused, Unavailable
 from winepipelines.resource.observed import LoggedModel, RunState, StepFailure, StoredModel, TrainingRecords
 from winepipelines.resource.status import ConditionType, Outcome, Stage
@@ -560,3 +560,25 @@ def test_a_clone_does_not_take_the_place_of_a_run_that_was_deleted(world: World)
     assert world.created[-1] == "mlflow-01234567-1-2"
     assert world.status.run is not None
     assert world.status.run.attempt == 2
+
+
+def test_a_failure_without_a_word_while_the_store_is_away_does_not_count(world: World) -> None:
+    """Kubeflow's launcher, not the step, fails to fetch or to keep its files."""
+    world.change(training={"attempts": 1})
+    world.reconcile()
+    world.move_run(RunState.FAILED, failed_step="train")
+    world.down[Stored] = Unavailable("StoreUnavailable", "the object store at http://minio does not answer")
+    world.reconcile()
+    assert world.condition(TRAINED).reason == "StoreUnavailable"
+    assert "does not count as an attempt" in world.condition(TRAINED).message
+    assert "http://minio" in world.condition(TRAINED).message
+    del world.down[Stored]
+    world.reconcile()
+    assert world.condition(TRAINED).reason == "StoreUnavailable", "it is judged by how the store was then"
+    world.pass_time(minutes=1)
+    world.reconcile()
+    assert world.status.run is not None
+    assert (world.status.run.attempt, world.status.run.spared, world.status.run.problem) == (2, 1, "")
+    world.move_run(RunState.FAILED, failed_step="train")
+    world.reconcile()
+    assert world.status.stage is Stage.FAILED

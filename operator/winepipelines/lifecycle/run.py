@@ -37,7 +37,7 @@ class RunLook:
     `name` is that of the first attempt; `views` are all runs of the recorded name, `submission` is the action that starts it,
     `failures` are the actions of this look that failed. `failure` looks up what a step wrote of its failure to MLflow, `steps`
     how Workflow and pods are, `settings` with what a run is submitted now; they raise as `look.answer` does. `suspended`: nothing
-    is started.
+    is started. `store` asks the object store anything, and raises where it does not answer.
     """
 
     name: str
@@ -54,6 +54,7 @@ class RunLook:
     timeout: str
     words: Words
     suspended: bool = False
+    store: Callable[[], object] = lambda: None
 
     @property
     def own(self) -> tuple[RunView, ...]:
@@ -234,6 +235,8 @@ def run_succeeded(look: RunLook) -> Said:
     if (waits := _is_yet_to_be_explained(look, finished)) is not None:
         return waits
     reason, message, permanent = _why(look)
+    if reason == reasons.RUN_FAILED and (outage := _outage(look)) is not None:
+        return run.with_(problem=outage.reason, problem_message=f"{message}; {outage.message}")
     return _attempt_failed(look, reason, message, finished, permanent=permanent) or _next_attempt(look, reason)
 
 
@@ -310,10 +313,21 @@ def _why(look: RunLook) -> tuple[str, str, bool]:
         return reasons.RUN_TERMINATED, message, True
     if _never_started(run):
         return run.problem, run.problem_message, False
+    if run.problem == reasons.STORE_UNAVAILABLE:
+        return run.problem, run.problem_message, False
     if (failure := _failure(look)) is not None:
         return failure.reason, f"step {failure.step}: {failure.message}", failure.permanent
     step = f"step {view.failed_step} failed" if view.failed_step else "the run failed before any step did"
     return reasons.RUN_FAILED, f"{step} and left no reason, neither in its pod nor in MLflow; its log is at {view.url}", False
+
+
+def _outage(look: RunLook) -> PlatformError | None:
+    """Tell whether the object store is away: Kubeflow's launcher then fails a step before or after its work, without a word."""
+    try:
+        look.store()
+    except PlatformError as error:
+        return error if error.reason == reasons.STORE_UNAVAILABLE else None
+    return None
 
 
 def _timed_out(look: RunLook) -> str:

@@ -62,12 +62,12 @@ class Actor:
                 if released is not None:
                     await self._namespace.hand_over(pipeline, released)
             case SetAlias(version, mlflow_run, alias):
-                await self._mlflow.set_alias(pipeline.spec.training.registered_model, alias, version, mlflow_run)
+                await self._mlflow.set_alias(pipeline.registered_model, alias, version, mlflow_run)
             case RemoveAlias(version, alias):
-                await self._mlflow.remove_alias(pipeline.spec.training.registered_model, alias, version)
+                await self._mlflow.remove_alias(pipeline.registered_model, alias, version)
             case LeaveModels(models, retired):
                 whose = f"{pipeline.namespace}/{pipeline.name} ({pipeline.uid})"
-                await self._mlflow.leave(pipeline.spec.training.registered_model, models, whose, retired=retired)
+                await self._mlflow.leave(pipeline.registered_model, models, whose, retired=retired)
             case CreateDataCheck(name, count, sha256, etag):
                 await self._kubeflow.create_check(pipeline, name, str(count), sha256, etag)
         return None

@@ -92,7 +92,7 @@ class Observer:
             case DataChecked(count, run_id):
                 return self._mlflow.check_record(pipeline.spec.training.experiment, pipeline.uid, str(count), run_id)
             case Aliased(alias):
-                return self._mlflow.aliased(pipeline.spec.training.registered_model, alias)
+                return self._mlflow.aliased(pipeline.registered_model, alias)
             case Platform():
                 return self._verdict()
         raise TypeError(f"nobody answers {question!r}")

@@ -76,7 +76,7 @@ class Variant:
         named = cluster.wait("served", lambda pipeline: bool(pipeline.status.served and pipeline.status.served.alias))
         assert named.status.served is not None
         assert named.status.served.alias == "champion"
-        version = registry(cluster).get_model_version_by_alias("wine-elasticnet", "champion")
+        version = registry(cluster).get_model_version_by_alias("served.mlflow", "champion")
         assert str(version.version) == named.status.served.version
         assert version.run_id == named.status.served.mlflow_run
         owner = {"namespace": "served", "name": "mlflow", "uid": served.uid, "revision": "1"}
@@ -87,8 +87,18 @@ class Variant:
         pipeline = cluster.wait("served", says(ConditionType.READY, "ColumnMissing"), "broken")
         assert "colour" in message(pipeline)
 
-    def test_the_champion_is_who_was_served_last(self, cluster: Cluster, served: WinePipeline) -> None:
-        cluster.apply(cluster.resource("served", "second"))
+    def test_the_champion_is_the_resources_own(self, cluster: Cluster, served: WinePipeline) -> None:
+        cluster.apply(cluster.resource("served", "own"))
+        own = cluster.wait("served", lambda pipeline: bool(pipeline.status.served and pipeline.status.served.alias), "own")
+        assert own.status.served is not None
+        for name, resource in (("own", own), ("mlflow", served)):
+            version = registry(cluster).get_model_version_by_alias(f"served.{name}", "champion")
+            assert version.tags["uid"] == resource.uid
+
+    def test_the_champion_of_a_shared_name_is_who_was_served_last(self, cluster: Cluster, served: WinePipeline) -> None:
+        for name in ("first", "second"):
+            cluster.apply(cluster.resource("served", name, training={"registeredModel": "wine-elasticnet"}))
+            cluster.wait("served", lambda pipeline: bool(pipeline.status.served and pipeline.status.served.alias), name)
         second = cluster.wait("served", lambda pipeline: bool(pipeline.status.served and pipeline.status.served.alias), "second")
         assert second.status.served is not None
         version = registry(cluster).get_model_version_by_alias("wine-elasticnet", "champion")

@@ -2,12 +2,14 @@
 
 import re
 import typing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from pydantic import BaseModel
+from support.world import World
 
 from winepipelines.resource.naming import GRAPH, PREDICTOR
 from winepipelines.resource.spec import Algorithm, Parameters, Protocol, Runtime, Search, Spec, Training, parse_duration
@@ -108,9 +110,11 @@ def test_enums_agree() -> None:
 
 
 def test_a_resource_stored_before_there_were_runtimes_has_the_inputs_it_had() -> None:
-    assert Spec.model_validate({"data": {"url": "http://data/wine.csv"}}).inputs == "c64c52bf06a7fb21"
+    assert Spec.model_validate({"data": {"url": "http://data/wine.csv"}, "training": STORED}).inputs == "c64c52bf06a7fb21"
 
 
+STORED = {"registeredModel": "wine-elasticnet"}
+"""What the schema wrote into every resource before each had a registered model of its own."""
 ELASTIC = {"alpha": 0.5, "l1_ratio": 0.5}
 """What the schema itself wrote into every resource before there were other algorithms."""
 
@@ -127,7 +131,20 @@ ELASTIC = {"alpha": 0.5, "l1_ratio": 0.5}
 def test_a_resource_stored_before_there_were_other_algorithms_has_the_inputs_it_had(
     training: dict[str, Any], inputs: str
 ) -> None:
-    assert Spec.model_validate({"data": {"url": "http://data/wine.csv"}, "training": training}).inputs == inputs
+    assert Spec.model_validate({"data": {"url": "http://data/wine.csv"}, "training": STORED | training}).inputs == inputs
+
+
+def test_each_resource_has_a_registered_model_of_its_own() -> None:
+    def named(namespace: str, name: str, **training: Any) -> str:
+        spec = Spec.model_validate({"data": {"url": "http://data/wine.csv"}, "training": training})
+        return replace(World().pipeline, namespace=namespace, name=name, spec=spec).registered_model
+
+    assert named("admin", "mlflow") == "admin.mlflow"
+    assert named("admin", "mlflow", registeredModel="wine's") == "wine's"
+    [rule] = SCHEMA["spec"]["properties"]["training"]["properties"]["registeredModel"]["x-kubernetes-validations"]
+    allowed = re.search(r"matches\('(.*?)'\)", rule["rule"])[1]  # type: ignore[index] # it is there, or this fails
+    assert re.fullmatch(allowed, named("n" * 63, "w" * 45)), "what may be written may be the default too"
+    assert len(named("n" * 63, "w" * 45)) <= 128
 
 
 def test_the_guides_parameters_are_elastic_nets_alone() -> None:

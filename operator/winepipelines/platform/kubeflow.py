@@ -199,7 +199,7 @@ class Kubeflow:
             "test_fraction": training.test_fraction,
             "seed": training.seed,
             "experiment": training.experiment,
-            "registered_model": training.registered_model,
+            "registered_model": pipeline.registered_model,
             "server_version": self._server_version(pipeline),
             "served_run": served_run(pipeline),
             "reusable_runs": list(known_models(pipeline.status)),

@@ -41,6 +41,11 @@ class WinePipeline(Resource[Spec, Status]):
 
     asks: Asks = Asks()
 
+    @property
+    def registered_model(self) -> str:
+        """Name in MLflow's registry: its own, unless the spec names one. A namespace has no dot, so no two are the same."""
+        return self.spec.training.registered_model or f"{self.namespace}.{self.name}"
+
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
         """Read a body of the API, see `Resource.read`."""

@@ -96,7 +96,7 @@ class Training(Model):
     test_fraction: float = 0.25
     seed: int = 1337
     experiment: str = "wine"
-    registered_model: str = "wine-elasticnet"
+    registered_model: str = ""
     schedule: str = ""
     time_zone: str = "Etc/UTC"
     timeout: str = "30m"

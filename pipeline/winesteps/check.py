@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from winesteps import tracking
+from winesteps.credentials import Credentials
 from winesteps.download import drain, persistent
 from winesteps.failures import Attempt, Reason, StepFailure, describe, redact_url
 from winesteps.model import set_tags
@@ -42,6 +43,7 @@ def look(
     known_etag: str = "",
     max_bytes: int = 1024**3,
     s3_endpoint_url: str = "",
+    credentials: Credentials | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Checked:
     """Compare the bytes at `url` with the known ones. Where none are known nothing has changed: there is only a first look.
@@ -55,7 +57,7 @@ def look(
     known_etag = known_etag if known_sha256 else ""
 
     def ask() -> Checked:
-        with open_source(url, s3_endpoint_url, known_etag) as source:
+        with open_source(url, s3_endpoint_url, known_etag, credentials) as source:
             if source.unchanged or (known_etag and source.etag == known_etag):
                 return Checked(changed=False, sha256=known_sha256, etag=known_etag)
             found = drain(source, redact_url(url), max_bytes, lambda _chunk: None)

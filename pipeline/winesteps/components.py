@@ -17,6 +17,8 @@ def download(
     data_url: str,
     data_sha256: str,
     max_bytes: int,
+    data_secret: str,
+    credentials_over_http: bool,
     s3_endpoint_url: str,
     mlflow_tracking_uri: str,
     experiment: str,
@@ -30,6 +32,8 @@ def download(
         data_url: Address of the CSV file.
         data_sha256: SHA-256 the file must have, in hexadecimal; empty: any.
         max_bytes: Largest size of the file in bytes.
+        data_secret: Secret whose keys the environment holds, username and password or token; winepipelines-no-credentials - none.
+        credentials_over_http: Whether they may be sent over plain http.
         s3_endpoint_url: Address of the object store, for s3 addresses.
         mlflow_tracking_uri: Address of MLflow, where a failure is reported.
         experiment: MLflow experiment of the report.
@@ -49,9 +53,17 @@ def download(
 
     record = Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)
     with uncollected(), reporting("download", record):
+        from winesteps.credentials import from_environment
         from winesteps.download import download
 
-        downloaded = download(data_url, Path(data.path), sha256=data_sha256, max_bytes=max_bytes, s3_endpoint_url=s3_endpoint_url)
+        downloaded = download(
+            data_url,
+            Path(data.path),
+            sha256=data_sha256,
+            max_bytes=max_bytes,
+            s3_endpoint_url=s3_endpoint_url,
+            credentials=from_environment(data_secret, credentials_over_http),
+        )
     data.metadata.update(source=redact_url(data_url), bytes=downloaded.size, sha256=downloaded.sha256)
     return (downloaded.sha256, downloaded.etag)
 
@@ -186,6 +198,8 @@ def check(
     max_bytes: int,
     known_sha256: str,
     known_etag: str,
+    data_secret: str,
+    credentials_over_http: bool,
     s3_endpoint_url: str,
     mlflow_tracking_uri: str,
     experiment: str,
@@ -199,6 +213,8 @@ def check(
         max_bytes: Largest size of the file in bytes.
         known_sha256: SHA-256 of the known bytes, in hexadecimal; empty: none are known, and nothing has changed.
         known_etag: Strong entity tag of the known bytes, if there is one.
+        data_secret: Secret whose keys the environment holds, username and password or token; winepipelines-no-credentials - none.
+        credentials_over_http: Whether they may be sent over plain http.
         s3_endpoint_url: Address of the object store, for s3 addresses.
         mlflow_tracking_uri: Address of MLflow.
         experiment: MLflow experiment.
@@ -216,9 +232,15 @@ def check(
     record = Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)
     with uncollected(), reporting("check", record) as attempt:
         from winesteps.check import look, report
+        from winesteps.credentials import from_environment
 
         checked = look(
-            data_url, known_sha256=known_sha256, known_etag=known_etag, max_bytes=max_bytes, s3_endpoint_url=s3_endpoint_url
+            data_url,
+            known_sha256=known_sha256,
+            known_etag=known_etag,
+            max_bytes=max_bytes,
+            s3_endpoint_url=s3_endpoint_url,
+            credentials=from_environment(data_secret, credentials_over_http),
         )
         report(checked, record, attempt)
     return checked.changed
@@ -236,6 +258,8 @@ def predict(
     model_version: str,
     pipeline_uid: str,
     overwrite: bool,
+    data_secret: str,
+    credentials_over_http: bool,
     s3_endpoint_url: str,
     mlflow_tracking_uri: str,
     experiment: str,
@@ -256,6 +280,8 @@ def predict(
         model_version: Version in the model registry that the run must have made; empty: any.
         pipeline_uid: uid of the resource that the model must be of; empty: any.
         overwrite: Whether an object that is at the output already is replaced; never the input or the model's training data.
+        data_secret: Secret whose keys the environment holds, username and password or token; winepipelines-no-credentials - none.
+        credentials_over_http: Whether they may be sent over plain http.
         s3_endpoint_url: Address of the object store.
         mlflow_tracking_uri: Address of MLflow.
         experiment: MLflow experiment of the report.
@@ -286,6 +312,8 @@ def predict(
             model_version=model_version,
             pipeline_uid=pipeline_uid,
             overwrite=overwrite,
+            data_secret=data_secret,
+            credentials_over_http=credentials_over_http,
         )
         predicted = predict(task, s3_endpoint_url, record, attempt)
     for name in ("rows", "scored", "seconds"):

@@ -10,10 +10,12 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from winesteps.credentials import Credentials
 from winesteps.failures import Reason, StepFailure, redact_url
 from winesteps.reading.formats import HEAD_BYTES, recognize
 from winesteps.sources import Opened, open_source
@@ -49,6 +51,7 @@ def download(
     max_bytes: int = 1024**3,
     s3_endpoint_url: str = "",
     text: bool = True,
+    credentials: Credentials | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Downloaded:
     """Fetch `url` into `target`, which appears complete or not at all. What is not `text` is not looked at.
@@ -59,7 +62,12 @@ def download(
     """
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise StepFailure(Reason.PARAMETERS_INVALID, "data_sha256 must be 64 hexadecimal digits, or empty.")
-    return persistent(lambda: _transfer(url, target, sha256.lower(), max_bytes, s3_endpoint_url, text), wait)
+
+    def transfer() -> Downloaded:
+        source = open_source(url, s3_endpoint_url, credentials=credentials)
+        return _transfer(source, redact_url(url), target, sha256.lower(), max_bytes, text)
+
+    return persistent(transfer, wait)
 
 
 def persistent(transfer: Callable[[], T], wait: Callable[[float], None]) -> T:
@@ -75,15 +83,17 @@ def persistent(transfer: Callable[[], T], wait: Callable[[float], None]) -> T:
     return transfer()
 
 
-def _transfer(url: str, target: Path, sha256: str, max_bytes: int, s3_endpoint_url: str, text: bool) -> Downloaded:
+def _transfer(
+    opener: AbstractContextManager[Opened], shown: str, target: Path, sha256: str, max_bytes: int, text: bool
+) -> Downloaded:
     part = target.with_name(target.name + ".part")
     try:
-        with open_source(url, s3_endpoint_url) as source, part.open("wb") as file:
-            downloaded = drain(source, redact_url(url), max_bytes, file.write, text=text)
+        with opener as source, part.open("wb") as file:
+            downloaded = drain(source, shown, max_bytes, file.write, text=text)
         if sha256 and downloaded.sha256 != sha256:
             raise StepFailure(
                 Reason.CHECKSUM_MISMATCH,
-                f"{redact_url(url)} has SHA-256 {downloaded.sha256}, not {sha256}: the data has changed. "
+                f"{shown} has SHA-256 {downloaded.sha256}, not {sha256}: the data has changed. "
                 "Set sha256 to the new value if that is meant.",
             )
         part.replace(target)

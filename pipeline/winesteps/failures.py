@@ -36,6 +36,7 @@ class Reason(StrEnum):
     URL_INVALID = "UrlInvalid"
     DATA_UNREACHABLE = "DataUnreachable"
     DATA_NOT_FOUND = "DataNotFound"
+    CREDENTIALS_MISSING = "CredentialsMissing"
     DATA_TOO_LARGE = "DataTooLarge"
     CHECKSUM_MISMATCH = "ChecksumMismatch"
     DATA_NOT_CSV = "DataNotCsv"
@@ -115,7 +116,7 @@ def redact(text: str) -> str:
 
 def _names_credential(name: str) -> bool:
     """Settings such as AWS_MAX_ATTEMPTS=1 are none: without their values no message could be read."""
-    return re.fullmatch(r"(AWS|MLFLOW)_.*(KEY|SECRET|TOKEN|PASSWORD).*", name) is not None
+    return re.fullmatch(r"(AWS|MLFLOW|WINE_DATA)_.*(KEY|SECRET|TOKEN|PASSWORD).*", name) is not None
 
 
 def shorten(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from winesteps import components
+from winesteps.credentials import NO_SECRET, PASSWORD, TOKEN, USERNAME
 
 CREDENTIALS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
 """Keys of the object store's secret, and the variables that boto3 reads."""
@@ -39,6 +40,12 @@ def _settle(task: dsl.PipelineTask, s3_secret: str, mlflow_secret: str) -> dsl.P
     return kubernetes.set_security_context(task, run_as_non_root=True)
 
 
+def _give_credentials(task: dsl.PipelineTask, data_secret: str) -> None:
+    """Put the keys of a Secret of the user's into the environment of the one step that fetches, where it is there."""
+    keys = {"username": USERNAME, "password": PASSWORD, "token": TOKEN}
+    kubernetes.use_secret_as_env(task, secret_name=data_secret, secret_key_to_env=keys, optional=True)
+
+
 @dsl.pipeline(name="wine-training", display_name="Wine training")
 def wine_training(
     data_url: str,
@@ -58,6 +65,8 @@ def wine_training(
     server_version: str = "",
     served_run: str = "",
     reusable_runs: list[str] = [],  # noqa: B006
+    data_secret: str = NO_SECRET,
+    credentials_over_http: bool = False,
     s3_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
     mlflow_secret: str = "wine-mlflow-credentials",  # noqa: S107 - the name of a Secret
     owner: dict[str, Any] = {},  # noqa: B006
@@ -82,6 +91,8 @@ def wine_training(
         server_version: Version of Seldon's mlflowserver that shall read the model, such as 1.17.1; empty: this project's server.
         served_run: MLflow run of the model that serves, measured on the new held-out rows; empty: none.
         reusable_runs: MLflow runs of the owner's earlier models, one of which is reused where it would be made again.
+        data_secret: Secret of data behind http or https, with the keys username and password or token; it need not be there.
+        credentials_over_http: Whether they may be sent over plain http.
         s3_secret: Secret with the object store's keys, accesskey and secretkey.
         mlflow_secret: Secret with MLflow's credentials, if any: MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN.
         owner: Resource that this run is for (namespace, name, uid, revision); empty when run by hand.
@@ -91,7 +102,14 @@ def wine_training(
 
     """
     reported = _reported(s3_endpoint_url, mlflow_tracking_uri, experiment, owner)
-    downloaded = components.download(data_url=data_url, data_sha256=data_sha256, max_bytes=max_bytes, **reported)
+    downloaded = components.download(
+        data_url=data_url,
+        data_sha256=data_sha256,
+        max_bytes=max_bytes,
+        data_secret=data_secret,
+        credentials_over_http=credentials_over_http,
+        **reported,
+    )
     preprocessed = components.preprocess(data=downloaded.outputs["data"], separator=separator, target=target, **reported)
     trained = components.train(
         table=preprocessed.outputs["table"],
@@ -112,6 +130,7 @@ def wine_training(
     )
     for task in (downloaded, preprocessed, trained):
         _settle(task, s3_secret, mlflow_secret)
+    _give_credentials(downloaded, data_secret)
     model_uri: str = trained.outputs["Output"]
     return model_uri
 
@@ -125,6 +144,8 @@ def wine_data_check(
     known_sha256: str = "",
     known_etag: str = "",
     experiment: str = "wine",
+    data_secret: str = NO_SECRET,
+    credentials_over_http: bool = False,
     s3_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
     mlflow_secret: str = "wine-mlflow-credentials",  # noqa: S107 - the name of a Secret
     owner: dict[str, Any] = {},  # noqa: B006 - Kubeflow reads the default, nothing writes it
@@ -139,6 +160,8 @@ def wine_data_check(
         known_sha256: SHA-256 of the known bytes, in hexadecimal; empty: none are known, and nothing has changed.
         known_etag: Strong entity tag of the known bytes, if there is one; spares the transfer.
         experiment: MLflow experiment that the outcome is kept under.
+        data_secret: Secret of data behind http or https, with the keys username and password or token; it need not be there.
+        credentials_over_http: Whether they may be sent over plain http.
         s3_secret: Secret with the object store's keys, accesskey and secretkey.
         mlflow_secret: Secret with MLflow's credentials, if any: MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN.
         owner: Resource that this check is for (namespace, name, uid, check); empty when run by hand.
@@ -152,9 +175,12 @@ def wine_data_check(
         max_bytes=max_bytes,
         known_sha256=known_sha256,
         known_etag=known_etag,
+        data_secret=data_secret,
+        credentials_over_http=credentials_over_http,
         **_reported(s3_endpoint_url, mlflow_tracking_uri, experiment, owner),
     )
     _settle(checked, s3_secret, mlflow_secret)
+    _give_credentials(checked, data_secret)
     changed: bool = checked.output
     return changed
 
@@ -174,6 +200,8 @@ def wine_prediction(
     pipeline_uid: str = "",
     overwrite: bool = False,
     experiment: str = "wine-predictions",
+    data_secret: str = NO_SECRET,
+    credentials_over_http: bool = False,
     s3_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
     mlflow_secret: str = "wine-mlflow-credentials",  # noqa: S107 - the name of a Secret
     owner: dict[str, Any] = {},  # noqa: B006
@@ -194,6 +222,8 @@ def wine_prediction(
         pipeline_uid: uid of the resource that the model must be of; empty: any.
         overwrite: Whether an object that is at the output already is replaced; never the input or the model's training data.
         experiment: MLflow experiment that runs are kept under.
+        data_secret: Secret of data behind http or https, with the keys username and password or token; it need not be there.
+        credentials_over_http: Whether they may be sent over plain http.
         s3_secret: Secret with the object store's keys, accesskey and secretkey.
         mlflow_secret: Secret with MLflow's credentials, if any: MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN.
         owner: Resource that this run is for (namespace, name, uid); empty when run by hand.
@@ -213,8 +243,11 @@ def wine_prediction(
         model_version=model_version,
         pipeline_uid=pipeline_uid,
         overwrite=overwrite,
+        data_secret=data_secret,
+        credentials_over_http=credentials_over_http,
         **_reported(s3_endpoint_url, mlflow_tracking_uri, experiment, owner),
     )
     _settle(predicted, s3_secret, mlflow_secret)
+    _give_credentials(predicted, data_secret)
     report: str = predicted.outputs["Output"]
     return report

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from winesteps import model, servers, tracking
 from winesteps.addresses import AddressError, HttpAddress, S3Address, may_be_object, parse
+from winesteps.credentials import from_environment
 from winesteps.download import Downloaded, download
 from winesteps.failures import Attempt, Reason, StepFailure, describe, redact_url
 from winesteps.outputs import Claim, Owner, Place, Store, Upload, open_writer
@@ -65,6 +66,7 @@ class Task:
     `input_format` is csv, parquet or empty, which goes by the file's content; `columns` has `drop` or `only`. The model is
     the one that `mlflow_run` logged; it must be of the resource with `pipeline_uid`, and of `model_version`, where these are
     given. `overwrite` lets the output replace what is there already, unless that is the input or the model's training data.
+    `data_secret` names the Secret whose keys the step's environment holds, for http and https.
     """
 
     input_url: str
@@ -79,6 +81,8 @@ class Task:
     model_version: str = ""
     pipeline_uid: str = ""
     overwrite: bool = False
+    data_secret: str = ""
+    credentials_over_http: bool = False
 
 
 @dataclass
@@ -132,6 +136,7 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
     """
     began = time.monotonic()
     place, source_address = Place.of(task.output), address_of(task.input_url)
+    credentials = from_environment(task.data_secret, task.credentials_over_http)
     options = _options(task)
     _check_source(place, source_address, "the input itself")
     with tempfile.TemporaryDirectory() as folder, terminable():
@@ -153,6 +158,7 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
             max_bytes=task.max_bytes,
             s3_endpoint_url=s3_endpoint_url,
             text=False,  # the reader says what the file is
+            credentials=credentials,
         )
         _check_what_came(claim, downloaded)
         fetched = time.monotonic()

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from winesteps.addresses import AddressError, HttpAddress, S3Address, parse
+from winesteps.credentials import Credentials
 from winesteps.failures import Reason, StepFailure, redact_url
 
 if TYPE_CHECKING:
@@ -42,15 +44,20 @@ class Opened:
 
 
 @contextlib.contextmanager
-def open_source(url: str, s3_endpoint_url: str = "", known_etag: str = "") -> Iterator[Opened]:
+def open_source(
+    url: str, s3_endpoint_url: str = "", known_etag: str = "", credentials: Credentials | None = None
+) -> Iterator[Opened]:
     """The body at `url`, as a context: errors while it is read become `StepFailure` as well.
 
-    With `known_etag` only a body that has another one is asked for.
+    With `known_etag` only a body that has another one is asked for. `credentials` are for http and https.
     """
     address = address_of(url)
     known_etag = _strong(known_etag)
     if isinstance(address, HttpAddress):
-        opener = _open_http(address, known_etag)
+        opener = _open_http(address, known_etag, credentials)
+    elif credentials is not None:
+        message = "credentialsSecret is for http and https: the object store's keys are the platform's to give."
+        raise StepFailure(Reason.PARAMETERS_INVALID, message)
     else:
         opener = _open_s3(address, s3_endpoint_url, known_etag)
     with opener as opened:
@@ -69,13 +76,20 @@ def _strong(etag: str | None) -> str:
     return etag if etag and STRONG_ETAG.fullmatch(etag) else ""
 
 
+def _origin(url: str | None) -> tuple[str, str, int | None]:
+    parts = urlsplit(url or "")
+    return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
 def _session() -> "requests.Session":
     """A session that follows the environment's proxies and certificates, but takes no password from a netrc file."""
     import requests
 
     class Session(requests.Session):
         def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-            """Nothing to rebuild: no request carries credentials, the one after a redirect neither."""
+            """Take no credential along to another place than the one that it is for, nor from https to http."""
+            if _origin(prepared_request.url) != _origin(response.request.url):
+                prepared_request.headers.pop("Authorization", None)
 
     session = Session()
     session.auth = lambda request: request
@@ -86,13 +100,18 @@ def _session() -> "requests.Session":
 
 
 @contextlib.contextmanager
-def _open_http(address: HttpAddress, known_etag: str) -> Iterator[Opened]:
+def _open_http(address: HttpAddress, known_etag: str, credentials: Credentials | None) -> Iterator[Opened]:
     import requests
     from urllib3.exceptions import HTTPError, LocationValueError
 
     url, shown = address.url, redact_url(address.url)
     try:
         headers = {"If-None-Match": known_etag} if known_etag else {}
+        if credentials is not None:
+            if not credentials.may_go_to(url):
+                message = f"{shown} would get the credentials over plain http: use https, or set credentialsOverHTTP."
+                raise StepFailure(Reason.PARAMETERS_INVALID, message)
+            headers["Authorization"] = credentials.authorization
         with (
             _session() as session,
             session.get(url, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS), headers=headers) as response,

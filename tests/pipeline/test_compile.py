@@ -80,6 +80,9 @@ def test_parameters(documents: list[Any]) -> None:
         "s3_endpoint_url": ("STRING", None),
         "server_version": ("STRING", ""),
         "served_run": ("STRING", ""),
+        "reusable_runs": ("LIST", []),
+        "data_secret": ("STRING", "winepipelines-no-credentials"),
+        "credentials_over_http": ("BOOLEAN", False),
         "s3_secret": ("STRING", "mlpipeline-minio-artifact"),
         "mlflow_secret": ("STRING", "wine-mlflow-credentials"),
         "owner": ("STRUCT", {}),
@@ -108,7 +111,7 @@ def test_a_data_check_is_one_step(check: list[Any]) -> None:
     }
     assert all(entry["description"] for entry in inputs.values())
     (executor,) = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
-    assert len(executor["secretAsEnv"]) == 2
+    assert len(executor["secretAsEnv"]) == 3
     assert executor["securityContext"] == {"runAsNonRoot": True}
 
 
@@ -122,8 +125,17 @@ def test_containers(documents: list[Any], files: dict[str, str]) -> None:
 def test_credentials_come_from_the_secret_that_a_parameter_names(documents: list[Any]) -> None:
     executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert set(executors) == {"exec-download", "exec-preprocess", "exec-train"}
-    for executor in executors.values():
-        secret, mlflow = executor["secretAsEnv"]
+    for name, executor in executors.items():
+        secret, mlflow, *data = executor["secretAsEnv"]
+        assert bool(data) is (name == "exec-download"), "only the step that fetches reads the user's Secret"
+        for one in data:
+            assert one["secretNameParameter"] == {"componentInputParameter": "data_secret"}
+            assert one["optional"] is True, "the step says which Secret or key is missing"
+            assert {entry["secretKey"]: entry["envVar"] for entry in one["keyToEnv"]} == {
+                "username": "WINE_DATA_USERNAME",
+                "password": "WINE_DATA_PASSWORD",
+                "token": "WINE_DATA_TOKEN",
+            }
         assert mlflow["secretNameParameter"] == {"componentInputParameter": "mlflow_secret"}
         assert mlflow["optional"] is True, "most platforms' MLflow asks for nothing"
         assert [entry["envVar"] for entry in mlflow["keyToEnv"]] == [entry["secretKey"] for entry in mlflow["keyToEnv"]]

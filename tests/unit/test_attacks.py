@@ -33,6 +33,7 @@ FREE_TEXT = {
     "training.schedule",
     "training.timeZone",  # looked up among the known zones, never opened as a path
     "data.checkSchedule",
+    "data.credentialsSecret",  # of the resource's own namespace, read by the run that its owner may start there anyway
     "gate.metric",
     "serving.canary.pause",
 }

@@ -1,5 +1,6 @@
 """The CRD and the typed model of a WinePrediction say the same, and what is submitted of it is what it says."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,13 @@ def test_a_run_is_submitted_with_the_chosen_model_and_no_credential() -> None:
     assert {name for name, about in inputs.items() if not about.get("isOptional")} <= set(parameters)
     executors = request["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"]
     assert [executor["container"]["image"] for executor in executors.values()] == ["steps:1"]
+
+
+def test_a_secret_is_named_and_not_read() -> None:
+    """Where none is named the compiled pipeline's default holds, which is the name of none."""
+    prediction = PredictionWorld().prediction.with_status(PredictionStatus(model=CHAMPION))
+    assert {"data_secret", "credentials_over_http"}.isdisjoint(Kubeflow(SETTINGS).prediction_parameters(prediction))
+    named = prediction.spec.model_dump(by_alias=True)
+    named["input"] |= {"url": "https://data/wine.csv", "credentialsSecret": "wine-data"}
+    parameters = Kubeflow(SETTINGS).prediction_parameters(replace(prediction, spec=PredictionSpec.model_validate(named)))
+    assert (parameters["data_secret"], parameters["credentials_over_http"]) == ("wine-data", False)

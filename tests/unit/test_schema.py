@@ -147,6 +147,14 @@ def test_each_resource_has_a_registered_model_of_its_own() -> None:
     assert len(named("n" * 63, "w" * 45)) <= 128
 
 
+def test_credentials_are_no_other_data_but_another_try() -> None:
+    def inputs(**data: Any) -> str:
+        return Spec.model_validate({"data": {"url": "https://data/wine.csv", **data}}).inputs
+
+    assert inputs(credentialsOverHTTP=True) == inputs()
+    assert len({inputs(), inputs(credentialsSecret="a"), inputs(credentialsSecret="b")}) == 3
+
+
 def test_the_guides_parameters_are_elastic_nets_alone() -> None:
     def fixed(**training: Any) -> dict[str, float]:
         return Training.model_validate(training).fixed_parameters

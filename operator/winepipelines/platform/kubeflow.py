@@ -23,8 +23,8 @@ from winepipelines.platform.records import line
 from winepipelines.resource.errors import NotSent, PlatformError, Refused, Unavailable
 from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.prediction import EXPERIMENT, WinePrediction
-from winepipelines.resource.spec import Runtime
+from winepipelines.resource.prediction import EXPERIMENT, Input, WinePrediction
+from winepipelines.resource.spec import Data, Runtime
 from winepipelines.resource.status import known_models
 from winepipelines.settings import Settings
 from winepipelines.validation import named
@@ -126,6 +126,7 @@ class Kubeflow:
             "max_bytes": self._settings.max_data_bytes,
             "known_sha256": known_sha256,
             "known_etag": known_etag,
+            **_credentials(pipeline.spec.data),
             "experiment": pipeline.spec.training.experiment,
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
             "s3_endpoint_url": self._settings.s3_endpoint_url,
@@ -160,6 +161,7 @@ class Kubeflow:
             "model_version": model.version,
             "pipeline_uid": model.pipeline_uid,
             "overwrite": spec.overwrite,
+            **_credentials(spec.input),
             "experiment": EXPERIMENT,
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
             "s3_endpoint_url": self._settings.s3_endpoint_url,
@@ -190,6 +192,7 @@ class Kubeflow:
         return {
             "data_url": data.url,
             "data_sha256": data.sha256,
+            **_credentials(data),
             "max_bytes": self._settings.max_data_bytes,
             "separator": data.separator,
             "target": data.target,
@@ -370,3 +373,10 @@ def served_run(pipeline: WinePipeline) -> str:
     """Name the MLflow run whose model serves, where a step can load it: those of Seldon's mlflowserver are for its packages."""
     served = pipeline.status.served
     return served.mlflow_run if served is not None and served.runtime is Runtime.BUNDLED else ""
+
+
+def _credentials(data: Data | Input) -> dict[str, Any]:
+    """Name the Secret that the step reads, if any; where none is named the compiled pipeline's own default holds."""
+    if not data.credentials_secret:
+        return {}
+    return {"data_secret": data.credentials_secret, "credentials_over_http": data.credentials_over_http}

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, Self
 
+from pydantic import Field
+
 from winepipelines.resource.body import Resource
 from winepipelines.resource.model import Model, Sha256, Time
 from winepipelines.resource.spec import Resources, parse_duration
@@ -29,6 +31,8 @@ class Input(Model):
     sha256: Sha256 = ""
     format: Literal["csv", "parquet"] | None = None
     separator: str = ";"
+    credentials_secret: str = ""
+    credentials_over_http: bool = Field(default=False, alias="credentialsOverHTTP")
 
 
 class PredictionSpec(Model):

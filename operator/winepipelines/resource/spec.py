@@ -39,6 +39,8 @@ class Data(Model):
     separator: str = ";"
     target: str = "quality"
     check_schedule: str = ""
+    credentials_secret: str = ""
+    credentials_over_http: bool = Field(default=False, alias="credentialsOverHTTP")
 
 
 class Algorithm(StrEnum):
@@ -197,7 +199,12 @@ class Spec(Model):
         training["parameters"] = self.training.fixed_parameters  # with defaults: a resource that leaves them out is the same
         if values := self.training.values_to_try:
             training["search"] = values
-        parts: list[object] = [self.data.model_dump(exclude={"check_schedule"}), training]
+        parts: list[object] = [
+            self.data.model_dump(exclude={"check_schedule", "credentials_secret", "credentials_over_http"}),
+            training,
+        ]
+        if self.data.credentials_secret:  # another one is another try
+            parts.append([self.data.credentials_secret, self.data.credentials_over_http])
         if self.serving.runtime is not Runtime.BUNDLED:  # whose models are written for it
             parts.append(self.serving.runtime)
         text = json.dumps(parts, sort_keys=True)

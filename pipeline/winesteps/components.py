@@ -25,7 +25,7 @@ def download(
     owner: dict[str, Any],
     kfp_run: str,
     data: dsl.Output[dsl.Dataset],
-) -> NamedTuple("Downloaded", [("sha256", str), ("etag", str)]):  # type: ignore[valid-type] # Kubeflow reads it where it stands
+) -> NamedTuple("Downloaded", [("sha256", str), ("etag", str), ("version", str)]):  # type: ignore[valid-type] # Kubeflow reads it where it stands
     """Fetches the data by http, https or s3, and checks that it can be a CSV file.
 
     Args:
@@ -42,7 +42,7 @@ def download(
         data: The file as it came.
 
     Returns:
-        SHA-256 of the file in hexadecimal, and the strong entity tag that its server gave, if any.
+        SHA-256 of the file in hexadecimal, the strong entity tag that its server gave, and the version of the object, if any.
 
     """
     from pathlib import Path
@@ -65,7 +65,7 @@ def download(
             credentials=from_environment(data_secret, credentials_over_http),
         )
     data.metadata.update(source=redact_url(data_url), bytes=downloaded.size, sha256=downloaded.sha256)
-    return (downloaded.sha256, downloaded.etag)
+    return (downloaded.sha256, downloaded.etag, downloaded.version_id)
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
@@ -124,6 +124,7 @@ def train(
     data_url: str,
     data_sha256: str,
     data_etag: str,
+    data_version: str,
     s3_endpoint_url: str,
     mlflow_tracking_uri: str,
     experiment: str,
@@ -149,6 +150,7 @@ def train(
         data_url: Address the data came from; logged.
         data_sha256: SHA-256 of the data; logged.
         data_etag: Strong entity tag of the data, if there is one.
+        data_version: Version of the object that the data are, in a bucket that keeps versions.
         s3_endpoint_url: Address of the object store that MLflow keeps artifacts in.
         mlflow_tracking_uri: Address of MLflow.
         experiment: MLflow experiment.
@@ -183,6 +185,7 @@ def train(
             served_run=served_run,
             reusable_runs=reusable_runs,
             data_etag=data_etag,
+            data_version=data_version,
             source={"data_url": redact_url(data_url), "data_sha256": data_sha256},
         )
         trained = train(Path(table.path), task, record, attempt)

@@ -126,6 +126,7 @@ def wine_training(
         data_url=data_url,
         data_sha256=downloaded.outputs["sha256"],
         data_etag=downloaded.outputs["etag"],
+        data_version=downloaded.outputs["version"],
         **reported,
     )
     for task in (downloaded, preprocessed, trained):

@@ -56,6 +56,7 @@ class Task:
     reusable_runs: Sequence[str] = ()
     source: Mapping[str, str] | None = None
     data_etag: str = ""
+    data_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ def _announce(start: _Start, task: Task, tags: Mapping[str, str]) -> None:
     known = {
         "data-sha256": (task.source or {}).get("data_sha256", ""),
         "data-etag": task.data_etag,
+        "data-version": task.data_version,
         "served-problem": start.served_problem,
     }
     said = {name: value for name, value in known.items() if value} | dict(tags)

@@ -184,12 +184,17 @@ def test_a_reused_model_must_be_the_original_runs_own_and_of_the_same_resource(t
 
 
 def test_what_a_model_learned_from_and_why_the_served_one_has_no_numbers_are_bounded() -> None:
-    good = {"data-sha256": "0" * 64, "data-etag": '"a-1"', "served-problem": "gone\nfor good"}
+    good = {"data-sha256": "0" * 64, "data-etag": '"a-1"', "data-version": "v.1", "served-problem": "gone\nfor good"}
     model = model_of(run({"model-uri": f"{ROOT}/model"} | good))
     assert (model.data_sha256, model.data_etag, model.served_problem) == ("0" * 64, '"a-1"', "gone for good")
-    for bad in ({"data-sha256": "0" * 63, "data-etag": '"a\r\nHost: b"', "served-problem": "x" * 5000}, {"data-etag": "e" * 257}):
+    assert model.data_version == "v.1"
+    for bad in (
+        {"data-sha256": "0" * 63, "data-etag": '"a\r\nHost: b"', "served-problem": "x" * 5000},
+        {"data-etag": "e" * 257},
+        {"data-version": "v 1"},
+    ):
         model = model_of(run({"model-uri": f"{ROOT}/model"} | bad))
-        assert (model.data_sha256, model.data_etag) == ("", "")
+        assert (model.data_sha256, model.data_etag, model.data_version) == ("", "", "")
         assert len(model.served_problem) <= 1000
 
 

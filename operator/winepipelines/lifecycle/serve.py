@@ -90,5 +90,6 @@ def _served(candidate: Candidate, now: datetime) -> ServedModel:
         origin=candidate.origin,
         data_sha256=candidate.data_sha256,
         data_etag=candidate.data_etag,
+        data_version=candidate.data_version,
         since=now,
     )

@@ -149,6 +149,7 @@ def _run_of(look: Look) -> Record:
         inputs=look.inputs,
         data_sha256=model.data_sha256,
         data_etag=model.data_etag,
+        data_version=model.data_version,
         served_problem=model.served_problem,
         ignored=found.foreign,
     )

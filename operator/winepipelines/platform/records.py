@@ -23,6 +23,7 @@ VERSION = re.compile(r"[0-9]{1,18}")
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ETAG = re.compile(r"[!-~]{1,256}")  # sent back to a server by the next check
+DATA_VERSION = re.compile(r"[!-~]{1,256}")
 REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 FALLBACK_REASON = "Unexpected"
 METRICS_KEPT = 32
@@ -170,6 +171,7 @@ def _model(run: Any) -> LoggedModel:
         reused=reused is not None,
         data_sha256=_text(tags, "data-sha256", SHA256),
         data_etag=_text(tags, "data-etag", ETAG),
+        data_version=_text(tags, "data-version", DATA_VERSION),
         served_problem=line(tags.get(f"{GROUP}/served-problem", ""), MESSAGE_LIMIT),
     )
 

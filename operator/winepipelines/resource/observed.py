@@ -124,6 +124,7 @@ class LoggedModel:
     reused: bool = False
     data_sha256: str = ""
     data_etag: str = ""
+    data_version: str = ""  # of the object, in a bucket that keeps versions
     served_problem: str = ""  # why the model that serves could not be measured on the same rows
 
 

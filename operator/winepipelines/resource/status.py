@@ -132,6 +132,7 @@ class TrainedModel(Model):
     origin: int | None = None
     data_sha256: str = ""
     data_etag: str = ""
+    data_version: str = ""
 
 
 class ServedModel(TrainedModel):

@@ -20,9 +20,11 @@ import kopf
 
 from winepipelines.act import Actor
 from winepipelines.doctor.asking import Systems
+from winepipelines.doctor.calls import CallMonitor
 from winepipelines.doctor.walk import walk
 from winepipelines.doctor.watch import PlatformWatch
 from winepipelines.metrics import Metrics
+from winepipelines.monitored import MonitoredActor, MonitoredObserver
 from winepipelines.observe import Observer
 from winepipelines.platform import answers, metadata
 from winepipelines.platform.kubeflow import Kubeflow
@@ -93,15 +95,16 @@ class Operator:
         platform = PlatformWatch(
             functools.partial(walk, systems, seconds=min(settings.request_seconds, WALK_SECONDS)),
             metrics.checked,
-            lambda: reconciler.look_within(settings.policy.check_interval),
+            lambda: reconciler.look_within(min(settings.policy.check_interval, reconciler.spread())),
             functools.partial(_tell_of_platform, kubernetes, settings),
             max(1.0, settings.doctor_seconds),
         )
+        monitor = CallMonitor(lambda: platform.verdict, platform.recheck)
         reconciler = Reconciler(
             PIPELINES,
             kubernetes,
-            Observer(namespace, kubeflow, steps, mlflow, store, seldon, lambda: platform.verdict),
-            Actor(kubernetes, namespace, kubeflow, mlflow, seldon),
+            MonitoredObserver(Observer(namespace, kubeflow, steps, mlflow, store, seldon, lambda: platform.verdict), monitor),
+            MonitoredActor(Actor(kubernetes, namespace, kubeflow, mlflow, seldon), monitor),
             runs.follow,
             settings.policy,
             settings.workers,
@@ -110,8 +113,10 @@ class Operator:
         predictions = Reconciler(
             PREDICTIONS,
             kubernetes,
-            PredictionObserver(kubernetes, kubeflow, steps, mlflow, OutputUses(kubernetes, settings.namespaces)),
-            PredictionActor(kubernetes, kubeflow),
+            MonitoredObserver(
+                PredictionObserver(kubernetes, kubeflow, steps, mlflow, OutputUses(kubernetes, settings.namespaces)), monitor
+            ),
+            MonitoredActor(PredictionActor(kubernetes, kubeflow), monitor),
             lambda key, run: runs.follow(_followed_for(key), run),
             settings.policy,
             settings.workers,

@@ -32,6 +32,7 @@ Key = tuple[str, str]  # namespace and name of a resource
 ROUNDS = 100  # questions and actions of one reconcile; far more than any way through the stages has
 BACKOFF_SECONDS = (1, 300)
 CONFLICT_SECONDS = 1.0
+SPREAD_SECONDS, LOOKS_PER_SECOND = 10.0, 50.0
 JITTER = 1.1
 logger = logging.getLogger(__name__)
 
@@ -178,6 +179,10 @@ class Reconciler:
         """Look at every resource now."""
         for key in list(self._entries):
             self.wake(key)
+
+    def spread(self) -> timedelta:
+        """Say in what time every resource may be looked at without a rush: seconds, more where there are very many."""
+        return timedelta(seconds=max(SPREAD_SECONDS, len(self._entries) / LOOKS_PER_SECOND))
 
     def look_within(self, duration: timedelta) -> None:
         """Look at every resource within some time, one here and one there: what all of them tell has changed."""

@@ -2,8 +2,8 @@
 
 import base64
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sandbox.manifests import ARTIFACT_SECRET, SOURCE_SECRET
 from winepipelines.resource.naming import SELDON_SECRET
 
 ROOT = Path(__file__).parents[2]
+NO_DEPLOYMENT = "seldon controller runs"  # in a sandbox it is a process
 Break = Callable[["Patient"], AbstractContextManager[None]]
 
 
@@ -46,7 +47,7 @@ def test_as_the_operator_all_is_well(patient: Patient) -> None:
     diagnosis = patient.doctor.diagnose()
     assert diagnosis.of("failed") == set()
     assert diagnosis.of("warning") == set()
-    assert diagnosis.of("skipped") == {"poddefaults act on pods"}
+    assert diagnosis.of("skipped") == {"poddefaults act on pods", NO_DEPLOYMENT}
     assert diagnosis.status == 0
     assert f"as {OPERATOR}" in diagnosis.findings["kubernetes answers"]["says"]
     assert diagnosis.findings["kubeflow answers"]["says"] == "Kubeflow Pipelines 2.17.0, multi-user mode"
@@ -59,7 +60,7 @@ def test_as_an_administrator_more_can_be_seen(patient: Patient, profile: str, tm
     path.write_text(yaml.safe_dump(resource))
     diagnosis = patient.doctor.diagnose("-f", str(path), administrator=True)
     assert diagnosis.of("failed") == set()
-    assert diagnosis.of("skipped") == set()
+    assert diagnosis.of("skipped") == {NO_DEPLOYMENT}
     assert diagnosis.of("warning") == {"poddefaults act on pods"}, "there is no webhook in a sandbox"
     assert diagnosis.status == 0
     assert diagnosis.findings["right: pods"]["says"] == f"{OPERATOR} may list", "the operator's rights, not the administrator's"
@@ -88,7 +89,12 @@ def test_the_webhook_is_found_by_what_it_calls(patient: Patient) -> None:
 def test_in_a_namespace_the_operator_says_what_it_may_not_see(patient: Patient, profile: str) -> None:
     diagnosis = patient.doctor.diagnose("-n", profile)
     assert diagnosis.of("failed") == set()
-    assert diagnosis.of("skipped") == {"poddefaults act on pods", "namespace is a profile", "service account is there"}
+    assert diagnosis.of("skipped") == {
+        "poddefaults act on pods",
+        "namespace is a profile",
+        "service account is there",
+        NO_DEPLOYMENT,
+    }
     assert diagnosis.findings["namespace is a profile"]["mend"] == f"kubectl get namespace {profile} --show-labels"
 
 
@@ -96,7 +102,7 @@ def test_the_command_prints_a_table(patient: Patient) -> None:
     status, text = patient.doctor.run()
     assert status == 0
     assert text.splitlines()[0].split() == ["CHECK", "RESULT", "WHAT", "IS", "SO"]
-    assert text.splitlines()[-1].endswith("ok, 1 skipped")
+    assert text.splitlines()[-1].endswith("ok, 2 skipped")
 
 
 def test_no_credential_is_printed(patient: Patient, profile: str) -> None:
@@ -280,6 +286,65 @@ def test_a_pod_that_cannot_get_our_image(patient: Patient, profile: str) -> None
     assert diagnosis.status == 0, "a namespace may have reasons of its own"
     assert diagnosis.of("warning") == {"images can be pulled"}
     assert f"step in {profile}" in diagnosis.findings["images can be pulled"]["says"]
+
+
+@contextmanager
+def webhook_down(patient: Patient, name: str) -> Iterator[None]:
+    """A webhook for SeldonDeployments where nobody listens, as Seldon's while its controller is down."""
+    rule = {
+        "apiGroups": ["machinelearning.seldon.io"],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": ["seldondeployments"],
+    }
+    webhook = {
+        "name": name,
+        "clientConfig": {"url": "https://127.0.0.1:1/validate-machinelearning-seldon-io-v1-seldondeployment"},
+        "rules": [rule],
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "failurePolicy": "Fail",
+        "timeoutSeconds": 2,
+    }
+    kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
+    patient.cluster.apply({**kind, "metadata": {"name": "down"}, "webhooks": [webhook]})
+    try:
+        yield
+    finally:
+        patient.sandbox.kubectl("delete", "validatingwebhookconfiguration", "down")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "who"),
+    [
+        ("v1.vseldondeployment.kb.io", "ServingPlatformUnavailable", "Seldon's controller is down or unreachable"),
+        ("limits.example.org", "AdmissionUnavailable", 'the admission webhook "limits.example.org" (https://127.0.0.1:1)'),
+    ],
+)
+def test_a_webhook_that_is_down_is_named_by_whose_it_is(patient: Patient, name: str, reason: str, who: str) -> None:
+    with webhook_down(patient, name):
+        diagnosis = until(patient, {"seldon webhooks answer"})
+    finding = diagnosis.findings["seldon webhooks answer"]
+    assert finding["reason"] == reason
+    assert who in finding["says"]
+    assert "kubectl" in finding["mend"]
+
+
+def test_a_controller_without_a_pod_is_a_failure(patient: Patient) -> None:
+    labels = {"control-plane": "seldon-controller-manager"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "manager", "image": "seldon"}]}}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "seldon-controller-manager", "namespace": "kubeflow", "labels": labels},
+        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template},
+    }
+    patient.cluster.apply(deployment)
+    try:
+        diagnosis = until(patient, {NO_DEPLOYMENT})
+    finally:
+        patient.cluster.delete("deployment", "kubeflow", "seldon-controller-manager")
+    assert "--replicas=1" in diagnosis.findings[NO_DEPLOYMENT]["mend"]
 
 
 # -- a user's namespace --

@@ -4,7 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 from winepipelines.doctor.observations import (
     KINDS,
+    AdmissionView,
     BucketView,
+    ControllerView,
     HostView,
     KindView,
     KubeflowView,
@@ -61,6 +63,8 @@ GOOD = Survey(
     mlflow=MlflowView("3.17.2", 200, '{"experiment": {"artifact_location": "s3://mlflow/0"}}'),
     bucket=BUCKET,
     pulls=(),
+    controllers=(ControllerView("seldon-system", "seldon-controller-manager", 1, 1),),
+    admission=AdmissionView("kubeflow"),
     artifact_address="s3://mlflow/0",
     namespace=NAMESPACE,
     data_host=HOST,

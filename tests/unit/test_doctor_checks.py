@@ -16,8 +16,10 @@ from winepipelines.doctor.observations import (
     PROFILES,
     SELDONDEPLOYMENTS,
     WINEPIPELINES,
+    AdmissionView,
     ApiKind,
     BucketView,
+    ControllerView,
     HostView,
     KindView,
     KubeflowView,
@@ -167,6 +169,46 @@ class TestKinds:
         finding = find(replace(GOOD, webhooks=None), "poddefaults act on pods")
         assert finding.result is Result.SKIPPED
         assert finding.mend == "kubectl get mutatingwebhookconfigurations"
+
+
+class TestServing:
+    CONTROLLER = ControllerView("seldon-system", "seldon-controller-manager", 1, 0)
+    DOWN = Unavailable(
+        "ServingPlatformUnavailable",
+        'Seldon\'s controller is down or unreachable: the admission webhook "v1.vseldondeployment.kb.io" does not answer the API '
+        "server (the connection is refused). Start it: kubectl get deployments,pods -A",
+    )
+
+    def test_its_controller_has_no_ready_pod(self) -> None:
+        finding = only_failure(replace(GOOD, controllers=(self.CONTROLLER,)))
+        assert finding.reason == "ServingPlatformUnavailable"
+        assert "seldon-controller-manager in seldon-system has 0 of 1 pods ready" in finding.says
+        assert "kubectl -n seldon-system describe" in finding.mend
+
+    def test_its_controller_is_scaled_to_nothing(self) -> None:
+        finding = only_failure(replace(GOOD, controllers=(replace(self.CONTROLLER, wanted=0),)))
+        assert finding.mend == "kubectl -n seldon-system scale deployment seldon-controller-manager --replicas=1"
+
+    def test_its_webhook_does_not_answer(self) -> None:
+        finding = only_failure(replace(GOOD, admission=AdmissionView("kubeflow", self.DOWN)))
+        assert finding.reason == "ServingPlatformUnavailable"
+        assert finding.says.startswith("Seldon's controller is down")
+        assert finding.mend == "kubectl get deployments,pods -A"
+
+    def test_a_policy_that_refuses_the_dry_run_is_no_outage(self) -> None:
+        error = Refused("AdmissionDenied", "Gatekeeper refuses it: labels")
+        seen = replace(GOOD, admission=AdmissionView("kubeflow", error))
+        assert judge(seen).failures == ()
+        assert find(seen, "seldon webhooks answer").result is Result.WARNING
+
+    def test_what_cannot_be_seen_says_how_else(self) -> None:
+        unseen = replace(GOOD, controllers=None, admission=None)
+        assert skipped(unseen) == {"seldon controller runs", "seldon webhooks answer"}
+        assert find(unseen, "seldon controller runs").mend.startswith("kubectl get deployments")
+        other = replace(
+            GOOD, controllers=(), admission=AdmissionView("kubeflow", Refused("KubernetesRefused", "does not support dry run"))
+        )
+        assert skipped(other) == {"seldon controller runs", "seldon webhooks answer"}
 
 
 class TestSourceSecret:

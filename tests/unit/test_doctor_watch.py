@@ -1,22 +1,27 @@
 """The repeated walk: one verdict, told once for each change."""
 
 import asyncio
+import itertools
 import logging
 import socket
 import urllib.request
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.survey import GOOD, SETTINGS
 from support.world import World
 
+from winepipelines.doctor.calls import CallMonitor
 from winepipelines.doctor.finding import Report
 from winepipelines.doctor.observations import Outage, Reach
 from winepipelines.doctor.walk import judge
 from winepipelines.doctor.watch import PlatformWatch
+from winepipelines.lifecycle.questions import Question
 from winepipelines.metrics import Metrics
+from winepipelines.monitored import MonitoredActor, MonitoredObserver
 from winepipelines.reconciler import Key, Reconciler
 from winepipelines.resource.errors import Unavailable
 from winepipelines.resource.observed import PlatformVerdict
@@ -35,6 +40,7 @@ class Platform:
     def __init__(self, *reports: Report) -> None:
         self.reports = list(reports)
         self.walks = 0
+        self.walked: asyncio.Queue[int] = asyncio.Queue()
         self.seen: list[Report] = []
         self.told: list[tuple[str, bool]] = []
         self.deaf = False
@@ -43,6 +49,7 @@ class Platform:
 
     async def walk(self) -> Report:
         self.walks += 1
+        self.walked.put_nowait(self.walks)
         return self.reports.pop(0) if len(self.reports) > 1 else self.reports[0]
 
     def change(self) -> None:
@@ -129,6 +136,119 @@ async def test_every_walk_is_measured() -> None:
     for report in (WELL, NO_MLFLOW):
         await platform.look(report)
     assert platform.seen == [WELL, NO_MLFLOW]
+
+
+class TestRecheck:
+    """What a call says otherwise is checked at once, but not again and again."""
+
+    async def walks(self, platform: Platform, count: int) -> None:
+        async with asyncio.timeout(5):
+            while await platform.walked.get() < count:
+                pass
+
+    def watch(self, platform: Platform, gap: float, second_look: float = 3600.0) -> PlatformWatch:
+        return PlatformWatch(platform.walk, platform.seen.append, platform.change, platform.tell, 3600.0, second_look, gap)
+
+    async def test_it_is_checked_at_once_in_both_directions(self) -> None:
+        platform = Platform(WELL)
+        watch = self.watch(platform, gap=0.0)
+        task = asyncio.create_task(watch.run())
+        await self.walks(platform, 1)
+        platform.reports = [NO_MLFLOW]
+        watch.recheck()
+        await self.walks(platform, 2)
+        await asyncio.sleep(0)
+        assert watch.verdict is not None
+        assert not watch.verdict.ready, "the call that failed was the first look"
+        platform.reports = [WELL]
+        watch.recheck()
+        await self.walks(platform, 3)
+        await asyncio.sleep(0)
+        assert watch.verdict.ready
+        task.cancel()
+
+    async def test_it_is_not_checked_more_often_than_the_gap_says(self) -> None:
+        platform = Platform(WELL)
+        watch = self.watch(platform, gap=0.2)
+        task = asyncio.create_task(watch.run())
+        await self.walks(platform, 1)
+        begun = asyncio.get_running_loop().time()
+        for _ in range(50):
+            watch.recheck()
+            await asyncio.sleep(0.001)
+        await self.walks(platform, 2)
+        assert asyncio.get_running_loop().time() - begun >= 0.15
+        assert platform.walks == 2
+        task.cancel()
+
+
+class TestCalls:
+    """Which outcomes of the operator's calls ask for a check."""
+
+    ERROR = Unavailable("MlflowUnavailable", "down")
+
+    def monitor(self, verdict: PlatformVerdict | None) -> tuple[CallMonitor, list[float]]:
+        self.now, self.verdict = 0.0, verdict
+        asked: list[float] = []
+        return CallMonitor(lambda: self.verdict, lambda: asked.append(self.now), lambda: self.now), asked
+
+    def test_a_call_that_begins_to_fail_asks_at_once_and_once(self) -> None:
+        monitor, asked = self.monitor(PlatformVerdict(True, "ChecksPassed", ""))
+        for _ in range(5):
+            monitor.failed("records of a")
+        assert asked == [0.0]
+        monitor.failed("records of b")
+        assert len(asked) == 2
+
+    def test_a_failure_that_the_checks_do_not_confirm_asks_less_and_less_often(self) -> None:
+        monitor, asked = self.monitor(PlatformVerdict(True, "ChecksPassed", ""))
+        for second in range(3600):
+            self.now = float(second)
+            monitor.failed("records of a")
+        gaps = [later - sooner for sooner, later in itertools.pairwise(asked)]
+        assert gaps[:4] == [20, 40, 80, 160]
+        assert set(gaps[4:]) == {300}
+
+    def test_a_failure_that_the_checks_confirm_asks_no_more(self) -> None:
+        monitor, asked = self.monitor(PlatformVerdict(False, "MlflowUnreachable", ""))
+        for second in range(3600):
+            self.now = float(second)
+            monitor.failed("records of a")
+        assert asked == [0.0]
+
+    def test_a_call_that_succeeds_again_asks_while_the_platform_is_not_ready(self) -> None:
+        monitor, asked = self.monitor(PlatformVerdict(False, "MlflowUnreachable", ""))
+        monitor.succeeded("runs of a")
+        assert asked == [], "it has not failed before: it says nothing new"
+        monitor.failed("records of a")
+        asked.clear()
+        monitor.succeeded("records of a")
+        monitor.succeeded("records of a")
+        assert asked == [0.0]
+
+    def test_a_call_that_succeeds_again_asks_nothing_where_all_is_well(self) -> None:
+        monitor, asked = self.monitor(PlatformVerdict(True, "ChecksPassed", ""))
+        monitor.failed("records of a")
+        asked.clear()
+        monitor.succeeded("records of a")
+        assert asked == []
+
+    async def test_observers_and_actors_are_heard(self) -> None:
+        monitor, asked = self.monitor(PlatformVerdict(True, "ChecksPassed", ""))
+
+        class Breaks:
+            async def answer(self, question: Any, resource: Any, /) -> object:
+                raise TestCalls.ERROR
+
+            async def perform(self, action: Any, resource: Any, /) -> None:
+                raise TestCalls.ERROR
+
+        resource = SimpleNamespace(namespace="admin", name="wine")
+        with pytest.raises(Unavailable):
+            await MonitoredObserver(Breaks(), monitor).answer(Question(), resource)
+        with pytest.raises(Unavailable):
+            await MonitoredActor(Breaks(), monitor).perform("apply", resource)
+        assert len(asked) == 2
 
 
 class TestTheCondition:

@@ -119,6 +119,24 @@ class BucketView:
 
 
 @dataclass(frozen=True)
+class ControllerView:
+    """A Deployment of the serving platform's controller: pods that it wants, and that are ready."""
+
+    namespace: str
+    name: str
+    wanted: int
+    ready: int
+
+
+@dataclass(frozen=True)
+class AdmissionView:
+    """What became of a SeldonDeployment that was created as a dry run in a namespace; `error` says why it was not taken."""
+
+    namespace: str
+    error: PlatformError | None = None
+
+
+@dataclass(frozen=True)
 class PullTrouble:
     """A pod that cannot get one of our images."""
 
@@ -199,6 +217,8 @@ class Survey:
     mlflow: MlflowView | PlatformError
     bucket: BucketView | PlatformError | None
     pulls: tuple[PullTrouble, ...] | PlatformError
+    controllers: tuple[ControllerView, ...] | PlatformError | None = None  # None where they may not be looked at
+    admission: AdmissionView | PlatformError | None = None  # None where no dry run may be tried
     artifact_address: str = ""
     mlflow_secret: SecretState | PlatformError | None = None
     namespace: NamespaceView | None = None

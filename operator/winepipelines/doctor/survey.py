@@ -16,9 +16,12 @@ from winepipelines.doctor.asking import SERVICE_ACCOUNT, Account, Asker, Systems
 from winepipelines.doctor.namespace import look_at_namespace
 from winepipelines.doctor.observations import (
     KINDS,
+    SELDONDEPLOYMENTS,
     WINEPIPELINES,
+    AdmissionView,
     ApiKind,
     BucketView,
+    ControllerView,
     HostView,
     KindView,
     KubeflowView,
@@ -39,11 +42,14 @@ from winepipelines.platform.namespace import SOURCE_KEYS, secret_state, secret_v
 from winepipelines.platform.network import is_address
 from winepipelines.platform.token import TokenUnreadable, claims
 from winepipelines.resource.errors import PlatformError, Unavailable
+from winepipelines.resource.naming import GRAPH, MANAGED_BY, MANAGED_BY_LABEL, PREDICTOR, SELDON_SECRET
 from winepipelines.resource.observed import SecretState
 
 T = TypeVar("T")
 
 DEFAULT_EXPERIMENT = "/api/2.0/mlflow/experiments/get"
+CONTROLLER_LABEL = "control-plane=seldon-controller-manager"  # of Seldon's own manifests and chart
+DRY_RUN_NAME = "wine-operator-doctor"
 PULL_TROUBLES = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 
 
@@ -80,6 +86,7 @@ class _Surveyor:
             account = group.create_task(self._account(identity))
             rights_view = group.create_task(self._asker.rights(account, rights(settings)))
             webhooks = ask(self._webhooks())
+            controllers, admission = ask(self._controllers()), ask(self._admission())
             source_body = ask(self._asker.secret(settings.platform_namespace, settings.source_secret))
             mlflow_secret = ask(self._mlflow_secret())
             kubeflow = ask(self._kubeflow())
@@ -109,6 +116,8 @@ class _Surveyor:
             mlflow=mlflow.result(),
             bucket=bucket.result(),
             pulls=pulls.result(),
+            controllers=controllers.result(),
+            admission=admission.result(),
             artifact_address=address.result(),
             mlflow_secret=mlflow_secret.result(),
             namespace=namespace.result() if namespace else None,
@@ -158,6 +167,32 @@ class _Surveyor:
                 address = f"{service.get('name', '')}.{service.get('namespace', '')}"
                 found.append(Webhook(configuration["metadata"]["name"], service.get("path", ""), address))
         return tuple(found)
+
+    async def _controllers(self) -> tuple[ControllerView, ...] | None:
+        if not await self._asker.cluster.may("list", "apps", "deployments"):
+            return None
+        return tuple(
+            ControllerView(
+                deployment["metadata"]["namespace"],
+                deployment["metadata"]["name"],
+                int(deployment["spec"].get("replicas", 1)),
+                int((deployment.get("status") or {}).get("readyReplicas", 0)),
+            )
+            for deployment in await self._asker.cluster.deployments(CONTROLLER_LABEL)
+        )
+
+    async def _admission(self) -> AdmissionView | None:
+        """Create a SeldonDeployment as a dry run, which passes the webhooks of the serving platform and leaves nothing behind."""
+        namespace = next(iter(self._settings.namespaces), self._settings.platform_namespace)
+        kind, cluster = SELDONDEPLOYMENTS, self._asker.cluster
+        if not await cluster.may("create", kind.group, kind.plural, namespace):
+            return None
+        path = f"/apis/{kind.group}/{kind.version}/namespaces/{namespace}/{kind.plural}"
+        try:
+            await cluster.dry_run(path, _example_deployment(namespace, self._settings.server_image))
+        except PlatformError as error:
+            return AdmissionView(namespace, error)
+        return AdmissionView(namespace)
 
     async def _pulls(self, namespaces: tuple[str, ...]) -> tuple[PullTrouble, ...]:
         ours = (self._settings.steps_image, self._settings.server_image)
@@ -254,6 +289,21 @@ def _endpoint(values: Mapping[str, str]) -> str:
     """Read the source Secret's endpoint as rclone does: without a scheme it is https."""
     endpoint = values.get("RCLONE_CONFIG_S3_ENDPOINT", "")
     return endpoint if "://" in endpoint or not endpoint else f"https://{endpoint}"
+
+
+def _example_deployment(namespace: str, image: str) -> Body:
+    """Build a SeldonDeployment such as the operator applies, for a dry run."""
+    graph = {"name": GRAPH, "type": "MODEL", "modelUri": "s3://wine-operator/doctor", "envSecretRefName": SELDON_SECRET}
+    part = {"spec": {"containers": [{"name": GRAPH, "image": image}]}}
+    return {
+        "apiVersion": f"{SELDONDEPLOYMENTS.group}/{SELDONDEPLOYMENTS.version}",
+        "kind": "SeldonDeployment",
+        "metadata": {"name": DRY_RUN_NAME, "namespace": namespace, "labels": {MANAGED_BY_LABEL: MANAGED_BY}},
+        "spec": {
+            "protocol": "seldon",
+            "predictors": [{"name": PREDICTOR, "replicas": 1, "graph": graph, "componentSpecs": [part]}],
+        },
+    }
 
 
 def _pull_troubles(pod: Body) -> list[PullTrouble]:

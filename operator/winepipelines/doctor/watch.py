@@ -1,10 +1,12 @@
 """The walk, slowly repeated: one verdict on the platform for all resources. Started by `handlers`.
 
 Resources read the verdict from memory at their own next look; a walk that finds what the last one found wakes nobody. A change is
-told once, in one Event and one line of the log.
+told once, in one Event and one line of the log. Where the operator's own calls say otherwise than the verdict, the platform is
+checked at once: `recheck`.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -15,6 +17,8 @@ from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import PlatformVerdict
 
 SECOND_LOOK_SECONDS = 5.0
+RECHECK_SECONDS = 10.0  # at least this long between the end of a walk and one that a call has asked for
+UNREADY_SECONDS = 60.0  # at most this long between two walks while a check fails
 Tell = Callable[[str, str, bool], Awaitable[None]]  # reason, message, whether it is a warning
 logger = logging.getLogger(__name__)
 
@@ -30,12 +34,14 @@ class PlatformWatch:
         tell: Tell,
         interval: float,
         second_look: float = SECOND_LOOK_SECONDS,
+        recheck_gap: float = RECHECK_SECONDS,
     ) -> None:
         """Walk every `interval` seconds; `checked` gets each report, `changed` is called when the words of the verdict change.
 
         `tell` writes an Event where whether it is well, or why it is not, has changed.
 
-        What fails is looked at again after `second_look` seconds: one lost answer is no outage.
+        What fails is looked at again after `second_look` seconds: one lost answer is no outage. `recheck_gap` is the least time
+        between a walk and one that was asked for.
         """
         self._walk = walk
         self._checked = checked
@@ -43,23 +49,41 @@ class PlatformWatch:
         self._tell = tell
         self._interval = interval
         self._second_look = second_look
+        self._recheck_gap = recheck_gap
+        self._asked_for = asyncio.Event()
         self._failing: tuple[str, ...] = ()
         self.verdict: PlatformVerdict | None = None
+
+    def recheck(self) -> None:
+        """Check the platform now, or as soon as the last walk is `recheck_gap` seconds old."""
+        self._asked_for.set()
 
     async def run(self) -> None:
         """Walk again and again, for ever."""
         while True:
+            confirmed = self._asked_for.is_set()
+            self._asked_for.clear()
             try:
-                await self.look()
+                await self.look(confirmed=confirmed)
             except Exception:
                 # As in the reconciler: a defect here must not end the walks.
                 logger.exception("Platform check failed by a defect")
-            await asyncio.sleep(self._interval * random.uniform(1.0, 1.1))  # noqa: S311 - so that operators do not move in step
+            await self._rest()
 
-    async def look(self) -> None:
-        """Walk once, and judge."""
+    async def _rest(self) -> None:
+        """Wait for the next walk that is due, or asked for."""
+        ready = self.verdict is None or self.verdict.ready
+        interval = self._interval if ready else min(self._interval, UNREADY_SECONDS)
+        interval *= random.uniform(1.0, 1.1)  # noqa: S311 - so that operators do not move in step
+        gap = min(interval, self._recheck_gap)
+        await asyncio.sleep(gap)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._asked_for.wait(), interval - gap)
+
+    async def look(self, *, confirmed: bool = False) -> None:
+        """Walk once, and judge. `confirmed`: a call of the operator's has failed too, so that no second look is needed."""
         report = await self._walk()
-        if report.failures and (self.verdict is None or self.verdict.ready):
+        if report.failures and not confirmed and (self.verdict is None or self.verdict.ready):
             await asyncio.sleep(self._second_look)
             report = await self._walk()
         self._checked(report)

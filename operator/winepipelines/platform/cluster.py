@@ -69,6 +69,17 @@ class Cluster:
         path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
         return list((await self._get(path, field_selector="status.phase=Pending", limit=PENDING_PODS) or {}).get("items", []))
 
+    async def deployments(self, label_selector: str) -> list[Body]:
+        """List the Deployments of all namespaces with a label."""
+        return list((await self._get("/apis/apps/v1/deployments", label_selector=label_selector) or {}).get("items", []))
+
+    async def dry_run(self, path: str, body: Body) -> None:
+        """Have the API server and its webhooks judge an object as if it were created; nothing is.
+
+        Raises PlatformError where one of them does not take it.
+        """
+        await self._kubernetes.ask("post", path, body=body, dry_run="All")
+
     async def labels(self, namespace: str) -> dict[str, str] | None:
         """Read a namespace's labels; None where there is no such namespace."""
         answer = await self._get(f"/api/v1/namespaces/{namespace}")

@@ -6,7 +6,7 @@ Each function judges one thing and is named by what must hold. A check whose `ne
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from winepipelines.doctor.checks import data, images, kinds, kubeflow, kubernetes, mlflow, namespace, secrets, settings
+from winepipelines.doctor.checks import data, images, kinds, kubeflow, kubernetes, mlflow, namespace, secrets, serving, settings
 from winepipelines.doctor.finding import Finding
 from winepipelines.doctor.observations import Survey
 
@@ -37,6 +37,8 @@ PLATFORM = (
     Check(kinds.winepipelines_are_served, needs=(kubernetes.kubernetes_answers,)),  # our CRD
     Check(kinds.winepipeline_schema_is_current, needs=(kinds.winepipelines_are_served,)),  # not one of an earlier release
     Check(kinds.seldondeployments_are_served, needs=(kubernetes.kubernetes_answers,)),  # Seldon Core 1 is installed
+    Check(serving.seldon_controller_runs, needs=(kinds.seldondeployments_are_served,)),  # and is running
+    Check(serving.seldon_webhooks_answer, needs=(kinds.seldondeployments_are_served,)),  # and lets models be deployed
     Check(kinds.poddefaults_are_served, needs=(kubernetes.kubernetes_answers,)),  # for notebooks
     Check(kinds.poddefaults_act_on_pods, needs=(kinds.poddefaults_are_served,)),  # their webhook is registered
     Check(kubernetes.rights_are_granted, needs=(kubernetes.kubernetes_answers,)),  # what deploy/operator/rbac.yaml grants

@@ -67,6 +67,7 @@ class Operator:
     tasks: list[asyncio.Task[None]]
     stop_metrics: Callable[[], None]
     probes: Probes
+    platform_namespace: str
 
     @classmethod
     async def start(cls, settings: Settings) -> "Operator":
@@ -77,7 +78,7 @@ class Operator:
         session = answers.session(settings.request_seconds)
         manifests = Manifests(settings.templates)
         kubeflow = Kubeflow(settings)
-        namespace = Namespace(kubernetes, manifests, settings)
+        namespace = Namespace(kubernetes, manifests, settings, kubeflow.namespace_of_runs)
         mlflow, store = MLflow(settings, namespace.mlflow_credentials), ObjectStore(settings)
         seldon = Seldon(kubernetes, manifests, settings, session)
         steps = Steps(kubernetes, kubeflow, settings)
@@ -122,11 +123,12 @@ class Operator:
             settings.workers,
             metrics.reconciled,
         )
+        kubeflow.on_mode_change = lambda: reconciler.look_within(reconciler.spread())
         metrics.count_stages(reconciler.stages)
         metrics.count_predictions(predictions.stages)
         stop_metrics = _serve_metrics(metrics, settings)
         probes = await _serve_probes(settings, (reconciler, predictions))
-        operator = cls(kubernetes, session, reconciler, predictions, runs, [], stop_metrics, probes)
+        operator = cls(kubernetes, session, reconciler, predictions, runs, [], stop_metrics, probes, settings.platform_namespace)
         operator.tasks = [
             asyncio.create_task(runs.watch(), name="run watch"),
             asyncio.create_task(platform.run(), name="platform watch"),
@@ -160,6 +162,13 @@ class Operator:
                     changed()
                     self.reconciler.wake_all()
 
+    def _wake_users_of(self, namespace: str) -> None:
+        """Look at the resources that a namespace's copies are for: all of them, where steps run in the platform's own."""
+        if namespace == self.platform_namespace:
+            self.reconciler.wake_all()
+        else:
+            self.reconciler.wake_namespace(namespace)
+
     async def _watch_copies(self, copied: metadata.Objects) -> None:
         """Look at a namespace's resources whenever someone else changes what was made for them. Lists are no change."""
         async with contextlib.aclosing(metadata.watch(self.kubernetes, copied)) as watch:
@@ -167,7 +176,7 @@ class Operator:
                 if seen is not None and not seen.complete:
                     for item in seen.objects:
                         if seen.gone or is_others_doing(item):
-                            self.reconciler.wake_namespace(item["namespace"])
+                            self._wake_users_of(item["namespace"])
 
 
 async def _serve_probes(settings: Settings, reconcilers: tuple[Reconciler, ...]) -> Probes:

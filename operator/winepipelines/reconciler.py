@@ -332,7 +332,12 @@ class Reconciler:
                 versions = ", ".join(version for version, _ in models)
                 message = f"versions {versions} stay in MLflow, tagged winepipelines.io/left-by"
                 await self._tell(entry, "ModelsKept", message, warning=False)
-            case ApplyChildren(mended) | ApplyDeployment(_, mended) if mended:
+            case ApplyChildren(mended, updated):
+                if mended:
+                    await self._tell(entry, "DriftMended", mended, warning=True)
+                if updated:
+                    await self._tell(entry, "CopiesUpdated", updated, warning=False)
+            case ApplyDeployment(_, mended) if mended:
                 await self._tell(entry, "DriftMended", mended, warning=True)
 
     async def _tell(self, entry: _Entry, reason: str, message: str, *, warning: bool) -> None:

@@ -84,7 +84,7 @@ class World(InMemory[Status]):
     children: Presence = Presence.ABSENT
     foreign_kinds: set[str] = field(default_factory=set)  # of children that others made
     source: SecretState = SecretState("kubeflow", "source", True)
-    artifacts: SecretState = SecretState("admin", "artifacts", True)
+    artifacts: SecretState | None = SecretState("admin", "artifacts", True)
     records: dict[int, TrainingRecords] = field(default_factory=dict)
     writers: dict[int, str] = field(default_factory=dict)  # revision: the run that wrote its records, where that matters
     mlflow_secret: SecretState | None = None
@@ -109,6 +109,7 @@ class World(InMemory[Status]):
     wrong_answers: set[int] = field(default_factory=set)  # revisions whose model answers wrongly
     tagged: tuple[tuple[str, str], ...] = ()  # versions in MLflow that are said to be left
     mended: list[str] = field(default_factory=list)  # what was told of drift
+    updated: list[str] = field(default_factory=list)  # what was told of copies that follow their source
     most_live: dict[str, int] = field(default_factory=dict)  # name: most live runs at a time
 
     # -- what a test does -----------------------------------------------------------------------------------------
@@ -280,7 +281,8 @@ class World(InMemory[Status]):
 
     def _do(self, action: Action) -> None:
         match action:
-            case ApplyChildren(mended):
+            case ApplyChildren(mended, updated):
+                self.updated += [updated] if updated else []
                 self.children = Presence.CURRENT
                 self.mended += [mended] if mended else []
             case CreateRun(name, _):

@@ -137,6 +137,23 @@ class TestPrepare:
         [told] = world.mended
         assert f"Secret seldon-init-container-secret {said}" in told
 
+    def test_a_copy_whose_source_has_changed_is_no_drift(self, world: World) -> None:
+        world.serve()
+        writes, world.children = world.writes, Presence.OUTDATED
+        world.reconcile()
+        assert world.children is Presence.CURRENT
+        assert world.ready()
+        assert world.writes == writes
+        assert world.mended == []
+        [told] = world.updated
+        assert "Secret seldon-init-container-secret" in told
+
+    def test_a_secret_that_cannot_be_looked_at_hinders_nothing(self, world: World) -> None:
+        world.artifacts = None
+        world.reconcile()
+        assert world.condition(ConditionType.PREPARED).status == "True"
+        assert world.created
+
     def test_drift_that_cannot_be_mended_is_said_once_not_again_and_again(self, world: World) -> None:
         world.serve()
         world.children = Presence.ABSENT

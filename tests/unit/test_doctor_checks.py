@@ -294,6 +294,26 @@ class TestKubeflow:
         alone = replace(single, kinds=without(PROFILES))
         assert find(alone, "kubeflow lets the operator in").result is Result.OK
 
+    SHARED = replace(GOOD, kubeflow=KubeflowView("2.17.0", multi_user=False), kinds=without(PROFILES))
+
+    def test_in_single_user_mode_runs_need_the_secret_where_they_are(self) -> None:
+        missing = SecretState("kubeflow", "mlpipeline-minio-artifact", False)
+        finding = only_failure(replace(self.SHARED, shared_artifacts=missing, namespace=None))
+        assert finding.reason == "ArtifactSecretMissing"
+        assert "kubeflow has no Secret mlpipeline-minio-artifact" in finding.says
+        assert finding.mend.startswith("kubectl -n kubeflow create secret generic")
+        there = replace(self.SHARED, shared_artifacts=replace(missing, exists=True), namespace=None)
+        assert judge(there).failures == ()
+
+    def test_in_single_user_mode_a_namespace_is_judged_by_where_its_runs_are(self) -> None:
+        missing = SecretState("kubeflow", "mlpipeline-minio-artifact", False)
+        view = replace(NAMESPACE, runs_in="kubeflow", artifacts=missing, bucket=None, service_account_exists=False)
+        seen = replace(self.SHARED, namespace=view)
+        assert find(seen, "artifact secret is complete").mend.startswith("kubectl -n kubeflow create secret")
+        account = find(seen, "service account is there")
+        assert account.result is Result.WARNING
+        assert account.says.startswith("kubeflow has no service account pipeline-runner")
+
     def test_its_rights_matter_in_multi_user_mode_only(self) -> None:
         runs = next(right for right in RIGHTS.missing if right.resource == "runs")
         seen = replace(GOOD, rights=replace(RIGHTS, missing={**RIGHTS.missing, runs: ("terminate",)}))

@@ -3,7 +3,14 @@
 import asyncio
 
 from winepipelines.doctor.asking import Account, Asker
-from winepipelines.doctor.observations import BucketView, NamespaceView, ObjectView
+from winepipelines.doctor.observations import (
+    PROFILE_ACCOUNT,
+    SHARED_ACCOUNT,
+    BucketView,
+    KubeflowView,
+    NamespaceView,
+    ObjectView,
+)
 from winepipelines.doctor.rights import in_namespaces
 from winepipelines.platform.buckets import StoreAccess
 from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, Body, Kind, KindMissing
@@ -24,18 +31,26 @@ from winepipelines.settings import Settings
 
 
 async def look_at_namespace(
-    asker: Asker, name: str, resource: str, account: "asyncio.Task[Account | PlatformError]", address: "asyncio.Task[str]"
+    asker: Asker,
+    name: str,
+    resource: str,
+    account: "asyncio.Task[Account | PlatformError]",
+    address: "asyncio.Task[str]",
+    kubeflow: "asyncio.Task[KubeflowView | PlatformError]",
 ) -> NamespaceView:
     """Look at a namespace, and at the names that a resource, if one is named, will want there.
 
-    `account` tells whose rights matter, `address` where artifacts are.
+    `account` tells whose rights matter, `address` where artifacts are, `kubeflow` in which mode it is: in single-user mode runs
+    are in the platform's namespace, so that account and Secret are looked for there.
     """
-    settings = asker.settings
-    service_account = settings.kfp_service_account or "default-editor"
+    settings, platform = asker.settings, await kubeflow
+    shared = not isinstance(platform, PlatformError) and not platform.multi_user
+    runs_in = settings.platform_namespace if shared else name
+    service_account = settings.kfp_service_account or (SHARED_ACCOUNT if shared else PROFILE_ACCOUNT)
     labels, exists, artifacts, access, view, objects = await asyncio.gather(
         asker.bounded(_labels(asker, name)),
-        asker.bounded(_has_service_account(asker, name, service_account)),
-        asker.bounded(asker.secret(name, ARTIFACT_SECRET)),
+        asker.bounded(_has_service_account(asker, runs_in, service_account)),
+        asker.bounded(asker.secret(runs_in, ARTIFACT_SECRET)),
         asker.bounded(asker.knock(name)),
         asker.rights(account, in_namespaces(settings), name),
         asyncio.gather(*(_object(asker, name, *wanted) for wanted in _names(settings, resource))),
@@ -45,8 +60,10 @@ async def look_at_namespace(
         values = secret_values(artifacts)
         keys = StoreAccess(settings.s3_endpoint_url, values.get("accesskey", ""), values.get("secretkey", ""))
         bucket = await asker.bucket(await address, keys)
-    state = artifacts if isinstance(artifacts, PlatformError) else secret_state(name, ARTIFACT_SECRET, artifacts, ARTIFACT_KEYS)
-    return NamespaceView(name, labels, exists, state, bucket, tuple(objects), view, access)
+    state = (
+        artifacts if isinstance(artifacts, PlatformError) else secret_state(runs_in, ARTIFACT_SECRET, artifacts, ARTIFACT_KEYS)
+    )
+    return NamespaceView(name, labels, exists, state, bucket, tuple(objects), view, access, runs_in)
 
 
 async def _labels(asker: Asker, namespace: str) -> dict[str, str] | None:

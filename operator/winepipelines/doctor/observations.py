@@ -53,6 +53,7 @@ WINEPIPELINES = ApiKind("winepipelines.io", "v1alpha1", "winepipelines")
 SELDONDEPLOYMENTS = ApiKind("machinelearning.seldon.io", "v1", "seldondeployments")
 PODDEFAULTS = ApiKind("kubeflow.org", "v1alpha1", "poddefaults")
 PROFILES = ApiKind("kubeflow.org", "v1", "profiles")
+PROFILE_ACCOUNT, SHARED_ACCOUNT = "default-editor", "pipeline-runner"  # of runs, in multi-user and in single-user mode
 KINDS = (WINEPIPELINES, SELDONDEPLOYMENTS, PODDEFAULTS, PROFILES)
 
 
@@ -168,7 +169,8 @@ class ObjectView:
 class NamespaceView:
     """A user's namespace. `labels` and `service_account_exists` are None where they may not be looked at.
 
-    `labels` is an error where there is no such namespace.
+    `labels` is an error where there is no such namespace. `runs_in` is the namespace in which its resources' runs are: another
+    one in single-user mode.
     """
 
     name: str
@@ -179,6 +181,12 @@ class NamespaceView:
     objects: tuple[ObjectView, ...]
     rights: RightsView | PlatformError
     access: PlatformError | None = None
+    runs_in: str = ""
+
+    @property
+    def of_runs(self) -> str:
+        """The namespace in which its resources' runs are."""
+        return self.runs_in or self.name
 
 
 @dataclass(frozen=True)
@@ -221,6 +229,7 @@ class Survey:
     admission: AdmissionView | PlatformError | None = None  # None where no dry run may be tried
     artifact_address: str = ""
     mlflow_secret: SecretState | PlatformError | None = None
+    shared_artifacts: SecretState | PlatformError | None = None  # of the namespace in which all runs are; None: each has its own
     namespace: NamespaceView | None = None
     data_host: HostView | PlatformError | None = None
 

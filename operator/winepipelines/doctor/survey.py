@@ -38,11 +38,11 @@ from winepipelines.platform.buckets import StoreAccess
 from winepipelines.platform.cluster import Cluster
 from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Body
 from winepipelines.platform.mlflow import PASSWORD, TOKEN, USERNAME
-from winepipelines.platform.namespace import SOURCE_KEYS, secret_state, secret_values
+from winepipelines.platform.namespace import ARTIFACT_KEYS, SOURCE_KEYS, secret_state, secret_values
 from winepipelines.platform.network import is_address
 from winepipelines.platform.token import TokenUnreadable, claims
-from winepipelines.resource.errors import PlatformError, Unavailable
-from winepipelines.resource.naming import GRAPH, MANAGED_BY, MANAGED_BY_LABEL, PREDICTOR, SELDON_SECRET
+from winepipelines.resource.errors import PlatformError, Refused, Unavailable
+from winepipelines.resource.naming import ARTIFACT_SECRET, GRAPH, MANAGED_BY, MANAGED_BY_LABEL, PREDICTOR, SELDON_SECRET
 from winepipelines.resource.observed import SecretState
 
 T = TypeVar("T")
@@ -90,6 +90,7 @@ class _Surveyor:
             source_body = ask(self._asker.secret(settings.platform_namespace, settings.source_secret))
             mlflow_secret = ask(self._mlflow_secret())
             kubeflow = ask(self._kubeflow())
+            shared_artifacts = ask(self._shared_artifacts(kubeflow))
             access = ask(self._asker.knock(next(iter(settings.namespaces), settings.platform_namespace)))
             mlflow = ask(self._mlflow())
             address = group.create_task(self._address(mlflow))
@@ -97,7 +98,8 @@ class _Surveyor:
             pulls = ask(self._pulls((wishes.namespace,) if wishes.namespace else settings.namespaces or ("",)))
             namespace = None
             if wishes.namespace:
-                namespace = group.create_task(look_at_namespace(self._asker, wishes.namespace, wishes.name, account, address))
+                seen = look_at_namespace(self._asker, wishes.namespace, wishes.name, account, address, kubeflow)
+                namespace = group.create_task(seen)
             host = ask(self._host(wishes.url)) if wishes.url else None
         return Survey(
             settings=settings,
@@ -120,6 +122,7 @@ class _Surveyor:
             admission=admission.result(),
             artifact_address=address.result(),
             mlflow_secret=mlflow_secret.result(),
+            shared_artifacts=shared_artifacts.result(),
             namespace=namespace.result() if namespace else None,
             data_host=host.result() if host else None,
         )
@@ -232,6 +235,15 @@ class _Surveyor:
 
     async def _kubeflow(self) -> KubeflowView:
         return KubeflowView(*await self._asker.reach(self._settings.kfp_url, self._asker.kubeflow.health()))
+
+    async def _shared_artifacts(self, kubeflow: "asyncio.Task[KubeflowView | PlatformError]") -> SecretState | None:
+        """See whether all runs have the Secret that they reach the store with, where all of them are in one namespace."""
+        view, namespace = await kubeflow, self._settings.platform_namespace
+        if isinstance(view, PlatformError) or view.multi_user:
+            return None
+        if not await self._asker.cluster.may("get", "", "secrets", namespace, ARTIFACT_SECRET):
+            raise Refused("KubernetesRefused", "whoever runs this may not read it")
+        return secret_state(namespace, ARTIFACT_SECRET, await self._asker.secret(namespace, ARTIFACT_SECRET), ARTIFACT_KEYS)
 
     # -- MLflow and the object store --
 

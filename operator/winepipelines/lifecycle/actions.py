@@ -20,9 +20,13 @@ class RemoveFinalizer:
 
 @dataclass(frozen=True)
 class ApplyChildren:
-    """Apply the PodDefaults and the Seldon secret. `mended`, told in an Event, is what someone had changed."""
+    """Apply the PodDefaults and the Secrets.
+
+    Told in Events: `mended` is what someone had changed, `updated` what follows a change of its source or of the settings.
+    """
 
     mended: str = field(default="", compare=False)
+    updated: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

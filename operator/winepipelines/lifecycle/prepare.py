@@ -11,6 +11,7 @@ from winepipelines.resource.pipeline import FINALIZER
 from winepipelines.resource.status import ConditionType
 
 ESSENTIAL = "Secret"
+STALE = (Presence.ABSENT, Presence.DIFFERS, Presence.OUTDATED)
 
 
 def prepare(look: Look) -> Outcome:
@@ -31,10 +32,11 @@ def source_secret_is_complete(look: Look) -> Held | None:
 
 
 def artifact_secret_is_complete(look: Look) -> Held | None:
-    """The profile's Secret with the object store's keys."""
-    return _secret_is_complete(
-        look, look.at(Children()).artifacts, reasons.ARTIFACT_SECRET_MISSING, reasons.ARTIFACT_SECRET_INCOMPLETE
-    )
+    """The Secret with the object store's keys, where steps run: the profile, or in single-user mode Kubeflow's own namespace."""
+    secret = look.at(Children()).artifacts
+    if secret is None:
+        return None
+    return _secret_is_complete(look, secret, reasons.ARTIFACT_SECRET_MISSING, reasons.ARTIFACT_SECRET_INCOMPLETE)
 
 
 def mlflow_secret_is_complete(look: Look) -> Held | None:
@@ -78,19 +80,24 @@ CHECKS = (
 
 
 def _stale(look: Look) -> list[Child]:
-    return [child for child in look.at(Children()).children if child.presence in (Presence.ABSENT, Presence.DIFFERS)]
+    return [child for child in look.at(Children()).children if child.presence in STALE]
 
 
 def _mended(look: Look) -> Passed | Held | None:
-    """Mend what someone has edited or deleted by the way: the model answers all the while."""
+    """Mend what someone has edited or deleted, and follow the sources, by the way: the model answers all the while."""
     stale = _stale(look)
     if not stale:
         return None
+    edited = [child for child in stale if child.presence is not Presence.OUTDATED]
+    outdated = [child for child in stale if child.presence is Presence.OUTDATED]
     changes = ", ".join(
         f"{child.kind} {child.name} {'was gone' if child.presence is Presence.ABSENT else 'was not as it should be'}"
-        for child in stale
+        for child in edited
     )
-    mend = ApplyChildren(mended=f"{changes}: applied again")
+    mend = ApplyChildren(
+        mended=f"{changes}: applied again" if edited else "",
+        updated=f"Updated {_names(outdated)} after a change of the platform's Secrets or settings." if outdated else "",
+    )
     if (error := look.failures.get(mend)) is not None:
         return failed(error, look.policy)
     return replace(_passed(look), actions=(mend,))

@@ -5,9 +5,12 @@ one must have looked before. The client is blocking: every call goes to a thread
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+import logging
+import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,12 +33,15 @@ from winepipelines.settings import Settings
 from winepipelines.validation import named
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 SYSTEM = "Kubeflow Pipelines"
 TRAINING, TRAIN = "wine-training", "train"
 DATA_CHECK, PREDICTION, PREDICT = "wine-data-check", "wine-prediction", "predict"
 NOT_BEGUN = "RUNTIME_STATE_UNSPECIFIED"  # filtered by, and shown as no state at all: Argo has not taken the Workflow up yet
 ACTIVE = ["PENDING", "RUNNING", "CANCELING", "PAUSED", NOT_BEGUN]
+HEALTH_FIELDS = {"multi_user", "tag_name", "commit_sha", "pipeline_store"}
+MODE_SECONDS = 60.0  # that an answer about the mode is taken for true, unless a refusal says otherwise
 WORKLOAD = "-l app=ml-pipeline"  # by which its pods are found
 MESSAGE_LIMIT = 500
 PAGE_SIZE = 50  # specs come along with every run
@@ -69,6 +75,8 @@ class Kubeflow:
         self._experiments = kfp_server_api.ExperimentServiceApi(client)
         self._health = kfp_server_api.HealthzServiceApi(client)
         self._multi_user: bool | None = None
+        self._mode_asked = time.monotonic()
+        self.on_mode_change: Callable[[], None] = lambda: None
 
     async def runs_named(self, namespace: str, name: str) -> tuple[RunView, ...]:
         """List the runs of a name, oldest first."""
@@ -232,19 +240,49 @@ class Kubeflow:
             health = dict(json.loads(response.data))
         except (ValueError, TypeError):
             raise Refused("KubeflowRefused", f"what answers at {self._settings.kfp_url} is not {SYSTEM}") from None
-        return str(health.get("tag_name") or "of unknown version"), bool(health.get("multi_user"))
+        multi_user = bool(health.get("multi_user"))
+        if health.keys() & HEALTH_FIELDS:  # a server in single-user mode leaves the field out
+            self._learn(multi_user)
+        return str(health.get("tag_name") or "of unknown version"), multi_user
+
+    async def namespace_of_runs(self, namespace: str) -> str:
+        """Say in which namespace the runs of a namespace's resources are: in single-user mode all are in the platform's own.
+
+        Raises PlatformError where the mode is not known.
+        """
+        return namespace if await self._is_multi_user() else self._settings.platform_namespace
 
     async def knock(self, namespace: str) -> None:
         """Make the smallest request that is authorized.
 
         Raises Refused with what it says against it.
         """
-        query: dict[str, Any] = {"page_size": 1} | ({"namespace": namespace} if await self._is_multi_user() else {})
-        await self._call(self._experiments.experiment_service_list_experiments, **query)
+
+        async def knock(multi_user: bool) -> None:
+            query: dict[str, Any] = {"page_size": 1} | ({"namespace": namespace} if multi_user else {})
+            await self._call(self._experiments.experiment_service_list_experiments, **query)
+
+        await self._in_mode(knock)
+
+    async def _in_mode(self, call: Callable[[bool], Awaitable[T]]) -> T:
+        """Make a call that differs by the server's mode; again where a refusal shows that the mode has changed."""
+        known = await self._is_multi_user()
+        try:
+            return await call(known)
+        except Refused:
+            with contextlib.suppress(PlatformError):
+                await self._ask_mode()
+            if self._multi_user == known:
+                raise
+            return await call(not known)
 
     async def _list(self, namespace: str, predicate: dict[str, Any]) -> list[RunView]:
+        return await self._in_mode(lambda multi_user: self._pages(namespace if multi_user else "", predicate))
+
+    async def _pages(self, namespace: str, predicate: dict[str, Any]) -> list[RunView]:
+        """List runs page by page; an empty namespace is left out."""
         query: dict[str, Any] = {"filter": _filter(predicate), "sort_by": "created_at asc", "page_size": PAGE_SIZE}
-        if await self._is_multi_user():
+        if namespace:
             query["namespace"] = namespace
         views: list[RunView] = []
         while True:
@@ -270,8 +308,11 @@ class Kubeflow:
         )
 
     async def _experiment(self, namespace: str, name: str) -> str:
-        """Find the experiment of a name in a namespace, or make it; someone else may be making it just now."""
-        multi_user = await self._is_multi_user()
+        """Find the experiment of a name in a namespace, or make it."""
+        return await self._in_mode(lambda multi_user: self._find_experiment(namespace, name, multi_user=multi_user))
+
+    async def _find_experiment(self, namespace: str, name: str, *, multi_user: bool) -> str:
+        """Find it or make it; someone else may be making it just now."""
         for _ in range(2):
             query: dict[str, Any] = {"filter": _filter(_is_named(name)), "page_size": 1}
             if multi_user:
@@ -286,13 +327,29 @@ class Kubeflow:
         raise Unavailable("KubeflowUnavailable", f"{SYSTEM} neither shows nor makes the experiment {name!r}")
 
     async def _is_multi_user(self) -> bool:
+        """Say in which mode the server is, as it was asked not long ago: an administrator may change it at any time."""
         if self._multi_user is None:
-            health, _, headers = await self._call(self._health.healthz_service_get_healthz_with_http_info)
-            if "json" not in headers.get("Content-Type", ""):  # the client takes a web page for an answer without fields
-                message = f"what answers at {self._settings.kfp_url} is not the API of {SYSTEM}; correct WINE_KFP_URL"
-                raise Refused("KubeflowRefused", message)
-            self._multi_user = bool(health.multi_user)
+            await self._ask_mode()
+        elif time.monotonic() - self._mode_asked > MODE_SECONDS:
+            with contextlib.suppress(PlatformError):  # what was known is the best guess; the call itself says what is wrong
+                await self._ask_mode()
+        assert self._multi_user is not None, "it has been asked"
         return self._multi_user
+
+    async def _ask_mode(self) -> None:
+        self._mode_asked = time.monotonic()  # before the answer: others do not ask at the same time
+        health, _, headers = await self._call(self._health.healthz_service_get_healthz_with_http_info)
+        if "json" not in headers.get("Content-Type", ""):  # the client takes a web page for an answer without fields
+            message = f"what answers at {self._settings.kfp_url} is not the API of {SYSTEM}; correct WINE_KFP_URL"
+            raise Refused("KubeflowRefused", message)
+        self._learn(bool(health.multi_user))
+
+    def _learn(self, multi_user: bool) -> None:
+        before, self._multi_user = self._multi_user, multi_user
+        if before is not None and before != multi_user:
+            mode = "multi-user" if multi_user else "single-user"
+            logger.warning("Kubeflow Pipelines has changed its mode", extra={"fields": {"mode": mode}})
+            self.on_mode_change()
 
     def _read_token(self, configuration: kfp_server_api.Configuration) -> None:
         try:

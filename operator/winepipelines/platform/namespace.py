@@ -1,17 +1,20 @@
 """What a user's namespace needs: two PodDefaults for notebooks, the Secret that Seldon copies models with and, where MLflow asks
 for credentials, the Secret that the steps have theirs from.
 
+Where Kubeflow Pipelines is in single-user mode, steps run in its own namespace: the last one is made there.
+
 Several resources of a namespace share them. Each applies them under a field manager of its own, so that every one is an owner,
 and the garbage collector takes them with the last. Called by `observe` and `act`.
 """
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.manifests import Manifest, Manifests, covers
 from winepipelines.platform.metadata import Objects
 from winepipelines.platform.mlflow import CREDENTIAL_KEYS, PASSWORD, TOKEN, USERNAME
+from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.naming import (
     ARTIFACT_SECRET,
     MANAGED_BY,
@@ -32,6 +35,13 @@ SOURCE_KEYS = (
     "RCLONE_CONFIG_S3_ENDPOINT",
 )
 ARTIFACT_KEYS = ("accesskey", "secretkey")
+
+
+async def _the_same(namespace: str) -> str:
+    """Say that runs are where their resources are, as in multi-user mode."""
+    return namespace
+
+
 KINDS: dict[str, Kind] = {"PodDefault": PODDEFAULTS, "Secret": SECRETS}
 
 
@@ -64,31 +74,41 @@ def is_others_doing(metadata: Body) -> bool:
 class Namespace:
     """The children in users' namespaces."""
 
-    def __init__(self, kubernetes: Kubernetes, manifests: Manifests, settings: Settings) -> None:
-        """Use these adapters."""
+    def __init__(
+        self,
+        kubernetes: Kubernetes,
+        manifests: Manifests,
+        settings: Settings,
+        namespace_of_runs: Callable[[str], Awaitable[str]] = _the_same,
+    ) -> None:
+        """Use these adapters; `namespace_of_runs` says where the runs of a namespace's resources are."""
+        self._namespace_of_runs = namespace_of_runs
         self._kubernetes = kubernetes
         self._manifests = manifests
         self._settings = settings
 
     async def view(self, pipeline: WinePipeline) -> ChildrenView:
         """See what is there, compared with what shall be."""
-        source, mlflow = await self._source(), await self._mlflow_source()
-        artifacts = await self._kubernetes.get(SECRETS, pipeline.namespace, ARTIFACT_SECRET)
+        source, mlflow, where = await self._source(), await self._mlflow_source(), await self._where_runs_are(pipeline)
+        reached = self._if_reached(where, pipeline)
         children = []
-        for manifest in self.wanted(pipeline, source, mlflow):
+        for manifest in self.wanted(pipeline, source, mlflow, reached):
             presence = await self._presence(manifest)
             children.append(Child(manifest["kind"], manifest["metadata"]["name"], presence))
+        if where is None and self._settings.mlflow_secret:  # it is where it was: an outage of Kubeflow Pipelines changes nothing
+            children.append(Child("Secret", MLFLOW_SECRET, Presence.CURRENT))
         return ChildrenView(
             source=secret_state(self._settings.platform_namespace, self._settings.source_secret, source, SOURCE_KEYS),
-            artifacts=secret_state(pipeline.namespace, ARTIFACT_SECRET, artifacts, ARTIFACT_KEYS),
+            artifacts=await self._artifacts(reached),
             children=tuple(children),
             mlflow=self._mlflow_state(mlflow),
         )
 
     async def apply(self, pipeline: WinePipeline) -> None:
         """Apply what is absent or differs; leave alone what others made."""
-        for manifest in self.wanted(pipeline, await self._source(), await self._mlflow_source()):
-            if await self._presence(manifest) in (Presence.ABSENT, Presence.DIFFERS):
+        reached = self._if_reached(await self._where_runs_are(pipeline), pipeline)
+        for manifest in self.wanted(pipeline, await self._source(), await self._mlflow_source(), reached):
+            if await self._presence(manifest) in (Presence.ABSENT, Presence.DIFFERS, Presence.OUTDATED):
                 live = await self._kubernetes.apply(KINDS[manifest["kind"]], manifest, field_manager(pipeline))
                 await self._remove_strange_keys(manifest, live)
 
@@ -129,14 +149,37 @@ class Namespace:
         name = self._settings.mlflow_secret
         return await self._kubernetes.get(SECRETS, self._settings.platform_namespace, name) if name else None
 
+    async def _where_runs_are(self, pipeline: WinePipeline) -> str | None:
+        """Name the namespace in which steps run; None where Kubeflow Pipelines does not say in which mode it is."""
+        try:
+            return await self._namespace_of_runs(pipeline.namespace)
+        except PlatformError:  # the stage that asks for runs says what is wrong
+            return None
+
+    def _if_reached(self, where: str | None, pipeline: WinePipeline) -> str | None:
+        """Leave out a namespace in which an operator that is limited to some has no rights."""
+        limited = self._settings.namespaces
+        return where if where == pipeline.namespace or not limited or where in limited else None
+
+    async def _artifacts(self, where: str | None) -> SecretState | None:
+        """See whether the Secret is there that steps read and write artifacts with."""
+        if where is None:
+            return None
+        return secret_state(where, ARTIFACT_SECRET, await self._kubernetes.get(SECRETS, where, ARTIFACT_SECRET), ARTIFACT_KEYS)
+
     def _mlflow_state(self, secret: Body | None) -> SecretState | None:
         if not self._settings.mlflow_secret:
             return None
         keys = () if TOKEN in _mlflow_credentials(secret) else (USERNAME, PASSWORD)  # the one or the other
         return secret_state(self._settings.platform_namespace, self._settings.mlflow_secret, secret, keys)
 
-    def wanted(self, pipeline: WinePipeline, source: Body | None, mlflow: Body | None = None) -> list[Manifest]:
-        """Build what shall be there; `source` and `mlflow` are the platform's Secrets."""
+    def wanted(
+        self, pipeline: WinePipeline, source: Body | None, mlflow: Body | None = None, runs_in: str | None = ""
+    ) -> list[Manifest]:
+        """Build what shall be there; `source` and `mlflow` are the platform's Secrets.
+
+        `runs_in` is the namespace in which steps run: empty for the resource's own, None where nothing can be made there.
+        """
         values = {"namespace": pipeline.namespace, "owner": owner_reference(pipeline)}
         manifests = self._manifests.render(
             "poddefaults.yaml.j2",
@@ -145,9 +188,13 @@ class Namespace:
             **values,
         )
         manifests += self._manifests.render("secret.yaml.j2", name=SELDON_SECRET, data=(source or {}).get("data") or {}, **values)
-        if self._settings.mlflow_secret:
+        if self._settings.mlflow_secret and runs_in is not None:
             data = {key: base64.b64encode(value.encode()).decode() for key, value in _mlflow_credentials(mlflow).items()}
-            manifests += self._manifests.render("secret.yaml.j2", name=MLFLOW_SECRET, data=data, **values)
+            copy = {"name": MLFLOW_SECRET, "data": data}
+            if runs_in in ("", pipeline.namespace):
+                manifests += self._manifests.render("secret.yaml.j2", **copy, **values)
+            else:  # an owner must be in the same namespace: this one stays, for all whose runs are there
+                manifests += self._manifests.render("secret.yaml.j2", **copy, namespace=runs_in, owner=None)
         return manifests
 
     async def _presence(self, manifest: Manifest) -> Presence:
@@ -161,7 +208,9 @@ class Namespace:
         if not _is_ours(live):
             return Presence.FOREIGN
         same_data = manifest.get("data") == live.get("data")  # a key that went away must go here too
-        return Presence.CURRENT if same_data and covers(live, manifest) else Presence.DIFFERS
+        if same_data and covers(live, manifest):
+            return Presence.CURRENT
+        return Presence.DIFFERS if is_others_doing(live["metadata"]) else Presence.OUTDATED
 
 
 def _is_ours(live: Body) -> bool:

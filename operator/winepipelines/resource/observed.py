@@ -14,6 +14,7 @@ class Presence(StrEnum):
     ABSENT = "absent"
     CURRENT = "current"
     DIFFERS = "differs"
+    OUTDATED = "outdated"  # as the operator applied it, of a source or a setting that has changed since
     FOREIGN = "foreign"  # there, but not made by this operator: it is not touched
     KIND_MISSING = "kind missing"  # the API server does not know the kind
 
@@ -39,10 +40,13 @@ class SecretState:
 
 @dataclass(frozen=True)
 class ChildrenView:
-    """What `prepare` needs: the Secrets that the platform's administrators make, and the objects made from them."""
+    """What `prepare` needs: the Secrets that the platform's administrators make, and the objects made from them.
+
+    `artifacts` is the Secret where the steps run; None where that namespace is not known now, or may not be looked at.
+    """
 
     source: SecretState
-    artifacts: SecretState
+    artifacts: SecretState | None
     children: tuple[Child, ...]
     mlflow: SecretState | None = None  # None where MLflow needs no credentials
 

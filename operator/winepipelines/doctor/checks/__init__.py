@@ -50,6 +50,9 @@ PLATFORM = (
     Check(
         kubeflow.kubeflow_rights_are_granted, needs=(kubernetes.kubernetes_answers, kubeflow.kubeflow_answers)
     ),  # what we may do there
+    Check(
+        namespace.shared_artifact_secret_is_complete, needs=(kubernetes.kubernetes_answers, kubeflow.kubeflow_answers)
+    ),  # the steps' way to the store, where one namespace has all runs
     Check(mlflow.mlflow_answers),
     Check(mlflow.mlflow_lets_the_operator_in, needs=(mlflow.mlflow_answers,)),  # credentials, allowed hosts
     Check(mlflow.artifacts_are_in_the_store, needs=(mlflow.mlflow_lets_the_operator_in,)),  # where rclone can copy from

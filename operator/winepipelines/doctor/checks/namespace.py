@@ -5,11 +5,11 @@ from urllib.parse import urlsplit
 from winepipelines.doctor.checks.kubernetes import judge_rights
 from winepipelines.doctor.checks.systems import does_not_answer
 from winepipelines.doctor.finding import Finding, Result, failed, ok, skipped, warning
-from winepipelines.doctor.observations import NamespaceView, Survey, answered
+from winepipelines.doctor.observations import PROFILE_ACCOUNT, SHARED_ACCOUNT, NamespaceView, Survey, answered
 from winepipelines.doctor.rights import PIPELINES
 from winepipelines.resource.errors import PlatformError, Refused
 from winepipelines.resource.naming import ARTIFACT_SECRET
-from winepipelines.resource.observed import Presence
+from winepipelines.resource.observed import Presence, SecretState
 
 PROFILE_LABEL, PROFILE = "app.kubernetes.io/part-of", "kubeflow-profile"
 SHORT_NAMES = {"SeldonDeployment": "sdep"}
@@ -35,24 +35,27 @@ def namespace_is_a_profile(survey: Survey) -> Finding:
 def service_account_is_there(survey: Survey) -> Finding:
     """Steps run under it."""
     view, name = _view(survey), service_account(survey)
-    look = f"kubectl -n {view.name} get serviceaccount {name}"
+    look = f"kubectl -n {view.of_runs} get serviceaccount {name}"
     if view.service_account_exists is None:
         return skipped("whoever runs this may not look at service accounts: an administrator may", look)
     if isinstance(view.service_account_exists, PlatformError):
         return skipped(view.service_account_exists.message, look)
     if not view.service_account_exists:
-        says = f"{view.name} has no service account {name}, under which steps run"
-        if isinstance(survey.kubeflow, PlatformError) or not survey.kubeflow.multi_user:
+        says = f"{view.of_runs} has no service account {name}, under which steps run"
+        if isinstance(survey.kubeflow, PlatformError):
             return warning(f"{says} in multi-user mode", look)
+        if not survey.kubeflow.multi_user:
+            return warning(f"{says} unless Kubeflow Pipelines names another by default", look)
         return failed(
             "ServiceAccountMissing", says, "Kubeflow's profile controller makes it; or name another in WINE_KFP_SERVICE_ACCOUNT"
         )
-    return ok(name)
+    return ok(name if view.of_runs == view.name else f"{name} in {view.of_runs}, where all runs are in single-user mode")
 
 
 def service_account(survey: Survey) -> str:
     """Name the account that runs get."""
-    return survey.settings.kfp_service_account or "default-editor"
+    shared = not isinstance(survey.kubeflow, PlatformError) and not survey.kubeflow.multi_user
+    return survey.settings.kfp_service_account or (SHARED_ACCOUNT if shared else PROFILE_ACCOUNT)
 
 
 def rights_reach_the_namespace(survey: Survey) -> list[Finding] | Finding:
@@ -78,23 +81,35 @@ def kubeflow_runs_may_start(survey: Survey) -> Finding:
 
 
 def artifact_secret_is_complete(survey: Survey) -> Finding:
-    """The profile's Secret with the object store's keys."""
-    view, secret = _view(survey), _view(survey).artifacts
-    look = f"kubectl -n {view.name} describe secret {ARTIFACT_SECRET}"
+    """The Secret with the object store's keys, in the namespace in which steps run."""
+    view = _view(survey)
+    return judge_artifacts(view.artifacts, view.of_runs, shared=view.of_runs != view.name)
+
+
+def shared_artifact_secret_is_complete(survey: Survey) -> Finding:
+    """In single-user mode all runs are in one namespace, and reach the object store with one Secret."""
+    if survey.shared_artifacts is None:
+        return ok("in multi-user mode each namespace has its own: doctor -n <namespace>")
+    return judge_artifacts(survey.shared_artifacts, survey.settings.platform_namespace, shared=True)
+
+
+def judge_artifacts(secret: SecretState | PlatformError, namespace: str, *, shared: bool) -> Finding:
+    """Judge the Secret that steps reach the object store with."""
+    look = f"kubectl -n {namespace} describe secret {ARTIFACT_SECRET}"
     if isinstance(secret, PlatformError):
-        return skipped(f"the Secret {ARTIFACT_SECRET} in {view.name} could not be read: {secret.message}", look)
+        return skipped(f"the Secret {ARTIFACT_SECRET} in {namespace} could not be read: {secret.message}", look)
+    if not secret.exists and shared:
+        says = f"{namespace} has no Secret {ARTIFACT_SECRET}, which runs need there in single-user mode"
+        keys = "--from-literal=accesskey=… --from-literal=secretkey=…"
+        return failed("ArtifactSecretMissing", says, f"kubectl -n {namespace} create secret generic {ARTIFACT_SECRET} {keys}")
     if not secret.exists:
-        says = f"{view.name} has no Secret {ARTIFACT_SECRET}"
-        mend = f"Kubeflow's profile controller makes it: is {view.name} a profile? kubectl get profile {view.name}"
-        return failed("ArtifactSecretMissing", says, mend)
+        mend = f"Kubeflow's profile controller makes it: is {namespace} a profile? kubectl get profile {namespace}"
+        return failed("ArtifactSecretMissing", f"{namespace} has no Secret {ARTIFACT_SECRET}", mend)
     if secret.missing_keys:
         keys = ", ".join(secret.missing_keys)
-        return failed(
-            "ArtifactSecretIncomplete",
-            f"the Secret {ARTIFACT_SECRET} in {view.name} has no value for {keys}",
-            f"{look}; set {keys}",
-        )
-    return ok(f"{ARTIFACT_SECRET} in {view.name}")
+        says = f"the Secret {ARTIFACT_SECRET} in {namespace} has no value for {keys}"
+        return failed("ArtifactSecretIncomplete", says, f"{look}; set {keys}")
+    return ok(f"{ARTIFACT_SECRET} in {namespace}")
 
 
 def steps_can_read_artifacts(survey: Survey) -> Finding:
@@ -106,9 +121,8 @@ def steps_can_read_artifacts(survey: Survey) -> Finding:
         return does_not_answer(survey, "the object store", bucket, "StoreUnreachable", "is WINE_S3_ENDPOINT_URL its address?")
     name = urlsplit(bucket.uri).netloc
     if bucket.code:
-        says = (
-            f"{bucket.endpoint} refuses {bucket.uri} to the keys in the Secret {ARTIFACT_SECRET} of {view.name} ({bucket.code})"
-        )
+        secret = f"the Secret {ARTIFACT_SECRET} of {view.of_runs}"
+        says = f"{bucket.endpoint} refuses {bucket.uri} to the keys in {secret} ({bucket.code})"
         return failed("StoreAccessDenied", says, f"keys in that Secret that may list, read and write bucket {name}")
     return ok(f"{bucket.uri} at {bucket.endpoint}; writing is not tried")
 

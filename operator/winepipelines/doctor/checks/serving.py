@@ -16,7 +16,7 @@ def seldon_controller_runs(survey: Survey) -> Finding:
     if isinstance(controllers, PlatformError):
         return skipped(f"Deployments could not be listed: {controllers.message}", LIST)
     if not controllers:
-        return skipped("no Deployment is labelled control-plane=seldon-controller-manager; Seldon was installed in another way")
+        return skipped("no Deployment has the label of Seldon's controller: it was installed in another way, or not at all", LIST)
     for controller in controllers:
         if not controller.ready:
             says = f"Deployment {controller.name} in {controller.namespace} has 0 of {controller.wanted} pods ready"

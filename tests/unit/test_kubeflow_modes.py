@@ -1,0 +1,189 @@
+"""A switch of Kubeflow Pipelines between single-user and multi-user mode is noticed without a restart, in both directions."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from winepipelines.platform import kubeflow as adapter
+from winepipelines.platform.kubeflow import Kubeflow
+from winepipelines.platform.manifests import Manifests
+from winepipelines.platform.namespace import Namespace
+from winepipelines.resource.errors import Refused
+from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.settings import Settings
+
+NOBODY: Any = None
+
+
+class Server:
+    """Answers as a real server in each mode (docs of KFP 2.17: `empty namespace`, `cannot filter by namespace`)."""
+
+    def __init__(self, multi_user: bool) -> None:
+        self.multi_user = multi_user
+        self.up = True
+        self.refusal: tuple[int, dict[str, Any]] | None = None
+        self.asked: list[tuple[str, str | None]] = []
+        mine = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                parts = urlsplit(self.path)
+                path, namespace = parts.path.rpartition("/")[2], parse_qs(parts.query).get("namespace", [None])[0]
+                mine.asked.append((path, namespace))
+                status, body = mine.answer(path, namespace)
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+                """Keep quiet."""
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def answer(self, path: str, namespace: str | None) -> tuple[int, dict[str, Any]]:
+        if not self.up:
+            return 500, {"message": "down"}
+        if path == "healthz":
+            return 200, {"multi_user": self.multi_user, "tag_name": "2.17.0"}
+        if self.refusal is not None:
+            return self.refusal
+        if self.multi_user and not namespace:
+            return 400, {"code": 3, "message": "empty namespace"}
+        if not self.multi_user and namespace:
+            return 400, {"code": 3, "message": "In single-user mode, list cannot filter by namespace"}
+        return 200, {"runs": []} if path == "runs" else {"experiments": [{"experiment_id": "1"}]}
+
+
+@pytest.fixture(params=[False, True], ids=["single-user", "multi-user"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    server = Server(request.param)
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def _settings(server: Server, **more: Any) -> Settings:
+    return Settings(server.url, "http://mlflow", "http://minio", **more)
+
+
+async def test_a_refusal_shows_the_switch_at_once(server: Server) -> None:
+    kubeflow = Kubeflow(_settings(server))
+    changes: list[bool] = []
+    kubeflow.on_mode_change = lambda: changes.append(True)
+    assert await kubeflow.active_runs("admin") == ()
+    for _ in range(2):  # there and back
+        server.multi_user = not server.multi_user
+        assert await kubeflow.active_runs("admin") == ()
+        assert await kubeflow.lists_are_shared() == (not server.multi_user)
+        assert await kubeflow.namespace_of_runs("admin") == ("admin" if server.multi_user else "kubeflow")
+        await kubeflow.knock("admin")
+    assert len(changes) == 2
+
+
+async def test_the_mode_is_asked_again_after_a_while(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    kubeflow = Kubeflow(_settings(server))
+    before = await kubeflow.lists_are_shared()
+    server.multi_user = not server.multi_user
+    assert await kubeflow.lists_are_shared() == before, "not at every call"
+    monkeypatch.setattr(adapter, "MODE_SECONDS", 0.0)
+    assert await kubeflow.lists_are_shared() != before
+    server.up = False
+    assert await kubeflow.lists_are_shared() != before, "an outage is no switch"
+
+
+async def test_the_doctors_walk_shows_the_switch_too(server: Server) -> None:
+    kubeflow = Kubeflow(_settings(server))
+    before = await kubeflow.lists_are_shared()
+    server.multi_user = not server.multi_user
+    await kubeflow.health()
+    assert await kubeflow.lists_are_shared() != before
+
+
+async def test_a_refusal_for_another_reason_is_made_once(server: Server) -> None:
+    kubeflow = Kubeflow(_settings(server))
+    await kubeflow.knock("admin")
+    server.refusal = 403, {"message": "not yours"}
+    server.asked.clear()
+    with pytest.raises(Refused, match="not yours"):
+        await kubeflow.knock("admin")
+    assert [path for path, _ in server.asked] == ["experiments", "healthz"]
+
+
+class Cluster:
+    """An API server with some Secrets, which remembers what was asked and applied."""
+
+    def __init__(self, *secrets: tuple[str, str]) -> None:
+        self.secrets = set(secrets)
+        self.asked: list[tuple[str, str]] = []
+        self.applied: list[dict[str, Any]] = []
+
+    async def get(self, kind: Any, namespace: str, name: str) -> dict[str, Any] | None:
+        self.asked.append((namespace, name))
+        found = (namespace, name) in self.secrets
+        return {"metadata": {"name": name}, "data": {"accesskey": "YQ==", "secretkey": "YQ=="}} if found else None
+
+    async def apply(self, kind: Any, manifest: dict[str, Any], manager: str) -> dict[str, Any]:
+        self.applied.append(manifest)
+        return manifest
+
+
+ARTIFACTS, MLFLOW = "mlpipeline-minio-artifact", "wine-mlflow-credentials"
+PIPELINE = WinePipeline.from_body(
+    {
+        "apiVersion": "winepipelines.io/v1alpha1",
+        "kind": "WinePipeline",
+        "metadata": {"name": "wine", "namespace": "admin", "uid": "u", "generation": 1, "resourceVersion": "1"},
+        "spec": {"data": {"url": "http://data/wine.csv"}},
+    }
+)
+
+
+def _namespace(server: Server, cluster: Any, **settings: Any) -> Namespace:
+    settings = {"mlflow_secret": "tracking", **settings}
+    made = _settings(server, **settings)
+    return Namespace(cluster, Manifests(made.templates), made, Kubeflow(made).namespace_of_runs)
+
+
+async def test_the_secret_of_steps_is_looked_for_where_they_run(server: Server) -> None:
+    where = "admin" if server.multi_user else "kubeflow"
+    cluster = Cluster((where, ARTIFACTS))
+    view = await _namespace(server, cluster).view(PIPELINE)
+    assert view.artifacts is not None
+    assert view.artifacts.exists
+    assert view.artifacts.namespace == where
+    assert {namespace for namespace, name in cluster.asked if name in (ARTIFACTS, MLFLOW)} == {where}
+
+
+async def test_credentials_for_mlflow_are_copied_to_where_steps_run(server: Server) -> None:
+    cluster = Cluster()
+    await _namespace(server, cluster).apply(PIPELINE)
+    [copy] = [manifest for manifest in cluster.applied if manifest["metadata"]["name"] == MLFLOW]
+    assert copy["metadata"]["namespace"] == ("admin" if server.multi_user else "kubeflow")
+    assert ("ownerReferences" in copy["metadata"]) == server.multi_user, "an owner is in the same namespace"
+    others = {manifest["metadata"]["namespace"] for manifest in cluster.applied if manifest is not copy}
+    assert others == {"admin"}, "Seldon and notebooks are in the resource's"
+
+
+async def test_where_the_operator_has_no_rights_nothing_is_looked_at(server: Server) -> None:
+    cluster = Cluster()
+    view = await _namespace(server, cluster, namespaces=("admin",)).view(PIPELINE)
+    assert (view.artifacts is None) == (not server.multi_user)
+    assert ("kubeflow", ARTIFACTS) not in cluster.asked
+
+
+async def test_an_outage_at_the_start_changes_nothing(server: Server) -> None:
+    well = await _namespace(server, Cluster()).view(PIPELINE)
+    server.up = False
+    view = await _namespace(server, Cluster()).view(PIPELINE)
+    assert view.artifacts is None
+    assert [child.name for child in view.children] == [child.name for child in well.children]

@@ -2,16 +2,20 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from minio import Minio
 from support.cluster import Body
 from support.doctor import Diagnosis, Patient
+from support.proxy import Proxy
 from support.survey import OPERATOR
+from support.webhooks import webhook_down
 
 from sandbox.manifests import ARTIFACT_SECRET, SOURCE_SECRET
 from winepipelines.resource.naming import SELDON_SECRET
@@ -234,6 +238,22 @@ def test_a_missing_right_of_the_operator_is_seen_by_an_administrator(patient: Pa
     assert diagnosis.findings["right: pods"]["says"] == f"{OPERATOR} may not list"
 
 
+def test_two_spellings_of_one_store_are_no_warning(patient: Patient) -> None:
+    spelled = patient.cluster.info.s3_endpoint.replace("127.0.0.1", "localhost")
+    finding = patient.doctor.diagnose(changes={"WINE_S3_ENDPOINT_URL": spelled}).findings["seldon can read artifacts"]
+    assert finding["result"] == "ok", finding
+
+
+def test_one_store_behind_two_addresses_is_known_by_what_is_in_it(patient: Patient) -> None:
+    info = patient.cluster.info
+    store = Minio(info.s3_endpoint.removeprefix("http://"), info.s3_access_key, info.s3_secret_key, secure=False)
+    store.put_object("mlflow", "a-file-of-the-doctors-test", BytesIO(b"x"), 1)
+    with Proxy(info.s3_endpoint, keep_host=True) as proxy:
+        finding = patient.doctor.diagnose(changes={"WINE_S3_ENDPOINT_URL": proxy.url}).findings["seldon can read artifacts"]
+    assert finding["result"] == "ok", finding
+    assert "cannot be told" not in finding["says"]
+
+
 def test_a_token_of_another_audience(patient: Patient, tmp_path: Path) -> None:
     fixed = ("-n", "kubeflow", "create", "token", "wine-operator", "--audience")
     path = tmp_path / "token"
@@ -288,32 +308,6 @@ def test_a_pod_that_cannot_get_our_image(patient: Patient, profile: str) -> None
     assert f"step in {profile}" in diagnosis.findings["images can be pulled"]["says"]
 
 
-@contextmanager
-def webhook_down(patient: Patient, name: str) -> Iterator[None]:
-    """A webhook for SeldonDeployments where nobody listens, as Seldon's while its controller is down."""
-    rule = {
-        "apiGroups": ["machinelearning.seldon.io"],
-        "apiVersions": ["v1"],
-        "operations": ["CREATE", "UPDATE"],
-        "resources": ["seldondeployments"],
-    }
-    webhook = {
-        "name": name,
-        "clientConfig": {"url": "https://127.0.0.1:1/validate-machinelearning-seldon-io-v1-seldondeployment"},
-        "rules": [rule],
-        "admissionReviewVersions": ["v1"],
-        "sideEffects": "None",
-        "failurePolicy": "Fail",
-        "timeoutSeconds": 2,
-    }
-    kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
-    patient.cluster.apply({**kind, "metadata": {"name": "down"}, "webhooks": [webhook]})
-    try:
-        yield
-    finally:
-        patient.sandbox.kubectl("delete", "validatingwebhookconfiguration", "down")
-
-
 @pytest.mark.parametrize(
     ("name", "reason", "who"),
     [
@@ -322,7 +316,7 @@ def webhook_down(patient: Patient, name: str) -> Iterator[None]:
     ],
 )
 def test_a_webhook_that_is_down_is_named_by_whose_it_is(patient: Patient, name: str, reason: str, who: str) -> None:
-    with webhook_down(patient, name):
+    with webhook_down(patient.cluster, name):
         diagnosis = until(patient, {"seldon webhooks answer"})
     finding = diagnosis.findings["seldon webhooks answer"]
     assert finding["reason"] == reason

@@ -48,6 +48,27 @@ def test_an_edited_secret_is_made_right_at_once(cluster: Cluster, served: WinePi
     assert cluster.predict(namespace)
 
 
+def test_a_changed_source_secret_is_no_drift(cluster: Cluster, served: WinePipeline) -> None:
+    namespace, before = served.namespace, served.resource_version
+    source = ("-n", "kubeflow", "patch", "secret", "mlflow-server-seldon-init-container-s3-credentials", "--type=merge", "-p")
+    cluster.sandbox.kubectl(*source, json.dumps({"stringData": {"RCLONE_CONFIG_S3_REGION": "us-east-1"}}))
+    try:
+
+        def followed() -> bool:
+            secret = cluster.get("secrets", namespace, SELDON_SECRET)
+            return secret is not None and "RCLONE_CONFIG_S3_REGION" in secret["data"]
+
+        eventually(followed, 10)
+        eventually(lambda: "CopiesUpdated" in {reason for reason, _ in cluster.events(namespace)})
+    finally:
+        cluster.sandbox.kubectl(*source, json.dumps({"data": {"RCLONE_CONFIG_S3_REGION": None}}))
+    eventually(lambda: [reason for reason, _ in cluster.events(namespace)].count("CopiesUpdated") == 2)
+    assert _mended(cluster, namespace) == []
+    after = cluster.get("winepipelines", namespace, "mlflow")
+    assert after is not None
+    assert after["metadata"]["resourceVersion"] == before, "Ready stays as it is"
+
+
 @pytest.mark.parametrize("action", ["delete", "edit"])
 def test_a_deployment_is_made_right_and_the_model_is_ready_again(
     cluster: Cluster, operator: OperatorProcess, namespace: str, action: str

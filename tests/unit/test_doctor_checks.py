@@ -253,6 +253,11 @@ class TestKubeflow:
         assert finding.says.endswith("from inside the cluster only")
         assert finding.mend == "kubectl -n kubeflow exec deploy/wine-operator -- python -m winepipelines doctor"
 
+    @pytest.mark.parametrize("host", ["ml-pipeline.kubeflow", "ml-pipeline", "ml-pipeline.other.svc.example.internal"])
+    def test_from_a_laptop_every_form_of_a_services_name_is_the_clusters(self, host: str) -> None:
+        seen = replace(GOOD, inside=False, kubeflow=Outage(f"http://{host}:8888", Reach.NO_ADDRESS))
+        assert judge(seen).failures == ()
+
     def test_from_a_laptop_another_name_is_a_failure(self) -> None:
         outage = Outage("https://kubeflow.example.org", Reach.NO_ADDRESS)
         assert only_failure(replace(GOOD, inside=False, kubeflow=outage)).reason == "KubeflowUnreachable"
@@ -385,9 +390,18 @@ class TestMlflow:
         assert finding.reason == reason
         assert mend in finding.mend
 
-    def test_two_endpoints_are_told(self) -> None:
-        seen = replace(GOOD, bucket=BucketView("s3://mlflow/0", "http://other:9000"))
-        assert find(seen, "seldon can read artifacts").result is Result.WARNING
+    def test_two_stores_are_told(self) -> None:
+        settings = replace(SETTINGS, s3_endpoint_url="http://other.example.org:9000")
+        finding = find(replace(GOOD, settings=settings, same_store=False), "seldon can read artifacts")
+        assert finding.result is Result.WARNING
+        assert "WINE_S3_ENDPOINT_URL (chart value objectStore.url)=http://minio.kubeflow.svc:9000" in finding.mend
+
+    @pytest.mark.parametrize("same", [True, None])
+    def test_two_spellings_of_one_store_are_no_warning(self, same: bool | None) -> None:
+        settings = replace(SETTINGS, s3_endpoint_url="http://minio.kubeflow.svc.cluster.local:9000")
+        finding = find(replace(GOOD, settings=settings, same_store=same), "seldon can read artifacts")
+        assert finding.result is Result.OK
+        assert ("cannot be told from here" in finding.says) == (same is None)
 
     def test_the_store_is_away(self) -> None:
         outage = Outage("http://minio.kubeflow.svc:9000", Reach.NO_CONNECTION)

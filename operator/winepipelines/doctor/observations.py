@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from urllib.parse import urlsplit
 
 from winepipelines.doctor.rights import Right
 from winepipelines.resource.errors import PlatformError
@@ -31,13 +30,6 @@ class Outage(PlatformError):
         super().__init__("Unreachable", f"{url} does not answer: {reach}")
         self.url = url
         self.reach = reach
-
-    @property
-    def cluster_internal(self) -> bool:
-        """Whether its host has a name that only the cluster's own DNS knows."""
-        host = urlsplit(self.url).hostname or ""
-        name = host.rstrip(".")
-        return "." not in name or name.endswith((".svc", ".cluster.local"))
 
 
 @dataclass(frozen=True)
@@ -230,6 +222,8 @@ class Survey:
     artifact_address: str = ""
     mlflow_secret: SecretState | PlatformError | None = None
     shared_artifacts: SecretState | PlatformError | None = None  # of the namespace in which all runs are; None: each has its own
+    same_store: bool | None = None  # whether Seldon reads where steps write; None where that cannot be told from here
+    namespaces: frozenset[str] = frozenset()  # that are known to be the cluster's: what its names may end with
     namespace: NamespaceView | None = None
     data_host: HostView | PlatformError | None = None
 

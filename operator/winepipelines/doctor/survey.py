@@ -34,7 +34,8 @@ from winepipelines.doctor.observations import (
 )
 from winepipelines.doctor.rights import ROLE, rights
 from winepipelines.doctor.schema import missing_fields
-from winepipelines.platform.buckets import StoreAccess
+from winepipelines.endpoints import are_written_alike, server
+from winepipelines.platform.buckets import StoreAccess, sample
 from winepipelines.platform.cluster import Cluster
 from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Body
 from winepipelines.platform.mlflow import PASSWORD, TOKEN, USERNAME
@@ -49,6 +50,7 @@ T = TypeVar("T")
 
 DEFAULT_EXPERIMENT = "/api/2.0/mlflow/experiments/get"
 CONTROLLER_LABEL = "control-plane=seldon-controller-manager"  # of Seldon's own manifests and chart
+REACH_SECONDS = 2.0  # that one list of a few objects may take
 DRY_RUN_NAME = "wine-operator-doctor"
 PULL_TROUBLES = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 
@@ -95,6 +97,8 @@ class _Surveyor:
             mlflow = ask(self._mlflow())
             address = group.create_task(self._address(mlflow))
             bucket = group.create_task(self._source_bucket(source_body, address))
+            same_store = ask(self._same_store(source_body, bucket))
+            namespaces = ask(self._namespaces(source_body, wishes.namespace))
             pulls = ask(self._pulls((wishes.namespace,) if wishes.namespace else settings.namespaces or ("",)))
             namespace = None
             if wishes.namespace:
@@ -123,6 +127,8 @@ class _Surveyor:
             artifact_address=address.result(),
             mlflow_secret=mlflow_secret.result(),
             shared_artifacts=shared_artifacts.result(),
+            same_store=_known(same_store.result()),
+            namespaces=_known(namespaces.result()) or frozenset(),
             namespace=namespace.result() if namespace else None,
             data_host=host.result() if host else None,
         )
@@ -273,9 +279,57 @@ class _Surveyor:
         if isinstance(secret, PlatformError):
             return secret
         values = secret_values(secret)
-        keys = (values.get("RCLONE_CONFIG_S3_ACCESS_KEY_ID", ""), values.get("RCLONE_CONFIG_S3_SECRET_ACCESS_KEY", ""))
-        region = values.get("RCLONE_CONFIG_S3_REGION") or "us-east-1"
-        return await self._asker.bucket(await address, StoreAccess(_endpoint(values), *keys, region))
+        return await self._asker.bucket(await address, StoreAccess(_endpoint(values), *_store_keys(values)))
+
+    async def _same_store(
+        self,
+        source: "asyncio.Task[Body | PlatformError | None]",
+        bucket: "asyncio.Task[BucketView | PlatformError | None]",
+    ) -> bool | None:
+        """Tell whether Seldon reads in the store that steps write to: by the addresses' words, by DNS, by what is in it."""
+        view, secret = await bucket, await source
+        if not isinstance(view, BucketView) or view.code or isinstance(secret, PlatformError):
+            return None
+        ours, theirs = self._settings.s3_endpoint_url, view.endpoint
+        if are_written_alike(ours, theirs):
+            return True
+        one, other = await asyncio.gather(self._addresses(ours), self._addresses(theirs))
+        if one & other:
+            return True
+        keys = _store_keys(secret_values(secret))
+        samples = await asyncio.gather(
+            *(self._asker.bounded(sample(view.uri, StoreAccess(url, *keys), REACH_SECONDS)) for url in (ours, theirs))
+        )
+        if any(isinstance(found, PlatformError) for found in samples) or not any(samples):
+            return None
+        return samples[0] == samples[1]
+
+    async def _addresses(self, url: str) -> set[tuple[str, int]]:
+        """List the addresses of a server, each with its port."""
+        try:
+            _, host, port = server(url)
+            return {(address, port) for address in await self._asker.systems.network.resolve(host)}
+        except (OSError, ValueError):
+            return set()
+
+    async def _namespaces(self, source: "asyncio.Task[Body | PlatformError | None]", wished: str) -> frozenset[str]:
+        """List namespaces that names of the cluster may end with: those that settings name, and that are there."""
+        settings, secret = self._settings, await source
+        endpoint = "" if isinstance(secret, PlatformError) else _endpoint(secret_values(secret))
+        hosts = [
+            (urlsplit(url).hostname or "").split(".")
+            for url in (settings.kfp_url, settings.mlflow_url, settings.s3_endpoint_url, endpoint)
+        ]
+        known = {settings.platform_namespace, *settings.namespaces, *([wished] if wished else [])}
+        known |= {labels[1] for labels in hosts if len(labels) > 2 and labels[2] == "svc"}
+        for name in {labels[1] for labels in hosts if len(labels) == 2} - known:
+            found = await self._asker.bounded(self._is_there(name))
+            known |= {name} if found is True else set()
+        return frozenset(known)
+
+    async def _is_there(self, namespace: str) -> bool:
+        cluster = self._asker.cluster
+        return await cluster.may("get", "", "namespaces", name=namespace) and await cluster.labels(namespace) is not None
 
     async def _host(self, url: str) -> HostView:
         parts = urlsplit(url)
@@ -301,6 +355,16 @@ def _endpoint(values: Mapping[str, str]) -> str:
     """Read the source Secret's endpoint as rclone does: without a scheme it is https."""
     endpoint = values.get("RCLONE_CONFIG_S3_ENDPOINT", "")
     return endpoint if "://" in endpoint or not endpoint else f"https://{endpoint}"
+
+
+def _store_keys(values: Mapping[str, str]) -> tuple[str, str, str]:
+    """Read user, password and region from the source Secret's values."""
+    keys = (values.get("RCLONE_CONFIG_S3_ACCESS_KEY_ID", ""), values.get("RCLONE_CONFIG_S3_SECRET_ACCESS_KEY", ""))
+    return (*keys, values.get("RCLONE_CONFIG_S3_REGION") or "us-east-1")
+
+
+def _known(found: T | PlatformError) -> T | None:
+    return None if isinstance(found, PlatformError) else found
 
 
 def _example_deployment(namespace: str, image: str) -> Body:

@@ -12,6 +12,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
+from winepipelines.endpoints import are_written_alike
 from winepipelines.platform.answering import causes, with_why
 from winepipelines.platform.records import line
 from winepipelines.resource.errors import Unavailable
@@ -120,9 +121,8 @@ class ObjectStore:
         Raises Unavailable where it may be another one the next time.
         """
         ours = self._settings.s3_endpoint_url
-        hint = (
-            f"; {secret} names {where}, while the platform's store is {ours}: are they one?" if where.rstrip("/") != ours else ""
-        )
+        other = not are_written_alike(where, ours)
+        hint = f"; {secret} names {where}, while the platform's store is {ours}: are they one?" if other else ""
         if error.code == "NoSuchBucket":
             message = f"there is no bucket {bucket} in the object store at {where}, where Seldon would copy {uri} from{hint}"
             return StoredModel(uri, False, "BucketMissing", message)

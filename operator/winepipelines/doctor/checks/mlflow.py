@@ -6,7 +6,7 @@ from winepipelines.doctor.checks.systems import does_not_answer
 from winepipelines.doctor.finding import SETTINGS_REASON, Finding, failed, ok, skipped, warning
 from winepipelines.doctor.observations import Survey
 from winepipelines.resource.errors import PlatformError
-from winepipelines.validation import EXAMPLES
+from winepipelines.validation import EXAMPLES, named
 
 SYSTEM = "MLflow"
 HOST_REFUSED = "Invalid Host header"
@@ -92,6 +92,12 @@ def seldon_can_read_artifacts(survey: Survey) -> Finding:
     if view.code:
         says = f"{view.endpoint} refuses {view.uri} to the credentials of {secret} ({view.code})"
         return failed("StoreAccessDenied", says, f"credentials in {secret} that may list and read bucket {bucket}")
-    if settings.s3_endpoint_url.rstrip("/") != view.endpoint.rstrip("/"):
-        return warning(f"{view.uri} at {view.endpoint}, where steps write at {settings.s3_endpoint_url}: are they one store?")
-    return ok(f"{view.uri} at {view.endpoint}")
+    if survey.same_store is False:
+        says = (
+            f"Seldon reads {view.uri} at {view.endpoint}, steps write at {settings.s3_endpoint_url}: they seem to be two stores"
+        )
+        or_so = f"RCLONE_CONFIG_S3_ENDPOINT={settings.s3_endpoint_url} in {secret}"
+        mend = f"{named('WINE_S3_ENDPOINT_URL')}={view.endpoint}, or {or_so}"
+        return warning(says, mend)
+    unsure = "" if survey.same_store else f"; whether that is {settings.s3_endpoint_url} cannot be told from here"
+    return ok(f"{view.uri} at {view.endpoint}{unsure}")

@@ -1,0 +1,32 @@
+"""Admission webhooks that are down."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from support.cluster import Cluster
+
+
+@contextmanager
+def webhook_down(cluster: Cluster, name: str) -> Iterator[None]:
+    """A webhook for SeldonDeployments where nobody listens, as Seldon's while its controller is down."""
+    rule = {
+        "apiGroups": ["machinelearning.seldon.io"],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": ["seldondeployments"],
+    }
+    webhook = {
+        "name": name,
+        "clientConfig": {"url": "https://127.0.0.1:1/validate-machinelearning-seldon-io-v1-seldondeployment"},
+        "rules": [rule],
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "failurePolicy": "Fail",
+        "timeoutSeconds": 2,
+    }
+    kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
+    cluster.apply({**kind, "metadata": {"name": "down"}, "webhooks": [webhook]})
+    try:
+        yield
+    finally:
+        cluster.sandbox.kubectl("delete", "validatingwebhookconfiguration", "down")

@@ -72,6 +72,10 @@ def start_error(error: BaseException) -> StartError | None:
     while cause is not None:
         if isinstance(cause, StartError):
             return cause
+        if type(cause).__module__.startswith("kopf.") and type(cause).__name__.startswith("API"):  # what ends its watches
+            return StartError(
+                f"the API server refuses a watch ({cause}). Give the operator the rights of deploy/operator/rbac.yaml"
+            )
         cause = cause.__cause__ or cause.__context__
     return None
 

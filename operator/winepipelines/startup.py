@@ -8,6 +8,7 @@ import asyncio
 import errno
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -31,6 +32,7 @@ PATIENCE_SECONDS = 4.0  # for the API server, its discovery and its caches of ri
 RETRY_SECONDS = 0.25
 REVIEWS_AT_A_TIME = 20
 MANIFESTS = ("poddefaults.yaml.j2", "secret.yaml.j2", "seldondeployment.yaml.j2")
+SERVING = "seldondeployments"
 APPLY_CRDS = "kubectl apply --server-side -f crds/ (chart value crds.install)"
 
 
@@ -184,8 +186,14 @@ async def _cluster_problem(cluster: Cluster, settings: Settings) -> StartError |
 
 
 def needed(settings: Settings) -> tuple[Right, ...]:
-    """List the rights without which nothing works: those on the operator's own kinds."""
-    return tuple(right for right in rights(settings) if right.group == GROUP)
+    """List the rights without which nothing works: those on the operator's own kinds, and to watch what serves."""
+    found = []
+    for right in rights(settings):
+        if right.group == GROUP:
+            found.append(right)
+        elif right.resource == SERVING:
+            found.append(replace(right, verbs=("list", "watch")))
+    return tuple(found)
 
 
 def _missing_right(right: Right, verb: str) -> StartError:

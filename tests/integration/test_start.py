@@ -201,6 +201,20 @@ def test_a_missing_right_is_told_with_the_rule_that_grants_it(stranger: Path) ->
     assert "{apiGroups: [winepipelines.io], resources: [winepipelines], verbs: [list]}" in line
 
 
+def test_a_missing_right_to_watch_what_serves_is_told(stranger: Path, crds: Plan) -> None:
+    rules = [
+        {"apiGroups": ["winepipelines.io"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": ["machinelearning.seldon.io"], "resources": ["seldondeployments"], "verbs": ["list"]},
+    ]
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "half"}, "rules": rules}
+    _kubectl(crds, "apply", "-f", "-", stdin=yaml.safe_dump(role))
+    _kubectl(crds, "create", "clusterrolebinding", "half", "--clusterrole=half", "--serviceaccount=default:stranger")
+    try:
+        assert "no right to watch seldondeployments.machinelearning.seldon.io" in _ends(stranger)
+    finally:
+        _kubectl(crds, "delete", "clusterrolebinding", "half")
+
+
 def test_a_missing_right_in_one_of_several_namespaces_is_told(stranger: Path) -> None:
     assert "the Role wine-operator in default" in _ends(stranger, WINE_NAMESPACES="default,other")
 

@@ -109,7 +109,7 @@ def test_the_api_server_away_loses_nothing_and_is_seen_when_it_is_back(
 
 def _statuses(cluster: Cluster, namespace: str) -> dict[str, object]:
     """Read what settled resources say, but for what they say of the platform as a whole."""
-    found = {}
+    found: dict[str, object] = {}
     for body in cluster.objects("winepipelines", namespace):
         if body["metadata"]["name"] in SETTLED:
             conditions = [condition for condition in body["status"]["conditions"] if condition["type"] != "PlatformReady"]

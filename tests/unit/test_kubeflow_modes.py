@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +14,9 @@ from winepipelines.platform import kubeflow as adapter
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.manifests import Manifests
 from winepipelines.platform.namespace import Namespace
+from winepipelines.platform.steps import Steps
 from winepipelines.resource.errors import Refused
+from winepipelines.resource.observed import StepsView
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.settings import Settings
 
@@ -54,7 +57,7 @@ class Server:
         if not self.up:
             return 500, {"message": "down"}
         if path == "healthz":
-            return 200, {"multi_user": self.multi_user, "tag_name": "2.17.0"}
+            return 200, {"tag_name": "2.17.0", **({"multi_user": True} if self.multi_user else {})}  # what is false is left out
         if self.refusal is not None:
             return self.refusal
         if self.multi_user and not namespace:
@@ -187,3 +190,17 @@ async def test_an_outage_at_the_start_changes_nothing(server: Server) -> None:
     view = await _namespace(server, Cluster()).view(PIPELINE)
     assert view.artifacts is None
     assert [child.name for child in view.children] == [child.name for child in well.children]
+
+
+async def test_step_pods_are_not_looked_at_where_the_operator_has_no_rights(server: Server) -> None:
+    settings = _settings(server, namespaces=("admin",))
+    asked: list[str] = []
+
+    async def read(path: str, *_: object, **__: object) -> dict[str, Any]:
+        asked.append(path)
+        return {"items": []}
+
+    view = await Steps(SimpleNamespace(read=read), Kubeflow(settings), settings).view("admin", "run")  # type: ignore[arg-type]
+    assert view == StepsView() or server.multi_user
+    assert all("/namespaces/admin/" in path for path in asked)
+    assert bool(asked) == server.multi_user

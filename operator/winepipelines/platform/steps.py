@@ -39,7 +39,9 @@ class Steps:
         Raises PlatformError where the API server does not say.
         """
         selector = f"{RUN_LABEL}={run_id}"
-        namespace = self._settings.platform_namespace if await self._kubeflow.lists_are_shared() else namespace
+        namespace = await self._kubeflow.namespace_of_runs(namespace)
+        if self._settings.namespaces and namespace not in self._settings.namespaces:
+            return StepsView()  # the operator has no rights where the runs are
         try:
             found = await self._list(WORKFLOWS.path(namespace), selector, metadata.ACCEPT_LIST)
             pods = await self._list(PODS.path(namespace), selector)

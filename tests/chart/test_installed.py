@@ -218,7 +218,7 @@ def operator(installed: Cluster, tmp_path: Path) -> Iterator[Path]:
     token = installed.sandbox.kubectl("-n", "kubeflow", "create", "token", "wine").strip()
     kubeconfig, token_file, log = tmp_path / "kubeconfig", tmp_path / "token", tmp_path / "log"
     Access.read(plan.kubeconfig).with_token(token).write(kubeconfig)
-    token_file.write_text("for Kubeflow Pipelines")
+    token_file.write_text("for-kubeflow-pipelines")
     given = {one["name"]: one["value"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
     # In a pod the ports are the pod's own; here they are the machine's, which may have a server there.
     free = {f"WINE_{name.upper()}_PORT": str(port) for name, port in ports.choose(("probe", "metrics"), {}).items()}

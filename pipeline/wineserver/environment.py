@@ -64,6 +64,7 @@ class Environment:
     host: str
     max_body: int
     identity: Identity = Identity()
+    metrics_path: str = "/prometheus"
     allowed_origins: str = "*"
     allowed_headers: str = "Accept, Accept-Encoding, Authorization, Content-Length, Content-Type, X-CSRF-Token"
 
@@ -77,6 +78,7 @@ class Environment:
             host=variables.get("MLSERVER_HOST") or "0.0.0.0",  # noqa: S104 - a pod is reached from other pods
             max_body=_number(variables, ("WINE_MAX_BODY_BYTES",), 10 * MEBIBYTE),
             identity=Identity.read(variables),
+            metrics_path=variables.get("PREDICTIVE_UNIT_METRICS_ENDPOINT") or cls.metrics_path,
             allowed_origins=_header_value(variables, "CORS_ALLOWED_ORIGINS", cls.allowed_origins),
             allowed_headers=_header_value(variables, "CORS_ALLOWED_HEADERS", cls.allowed_headers),
         )

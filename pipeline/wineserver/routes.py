@@ -65,7 +65,8 @@ class Routes:
         self._request_path = {environment.name: image} if (image := environment.identity.image) else {}
         self._metrics = metrics
         self._infer = f"/v2/models/{environment.name}/infer"
-        self._table = self._all()
+        metrics_route = Route({"GET": self._exposition})
+        self._table = {environment.metrics_path: metrics_route, "/prometheus": metrics_route, **self._all()}
 
     def find(self, path: str) -> Route:
         """Return a path's route. Raises RequestRefusedError (404), which says what to ask instead."""
@@ -95,7 +96,6 @@ class Routes:
             f"{v1}/metadata": graph,
             f"{v2}/{name}": tensors,
             "/v2": Route({"GET": self._describe_server}),
-            "/prometheus": Route({"GET": self._exposition}),
         }
 
     async def _predict(self, call: Call) -> Response:

@@ -526,6 +526,15 @@ async def test_requests_are_counted_under_the_executors_names() -> None:
     assert "process_resident_memory_bytes" in answer.text
 
 
+async def test_metrics_are_at_the_path_that_seldon_was_told_too() -> None:
+    model = WineModel(SCHEMA, ("FP64",) * 3, lambda frame: frame.sum(axis=1))
+    for path in ("/metrics", "/prometheus", PREDICT):
+        app = Application(model, Environment.read({"PREDICTIVE_UNIT_METRICS_ENDPOINT": path}))
+        for found in {path, "/prometheus"} - {PREDICT}:
+            assert "process_cpu_seconds_total" in (await ask(app, "GET", found)).text
+        assert (await ask(app, "POST", PREDICT, seldon())).code == 200
+
+
 async def test_behind_the_executor_requests_are_left_to_it_to_count() -> None:
     app = make(port=9000)
     await ask(app, "POST", "/predict", seldon())

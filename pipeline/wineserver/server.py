@@ -25,7 +25,7 @@ from wineserver.model import ModelFolderError, load
 log = logging.getLogger("wineserver")
 KEEP_ALIVE = 120  # seconds; longer than Seldon's executor keeps an idle connection (90), which then never meets a closed one
 DRAIN = 2  # seconds after SIGTERM in which connections that are kept open are ended by an answer, not between two requests
-GRACE = 8  # seconds for requests in flight after that; with the 10 of Seldon's own preStop these are the 20 that a pod has
+GRACE = 13  # seconds for requests in flight after that: 15 in all, which the pod has after its preStop
 
 
 class Server(uvicorn.Server):

@@ -18,6 +18,7 @@ from winepipelines.resource.policy import Policy
 
 NAME = "mlflow"
 MISSING = "s3://no-such-bucket/model"
+REQUESTS = "seldon_api_executor_server_requests_seconds"
 View = Callable[[], Awaitable[DeploymentView]]
 
 
@@ -201,3 +202,33 @@ async def test_answers_return_what_callers_match_them_by(operator: Operator, mod
         assert body["meta"]["puid"] == puid
         status, _, body = await ask({"data": {"names": ["alcohol", "Alcohol"], "ndarray": [[2.0, 1.0]]}}, {})
         assert (status, "missing columns: sulphates" in json.dumps(body)) == (400, True)
+
+
+async def test_without_executor_the_server_has_the_executors_other_paths(operator: Operator, models: tuple[str, str]) -> None:
+    if not operator.endpoint.runs or not (template := operator.endpoint.endpoint_template):
+        pytest.skip("no pod runs in this cluster, or CONTRACT_SELDON_ENDPOINT does not say where they answer")
+    await _serve(operator, 1, models[0])
+    base = template.format(namespace=operator.namespace, name=NAME)
+    async with aiohttp.ClientSession() as session, asyncio.timeout(30):
+
+        async def ask(method: str, path: str, body: object = None) -> tuple[int, str]:
+            async with session.request(method, base + path, json=body) as response:
+                return response.status, await response.text()
+
+        # The gateway learns of a rollout a moment after it.
+        while (await ask("GET", "/ready"))[0] == 503:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+        status, text = await ask("GET", "/api/v1.0/metadata")
+        graph = json.loads(text)
+        assert (status, list(graph["models"])) == (200, ["classifier"])
+        assert graph["graphinputs"][0]["schema"]["names"] == ["sulphates", "alcohol"]
+        for path in ("/v2/models/classifier", "/api/v1.0/metadata/classifier", "/api/v1.0/health/status", "/v2/health/ready"):
+            assert (await ask("GET", path))[0] == 200
+        assert (await ask("POST", "/api/v1.0/feedback", {"reward": 1}))[0] == 200
+        status, text = await ask("POST", "/api/v1.0/explain", {})
+        assert (status, "no explainer" in text) == (404, True)
+        assert (await ask("POST", "/api/v1.0/predictions", {"data": {"ndarray": [[1.0, 2.0]]}}))[0] == 200
+        status, text = await ask("GET", "/prometheus")
+        [line] = [line for line in text.splitlines() if line.startswith(f"{REQUESTS}_count") and 'service="predictions"' in line]
+        assert all(label in line for label in (f'deployment_name="{NAME}"', 'code="200"', 'method="post"')), line
+        assert 'predictor_name="wine-super-model"' in line

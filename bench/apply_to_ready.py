@@ -19,6 +19,7 @@ from pathlib import Path
 
 from support.cluster import Cluster, ready
 
+from sandbox.components import base_environment
 from sandbox.places import interpreter
 from sandbox.platform import Sandbox
 
@@ -71,7 +72,7 @@ def _script(cluster: Cluster) -> tuple[float, float]:
     command = [interpreter("pipeline"), str(ROOT / "bench" / "straight.py"), "--url", info.data_url]
     command += ["--tracking-uri", info.mlflow_url, "--s3-endpoint", info.s3_endpoint, "--experiment", "straight"]
     began = time.perf_counter()
-    done = subprocess.run(command, env={**os.environ, **keys}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env={**base_environment(), **keys}, capture_output=True, text=True, check=False)
     took = time.perf_counter() - began
     if done.returncode != 0:
         raise SystemExit(f"the straight script failed:\n{done.stderr}")

@@ -24,6 +24,7 @@ import boto3
 import numpy as np
 from support.cluster import Cluster, ready
 
+from sandbox.components import base_environment
 from sandbox.places import interpreter
 from sandbox.platform import Sandbox
 
@@ -119,7 +120,7 @@ def _step(cluster: Cluster, mlflow_run: str) -> dict[str, float]:
     keys = {"AWS_ACCESS_KEY_ID": info.s3_access_key, "AWS_SECRET_ACCESS_KEY": info.s3_secret_key}
     arguments = ["s3://mlpipeline/bench/wine.csv", "s3://mlpipeline/bench/scored.parquet", mlflow_run]
     command = [interpreter("pipeline"), "-c", STEP, *arguments, info.mlflow_url, info.s3_endpoint]
-    environment = {**os.environ, **keys, "PYTHONPATH": str(ROOT / "pipeline")}
+    environment = {**base_environment(), **keys, "PYTHONPATH": str(ROOT / "pipeline")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"the step failed:\n{done.stderr}")

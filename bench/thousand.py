@@ -28,7 +28,7 @@ from typing import Any
 from support.cluster import Cluster, settled
 
 from sandbox import ports
-from sandbox.components import administrator, components
+from sandbox.components import administrator, base_environment, components
 from sandbox.plan import load
 from sandbox.platform import Sandbox
 from sandbox.seldon import objects, status
@@ -153,7 +153,7 @@ def _operator(sandbox: Sandbox, endpoint: str = "") -> Iterator[_Operator]:
     changes = {"WINE_METRICS_HOST": "127.0.0.1", "WINE_METRICS_PORT": str(port), "WINE_POLL_SECONDS": "10"}
     if endpoint:
         changes["WINE_ENDPOINT_TEMPLATE"] = endpoint
-    environment = {**os.environ, **component.environment, **changes}
+    environment = {**base_environment(), **component.environment, **changes}
     with (plan.logs / "operator-of-a-thousand.log").open("ab") as log:
         process = subprocess.Popen(component.command, env=environment, stdout=log, stderr=log)
     try:

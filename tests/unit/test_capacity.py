@@ -88,3 +88,9 @@ def test_what_is_needed_is_what_the_charts_and_the_models_request() -> None:
     assert charts().cpu <= 250, "ours are small: kind's own pods request 950m of a laptop's few processors"
     assert needed() == charts() + model() * MODELS
     assert model() != Amount()
+
+
+def test_a_machine_of_two_processors_is_enough_beside_kinds_own_pods() -> None:
+    kinds_own = Amount(950, 290)
+    assert (needed() + kinds_own).cpu <= 2000
+    assert (needed() + kinds_own).memory <= 4096

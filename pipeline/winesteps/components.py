@@ -72,7 +72,11 @@ def download(
 def preprocess(
     data: dsl.Input[dsl.Dataset],
     separator: str,
+    decimal: str,
+    columns: dict[str, Any],
+    missing: str,
     target: str,
+    max_bytes: int,
     s3_endpoint_url: str,
     mlflow_tracking_uri: str,
     experiment: str,
@@ -83,9 +87,13 @@ def preprocess(
     """Checks the CSV file, names its columns in lower_snake form and writes it as parquet.
 
     Args:
-        data: The CSV file: UTF-8, a header line, numbers below it.
+        data: The CSV file, with a header line and numbers below it; compressed by gzip, xz or zip, or not.
         separator: The one character between two values.
+        decimal: The decimal separator, a point or a comma.
+        columns: Columns to leave out (drop), or the only ones to read (only), by name or by position from 1; empty - all.
+        missing: What is done about rows with missing values, refuse or dropRows.
         target: Column to predict, as the header names it or in lower_snake form.
+        max_bytes: Largest size of the unpacked file in bytes.
         s3_endpoint_url: Address of the object store.
         mlflow_tracking_uri: Address of MLflow, where a failure is reported.
         experiment: MLflow experiment of the report.
@@ -104,8 +112,25 @@ def preprocess(
     with uncollected(), reporting("preprocess", record):
         from winesteps.preprocess import preprocess
 
-        done = preprocess(Path(data.path), Path(table.path), separator=separator, target=target)
-    table.metadata.update(rows=done.rows, target=done.target, features=done.features)
+        done = preprocess(
+            Path(data.path),
+            Path(table.path),
+            separator=separator,
+            decimal=decimal,
+            columns=columns,
+            missing=missing,
+            target=target,
+            max_bytes=max_bytes,
+        )
+    table.metadata.update(
+        rows=done.rows,
+        target=done.target,
+        features=done.features,
+        rows_dropped=done.summary.rows_dropped,
+        columns_dropped=done.summary.columns_dropped,
+        format=done.summary.format,
+        warnings=done.summary.warnings,
+    )
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
@@ -255,6 +280,8 @@ def predict(
     input_sha256: str,
     input_format: str,
     separator: str,
+    decimal: str,
+    columns: dict[str, Any],
     max_bytes: int,
     output: str,
     mlflow_run: str,
@@ -275,8 +302,10 @@ def predict(
     Args:
         input_url: Address of the file, by http, https or s3.
         input_sha256: SHA-256 the file must have, in hexadecimal; empty: any.
-        input_format: csv or parquet; empty: by the name of the file.
+        input_format: csv or parquet; empty: by the file's content.
         separator: The one character between two values of a CSV file, of the input and of the output.
+        decimal: The decimal separator of a CSV file, a point or a comma.
+        columns: Columns to leave out (drop), or the only ones to read beside the model's (only); empty - all.
         max_bytes: Largest size of the file in bytes.
         output: Address of the object to write, s3://…/….parquet or .csv.
         mlflow_run: MLflow run that logged the model.
@@ -311,6 +340,8 @@ def predict(
             input_sha256=input_sha256,
             input_format=input_format,
             separator=separator,
+            decimal=decimal,
+            columns=columns,
             max_bytes=max_bytes,
             model_version=model_version,
             pipeline_uid=pipeline_uid,

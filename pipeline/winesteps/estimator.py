@@ -25,6 +25,8 @@ MOST_SEARCHED, MOST_VALUES, MOST_TRIALS = 5, 10, 100
 """Parameters of a search, values of each, and combinations of them, at most."""
 MANY_ROWS = 50_000
 """Below, OpenMP's threads (boosting) wait for each other longer than they work: 0.3 s alone, 5 s on two busy processors."""
+CONSTANT = 1e-9
+"""Predictions that differ by no greater share than this are the same."""
 MAX_CLASSES = 20
 """A target with more distinct values than this is not one to stratify by."""
 
@@ -198,6 +200,24 @@ def fit(algorithm: str, parameters: Mapping[str, float], split: Split, seed: int
             Reason.TRAINING_FAILED, f"{algorithm} predicts values that are not finite: the data's values are too large."
         )
     return model, [str(warning.message) for warning in caught]
+
+
+def refuse_constant(algorithm: str, model: RegressorMixin, split: Split, predicted: Any) -> None:
+    """Raise `StepFailure` ModelConstant where a model predicts the same for every row, held out or not."""
+    if _spread(predicted) > CONSTANT or _spread(model.predict(split.x_train)) > CONSTANT:
+        return
+    advice = {"ElasticNet": "Lower alpha or l1_ratio: the penalty leaves no column a coefficient"}
+    raise StepFailure(
+        Reason.MODEL_CONSTANT,
+        f"{algorithm} predicts {float(predicted[0]):.6g} for every row, whatever is in it. "
+        f"{advice.get(algorithm, 'Lower min_samples_leaf or l2_regularization, or use more rows')}.",
+    )
+
+
+def _spread(values: Any) -> float:
+    """The range of values, as a share of their size."""
+    low, high = float(min(values)), float(max(values))
+    return (high - low) / max(abs(low), abs(high), 1e-300)
 
 
 def evaluate(actual: "pd.Series[float]", predicted: Any) -> dict[str, float]:

@@ -7,11 +7,12 @@ the step began: each write carries the condition that what was seen is still the
 """
 
 import contextlib
+import csv
 import io
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
@@ -330,8 +331,30 @@ def open_writer(upload: Upload, suffix: str, schema: pa.Schema, separator: str) 
         if pa.types.is_nested(kind) or pa.types.is_binary(kind):
             message = f"The column {name!r} is of type {kind}, which CSV cannot hold: write parquet, or leave it out."
             raise StepFailure(Reason.DATA_INVALID, message)
-    csv: Writer = pyarrow.csv.CSVWriter(upload, schema, write_options=pyarrow.csv.WriteOptions(delimiter=separator))
-    return csv
+    if not separator.isascii():  # pyarrow writes no other
+        return _PlainCsv(upload, schema, separator)
+    plain: Writer = pyarrow.csv.CSVWriter(upload, schema, write_options=pyarrow.csv.WriteOptions(delimiter=separator))
+    return plain
+
+
+class _PlainCsv:
+    """Writes CSV with any separator, slowly."""
+
+    def __init__(self, upload: Upload, schema: pa.Schema, separator: str) -> None:
+        self._upload, self._separator = upload, separator
+        self._write([schema.names])
+
+    def write_table(self, table: pa.Table) -> None:
+        """Write another table."""
+        self._write(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+    def close(self) -> None:
+        """Write what comes last: nothing."""
+
+    def _write(self, rows: Iterable[Iterable[object]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=self._separator, lineterminator="\n").writerows(rows)
+        self._upload.write(text.getvalue().encode())
 
 
 @contextlib.contextmanager

@@ -54,9 +54,12 @@ def wine_training(
     data_sha256: str = "",
     max_bytes: int = 1024**3,
     separator: str = ";",
+    decimal: str = ".",
+    columns: dict[str, Any] = {},  # noqa: B006 - Kubeflow reads the default, nothing writes it
+    missing: str = "refuse",
     target: str = "quality",
     algorithm: str = "ElasticNet",
-    parameters: dict[str, Any] = {},  # noqa: B006 - Kubeflow reads the default, nothing writes it
+    parameters: dict[str, Any] = {},  # noqa: B006
     search: dict[str, Any] = {},  # noqa: B006
     test_fraction: float = 0.25,
     seed: int = 1337,
@@ -78,8 +81,11 @@ def wine_training(
         mlflow_tracking_uri: Address of MLflow.
         s3_endpoint_url: Address of the object store.
         data_sha256: SHA-256 the file must have, in hexadecimal; empty: any.
-        max_bytes: Largest size of the file in bytes.
+        max_bytes: Largest size of the file in bytes, as it comes and unpacked.
         separator: The one character between two values.
+        decimal: The decimal separator, a point or a comma.
+        columns: Columns to leave out (drop), or the only ones to read (only), by name or by position from 1; empty - all.
+        missing: What is done about rows with missing values, refuse or dropRows.
         target: Column to predict, as the header names it or in lower_snake form.
         algorithm: The scikit-learn estimator.
         parameters: The estimator's parameters. Left out, those of ElasticNet are 0.5, of the others scikit-learn's defaults.
@@ -110,7 +116,16 @@ def wine_training(
         credentials_over_http=credentials_over_http,
         **reported,
     )
-    preprocessed = components.preprocess(data=downloaded.outputs["data"], separator=separator, target=target, **reported)
+    preprocessed = components.preprocess(
+        data=downloaded.outputs["data"],
+        separator=separator,
+        decimal=decimal,
+        columns=columns,
+        missing=missing,
+        target=target,
+        max_bytes=max_bytes,
+        **reported,
+    )
     trained = components.train(
         table=preprocessed.outputs["table"],
         target=target,
@@ -196,6 +211,8 @@ def wine_prediction(
     input_sha256: str = "",
     input_format: str = "",
     separator: str = ";",
+    decimal: str = ".",
+    columns: dict[str, Any] = {},  # noqa: B006 - Kubeflow reads the default, nothing writes it
     max_bytes: int = 1024**3,
     model_version: str = "",
     pipeline_uid: str = "",
@@ -216,8 +233,10 @@ def wine_prediction(
         mlflow_tracking_uri: Address of MLflow.
         s3_endpoint_url: Address of the object store.
         input_sha256: SHA-256 the file must have, in hexadecimal; empty: any.
-        input_format: csv or parquet; empty: by the name of the file.
+        input_format: csv or parquet; empty: by the file's content.
         separator: The one character between two values of a CSV file, of the input and of the output.
+        decimal: The decimal separator of a CSV file, a point or a comma.
+        columns: Columns to leave out (drop), or the only ones to read beside the model's (only); empty - all.
         max_bytes: Largest size of the file in bytes.
         model_version: Version in the model registry that the run must have made; empty: any.
         pipeline_uid: uid of the resource that the model must be of; empty: any.
@@ -238,6 +257,8 @@ def wine_prediction(
         input_sha256=input_sha256,
         input_format=input_format,
         separator=separator,
+        decimal=decimal,
+        columns=columns,
         max_bytes=max_bytes,
         output=output,
         mlflow_run=mlflow_run,

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -37,6 +37,7 @@ from winesteps.reading import (
     Wanted,
     expanded,
     is_parquet,
+    kinds,
     open_csv,
     open_parquet,
 )
@@ -168,9 +169,17 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
                 f"The output has a column {taken.pop()!r} of its own: rename the file's, or leave it out with input.columns.drop."
             )
             raise StepFailure(Reason.DATA_INVALID, message)
-        tally = Tally()
-        sink = Sink(store, claim, task.separator, lambda upload: _remember(client, attempt, upload, record.tracking_uri))
-        _score(source, loaded, features, sink, tally)
+        tally = _score_all(
+            source,
+            loaded,
+            features,
+            lambda: Sink(
+                store,
+                claim,
+                source.separator or task.separator,
+                lambda upload: _remember(client, attempt, upload, record.tracking_uri),
+            ),
+        )
     ended = time.monotonic()
     content = {
         "rows": tally.rows,
@@ -332,12 +341,39 @@ class Sink:
             self._upload.abandon()
 
 
-def _score(source: Source, loaded: Any, features: list[str], sink: Sink, tally: Tally) -> None:
+class _OtherTypesError(Exception):
+    """A later chunk has other values in a column than the first ones."""
+
+
+def _score_all(source: Source, loaded: Any, features: list[str], sink: Callable[[], Sink]) -> Tally:
+    """Score a file. Columns that come along are numbers where all of the file's values are: the first chunk says which may be.
+
+    Where a later one says otherwise, nothing is kept, the whole file is looked at, and it is scored once more.
+    """
+    tally = Tally()
+    try:
+        _score(source, loaded, features, sink(), tally, None)
+    except _OtherTypesError:
+        flags: dict[str, int] = {}
+        for chunk in source.chunks():
+            flags = kinds.kinds(chunk.table, source.texts, source.decimal, flags)
+        tally = Tally()
+        _score(source, loaded, features, sink(), tally, flags)
+    return tally
+
+
+def _score(source: Source, loaded: Any, features: list[str], sink: Sink, tally: Tally, flags: Mapping[str, int] | None) -> None:
+    """Score a file; `flags` are those of `kinds` for its columns of text, where they are known."""
+    known = flags
     try:
         for chunk in source.chunks():
             _count(chunk, tally)
             if len(chunk.numbers):
-                for table in _predicted(chunk, loaded, features, tally):
+                if flags is None:
+                    known = _known_kinds(source, chunk, known)
+                assert known is not None, "this chunk at least was looked at"
+                converted = replace(chunk, table=kinds.convert(chunk.table, known, source.decimal))
+                for table in _predicted(converted, loaded, features, tally):
                     sink.write(table)
                     tally.scored += table.num_rows
         if not tally.rows:
@@ -353,6 +389,14 @@ def _score(source: Source, loaded: Any, features: list[str], sink: Sink, tally: 
     except BaseException:
         sink.abandon()
         raise
+
+
+def _known_kinds(source: Source, chunk: Chunk, known: Mapping[str, int] | None) -> Mapping[str, int]:
+    """The kinds of the columns of text up to this chunk; raises where the chunks before were written with others."""
+    flags = kinds.kinds(chunk.table, source.texts, source.decimal, known or {})
+    if known is not None and any(kinds.type_of(flags[name]) != kinds.type_of(known[name]) for name in source.texts):
+        raise _OtherTypesError
+    return flags
 
 
 def _count(chunk: Chunk, tally: Tally) -> None:

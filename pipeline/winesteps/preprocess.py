@@ -20,12 +20,15 @@ from winecolumns import lower_snake
 from winesteps import numbering
 from winesteps.failures import Reason, StepFailure
 from winesteps.reading import Chunk, Columns, Options, Problem, Rejection, Source, Wanted, open_csv
-from winesteps.reading.formats import quote
+from winesteps.reading.formats import plain, quote
 
 MIN_ROWS = 20
 """Fewer rows than this are refused: nothing measured on a part of them means anything."""
 REFUSE, DROP_ROWS = "refuse", "dropRows"
 """What is done about rows with missing values."""
+PARAM_LENGTH = 250
+MOST_NAMES, NAME_LENGTH = 16, 48
+MOST_WARNINGS, WARNING_LENGTH = 5, 300
 METADATA = b"winepipelines.io/data"
 """Key of the summary in the parquet file's metadata."""
 
@@ -41,6 +44,28 @@ class Summary:
     columns_dropped: list[str] = field(default_factory=list)
     format: str = ""
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def params(self) -> dict[str, str]:
+        """What MLflow shows beside the parameters of the training: what is other than in a plain file."""
+        listed = plain(", ".join(self.columns_dropped), PARAM_LENGTH)
+        values = {
+            "rows_dropped": str(self.rows_dropped) if self.rows_dropped else "",
+            "columns_dropped": listed,
+            "data_format": "" if self.format == "utf-8" else self.format,
+        }
+        return {name: value for name, value in values.items() if value}
+
+    def to_json(self) -> str:
+        """Write it for the operator, who reads so many names and warnings of so many characters."""
+        content = {
+            "rows": self.rows,
+            "rowsDropped": self.rows_dropped,
+            "columnsDropped": [plain(name, NAME_LENGTH) for name in self.columns_dropped[:MOST_NAMES]],
+            "format": self.format,
+            "warnings": [plain(warning, WARNING_LENGTH) for warning in self.warnings[:MOST_WARNINGS]],
+        }
+        return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
 
 
 @dataclass(frozen=True)

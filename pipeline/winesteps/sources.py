@@ -5,6 +5,7 @@ hold a signature or a password.
 """
 
 import contextlib
+import datetime
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from winesteps.addresses import AddressError, HttpAddress, S3Address, parse
 from winesteps.credentials import Credentials
 from winesteps.failures import Reason, StepFailure, redact_url
+from winesteps.sourceerrors import BODY_SHOWN, check_status, connection_problem, store_cause
 
 if TYPE_CHECKING:
     import requests
@@ -119,7 +121,10 @@ def _open_http(address: HttpAddress, known_etag: str, credentials: Credentials |
             if known_etag and response.status_code == HTTPStatus.NOT_MODIFIED:
                 yield Opened(iter(()), None, "", known_etag, unchanged=True)
                 return
-            _check_status(response.status_code, shown)
+            if response.status_code != HTTPStatus.OK:
+                body = next(response.iter_content(BODY_SHOWN), b"")
+                now = datetime.datetime.now(datetime.UTC)
+                check_status(response.status_code, response.headers, body, response.url, shown, now)
             length = response.headers.get("Content-Length", "")
             encoded = response.headers.get("Content-Encoding", "identity") != "identity"
             yield Opened(
@@ -134,39 +139,9 @@ def _open_http(address: HttpAddress, known_etag: str, credentials: Credentials |
     except requests.exceptions.TooManyRedirects:
         raise StepFailure(Reason.URL_INVALID, f"{shown} redirects more than {session.max_redirects} times.") from None
     except (requests.RequestException, HTTPError, UnicodeError) as error:
-        raise StepFailure(Reason.DATA_UNREACHABLE, f"{shown} {_http_problem(error)}.") from None
-
-
-def _http_problem(error: Exception) -> str:
-    """What went wrong, without the address that the library's own message quotes."""
-    import requests
-    from urllib3.exceptions import NameResolutionError
-
-    cause: object = error
-    while isinstance(cause, Exception):  # requests wraps urllib3's error, once or twice
-        if isinstance(cause, NameResolutionError):
-            return "cannot be reached: its host name is unknown to the DNS"
-        cause = getattr(cause, "reason", None) or (cause.args[0] if cause.args else None)
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return f"cannot be reached: no connection within {CONNECT_SECONDS:.0f} s"
-    if isinstance(error, requests.exceptions.Timeout):
-        return f"sent nothing for {READ_SECONDS:.0f} s"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "cannot be reached: its TLS certificate was not accepted"
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "cannot be reached: the proxy refused the connection"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "broke off before the whole file had come"
-    return f"cannot be reached: the connection failed ({type(error).__name__})"
-
-
-def _check_status(status: int, shown: str) -> None:
-    if status == HTTPStatus.OK:
-        return
-    phrase = next((f" {known.phrase}" for known in HTTPStatus if known == status), "")
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT}:
-        raise StepFailure(Reason.DATA_UNREACHABLE, f"{shown} answered {status}{phrase}.")
-    raise StepFailure(Reason.DATA_NOT_FOUND, f"{shown} answered {status}{phrase}: correct the address.")
+        raise StepFailure(
+            Reason.DATA_UNREACHABLE, f"{shown} {connection_problem(error, CONNECT_SECONDS, READ_SECONDS)}."
+        ) from None
 
 
 @contextlib.contextmanager
@@ -230,6 +205,5 @@ def _check_s3_status(status: int, code: str, address: S3Address) -> None:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS or code == "SlowDown":
         raise StepFailure(Reason.STORE_UNAVAILABLE, f"{shown}: the object store answered {code or status}.") from None
     literal = ". A key is taken literally: write a space for %20" if re.search("%[0-9A-Fa-f]{2}", address.key) else ""
-    raise StepFailure(
-        Reason.DATA_NOT_FOUND, f"{shown}: the object store answered {code or status}: correct the address{literal}."
-    ) from None
+    reason, cause = store_cause(status, code)
+    raise StepFailure(reason, f"{shown}: the object store answered {code or status}: {cause}{literal}.") from None

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from winecolumns import lower_snake
 from winesteps import estimator, model, report, reuse, search, served, servers, tracking
 from winesteps.failures import Attempt, Reason, StepFailure
+from winesteps.preprocess import Summary, summary_of
 from winesteps.trackingerrors import tracking_errors
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class _Start:
     fingerprint: str
     served: dict[str, float]
     served_problem: str
+    summary: Summary
 
 
 def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attempt) -> Trained:
@@ -117,7 +119,19 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
     served_metrics, problem = served.measure(client, task.served_run, record, split, target)
     if problem:
         log.warning("%s", problem)
-    start = _Start(client, attempt.run_id, parameters, values, split, target, server, fingerprint, served_metrics, problem)
+    start = _Start(
+        client,
+        attempt.run_id,
+        parameters,
+        values,
+        split,
+        target,
+        server,
+        fingerprint,
+        served_metrics,
+        problem,
+        summary_of(table_file),
+    )
     return _learn(start, task, record) if original is None else _reuse(start, task, record, original)
 
 
@@ -129,10 +143,11 @@ def _learn(start: _Start, task: Task, record: tracking.Record) -> Trained:
     for warning in warnings:
         log.warning("scikit-learn: %s", warning)
     predicted = fitted.predict(split.x_test)
+    estimator.refuse_constant(task.algorithm, fitted, split, predicted)
     metrics = estimator.evaluate(split.y_test, predicted)
     log.info("held-out rows: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     png = report.scatter_png(split.y_test.to_numpy(), predicted, start.target, metrics)
-    params = _params(task, parameters, split, start.target)
+    params = _params(task, parameters, split, start.target) | start.summary.params
     metrics |= validated | start.served
 
     with tempfile.TemporaryDirectory() as folder:
@@ -173,7 +188,7 @@ def _reuse(start: _Start, task: Task, record: tracking.Record, original: "Run") 
     """Take the model that is there: nothing is fitted, stored or registered again."""
     said = {name.removeprefix(tracking.PREFIX): value for name, value in original.data.tags.items()}
     stored, version = said["model-uri"], said["model-version"]
-    params = original.data.params | dict(task.source or {})
+    params = original.data.params | dict(task.source or {}) | start.summary.params
     metrics = {name: value for name, value in original.data.metrics.items() if not name.startswith("served_")} | start.served
     tags = {name: said[name] for name in ("model-uri", "model-version", "example", "prediction") if name in said}
     with tracking_errors(record.tracking_uri):
@@ -187,6 +202,7 @@ def _reuse(start: _Start, task: Task, record: tracking.Record, original: "Run") 
 def _announce(start: _Start, task: Task, tags: Mapping[str, str]) -> None:
     """End the run, and write its tags last and at once."""
     known = {
+        "data": start.summary.to_json(),
         "data-sha256": (task.source or {}).get("data_sha256", ""),
         "data-etag": task.data_etag,
         "data-version": task.data_version,
@@ -208,6 +224,7 @@ def _outcome(
 ) -> Trained:
     shown = {"model": f"{task.registered_model} version {version}", "address": stored} | dict(facts)
     shown |= {name: f"{value:.4f}" for name, value in metrics.items()}
+    shown |= {f"warning {number}": warning for number, warning in enumerate(start.summary.warnings, 1)}
     page = report.as_html(png, f"{task.registered_model} {version}", shown)
     return Trained(stored, version, start.run_id, metrics, page)
 

@@ -85,7 +85,7 @@ def test_after_a_spec_change_a_refusal_is_not_ready_and_the_earlier_model_answer
 ) -> None:
     cluster.apply(cluster.resource(namespace))
     cluster.wait(namespace, settled)
-    training = {"parameters": {"alpha": 10.0, "l1_ratio": 1.0}}
+    training = {"parameters": {"alpha": 2.0, "l1_ratio": 1.0}}
     cluster.apply(cluster.resource(namespace, training=training, gate=[{"metric": "r2", "noWorseThanServed": 0.0}]))
     refused = cluster.wait(namespace, says(READY, "GateRefused"))
     answering = refused.status.condition(ConditionType.ANSWERING)

@@ -43,6 +43,14 @@ def range_(count: int) -> list[int]:
         ({"data": {"url": URL, "separator": ";;"}}, "spec.data.separator"),
         ({"data": {"url": URL, "separator": ",", "target": "a,b"}}, "data.target must not contain data.separator"),
         ({"data": {"url": URL, "target": ""}}, "spec.data.target"),
+        ({"data": {"url": URL, "decimal": "'"}}, "spec.data.decimal"),
+        ({"data": {"url": URL, "missing": "drop"}}, "spec.data.missing"),
+        ({"data": {"url": URL, "columns": {"drop": ["Id"], "only": ["pH"]}}}, "set columns.drop or columns.only, not both"),
+        ({"data": {"url": URL, "columns": {"drop": [0]}}}, "by its position, counted from 1"),
+        ({"data": {"url": URL, "columns": {"drop": [" "]}}}, "by its name or by its position"),
+        ({"data": {"url": URL, "columns": {"drop": []}}}, "spec.data.columns.drop"),
+        ({"data": {"url": URL, "columns": {"only": [1.5]}}}, "spec.data.columns.only[0]"),
+        ({"data": {"url": URL, "columns": {"drop": ["x" * 129]}}}, "spec.data.columns.drop[0]"),
         ({"data": {"url": URL, "colour": "red"}}, "spec.data.colour"),
         ({"data": {"url": URL}, "training": {"algorithm": "Magic"}}, "spec.training.algorithm"),
         ({"data": {"url": URL}, "training": {"parameters": {"alpha": -1}}}, "spec.training.parameters.alpha"),
@@ -160,6 +168,7 @@ def test_defaults_of_schema_and_models_agree(cluster: Cluster) -> None:
     assert filled.pop("gate") == []
     for optional in ("autoscaling", "canary"):
         assert filled["serving"].pop(optional) is None
+    assert filled["data"].pop("columns") is None
     for part in ("training", "serving"):
         for side in ("requests", "limits"):
             assert filled[part]["resources"].pop(side) == {}

@@ -140,7 +140,8 @@ def test_a_table_is_judged_by_its_content(site: Site, fetch: Fetch, content: byt
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 304])
 def test_not_found(site: Site, fetch: Fetch, status: int) -> None:
-    message = fetch.refused(Reason.DATA_NOT_FOUND, site.give("/wine.csv", Answer(status=status)) + "?signature=hidden")
+    reason = Reason.DATA_ACCESS_DENIED if status in {401, 403} else Reason.DATA_NOT_FOUND
+    message = fetch.refused(reason, site.give("/wine.csv", Answer(status=status)) + "?signature=hidden")
     assert f"/wine.csv answered {status}" in message
     assert "hidden" not in message
     assert len(site.asked) == 1
@@ -169,7 +170,7 @@ def test_nobody_listens(fetch: Fetch) -> None:
         unheard.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unheard.getsockname()[1]}/wine.csv?signature=hidden"
         message = fetch.refused(Reason.DATA_UNREACHABLE, url)
-    assert "connection failed" in message
+    assert "refused the connection" in message
     assert "hidden" not in message
 
 
@@ -349,7 +350,8 @@ class TestObjectStore:
     @pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (404, "NoSuchBucket"), (403, "AccessDenied")])
     def test_not_found(self, site: Site, fetch: Fetch, status: int, code: str) -> None:
         site.give("/bucket/wine.csv", Answer(f"<Error><Code>{code}</Code></Error>".encode(), status))
-        message = fetch.refused(Reason.DATA_NOT_FOUND, "s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}")
+        reason = Reason.DATA_ACCESS_DENIED if status == 403 else Reason.DATA_NOT_FOUND
+        message = fetch.refused(reason, "s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}")
         assert f"s3://bucket/wine.csv: the object store answered {code}" in message
 
     @pytest.mark.parametrize("answer", [Answer(status=503), Answer(CSV, length=len(CSV) + 1)], ids=["503", "broken off"])

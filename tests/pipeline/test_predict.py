@@ -1,5 +1,6 @@
 """Scoring a file with a model of MLflow's, on a real MLflow and a real object store: what is written, reported and refused."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -124,7 +125,7 @@ def test_every_row_is_scored_and_reported(
     assert frame["row"].tolist() == list(range(1, 1600))
     assert frame["prediction"].to_numpy() == pytest.approx(expected)
     assert list(frame.columns)[1:3] == ["fixed_acidity", "volatile_acidity"]
-    assert frame["quality"].iloc[0] == "5", "a column that the model does not need comes along as it was"
+    assert (frame["quality"].iloc[0], frame["quality"].dtype) == (5, np.int64), "a column of numbers comes along as numbers"
 
     report = json.loads(body(store, scored.report))
     assert scored.report == "s3://scores/a folder/red.parquet.report.json"
@@ -140,6 +141,52 @@ def test_every_row_is_scored_and_reported(
     assert (tags["prediction-rows"], tags["prediction-scored"], tags["prediction-rejected"]) == ("1599", "1599", "[]")
     assert (tags["prediction-output"], tags["prediction-report"]) == (scored.output, scored.report)
     assert tags["prediction-model"] == trained.run_id
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_columns_that_come_along_have_the_type_of_all_their_values(
+    score: Callable[..., Predicted], store: Any, site: Site, red_wine: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """What a column is may show late in the file: the output is then written once more."""
+    monkeypatch.setattr(text, "BLOCK_BYTES", 8192)
+    header, *lines = red_wine.read_text().splitlines()
+    mixed = [str(number) if number < 1500 else "x" for number in range(1599)]
+    decimal = [f"{number}.5" if number == 1500 else str(number) for number in range(1599)]
+    late = [";".join([line, mixed[number], decimal[number], f"0{number}"]) for number, line in enumerate(lines)]
+    url = site.give("/late.csv", Answer("\n".join([f"{header};mixed;decimal;code", *late]).encode()))
+    scored = score(url, f"s3://scores/late.{suffix}")
+    content = io.BytesIO(body(store, scored.output))
+    kept = {"mixed": str, "code": str}
+    frame = pq.read_table(content).to_pandas() if suffix == "parquet" else pd.read_csv(content, sep=";", dtype=kept)
+    assert frame["mixed"].tolist() == mixed
+    assert frame["decimal"].tolist() == [number + 0.5 * (number == 1500) for number in range(1599)]
+    assert frame["code"].tolist() == [f"0{number}" for number in range(1599)]
+    assert frame["row"].tolist() == list(range(1, 1600)), "no row is written twice"
+    assert "Uploads" not in store.list_multipart_uploads(Bucket="scores", Prefix="late")
+
+
+@pytest.mark.parametrize("separator", ["¦", "\t"])
+def test_a_file_is_read_as_in_the_training(
+    score: Callable[..., Predicted], store: Any, site: Site, red_wine: Path, expected: np.ndarray, separator: str
+) -> None:
+    """Compressed, in UTF-16, with CR for line ends, decimal commas, an unnamed column and one that is dropped."""
+    header, *lines = red_wine.read_text().replace('"', "").replace(".", ",").splitlines()
+    written = "\r".join([f";{header};note", *(f"{number};{line};x" for number, line in enumerate(lines))]).replace(";", separator)
+    url = site.give("/written.gz", Answer(gzip.compress(written.encode("utf-16"))))
+    scored = score(url, "s3://scores/written.csv", separator=separator, decimal=",", columns={"drop": [1.0, "note"]})
+    frame = pd.read_csv(io.BytesIO(body(store, scored.output)), sep=separator, engine="python", encoding="utf-8")
+    assert frame["prediction"].to_numpy() == pytest.approx(expected)
+    assert "note" not in frame.columns
+    assert frame["quality"].iloc[0] == 5
+
+
+def test_parquet_is_known_by_its_content(
+    score: Callable[..., Predicted], store: Any, site: Site, red_wine: Path, expected: np.ndarray
+) -> None:
+    frame = pd.read_csv(red_wine, sep=";")
+    frame.to_parquet(buffer := io.BytesIO())
+    scored = score(site.give("/without-a-suffix", Answer(gzip.compress(buffer.getvalue()))), "s3://scores/known.parquet")
+    assert pq.read_table(io.BytesIO(body(store, scored.output)))["prediction"].to_numpy() == pytest.approx(expected)
 
 
 def test_csv_comes_out_with_the_separator_that_it_came_with(

@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 
 from winesteps import estimator, model, report, tracking
 from winesteps.failures import Attempt, Reason, StepFailure
+from winesteps.preprocess import preprocess
 from winesteps.shortlived import uncollected
 from winesteps.train import TAG_LENGTH, Task, Trained, train
 
@@ -156,6 +157,41 @@ def test_parameters_are_checked_by_name(run: Any, table: Path, task: Task, said:
     assert all(words in message for words in said), message
 
 
+@pytest.mark.parametrize(
+    ("task", "advice"),
+    [
+        (Task(parameters={"alpha": 10, "l1_ratio": 1}), "Lower alpha or l1_ratio"),
+        (Task(algorithm="RandomForest", parameters={"n_estimators": 2, "min_samples_leaf": 1000}), "Lower min_samples_leaf"),
+        (Task(algorithm="HistGradientBoosting", parameters={"min_samples_leaf": 1000}), "or use more rows"),
+    ],
+)
+def test_a_model_that_ignores_its_input_is_refused(run: Any, table: Path, task: Task, advice: str) -> None:
+    message = refused(run, Reason.MODEL_CONSTANT, table, task)
+    assert f"{task.algorithm} predicts 5.6" in message
+    assert "for every row, whatever is in it" in message
+    assert advice in message
+
+
+def test_what_was_read_of_the_data_is_told_and_logged(run: Any, store: str, red_wine: Path, tmp_path: Path) -> None:
+    lines = red_wine.read_text().splitlines()
+    content = [f"Id;{lines[0]};note", *(f"{number};{line};x" for number, line in enumerate(lines[1:]))]
+    number, _, rest = content[9].split(";", 2)
+    content[9] = f"{number};NA;{rest}"
+    (tmp_path / "data.csv").write_text("\n".join(content))
+    preprocess(tmp_path / "data.csv", tmp_path / "read", missing="dropRows", columns={"drop": ["note"]})
+    trained = run(tmp_path / "read")
+    made = MlflowClient(store).get_run(trained.run_id)
+    said = json.loads(made.data.tags["winepipelines.io/data"])
+    assert (said["rows"], said["rowsDropped"], said["columnsDropped"], said["format"]) == (1598, 1, ["note"], "utf-8")
+    assert 'The column "Id" numbers the rows' in said["warnings"][0]
+    assert (made.data.params["rows_dropped"], made.data.params["columns_dropped"]) == ("1", "note")
+    assert "rows_dropped" in trained.html
+    assert "numbers the rows" in trained.html
+    again = run(tmp_path / "read")
+    tags = MlflowClient(store).get_run(again.run_id).data.tags
+    assert tags["winepipelines.io/data"] == made.data.tags["winepipelines.io/data"]
+
+
 def test_whole_numbers_do(run: Any, table: Path) -> None:
     """Kubeflow has one kind of number."""
     assert run(table, Task(parameters={"alpha": 1, "l1_ratio": 0})).metrics["rmse"] > 0
@@ -229,7 +265,7 @@ def test_an_example_of_many_columns_is_shortened(run: Any, tmp_path: Path, store
     """Tags have a length; the model is checked with as many rows as go in."""
     numbers = np.random.default_rng(1)
     table = made(tmp_path, {f"column_{n}": numbers.random(30) for n in range(150)} | {"quality": numbers.random(30)})
-    tags = MlflowClient(store).get_run(run(table).run_id).data.tags
+    tags = MlflowClient(store).get_run(run(table, Task(parameters={"alpha": 0.01})).run_id).data.tags
     assert len(tags["winepipelines.io/example"]) <= TAG_LENGTH
     assert len(json.loads(tags["winepipelines.io/example"])["ndarray"]) == 1
     assert len(json.loads(tags["winepipelines.io/prediction"])) == 1
@@ -238,7 +274,7 @@ def test_an_example_of_many_columns_is_shortened(run: Any, tmp_path: Path, store
 def test_too_many_columns_for_an_example(run: Any, tmp_path: Path, store: str) -> None:
     numbers = np.random.default_rng(1)
     table = made(tmp_path, {f"column_{n}": numbers.random(30) for n in range(300)} | {"quality": numbers.random(30)})
-    assert "300 columns" in refused(run, Reason.DATA_INVALID, table)
+    assert "300 columns" in refused(run, Reason.DATA_INVALID, table, Task(parameters={"alpha": 0.01}))
     assert MlflowClient(store).search_registered_models() == []
 
 
@@ -282,7 +318,7 @@ def test_success_is_announced_last_and_at_once(store: str, table: Path, run: Any
 
         monkeypatch.setattr(MlflowClient, name, spy)
     run(table)
-    assert calls[-2:] == ["set_terminated", "log_batch example,fingerprint,model-uri,model-version,prediction"]
+    assert calls[-2:] == ["set_terminated", "log_batch data,example,fingerprint,model-uri,model-version,prediction"]
     assert set(calls[:-2]) == {"log_batch", "log_artifacts", "create_model_version"}
 
 

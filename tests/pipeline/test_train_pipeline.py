@@ -72,7 +72,7 @@ def test_a_model_that_exists_comes_out_again_beside_the_one_that_serves(
     first = only_run(store)
     assert first.data.tags["winepipelines.io/data-etag"] == '"one"'
     assert first.data.tags["winepipelines.io/data-sha256"] == first.data.params["data_sha256"]
-    submit(data_url=url, served_run=first.info.run_id, owner=OWNER | {"revision": 8})
+    submit(data_url=url, served_run=first.info.run_id, reusable_runs=[first.info.run_id], owner=OWNER | {"revision": 8})
     client = MlflowClient(store)
     second, _ = client.search_runs([first.info.experiment_id])
     assert second.data.tags["winepipelines.io/reused-run"] == first.info.run_id

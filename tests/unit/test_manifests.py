@@ -237,6 +237,16 @@ def test_a_run_is_told_the_algorithm_its_parameters_and_what_to_search_for() -> 
     assert json.loads(json.dumps(forest["search"])) == {"max_depth": [3, 6]}
 
 
+def test_a_run_is_told_how_the_data_are_read() -> None:
+    plain = Kubeflow(SETTINGS).parameters(PIPELINE, 1)
+    assert (plain["decimal"], plain["columns"], plain["missing"]) == (".", {}, "refuse")
+    data = {"url": "http://data/wine.csv", "decimal": ",", "columns": {"drop": ["Id", 1]}, "missing": "dropRows"}
+    pipeline = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", SPEC.with_(data=data), Status())
+    read = Kubeflow(SETTINGS).parameters(pipeline, 1)
+    assert (read["decimal"], read["columns"], read["missing"]) == (",", {"drop": ["Id", 1]}, "dropRows")
+    json.dumps(read)
+
+
 def test_a_check_of_the_data_knows_what_is_known_and_whose_it_is() -> None:
     request = Kubeflow(SETTINGS).check_request(PIPELINE, "mlflow-check-3", "3", "a" * 64, '"etag"', "experiment-1")
     assert (request["display_name"], request["experiment_id"]) == ("mlflow-check-3", "experiment-1")

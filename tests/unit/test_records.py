@@ -12,6 +12,7 @@ from hypothesis.strategies import SearchStrategy
 
 from winepipelines.platform import records
 from winepipelines.resource.observed import DataCheck, LoggedModel
+from winepipelines.resource.table import TableRead
 
 ROOT = "s3://mlflow/1/abc/artifacts"
 GROUP = "winepipelines.io"
@@ -196,6 +197,51 @@ def test_what_a_model_learned_from_and_why_the_served_one_has_no_numbers_are_bou
         model = model_of(run({"model-uri": f"{ROOT}/model"} | bad))
         assert (model.data_sha256, model.data_etag, model.data_version) == ("", "", "")
         assert len(model.served_problem) <= 1000
+
+
+def test_what_was_read_of_the_data_is_told() -> None:
+    said = {
+        "rows": 108,
+        "rowsDropped": 12,
+        "columnsDropped": ["type"],
+        "format": "utf-8, gzip",
+        "warnings": ["Id numbers the rows."],
+    }
+    model = model_of(run({"model-uri": f"{ROOT}/model", "data": json.dumps(said)}))
+    assert model.data == TableRead(rows=108, rows_dropped=12, columns_dropped=("type",), format="utf-8, gzip")
+    assert model.warnings == ("Id numbers the rows.",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": -1},
+        {"rows": "1"},
+        {"rows": True},
+        {"rows": 1e30},
+        {"columnsDropped": "type"},
+        {"warnings": [1]},
+        {"warnings": None},
+    ],
+)
+def test_what_was_read_of_the_data_is_left_out_where_it_has_another_form(change: dict[str, Any]) -> None:
+    said = {"rows": 1, "rowsDropped": 0, "columnsDropped": [], "format": "", "warnings": []} | change
+    model = model_of(run({"model-uri": f"{ROOT}/model", "data": json.dumps(said)}))
+    assert (model.data, model.warnings) == (None, ())
+
+
+def test_what_was_read_of_the_data_is_bounded() -> None:
+    said: dict[str, Any] = {"rows": 1, "rowsDropped": 0, "columnsDropped": ["a\nb" * 99] * 40, "format": "x" * 999}
+    said["warnings"] = ["y\n" * 200] * 9
+    model = model_of(run({"model-uri": f"{ROOT}/model", "data": json.dumps(said)[:10_000]}))
+    assert model.data is None, "a text that is cut off is none"
+    said |= {"columnsDropped": ["a\nb" * 30] * 20}
+    model = model_of(run({"model-uri": f"{ROOT}/model", "data": json.dumps(said)}))
+    assert model.data is not None
+    assert (len(model.data.columns_dropped), len(model.data.format), len(model.warnings)) == (16, 64, 5)
+    shown = [*model.data.columns_dropped, *model.warnings]
+    assert all(text.isprintable() for text in shown)
+    assert max(map(len, shown)) <= 301
 
 
 def test_the_metrics_of_the_gate_are_kept_before_others() -> None:

@@ -115,6 +115,35 @@ def test_a_resource_stored_before_there_were_runtimes_has_the_inputs_it_had() ->
 
 STORED = {"registeredModel": "wine-elasticnet"}
 """What the schema wrote into every resource before each had a registered model of its own."""
+
+
+@pytest.mark.parametrize(
+    ("data", "is_the_same"),
+    [
+        ({"decimal": ".", "missing": "refuse"}, True),
+        ({"columns": {}}, True),
+        ({"columns": {"drop": []}}, True),
+        ({"decimal": ","}, False),
+        ({"missing": "dropRows"}, False),
+        ({"columns": {"drop": ["Id"]}}, False),
+        ({"columns": {"only": ["Id"]}}, False),
+    ],
+)
+def test_how_the_data_are_read_is_an_input_where_it_is_not_the_default(data: dict[str, Any], is_the_same: bool) -> None:
+    """A resource stored before there were these fields has the inputs it had."""
+    read = Spec.model_validate({"data": {"url": "http://data/wine.csv", **data}, "training": STORED})
+    assert (read.inputs == "c64c52bf06a7fb21") is is_the_same
+
+
+def test_a_column_is_a_name_or_a_position() -> None:
+    one, other = (
+        Spec.model_validate({"data": {"url": "http://data/wine.csv", "columns": {"drop": [column]}}}) for column in (1, "1")
+    )
+    assert one.data.selection == {"drop": [1]}
+    assert other.data.selection == {"drop": ["1"]}
+    assert one.inputs != other.inputs
+
+
 ELASTIC = {"alpha": 0.5, "l1_ratio": 0.5}
 """What the schema itself wrote into every resource before there were other algorithms."""
 

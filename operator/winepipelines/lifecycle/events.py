@@ -40,6 +40,9 @@ def events(before: Status, after: Status) -> tuple[Event, ...]:
     ignored = after.candidate.ignored if after.candidate else ""
     if ignored and (before.candidate is None or before.candidate.ignored != ignored):
         told.append(Event("ForeignRunIgnored", ignored, warning=True))
+    warnings = after.candidate.warnings if after.candidate else ()
+    if warnings and (before.candidate is None or before.candidate.warnings != warnings):
+        told += [Event("DataWarning", warning, warning=True) for warning in warnings]
     for kind in WATCHED:
         old, new = before.condition(kind), after.condition(kind)
         if new is None or (old is not None and (old.status, old.reason) == (new.status, new.reason)):

@@ -91,5 +91,7 @@ def _served(candidate: Candidate, now: datetime) -> ServedModel:
         data_sha256=candidate.data_sha256,
         data_etag=candidate.data_etag,
         data_version=candidate.data_version,
+        data=candidate.data,
+        warnings=candidate.warnings,
         since=now,
     )

@@ -37,6 +37,8 @@ def train(look: Look) -> Outcome:
     r2 = f"r2 {candidate.metrics['r2']:.4f}" if "r2" in candidate.metrics else "no r2"
     ignored = f"; ignored: {candidate.ignored}" if candidate.ignored else ""
     message = f"revision {candidate.revision} has a model ({version}{r2}) at {candidate.uri}{ignored}"
+    if candidate.warnings:
+        message = f"{message}. {' '.join(candidate.warnings)}"
     return Passed(reasons.MODEL_LOGGED, message)
 
 
@@ -150,6 +152,8 @@ def _run_of(look: Look) -> Record:
         data_sha256=model.data_sha256,
         data_etag=model.data_etag,
         data_version=model.data_version,
+        data=model.data,
+        warnings=model.warnings,
         served_problem=model.served_problem,
         ignored=found.foreign,
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 from winepipelines.resource.observed import DataCheck, LoggedModel, StepFailure, TrainingRecords
 from winepipelines.resource.pipeline import GROUP
+from winepipelines.resource.table import TableRead
 
 MODEL_FOLDER = "model"
 METRIC = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. /-]{0,63}")
@@ -32,6 +33,8 @@ FIRST_METRICS = ("r2", "rmse", "mae", "served_r2", "served_rmse", "served_mae")
 MESSAGE_LIMIT = 1000
 WORD_LIMIT = 64
 EXAMPLE_LIMIT = 100_000  # characters; a server's own limit is lower
+TABLE_LIMIT = 10_000
+COLUMNS_SHOWN, WARNINGS_SHOWN, WARNING_LIMIT = 16, 5, 301
 ROWS_LIMIT = 10
 COLUMNS_LIMIT = 1000
 
@@ -163,6 +166,7 @@ def _has_model(run: Any) -> bool:
 def _model(run: Any) -> LoggedModel:
     tags = run.data.tags
     reused = tags.get(f"{GROUP}/reused-run")
+    read, warnings = _table(tags)
     return LoggedModel(
         uri=tags[f"{GROUP}/model-uri"],
         mlflow_run=reused or run.info.run_id,
@@ -172,8 +176,28 @@ def _model(run: Any) -> LoggedModel:
         data_sha256=_text(tags, "data-sha256", SHA256),
         data_etag=_text(tags, "data-etag", ETAG),
         data_version=_text(tags, "data-version", DATA_VERSION),
+        data=read,
+        warnings=warnings,
         served_problem=line(tags.get(f"{GROUP}/served-problem", ""), MESSAGE_LIMIT),
     )
+
+
+def _table(tags: dict[str, str]) -> tuple[TableRead | None, tuple[str, ...]]:
+    """Read what the steps say of the data, and their warnings; nothing where it has another form."""
+    text = str(tags.get(f"{GROUP}/data", ""))
+    try:
+        said = json.loads(text if len(text) <= TABLE_LIMIT else "")
+        counts = {name: said[name] for name in ("rows", "rowsDropped")}
+        names, warnings = said["columnsDropped"], said["warnings"]
+        lists = all(isinstance(items, list) and all(isinstance(item, str) for item in items) for items in (names, warnings))
+        whole = all(isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 for value in counts.values())
+        if not (lists and whole):
+            return None, ()
+        dropped = [line(name, WORD_LIMIT) for name in names[:COLUMNS_SHOWN]]
+        read = TableRead.model_validate({**counts, "columnsDropped": dropped, "format": line(said["format"], WORD_LIMIT)})
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None, ()
+    return read, tuple(line(warning, WARNING_LIMIT) for warning in warnings[:WARNINGS_SHOWN])
 
 
 def _text(tags: dict[str, str], name: str, form: re.Pattern[str]) -> str:

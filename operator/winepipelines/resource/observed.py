@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from winepipelines.resource.table import TableRead
+
 
 class Presence(StrEnum):
     """How an object that the operator wants compares with what is there."""
@@ -129,6 +131,8 @@ class LoggedModel:
     data_sha256: str = ""
     data_etag: str = ""
     data_version: str = ""  # of the object, in a bucket that keeps versions
+    data: TableRead | None = None  # what was read of them; None where an earlier version trained
+    warnings: tuple[str, ...] = ()  # of the data
     served_problem: str = ""  # why the model that serves could not be measured on the same rows
 
 

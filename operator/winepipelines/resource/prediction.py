@@ -14,7 +14,7 @@ from pydantic import Field
 
 from winepipelines.resource.body import Resource
 from winepipelines.resource.model import Model, Sha256, Time
-from winepipelines.resource.spec import Resources, parse_duration
+from winepipelines.resource.spec import Columns, Resources, parse_duration
 from winepipelines.resource.status import Run, Stated
 
 PREDICTION_KIND = "WinePrediction"
@@ -25,7 +25,7 @@ BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 
 class Input(Model):
-    """The file to score. Without a format its name says which it has."""
+    """The file to score. Without a format its content says which it has."""
 
     url: str
     sha256: Sha256 = ""
@@ -33,6 +33,13 @@ class Input(Model):
     separator: str = ";"
     credentials_secret: str = ""
     credentials_over_http: bool = Field(default=False, alias="credentialsOverHTTP")
+    decimal: Literal[".", ","] = "."
+    columns: Columns | None = None
+
+    @property
+    def selection(self) -> dict[str, list[int | str]]:
+        """`columns` as the step takes it; empty: all."""
+        return self.columns.selection if self.columns else {}
 
 
 class PredictionSpec(Model):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -31,16 +31,51 @@ class Resources(Model):
     limits: dict[str, str | int] = Field(default_factory=dict)
 
 
+class Missing(StrEnum):
+    """What is done about rows with missing values."""
+
+    REFUSE = "refuse"
+    DROP_ROWS = "dropRows"
+
+
+class Columns(Model):
+    """Columns to leave out, or the only ones to read: names, or positions from 1."""
+
+    drop: tuple[int | str, ...] = ()
+    only: tuple[int | str, ...] = ()
+
+    @property
+    def selection(self) -> dict[str, list[int | str]]:
+        """As the steps take it."""
+        return {name: list(listed) for name, listed in (("drop", self.drop), ("only", self.only)) if listed}
+
+
 class Data(Model):
     """The table to learn from."""
 
     url: str
     sha256: Sha256 = ""
     separator: str = ";"
+    decimal: Literal[".", ","] = "."
+    columns: Columns | None = None
+    missing: Missing = Missing.REFUSE
     target: str = "quality"
     check_schedule: str = ""
     credentials_secret: str = ""
     credentials_over_http: bool = Field(default=False, alias="credentialsOverHTTP")
+
+    @property
+    def selection(self) -> dict[str, list[int | str]]:
+        """`columns` as the steps take it; empty: all."""
+        return self.columns.selection if self.columns else {}
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        """All that shapes the table. Fields that came later are left out at their defaults, so that no stored hash changes."""
+        later: dict[str, object] = {"decimal": self.decimal, "columns": self.selection, "missing": self.missing}
+        used = {name for name, value in later.items() if value not in (".", {}, Missing.REFUSE)}
+        others = {"check_schedule", "credentials_secret", "credentials_over_http"}
+        return self.model_dump(exclude={*others, *later}) | {name: later[name] for name in used}
 
 
 class Algorithm(StrEnum):
@@ -199,10 +234,7 @@ class Spec(Model):
         training["parameters"] = self.training.fixed_parameters  # with defaults: a resource that leaves them out is the same
         if values := self.training.values_to_try:
             training["search"] = values
-        parts: list[object] = [
-            self.data.model_dump(exclude={"check_schedule", "credentials_secret", "credentials_over_http"}),
-            training,
-        ]
+        parts: list[object] = [self.data.inputs, training]
         if self.data.credentials_secret:  # another one is another try
             parts.append([self.data.credentials_secret, self.data.credentials_over_http])
         if self.serving.runtime is not Runtime.BUNDLED:  # whose models are written for it

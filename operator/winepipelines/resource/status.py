@@ -6,6 +6,7 @@ from pydantic import Field
 
 from winepipelines.resource.model import Model, Time
 from winepipelines.resource.spec import Runtime
+from winepipelines.resource.table import TableRead
 
 
 class Stage(StrEnum):
@@ -133,6 +134,8 @@ class TrainedModel(Model):
     data_sha256: str = ""
     data_etag: str = ""
     data_version: str = ""
+    data: TableRead | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class ServedModel(TrainedModel):

@@ -82,6 +82,8 @@ def open_csv(path: Path, options: Options, wanted: Wanted, scratch: Path) -> Sou
         titles=[column.title for column in columns],
         dropped=left_out(header.titles, columns),
         separator=header.separator,
+        decimal=options.decimal,
+        texts=[column.name for column in columns if not wanted.is_numeric(column.name)],
         written=", ".join(filter(None, (opened.encoding, packed))),
     )
 

@@ -77,8 +77,13 @@ def recognize(head: bytes) -> Format | None:
 
 def quote(text: str, limit: int = SHOWN) -> str:
     """Text of a file as a message shows it: one line, printable, of limited length."""
+    return repr(plain(text, limit))
+
+
+def plain(text: str, limit: int) -> str:
+    """One printable line of limited length."""
     line = "".join(character if character.isprintable() else " " for character in text[: limit + 1]).strip()
-    return repr(line if len(line) <= limit else line[:limit] + "…")
+    return line if len(line) <= limit else line[:limit] + "…"
 
 
 def _is_text(head: bytes) -> bool:

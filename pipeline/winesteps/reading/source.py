@@ -53,4 +53,6 @@ class Source:
     titles: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     separator: str = ""
+    decimal: str = "."
+    texts: list[str] = field(default_factory=list)
     written: str = ""

@@ -3,19 +3,23 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
 from support import website
 from support.website import Answer, Site
 
 from winepipelines.platform.answering import who_answers, why_no_answer
+from winepipelines.platform.answers import Asked, ask
 from winepipelines.platform.buckets import StoreAccess, refusal
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.objectstore import ObjectStore
+from winepipelines.platform.records import Example
 from winepipelines.resource.errors import PlatformError, Refused, Unavailable
+from winepipelines.resource.spec import Protocol
 from winepipelines.settings import Settings
 
 HEALTH, EXPERIMENTS = "/apis/v2beta1/healthz", "/apis/v2beta1/experiments"
@@ -151,6 +155,38 @@ def test_who_answers_for_mlflow(site: Site, answer: Answer, kind: type[PlatformE
     assert error.reason == ("MlflowUnavailable" if kind is Unavailable else "MlflowRefused")
     assert said in error.message
     assert "<" not in error.message, "a web page's text says nothing to anyone"
+
+
+class Mesh:
+    """A session whose every request is answered so."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status, self._body = status, body
+        self.content = SimpleNamespace(read=self._read)
+
+    async def _read(self, _limit: int) -> bytes:
+        return self._body
+
+    @asynccontextmanager
+    async def post(self, *_: object, **__: object) -> AsyncIterator["Mesh"]:
+        yield self
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason", "said"),
+    [
+        (403, b"RBAC: access denied", "PredictionRefused", "an AuthorizationPolicy must admit its service account"),
+        (503, b"no healthy upstream", "EndpointUnreachable", "the service mesh in front of it (Istio) reaches no pod of it"),
+        (502, PAGE, "EndpointUnreachable", "a proxy in front of it answers with a web page"),
+        (500, b'{"status": "FAILURE"}', "PredictionRefused", "to the model's own example"),
+    ],
+)
+async def test_who_answers_for_a_model(status: int, body: bytes, reason: str, said: str) -> None:
+    example = Example(["alcohol"], [[9.4]], [5.0])
+    check = await ask(Mesh(status, body), Asked("http://wine/predict", Protocol.SELDON, example))  # type: ignore[arg-type]
+    assert (check.passed, check.reason) == (False, reason)
+    assert said in check.message
+    assert f"answered {status}" in check.message
 
 
 def test_a_systems_own_answer_is_left_to_it() -> None:

@@ -83,7 +83,7 @@ def who_answers(status: int, text: str, workload: str) -> str:
     if status in (502, 503, 504) and any(words in text for words in NO_UPSTREAM):
         return (
             "the service mesh in front of it (Istio) reaches no pod of it: "
-            f"kubectl get endpoints,pods -A {workload}; where pods are ready, mutual TLS or the operator's sidecar"
+            f"{f'kubectl get endpoints,pods -A {workload}'.strip()}; where pods are ready, mutual TLS or the operator's sidecar"
         )
     if PAGE.search(text):
         title = TITLE.search(text)

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from winepipelines.platform.answering import who_answers
 from winepipelines.platform.records import Example
 from winepipelines.resource.observed import PredictionCheck, TrialView
 from winepipelines.resource.spec import Protocol
@@ -54,6 +55,9 @@ async def ask(session: aiohttp.ClientSession, asked: Asked) -> PredictionCheck:
     except (aiohttp.ClientError, TimeoutError):
         return failed(UNREACHABLE, f"{url} does not answer")
     milliseconds = round((time.perf_counter() - begun) * 1000)
+    if status != 200 and (other := who_answers(status, text.decode(errors="replace"), "")):  # not the model's server
+        reason = UNREACHABLE if status >= 500 else "PredictionRefused"
+        return failed(reason, f"{url} answered {status}: {other}", milliseconds)
     if status != 200:
         return failed("PredictionRefused", f"{url} answered {status} to the model's own example", milliseconds)
     values = _predictions(text)

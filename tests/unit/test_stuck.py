@@ -220,6 +220,16 @@ class TestACandidateBesideAModelThatServes:
         assert world.ready()
         assert len(world.created) == 2
 
+    def test_is_tried_again_with_another_front_of_the_server(self, world: World) -> None:
+        self.rejected(world)
+        world.broken_images.clear()
+        world.server = ServerView(image=WRONG, executor=not world.server.executor)
+        for _ in range(2):
+            world.roll_out()
+        assert world.ready()
+        assert world.status.served is not None
+        assert world.status.served.revision == 2
+
     def test_changed_settings_have_a_deadline_of_their_own(self, world: World) -> None:
         world.serve()
         world.change(training={"seed": 7}, serving={"resources": {"requests": {"cpu": "64"}}})

@@ -20,21 +20,21 @@ def attempt_is_current(look: Look, candidate: Candidate) -> Record | None:
     if is_in_charge(look.status, candidate) or _was_rolled_back(look, candidate):
         return None
     image, executor = _present_server(look, candidate)
-    settings = _settings_hash(look, image)
+    settings = _settings_hash(look, image, executor)
     if settings == candidate.settings_hash or (candidate.rejected and not candidate.settings_hash):
         return None
     tried = candidate.with_(image=image, executor=executor, settings_hash=settings)
-    if candidate.settings_hash or image != candidate.image:
+    if candidate.settings_hash or (image, executor) != (candidate.image, candidate.executor):
         tried = tried.with_(deploying_since=None)
         if candidate.rejected or not _has_answered(candidate):
             tried = tried.with_(trial=None, verifying_since=None, rejected="", rejected_message="")
     return Record(look.status.with_(candidate=tried))
 
 
-def _settings_hash(look: Look, image: str) -> str:
+def _settings_hash(look: Look, image: str, executor: bool) -> str:
     """Hash what decides whether a model's pods can start, beside the model itself."""
     serving = look.spec.serving.model_dump(mode="json", exclude={"canary", "runtime"})
-    return hashlib.sha256(json.dumps([image, serving], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([image, executor, serving], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _present_server(look: Look, candidate: Candidate) -> tuple[str, bool]:

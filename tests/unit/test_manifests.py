@@ -85,6 +85,16 @@ def test_an_edited_deployment_differs() -> None:
     assert not _is_applied(live, wanted)
 
 
+def test_a_deployment_that_was_given_an_executor_differs() -> None:
+    """Executor and server would both listen on port 8000."""
+    wanted = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(PIPELINE, one(1, "s3://mlflow/1"))
+    live = yaml.safe_load(yaml.safe_dump(wanted))
+    live["spec"]["predictors"][0]["annotations"]["mine"] = "yes"
+    assert _is_applied(live, wanted)
+    del live["spec"]["predictors"][0]["annotations"]["seldon.io/no-engine"]
+    assert not _is_applied(live, wanted)
+
+
 def _served(**serving: Any) -> WinePipeline:
     return replace(PIPELINE, spec=Spec.model_validate({"data": {"url": "http://data/wine.csv"}, "serving": serving}))
 

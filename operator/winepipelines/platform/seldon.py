@@ -275,7 +275,9 @@ def _essential(predictor: Manifest) -> Manifest:
     """Leave out of a predictor what others may add to or decide on."""
     [part] = predictor["componentSpecs"]
     [container] = part["spec"]["containers"]
-    essential: Manifest = {key: predictor[key] for key in ("name", "replicas", "graph", "traffic") if key in predictor}
+    essential: Manifest = {
+        key: predictor[key] for key in ("name", "annotations", "replicas", "graph", "traffic") if key in predictor
+    }
     spec = {"containers": [{key: container[key] for key in ("name", "image")}]}
     return {**essential, "componentSpecs": [{"spec": spec, **{key: part[key] for key in ("metadata", "hpaSpec") if key in part}}]}
 

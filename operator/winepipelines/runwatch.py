@@ -91,13 +91,16 @@ class RunWatch:
             self._followed.pop(key, None)
             self._seen.pop(key, None)
             return
-        if known is None or (known.name, known.id, known.state) != (run.name, run.id, run.state):
+        moved = known is None or (known.name, known.id, known.state) != (run.name, run.id, run.state)
+        if moved:
             # What the status tells is what was seen last: a move before the first look must not be missed.
             self._seen[key] = frozenset({(run.id, run.state)})
         self._followed[key] = run
         if run.id:
             self._keys[run.id] = key
         self._following.set()
+        if moved and self._hearing and run.id in self._phases and not self._is_left_to_the_watch(run):
+            self._wake(key)  # its Workflow has moved while the resource was looked at
         self._plan(key)
 
     async def watch(self) -> None:

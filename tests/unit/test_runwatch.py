@@ -378,3 +378,15 @@ async def test_pods_that_cannot_be_listed_wake_nobody() -> None:
         kubeflow.pods = None
         await intervals(6)
         assert kubeflow.woken == []
+
+
+@at_once
+async def test_a_workflow_that_moved_before_its_run_was_followed_wakes_its_resource_once() -> None:
+    async with watching() as (kubeflow, watch):
+        await kubeflow.tell(everything(_1="Running"))
+        watch.follow(KEY, Run(name="mlflow-1", id="1", state="PENDING"))
+        assert kubeflow.woken == [KEY]
+        watch.follow(KEY, Run(name="mlflow-1", id="1", state="PENDING"))
+        assert kubeflow.woken == [KEY]
+        watch.follow(KEY, KNOWN)
+        assert kubeflow.woken == [KEY], "they agree"

@@ -43,7 +43,8 @@ REPLACES = ("serving.protocol", "serving.resources.requests", "serving.resources
 # An autoscaler needs a CPU request: setting or removing `autoscaling` replaces pods where spec.serving.resources names no CPU.
 AUTOSCALING = "serving.autoscaling."
 KEEPS = (
-    *("data.checkSchedule", "data.credentialsSecret", "data.credentialsSecret.", "data.credentialsOverHttp"),
+    "data.checkSchedule",
+    "data.credentialsOverHTTP",  # without a credentialsSecret; with one, a revision begins
     *("training.schedule", "training.timeZone", "training.timeout", "training.attempts"),
     *("training.resources.requests", "training.resources.limits", "gate[].", "serving.replicas", "serving.canary."),
     *("suspend", "historyLimit", "deletionPolicy"),

@@ -90,8 +90,8 @@ def ending(cluster: Cluster, namespace: str) -> None:
         cluster.sandbox.kubectl("-n", namespace, "delete", "workflows", "-l", f"pipeline/runid={runs['torn'].id}")
         cluster.sandbox.kubectl("-n", namespace, "delete", "winepipelines", "whole", "torn", f"--timeout={AT_ONCE}s")
         states = {run["display_name"].partition("-")[0]: run["state"] for run in _runs(cluster, namespace)}
-        assert states.keys() == {"whole"}
-        assert states["whole"] in ("CANCELING", "FAILED")
+        assert "whole" in states
+        assert set(states.values()) <= {"CANCELING", "FAILED"}, "another attempt may have begun; none goes on"
 
 
 def retrying(cluster: Cluster, namespace: str) -> None:

@@ -154,7 +154,8 @@ def test_what_only_a_person_can_mend_is_told_with_the_steps_own_reason(cluster: 
     stalled = status.condition(ConditionType.STALLED)
     assert stalled is not None
     assert stalled.reason == "ColumnMissing"
-    assert "The model needs 'fixed_acidity'" in stalled.message
+    assert "'fixed_acidity'" in stalled.message
+    assert "which the model needs" in stalled.message
 
 
 def test_deleted_in_flight_its_run_ends(cluster: Cluster, served: str) -> None:

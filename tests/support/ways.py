@@ -97,7 +97,7 @@ def ending(cluster: Cluster, namespace: str) -> None:
 def retrying(cluster: Cluster, namespace: str) -> None:
     """A run that failed for a passing reason is tried again."""
     cluster.apply(cluster.resource(namespace, url="http://127.0.0.1:1/wine.csv", training={"attempts": 2}))
-    cluster.wait(namespace, _unless_stuck(_runs_again), seconds=SOON)
+    cluster.wait(namespace, _runs_again, seconds=SOON)
 
 
 def scoring(cluster: Cluster, namespace: str) -> None:
@@ -127,7 +127,7 @@ def _running(pipeline: WinePipeline) -> bool:
 
 def _runs_again(pipeline: WinePipeline) -> bool:
     run = pipeline.status.run
-    return run is not None and run.attempt == 2 and run.finished_at is not None and run.state in ("RUNNING", "PENDING")
+    return pipeline.status.run is not None and pipeline.status.run.attempt == 2 and bool(pipeline.status.run.id)
 
 
 def _runs(cluster: Cluster, namespace: str) -> list[dict[str, str]]:

@@ -127,7 +127,7 @@ def _running(pipeline: WinePipeline) -> bool:
 
 def _runs_again(pipeline: WinePipeline) -> bool:
     run = pipeline.status.run
-    return pipeline.status.run is not None and pipeline.status.run.attempt == 2 and bool(pipeline.status.run.id)
+    return run is not None and run.attempt == 2 and bool(run.id)
 
 
 def _runs(cluster: Cluster, namespace: str) -> list[dict[str, str]]:

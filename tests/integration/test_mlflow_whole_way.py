@@ -170,7 +170,7 @@ class TestProxied(Variant):
             assert cluster.info.mlflow_password not in message(pipeline)
             assert pipeline.status.condition(ConditionType.STALLED) is not None
             self.set_secret(cluster, {PASSWORD: "another-long-password"})
-            pipeline = cluster.wait("rotated", says(ConditionType.READY, "RunFailed"))  # the step could not tell either
+            pipeline = cluster.wait("rotated", says(ConditionType.READY, "TrackingRefused"))  # as the step said in its pod
             cluster.apply(cluster.resource("rotated", training={"seed": 7}))
             cluster.wait("rotated", ready)
         finally:

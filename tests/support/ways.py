@@ -141,13 +141,9 @@ def _runs(cluster: Cluster, namespace: str) -> list[dict[str, str]]:
         return list(json.loads(answer.read()).get("runs") or [])
 
 
-def forget_kind(cluster: Cluster) -> None:
-    """The cluster does not know WinePipelines yet."""
-    cluster.sandbox.kubectl("delete", "-f", str(CRD), "--timeout=30s")
-
-
 def kinds(cluster: Cluster, namespace: str) -> None:
-    """A kind that comes after the operator's start is noticed, when its CRD moves once more after it is served."""
+    """A kind that is deleted and created again is noticed, when its CRD changes once more after it is served."""
+    cluster.sandbox.kubectl("delete", "-f", str(CRD), "--timeout=30s")
     cluster.sandbox.kubectl("apply", "--server-side", "-f", str(CRD))
     cluster.sandbox.kubectl("wait", "--for=condition=Established", f"--filename={CRD}", "--timeout=10s")
     eventually(lambda: "winepipelines" in cluster.sandbox.kubectl("api-resources", "--api-group=winepipelines.io", "-o", "name"))
@@ -158,10 +154,10 @@ def kinds(cluster: Cluster, namespace: str) -> None:
 
 @dataclass(frozen=True)
 class Way:
-    """A way; `before` makes the cluster what it shall be when the operator starts."""
+    """A way; one that is `cluster_wide` needs an operator that watches the whole cluster."""
 
     go: Callable[[Cluster, str], None]
-    before: Callable[[Cluster], None] | None = None
+    cluster_wide: bool = False
 
     @property
     def name(self) -> str:
@@ -169,8 +165,6 @@ class Way:
 
     def run(self, cluster: Cluster, namespace: str, changes: dict[str, str] | None = None) -> None:
         """Go it with an operator of its own. Raises AssertionError or KubectlError where it does not lead through."""
-        if self.before is not None:
-            self.before(cluster)
         operator = OperatorProcess(cluster.sandbox, {**ONLY_WATCHES, **(changes or {})})
         begun = operator.log.stat().st_size if operator.log.exists() else 0
         try:
@@ -195,4 +189,4 @@ def _clean(cluster: Cluster, namespace: str) -> None:
                 cluster.sandbox.kubectl("-n", namespace, "patch", kind, name, "--type=merge", "-p", free)
 
 
-WAYS = (Way(children), Way(serving), Way(ending), Way(retrying), Way(scoring), Way(kinds, forget_kind))
+WAYS = (Way(children), Way(serving), Way(ending), Way(retrying), Way(scoring), Way(kinds, cluster_wide=True))

@@ -144,12 +144,15 @@ def _runs(cluster: Cluster, namespace: str) -> list[dict[str, str]]:
 def kinds(cluster: Cluster, namespace: str) -> None:
     """A kind that is deleted and created again is noticed, when its CRD changes once more after it is served."""
     cluster.sandbox.kubectl("delete", "-f", str(CRD), "--timeout=30s")
-    cluster.sandbox.kubectl("apply", "--server-side", "-f", str(CRD))
-    cluster.sandbox.kubectl("wait", "--for=condition=Established", f"--filename={CRD}", "--timeout=10s")
-    eventually(lambda: "winepipelines" in cluster.sandbox.kubectl("api-resources", "--api-group=winepipelines.io", "-o", "name"))
+    _create_kind(cluster)
     cluster.sandbox.kubectl("annotate", "-f", str(CRD), "--overwrite", f"test={namespace}")
     cluster.apply(cluster.resource(namespace, suspend=True))
     cluster.wait(namespace, lambda pipeline: pipeline.status.stage is Stage.SUSPENDED, seconds=15)
+
+
+def _create_kind(cluster: Cluster) -> None:
+    cluster.sandbox.kubectl("apply", "--server-side", "-f", str(CRD))
+    eventually(lambda: "winepipelines" in cluster.sandbox.kubectl("api-resources", "--api-group=winepipelines.io", "-o", "name"))
 
 
 @dataclass(frozen=True)
@@ -178,8 +181,7 @@ class Way:
 
 
 def _clean(cluster: Cluster, namespace: str) -> None:
-    cluster.sandbox.kubectl("apply", "--server-side", "-f", str(CRD))
-    cluster.sandbox.kubectl("wait", "--for=condition=Established", f"--filename={CRD}", "--timeout=10s")
+    _create_kind(cluster)
     for kind in ("winepredictions", "winepipelines"):
         for body in cluster.objects(kind, namespace):
             name = body["metadata"]["name"]

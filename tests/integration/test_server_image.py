@@ -18,12 +18,12 @@ def _seen(cluster: Cluster, namespace: str) -> tuple[str, int, list[str]]:
     """What an upgrade must leave alone: the resource as stored, the deployment's generation, the pods."""
     found = [cluster.get(kind, namespace, "mlflow") for kind in ("winepipelines", "seldondeployments")]
     resource, deployment = (body["metadata"] for body in found if body is not None)
-    pods = sorted(pod["metadata"]["uid"] for pod in cluster.objects("pods", namespace))
+    pods = sorted(pod["metadata"]["uid"] for pod in cluster.serving_pods(namespace))
     return resource["resourceVersion"], deployment["generation"], pods
 
 
 def _images(cluster: Cluster, namespace: str) -> set[str]:
-    return {_image(pod) for pod in cluster.objects("pods", namespace) if "deletionTimestamp" not in pod["metadata"]}
+    return {_image(pod) for pod in cluster.serving_pods(namespace) if "deletionTimestamp" not in pod["metadata"]}
 
 
 def _image(pod: Body) -> str:

@@ -52,10 +52,15 @@ class Cluster:
         text = self.sandbox.kubectl("-n", namespace, "get", kind, name, "--ignore-not-found", "-o", "json")
         return json.loads(text) if text.strip() else None
 
-    def objects(self, kind: str, namespace: str) -> list[Body]:
-        """List a namespace's objects."""
-        items: list[Body] = json.loads(self.sandbox.kubectl("-n", namespace, "get", kind, "-o", "json"))["items"]
+    def objects(self, kind: str, namespace: str, selector: str = "") -> list[Body]:
+        """List a namespace's objects, or those that a label selector selects."""
+        listed = self.sandbox.kubectl("-n", namespace, "get", kind, "-o", "json", f"--selector={selector}")
+        items: list[Body] = json.loads(listed)["items"]
         return items
+
+    def serving_pods(self, namespace: str) -> list[Body]:
+        """List the pods that serve models; a namespace has pods of steps too."""
+        return self.objects("pods", namespace, "seldon-deployment-id")
 
     def delete(self, kind: str, namespace: str, name: str, *options: str) -> None:
         """Delete an object and wait until it is gone."""

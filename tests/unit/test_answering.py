@@ -193,3 +193,8 @@ def test_a_systems_own_answer_is_left_to_it() -> None:
     assert who_answers(500, '{"message": "upstream database"}', "") == ""
     assert who_answers(403, "Permission denied", "") == ""
     assert why_no_answer("") == ""
+
+
+def test_a_certificate_file_that_cannot_be_read_is_no_fault_of_the_servers_certificate() -> None:
+    said = why_no_answer("SSLError\nFileNotFoundError(2, 'No such file or directory')")
+    assert said == "the file with the certificate of its authority cannot be read"

@@ -30,6 +30,10 @@ CAUSES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"CERTIFICATE_VERIFY_FAILED.*(?:IP address|[Hh]ostname) mismatch"), "its certificate is for another host name"),
     (re.compile(r"certificate has expired"), "its certificate has expired"),
     (re.compile(r"CERTIFICATE_VERIFY_FAILED"), "its certificate is of an authority that the operator does not know"),
+    (
+        re.compile(r"SSLError.*(?:FileNotFoundError|No such file|PermissionError|NO_CERTIFICATE_OR_CRL_FOUND)", re.DOTALL),
+        "the file with the certificate of its authority cannot be read",
+    ),
     (re.compile(r"\[SSL|SSLError"), "the TLS handshake fails"),
     (re.compile(r"Connection refused|ECONNREFUSED"), "its host refuses the connection: no process listens on the port"),
     (re.compile(r"No route to host|Network is unreachable|EHOSTUNREACH"), "there is no route to its host"),

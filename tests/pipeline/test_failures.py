@@ -70,7 +70,7 @@ def test_what_is_permanent() -> None:
     }
     assert {str(reason) for reason in Reason if reason.permanent} == {
         *("UrlInvalid", "DataNotFound", "DataTooLarge", "ChecksumMismatch", "DataNotCsv", "ColumnMissing", "DataInvalid"),
-        *("TooFewRows", "ParametersInvalid", "TrainingFailed"),
+        *("DataAccessDenied", "CredentialsMissing", "TooFewRows", "ParametersInvalid", "TrainingFailed", "ModelConstant"),
         *("DataNotParquet", "AllRowsRejected", "ModelUnusable", "OutputRefused", "OutputExists", "OutputIsSource"),
         *("BucketMissing", "ArtifactLocationInvalid", "ExperimentDeleted"),
     }

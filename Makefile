@@ -84,7 +84,7 @@ test-images: ## builds the images and tries them; not part of make test, which n
 # PREVIOUS is an earlier release's chart, KEEP=1 leaves the cluster, ONE_NODE_CLUSTER names the program: tests/e2e/conftest.py
 export PREVIOUS KEEP ONE_NODE_CLUSTER
 e2e: ## both charts in real pods: install, upgrade, evict, remove; on kind, or ONE_NODE_CLUSTER=program
-	@$(call python,dev) $(PYTEST) tests/e2e --exitfirst --timeout 1800 --capture no
+	@$(call python,dev) $(PYTEST) tests/e2e -rs --exitfirst --timeout 1800 --capture no
 
 SUPPLY := dev/version.py dev/release.py dev/pins.py dev/sbom.py dev/licences.py dev/audit.py
 

@@ -89,7 +89,7 @@ def who_answers(status: int, text: str, workload: str) -> str:
             "the service mesh in front of it (Istio) reaches no pod of it: "
             f"{f'kubectl get endpoints,pods -A {workload}'.strip()}; where pods are ready, mutual TLS or the operator's sidecar"
         )
-    if PAGE.search(text):
+    if status != 401 and PAGE.search(text):  # with 401, a gateway asks for credentials
         title = TITLE.search(text)
         page = f" ({title[1]})" if title and title[1].isprintable() else ""
         if status in (502, 503, 504):

@@ -226,11 +226,12 @@ class MLflow:
             host = urlsplit(self._url).netloc
             message = f"{where} does not answer to the name {host}: add it to MLFLOW_SERVER_ALLOWED_HOSTS of the tracking server"
             return Refused("MlflowHostRefused", message)
+        if status in (401, 403):
+            self.forget_credentials()
         if not 300 <= status < 400 and status != 404 and (other := who_answers(status, text, "")):
             message = f"{where} answered {status}: {other}"
             return Unavailable("MlflowUnavailable", message) if status >= 500 else Refused("MlflowRefused", message)
         if status in (401, 403):
-            self.forget_credentials()
             return Refused("MlflowUnauthorized", f"{where} answered {status}: {self._unauthorized(status)}")
         if 300 <= status < 400:
             message = (

@@ -166,7 +166,7 @@ class Cluster:
         def look() -> bool:
             found = self.deployments(name)
             rolled = [
-                live["status"].get("updatedReplicas") == live["status"].get("replicas") == replicas
+                all(live["status"].get(f"{kind}eplicas") == replicas for kind in ("r", "updatedR", "availableR"))
                 and live["status"]["observedGeneration"] == live["metadata"]["generation"]
                 for live in found
                 if "status" in live

@@ -50,7 +50,8 @@ def initializer(pod: Json) -> Json:
 
 
 def server(pod: Json) -> Json:
-    return next(each for each in pod["status"]["containerStatuses"] if each["name"] == "classifier")
+    """Read the status of the model's server; empty where the pod has none yet."""
+    return next((each for each in pod["status"].get("containerStatuses", ()) if each["name"] == "classifier"), {})
 
 
 def processes(sandbox: Sandbox, cluster: Cluster) -> set[int]:
@@ -301,7 +302,7 @@ def test_an_image_of_a_registry_that_never_has_an_address_is_not_pulled(cluster:
     wanted["componentSpecs"][0]["spec"]["containers"][0]["image"] = "registry.invalid:5000/wine/server:typo"
     cluster.apply(NAME, wanted)
     waiting = until(
-        lambda: [item for pod in cluster.pods(NAME) if (item := server(pod)["state"].get("waiting", {})).get("message")]
+        lambda: [item for pod in cluster.pods(NAME) if (item := server(pod).get("state", {}).get("waiting", {})).get("message")]
     )
     assert waiting[0]["reason"] == "ErrImagePull"
     assert "lookup registry.invalid:5000: no such host" in waiting[0]["message"]

@@ -65,7 +65,7 @@ def start(folder: Path, tmp: Path, port: int | str) -> "subprocess.Popen[str]":
         "PYTHONPATH": str(ROOT / "pipeline"),
         "PYTHONDONTWRITEBYTECODE": "1",
         "TMPDIR": str(tmp),
-        "HOME": "/nonexistent",
+        "HOME": "/dev/null/home",
         "PREDICTIVE_UNIT_ID": "wine",
         "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(port),
         "PREDICTIVE_UNIT_PARAMETERS": json.dumps([{"name": "model_uri", "value": str(folder), "type": "STRING"}]),

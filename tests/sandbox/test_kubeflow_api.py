@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from kubeflow_support import Server, compiled, error, serving, two_steps
 
-# A parameter of this run is missing a step's folder: these runs never get anywhere, and need not.
-PARAMETERS = {"folder": "/nonexistent", "text": "t"}
+# No step can write to this folder: these runs fail at once, and need do no more.
+PARAMETERS = {"folder": "/dev/null/folder", "text": "t"}
 
 
 @pytest.fixture(scope="module")

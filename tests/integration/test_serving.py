@@ -89,13 +89,15 @@ def test_replicas_are_the_autoscalers_while_there_is_one(cluster: Cluster, opera
 
 
 def test_a_quota_in_the_way_is_told_and_what_served_serves(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
-    cluster.apply(cluster.resource(namespace))
+    """There is room for the pods that serve and one of a step, but not for two candidates."""
+    serving = {"replicas": 2}
+    cluster.apply(cluster.resource(namespace, serving=serving))
     cluster.wait(namespace, ready)
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "spec": {"hard": {"pods": "1"}}}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "spec": {"hard": {"pods": "3"}}}
     cluster.apply({**quota, "metadata": {"name": "full", "namespace": namespace}})
     eventually(lambda: bool((_stored(cluster, "resourcequota", namespace, "full").get("status") or {}).get("hard")))
     before = cluster.predict(namespace)
-    cluster.apply(cluster.resource(namespace, training={"parameters": {"alpha": 0.01}}))
+    cluster.apply(cluster.resource(namespace, serving=serving, training={"parameters": {"alpha": 0.01}}))
     pipeline = cluster.wait(namespace, says(DEPLOYED, "FailedCreate"))
     told = pipeline.status.condition(DEPLOYED)
     assert told is not None

@@ -403,6 +403,10 @@ class TestSteps:
         world.pass_time(minutes=16)
         world.reconcile()
         assert world.run().state is RunState.CANCELING
+        world.pass_time(seconds=20)
+        world.reconcile()
+        assert "steps:typo" in world.condition(TRAINED).message
+        assert "took longer" not in world.condition(TRAINED).message
         world.move_run(RunState.FAILED)
         world.reconcile()
         assert world.condition(ConditionType.STALLED).reason == "ErrImagePull"

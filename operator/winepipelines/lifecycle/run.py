@@ -216,7 +216,7 @@ def run_is_in_time(look: RunLook) -> Said:
         return None
     deadline = _deadline(look)
     if run.end_requested_at is not None or look.now >= deadline:
-        return end(look, reasons.RUN_TIMED_OUT, f"{_timed_out(look)}: ending it")
+        return end(look, reasons.RUN_TIMED_OUT, f"{_why_it_ends(look)}: ending it")
     reason, message = {
         RunState.PENDING: (reasons.PENDING, look.words.pending),
         RunState.PAUSED: (reasons.PENDING, "the run is paused in Kubeflow Pipelines"),
@@ -328,6 +328,14 @@ def _outage(look: RunLook) -> PlatformError | None:
     except PlatformError as error:
         return error if error.reason == reasons.STORE_UNAVAILABLE else None
     return None
+
+
+def _why_it_ends(look: RunLook) -> str:
+    """Say why a live run is ended: it may have been asked to end before its time."""
+    run = look.recorded
+    if run.end_reason in ("", reasons.RUN_TIMED_OUT):
+        return _timed_out(look)
+    return run.problem_message or f"the run was asked to end ({run.end_reason})"
 
 
 def _timed_out(look: RunLook) -> str:

@@ -163,7 +163,8 @@ def test_defaults_of_schema_and_models_agree(cluster: Cluster) -> None:
     )
     assert stored["spec"]["training"].pop("parameters") == {}
     assert filled["training"].pop("search") is None
-    for part, optional in (("data", "sha256"), ("data", "checkSchedule"), ("training", "schedule")):
+    texts = ("data", "sha256"), ("data", "checkSchedule"), ("data", "credentialsSecret"), ("training", "schedule")
+    for part, optional in (*texts, ("training", "registeredModel")):
         assert filled[part].pop(optional) == "", "left out rather than empty"
     assert filled.pop("gate") == []
     for optional in ("autoscaling", "canary"):

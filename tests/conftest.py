@@ -5,6 +5,10 @@ the tests begin, for they may have to come through a proxy.
 """
 
 import os
+from collections.abc import Iterator
+
+import pytest
+from support import website
 
 from sandbox.components import base_environment
 
@@ -17,3 +21,12 @@ for _name in os.environ.keys() - _clean.keys():
     del os.environ[_name]
 os.environ.update(_clean)
 os.environ["KUBECONFIG"] = os.devnull  # a test that names no cluster has none
+
+
+@pytest.fixture
+def site() -> Iterator[website.Site]:
+    """A web server on this machine, which remembers how it was asked."""
+    server, site = website.start()
+    yield site
+    server.shutdown()
+    server.server_close()

@@ -1,27 +1,18 @@
 """Gates, canaries, rollbacks and triggers on the whole platform: what a person sees, and what the systems are asked."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from support.cluster import Cluster, eventually, ready, says, settled
 from support.operator import OperatorProcess
-from support.website import Answer, Site, start
+from support.website import Answer, Site
 
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.status import ConditionType, Outcome
 
 READY, ACCEPTED = ConditionType.READY, ConditionType.ACCEPTED
 WINE = Path(__file__).parents[2] / "data" / "winequality-red.csv"
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    """A data host, which says how often it was asked."""
-    server, site = start()
-    yield site
-    server.shutdown()
 
 
 def annotate(cluster: Cluster, namespace: str, **asks: str) -> None:

@@ -3,15 +3,12 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
 from minio import Minio
 from minio.commonconfig import ENABLED
 from minio.versioningconfig import VersioningConfig
-from support import website
 from support.cluster import Cluster, ready, says
 from support.operator import OperatorProcess
 from support.website import Answer, Site
@@ -21,14 +18,6 @@ from winepipelines.resource.status import ConditionType
 WINE = (Path(__file__).parents[2] / "data" / "winequality-red.csv").read_bytes()
 LINES = WINE.splitlines(keepends=True)
 OLD, NEW = b"".join(LINES[:121]), b"".join(LINES[:61])
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    server, site = website.start()
-    yield site
-    server.shutdown()
-    server.server_close()
 
 
 def test_the_version_that_the_address_names_is_trained_on(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:

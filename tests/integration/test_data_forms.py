@@ -1,11 +1,8 @@
 """A table as people have it: gzip, decimal comma, an index, a text column, missing values; trained on and scored."""
 
 import gzip
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from support import website
 from support.cluster import Cluster, ready
 from support.operator import OperatorProcess
 from support.website import Answer, Site
@@ -14,14 +11,6 @@ from winepipelines.resource.prediction import PredictionStage
 
 LINES = (Path(__file__).parents[2] / "data" / "winequality-red.csv").read_text().splitlines()
 ROWS, WITHOUT_PH = 400, 7
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    server, site = website.start()
-    yield site
-    server.shutdown()
-    server.server_close()
 
 
 def _table() -> bytes:

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from minio import Minio
-from support import website
 from support.cluster import Body, Cluster, eventually, ready, says
 from support.operator import OperatorProcess
 from support.website import Answer, Site
@@ -22,14 +21,6 @@ from winepipelines.resource.status import ConditionType
 
 ROOT = Path(__file__).parents[2]
 WINE = (ROOT / "data" / "winequality-red.csv").read_bytes()
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    server, site = website.start()
-    yield site
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
-from support import website
 from support.website import Answer, Site
 
 from winepipelines.platform.answering import who_answers, why_no_answer
@@ -26,14 +25,6 @@ HEALTH, EXPERIMENTS = "/apis/v2beta1/healthz", "/apis/v2beta1/experiments"
 TRACKING = "/api/2.0/mlflow/experiments/get-by-name"
 ENVOY = b"upstream connect error or disconnect/reset before headers. reset reason: connection failure"
 PAGE = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    server, site = website.start()
-    yield site
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture

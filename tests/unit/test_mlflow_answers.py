@@ -1,7 +1,7 @@
 """What MLflow's answers mean to the operator: which can pass by themselves, and what a person is told to set for the others."""
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,14 +16,6 @@ from winepipelines.settings import Settings
 EXPERIMENT = "/api/2.0/mlflow/experiments/get-by-name"
 ABSENT = b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such experiment"}'
 HOST_REFUSED = b"Invalid Host header - possible DNS rebinding attack detected"
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    server, site = website.start()
-    yield site
-    server.shutdown()
-    server.server_close()
 
 
 async def ask(url: str, credentials: Mapping[str, str] | None = None, **settings: str) -> None:

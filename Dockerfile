@@ -22,8 +22,9 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip.conf,t
 COPY deploy/images/bytecode.py deploy/images/use_operator.py deploy/examples/wine.yaml /build/
 COPY crds /app/crds
 COPY templates /app/templates
+COPY contract /app/contract
 COPY operator /app/operator
-RUN PYTHONPATH=/app/operator /opt/wine/bin/python /build/bytecode.py /build/use_operator.py /standard-library \
+RUN PYTHONPATH=/app/operator:/app/contract /opt/wine/bin/python /build/bytecode.py /build/use_operator.py /standard-library \
     && chmod -R u=rwX,go=rX /opt/wine /app /standard-library \
     && find /opt/wine /app /standard-library -exec touch -h -d @315532800 {} +
 
@@ -33,8 +34,9 @@ COPY requirements/pipeline.txt /build/
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     /build/install /build/pipeline.txt mlflow/server/js
 COPY deploy/images/bytecode.py deploy/images/use_pipeline.py data/winequality-red.csv /build/
+COPY contract /app/contract
 COPY pipeline /app/pipeline
-RUN PYTHONPATH=/app/pipeline MPLCONFIGDIR=/tmp/matplotlib /opt/wine/bin/python /build/bytecode.py /build/use_pipeline.py /standard-library \
+RUN PYTHONPATH=/app/pipeline:/app/contract MPLCONFIGDIR=/tmp/matplotlib /opt/wine/bin/python /build/bytecode.py /build/use_pipeline.py /standard-library \
     && chmod -R u=rwX,go=rX /opt/wine /app /standard-library \
     && find /opt/wine /app /standard-library -exec touch -h -d @315532800 {} +
 
@@ -58,7 +60,7 @@ COPY --from=operator-build /standard-library /
 COPY --from=operator-build /opt/wine /opt/wine
 COPY --from=operator-build /app /app
 # Threads that wait for blocking clients need no memory of their own.
-ENV PYTHONPATH=/app/operator MALLOC_ARENA_MAX=2
+ENV PYTHONPATH=/app/operator:/app/contract MALLOC_ARENA_MAX=2
 CMD ["python", "-m", "winepipelines", "run"]
 LABEL org.opencontainers.image.title="wine-operator" \
       org.opencontainers.image.description="The operator of WinePipeline resources" \
@@ -67,7 +69,8 @@ LABEL org.opencontainers.image.title="wine-operator" \
 FROM runtime AS pipeline
 COPY --from=pipeline-build /standard-library /
 COPY --from=pipeline-build /opt/wine /opt/wine
-ENV PYTHONPATH=/app/pipeline
+COPY --from=pipeline-build /app/contract /app/contract
+ENV PYTHONPATH=/app/pipeline:/app/contract
 
 FROM pipeline AS steps
 COPY --from=pipeline-build /app/pipeline/winesteps /app/pipeline/winesteps
@@ -91,7 +94,7 @@ FROM steps AS sandbox
 COPY dist/sandbox/minio /usr/local/bin/minio
 COPY data/winequality-red.csv /app/data/
 COPY sandbox /app/sandbox
-ENV PYTHONPATH=/app:/app/pipeline
+ENV PYTHONPATH=/app:/app/pipeline:/app/contract
 USER 0
 RUN --mount=type=bind,source=deploy/images,target=/build \
     python /build/bytecode.py /build/use_sandbox.py /standard-library && cp -r /standard-library/. / && rm -r /standard-library \

@@ -6,8 +6,8 @@ SHELL := bash
 # Environments are made on first use and kept outside the checkout: see dev/environment.
 python = "$$(dev/environment $(1))"
 # Names of source roots, as paths relative to here: a checkout's own path may hold spaces.
-export MYPYPATH := operator:pipeline:tests:.
-export PYTHONPATH := operator:pipeline:tests:.
+export MYPYPATH := contract:operator:pipeline:tests:.
+export PYTHONPATH := contract:operator:pipeline:tests:.
 PYTEST := -m pytest
 # Made before the tests begin: that takes minutes, once, a test's time is limited, and tests use no proxy.
 programs = dev/environment operator > /dev/null && dev/environment pipeline > /dev/null && $(call python,dev) -m sandbox.programs $(1) > /dev/null
@@ -91,7 +91,7 @@ SUPPLY := dev/version.py dev/release.py dev/pins.py dev/sbom.py dev/licences.py 
 lint: lint-chart ## ruff, mypy --strict, import rules, manifests, stale compiled pipelines, the chart, licences
 	@$(call python,dev) -m ruff check .
 	@$(call python,dev) -m ruff format --check .
-	@$(call python,dev) -m mypy operator/winepipelines tests/unit tests/simulation tests/contract tests/integration tests/rights tests/hermetic tests/support tests/chart tests/images tests/e2e dev/chart.py dev/lint_chart.py dev/helm.py $(SUPPLY)
+	@$(call python,dev) -m mypy contract/winecontract operator/winepipelines tests/unit tests/simulation tests/contract tests/integration tests/rights tests/hermetic tests/support tests/chart tests/images tests/e2e dev/chart.py dev/lint_chart.py dev/helm.py $(SUPPLY)
 	@$(call python,dev) -m mypy --python-executable $(call python,pipeline-dev) pipeline sandbox bench tests/pipeline tests/sandbox
 	@$(call python,dev) dev/lint_imports.py
 	@$(call python,dev) dev/lint_manifests.py

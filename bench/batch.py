@@ -1,6 +1,6 @@
 """Scoring a file: the batch step against the endpoint asked in a loop, and the memory that the step needs: `make bench`.
 
-    PYTHONPATH=operator:pipeline:tests:. $(dev/environment pipeline-dev) bench/batch.py [--rows 10000000]
+    PYTHONPATH=contract:operator:pipeline:tests:. $(dev/environment pipeline-dev) bench/batch.py [--rows 10000000]
 
 A WinePipeline trains and serves on a sandbox. Its endpoint is asked for rows one after another on one kept connection, as a loop
 in a notebook would at best. The step's process scores a CSV file of wine rows drawn anew, from the object store into the object
@@ -120,7 +120,11 @@ def _step(cluster: Cluster, mlflow_run: str) -> dict[str, float]:
     keys = {"AWS_ACCESS_KEY_ID": info.s3_access_key, "AWS_SECRET_ACCESS_KEY": info.s3_secret_key}
     arguments = ["s3://mlpipeline/bench/wine.csv", "s3://mlpipeline/bench/scored.parquet", mlflow_run]
     command = [interpreter("pipeline"), "-c", STEP, *arguments, info.mlflow_url, info.s3_endpoint]
-    environment = {**base_environment(), **keys, "PYTHONPATH": str(ROOT / "pipeline")}
+    environment = {
+        **base_environment(),
+        **keys,
+        "PYTHONPATH": os.pathsep.join(str(ROOT / root) for root in ("pipeline", "contract")),
+    }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"the step failed:\n{done.stderr}")

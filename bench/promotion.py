@@ -1,6 +1,6 @@
 """No request fails while a model is promoted, taken back, or its server restarted: `make bench`.
 
-    PYTHONPATH=operator:pipeline:tests:. $(dev/environment operator) bench/promotion.py [--rate 50]
+    PYTHONPATH=contract:operator:pipeline:tests:. $(dev/environment operator) bench/promotion.py [--rate 50]
 
 A WinePipeline with a canary and two replicas is asked for predictions at a steady rate through the gateway, each request at its
 own time: a slow answer delays no other request, and what a request waited for the generator counts as its answer's time.

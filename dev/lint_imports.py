@@ -7,6 +7,6 @@ import sys
 
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
-sys.path.insert(0, "operator")  # the source root; a package of that name would hide the standard library's
+sys.path[:0] = ["operator", "contract"]  # source roots; a package named operator would hide the standard library's
 status = lint_imports(config_filename="pyproject.toml", no_cache=True)
 sys.exit(status != EXIT_STATUS_SUCCESS)

@@ -53,8 +53,11 @@ def base_environment() -> dict[str, str]:
 
 
 def python_environment(*sources: str) -> dict[str, str]:
-    """Variables for a Python process: the repository's source roots, and never the folder it happens to start in."""
-    path = os.pathsep.join(str(ROOT / source) for source in sources)
+    """Variables for a Python process: the repository's source roots, and never the folder it happens to start in.
+
+    `contract`, which steps and operator share, comes with any of the others.
+    """
+    path = os.pathsep.join(str(ROOT / source) for source in (*sources, *(["contract"] if sources else [])))
     return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 

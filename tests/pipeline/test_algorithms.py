@@ -154,7 +154,7 @@ def test_the_same_whatever_the_number_of_processors(table: Path, algorithm: str)
             capture_output=True,
             text=True,
             check=True,
-            env=environment | {"PYTHONPATH": str(TEMPLATES.parent / "pipeline")},
+            env=environment | {"PYTHONPATH": os.pathsep.join(str(TEMPLATES.parent / root) for root in ("pipeline", "contract"))},
         )
         said.append(float(done.stdout))
     assert said == pytest.approx([said[0]] * 3, abs=1e-9)

@@ -62,7 +62,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def start(folder: Path, tmp: Path, port: int | str) -> "subprocess.Popen[str]":
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT / "pipeline"),
+        "PYTHONPATH": os.pathsep.join(str(ROOT / root) for root in ("pipeline", "contract")),
         "PYTHONDONTWRITEBYTECODE": "1",
         "TMPDIR": str(tmp),
         "HOME": "/dev/null/home",

@@ -21,7 +21,7 @@ OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7}
 @pytest.fixture
 def submit(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Runs the pipeline as it stands in templates/."""
-    monkeypatch.setenv("PYTHONPATH", str(TEMPLATES.parent / "pipeline"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(TEMPLATES.parent / root) for root in ("pipeline", "contract")))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-key")
     # The local runner puts the interpreter's path into a shell command as it is: by its name, the path may hold spaces.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

@@ -11,7 +11,7 @@ from core_support import get, marked
 
 from sandbox import places
 
-PARTS = ("sandbox", "crds", "deploy", "data", "dev", "requirements", "operator", "pipeline", "templates")
+PARTS = ("sandbox", "contract", "crds", "deploy", "data", "dev", "requirements", "operator", "pipeline", "templates")
 LEFT_OUT = ("mlflow", "data", "minio", "controller-manager", "seldon")
 
 

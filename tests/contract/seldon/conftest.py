@@ -50,7 +50,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 
 def _upload(sandbox: Sandbox, folder: Path) -> tuple[str, ...]:
     """Put models into the sandbox's object store, which answer twice and three times the alcohol; return their addresses."""
-    sources = (ROOT, ROOT / "pipeline", ROOT / "tests" / "sandbox")
+    sources = (ROOT, ROOT / "pipeline", ROOT / "contract", ROOT / "tests" / "sandbox")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sources))}
     subprocess.run([interpreter("pipeline"), "-c", SAVE, str(folder)], check=True, env=environment, capture_output=True)
     info = sandbox.info

@@ -1,5 +1,6 @@
 """What a model's server answers, compared with what the model itself said of its own example. Called by `seldon`."""
 
+import asyncio
 import json
 import math
 import statistics
@@ -21,7 +22,9 @@ TRIAL_PREDICTIONS = 20  # that each of two models is asked for in one look
 DIFFERS = "PredictionDiffers"
 ANSWER_LIMIT = 1 << 20  # bytes of an answer that are read
 UNREACHABLE = "EndpointUnreachable"
-SILENT = 3  # predictions without any answer after which a trial is not asked for the others
+SILENT = 3  # predictions without any answer, one after another, after which a model is not asked again in a comparison
+COMPARISON_SECONDS = 30.0  # that all predictions of a comparison may take together
+PREDICTION_SECONDS = 4.0  # that one of them may take
 CONNECT_SECONDS = 3.0  # that a connection to a served model may take: longer, and nobody is there
 
 
@@ -37,11 +40,15 @@ class Asked:
 def session(request_seconds: float) -> aiohttp.ClientSession:
     """Make a session that asks each question over a connection of its own: one that is kept leads to a pod that was replaced."""
     timeout = aiohttp.ClientTimeout(total=request_seconds, sock_connect=CONNECT_SECONDS)
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True), timeout=timeout)
+    # No limit of connections: one that many tenants share would make them wait for whoever has endpoints that hang.
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0), timeout=timeout)
 
 
-async def ask(session: aiohttp.ClientSession, asked: Asked) -> PredictionCheck:
-    """Ask for a prediction and compare it with what the model itself said."""
+async def ask(session: aiohttp.ClientSession, asked: Asked, seconds: float | None = None) -> PredictionCheck:
+    """Ask for a prediction and compare it with what the model itself said.
+
+    `seconds` is a deadline for the whole answer, to its last byte, beside the session's own.
+    """
     url, protocol, example = asked.url, asked.protocol, asked.example
     at, begun = datetime.now(UTC), time.perf_counter()
 
@@ -49,8 +56,11 @@ async def ask(session: aiohttp.ClientSession, asked: Asked) -> PredictionCheck:
         return PredictionCheck(at, False, None, milliseconds, reason, message, url, protocol)
 
     try:
-        async with session.post(url, json=_request(protocol, example), allow_redirects=False) as response:
-            text = await response.content.read(ANSWER_LIMIT)
+        async with (
+            asyncio.timeout(seconds),
+            session.post(url, json=_request(protocol, example), allow_redirects=False) as response,
+        ):
+            text = await _read(response)
             status = response.status
     except (aiohttp.ClientError, TimeoutError):
         return failed(UNREACHABLE, f"{url} does not answer")
@@ -68,15 +78,30 @@ async def ask(session: aiohttp.ClientSession, asked: Asked) -> PredictionCheck:
     return PredictionCheck(at, True, values[0], milliseconds, url=url, protocol=protocol)
 
 
-async def compare(session: aiohttp.ClientSession, served: Asked | None, trial: Asked) -> TrialView:
-    """Ask the model that serves, where there is something to ask it with, and the one on trial, in turns."""
-    checks, served_checks = [], []
-    for _ in range(TRIAL_PREDICTIONS):
-        if served is not None:
-            served_checks.append(await ask(session, served))
-        checks.append(await ask(session, trial))
-        if len(checks) == SILENT and all(check.reason == UNREACHABLE for check in checks):
-            break
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Read an answer, up to the limit; its bytes may come one by one."""
+    text = b""
+    while len(text) < ANSWER_LIMIT and (more := await response.content.read(ANSWER_LIMIT - len(text))):
+        text += more
+    return text
+
+
+async def compare(
+    session: aiohttp.ClientSession, served: Asked | None, trial: Asked, seconds: float = COMPARISON_SECONDS
+) -> TrialView:
+    """Ask the model that serves, where there is something to ask it with, and the one on trial, in turns.
+
+    Takes at most `seconds`, whatever the endpoints do: a turn that might not end in time is not begun, so that slow models are
+    judged by fewer predictions, and a model that is silent is not asked again.
+    """
+    checks: list[PredictionCheck] = []
+    served_checks: list[PredictionCheck] = []
+    each = min(PREDICTION_SECONDS, seconds / (2 * SILENT + 1))  # two models that hang have their turns
+    last_turn = time.monotonic() + seconds - 2 * each
+    while len(checks) < TRIAL_PREDICTIONS and (not checks or time.monotonic() <= last_turn) and not _is_silent(checks):
+        if served is not None and not _is_silent(served_checks):
+            served_checks.append(await ask(session, served, each))
+        checks.append(await ask(session, trial, each))
     failures = [check for check in checks if not check.passed]
     first = next((check for check in failures if check.reason == DIFFERS), next(iter(failures), None))
     lost = [check for check in served_checks if not check.passed]
@@ -87,11 +112,21 @@ async def compare(session: aiohttp.ClientSession, served: Asked | None, trial: A
         wrong=first is not None and first.reason == DIFFERS,
         reason=first.reason if first else "",
         message=first.message if first else "",
-        milliseconds=statistics.median(check.milliseconds for check in checks),
-        served_milliseconds=statistics.median(check.milliseconds for check in served_checks) if served_checks else math.inf,
+        milliseconds=_median(checks, 0.0),
+        served_milliseconds=_median(served_checks, math.inf),
         served_reason=worst.reason if worst else "",
         served_message=worst.message if worst else "",
     )
+
+
+def _median(checks: list[PredictionCheck], otherwise: float) -> float:
+    """Compute the median duration of those that were answered."""
+    return statistics.median([check.milliseconds for check in checks if check.reason != UNREACHABLE] or [otherwise])
+
+
+def _is_silent(checks: list[PredictionCheck]) -> bool:
+    """Tell whether a model has not answered the last few times."""
+    return len(checks) >= SILENT and all(check.reason == UNREACHABLE for check in checks[-SILENT:])
 
 
 def _request(protocol: Protocol, example: Example) -> dict[str, Any]:

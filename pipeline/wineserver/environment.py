@@ -56,13 +56,18 @@ class Identity:
 
 @dataclass(frozen=True)
 class Environment:
-    """Where the model is and where to answer. `max_body` is in bytes; the CORS values are answered as they stand."""
+    """Where the model is and where to answer. The CORS values are answered as they stand.
+
+    `max_body` is in bytes. For `drain` seconds after SIGTERM the server takes requests while it reports that it is not ready: as
+    long as the readiness probe needs to fail, and every node to hear of it.
+    """
 
     folder: Path
     name: str
     port: int
     host: str
     max_body: int
+    drain: int = 12
     identity: Identity = Identity()
     metrics_path: str = "/prometheus"
     allowed_origins: str = "*"
@@ -77,6 +82,7 @@ class Environment:
             port=_number(variables, PORTS, EXECUTOR_PORT),
             host=variables.get("MLSERVER_HOST") or "0.0.0.0",  # noqa: S104 - a pod is reached from other pods
             max_body=_number(variables, ("WINE_MAX_BODY_BYTES",), 10 * MEBIBYTE),
+            drain=_number(variables, ("WINE_DRAIN_SECONDS",), cls.drain, least=0),
             identity=Identity.read(variables),
             metrics_path=variables.get("PREDICTIVE_UNIT_METRICS_ENDPOINT") or cls.metrics_path,
             allowed_origins=_header_value(variables, "CORS_ALLOWED_ORIGINS", cls.allowed_origins),
@@ -105,10 +111,10 @@ def _first(variables: Mapping[str, str], names: tuple[str, ...], default: str) -
     return next((variables[name] for name in names if variables.get(name)), default)
 
 
-def _number(variables: Mapping[str, str], names: tuple[str, ...], default: int) -> int:
+def _number(variables: Mapping[str, str], names: tuple[str, ...], default: int, least: int = 1) -> int:
     text = _first(variables, names, str(default))
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise EnvironmentInvalidError(f"{' or '.join(names)} is not a positive whole number: {text[:50]}")
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) >= least):
+        raise EnvironmentInvalidError(f"{' or '.join(names)} is not a whole number from {least}: {text[:50]}")
     return int(text)
 
 

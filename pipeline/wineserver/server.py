@@ -24,36 +24,40 @@ from wineserver.model import ModelFolderError, load
 
 log = logging.getLogger("wineserver")
 KEEP_ALIVE = 120  # seconds; longer than Seldon's executor keeps an idle connection (90), which then never meets a closed one
-DRAIN = 2  # seconds after SIGTERM in which connections that are kept open are ended by an answer, not between two requests
-GRACE = 13  # seconds for requests in flight after that: 15 in all, which the pod has after its preStop
+IDLE = 2  # seconds after draining in which connections that are kept open are ended by an answer, not between two requests
+GRACE = 13  # seconds for requests in flight after that
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that goes on for a moment after SIGTERM.
+    """A uvicorn server that goes on answering for a while after SIGTERM.
 
-    The pod has left the endpoints by then, as preStop waits for that. Callers may still hold connections, and one that is closed
-    while the next request is on its way loses that request. So each is closed by the header of its next answer, and those that
-    stay idle when `DRAIN` is over.
+    A pod that is ending still gets requests where no other one is ready: kube-proxy falls back on endpoints that terminate but
+    pass their readiness probe. So the server fails that probe first, and takes requests until every node has heard of it.
+    Callers may also hold connections, and one that is closed while the next request is on its way loses that request. So each
+    is closed by the header of its next answer, and those that stay idle when `IDLE` is over.
     """
 
-    def __init__(self, config: uvicorn.Config, application: Application) -> None:
+    def __init__(self, config: uvicorn.Config, application: Application, drain: int) -> None:
         super().__init__(config)
         self._application = application
-        self._deadline = 0.0
+        self._drain = drain
+        self._drained_at = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain at the first SIGTERM; end at once on SIGINT, and on a second signal."""
         if sig == signal.SIGTERM and not self._application.draining:
             self._application.drain()
-            self._deadline = time.monotonic() + DRAIN
+            self._drained_at = time.monotonic() + self._drain
             self._captured_signals.append(sig)
             return
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end; uvicorn asks ten times a second."""
-        if self._application.draining and (not self.server_state.connections or time.monotonic() > self._deadline):
-            return True
+        if self._application.draining:
+            late = time.monotonic() - self._drained_at
+            if late >= 0 and (not self.server_state.connections or late > IDLE):
+                return True
         return await super().on_tick(counter)
 
 
@@ -88,7 +92,7 @@ def _serve(environment: Environment, application: Application) -> None:
         timeout_graceful_shutdown=GRACE,
     )
     log.info("serving %s as %r on port %d", environment.folder, environment.name, environment.port)
-    asyncio.run(Server(config, application).serve())
+    asyncio.run(Server(config, application, environment.drain).serve())
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

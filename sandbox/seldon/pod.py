@@ -219,6 +219,7 @@ class Pod:
             "PREDICTIVE_UNIT_SERVICE_PORT": "{PORT}",
             "MLSERVER_HTTP_PORT": "{PORT}",
             "MLSERVER_HOST": "127.0.0.1",
+            "WINE_DRAIN_SECONDS": "0",  # the gateway has let it drain
             "MLSERVER_MODEL_URI": models,
             "PREDICTIVE_UNIT_PARAMETERS": json.dumps(parameters),
             "HOME": str(temporary),

@@ -7,7 +7,7 @@ answer on, through a promotion, a change of its settings, a rollback, an upgrade
 import json
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from support.nodes import ROOT
 
 from dev import helm
 from dev.version import version
+from winepipelines.platform.seldondeployment import DRAIN_SECONDS
 
 READY_SECONDS = 15  # from `helm install` to the operator's pod ready
 TABLE = "s3://wine/winequality-red.csv"
@@ -116,6 +117,17 @@ def _evict(kube: Kube, namespace: str, pod: str) -> None:
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
     kube("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+
+
+def _until_another_stops(kube: Kube, name: str) -> None:
+    """Wait until the last pod that is on its way out is about to stop: the worst moment for the one that serves to end."""
+    pods = [pod["metadata"] for pod in kube.items("-n", USER, "pods", f"--selector=seldon-deployment-id={name}")]
+    ending = [pod for pod in pods if "deletionTimestamp" in pod]
+    deleted = [
+        datetime.fromisoformat(pod["deletionTimestamp"]) - timedelta(seconds=pod["deletionGracePeriodSeconds"]) for pod in ending
+    ]
+    stops = max(deleted, default=datetime.min.replace(tzinfo=UTC)) + timedelta(seconds=DRAIN_SECONDS)
+    time.sleep(max(0.0, (stops - datetime.now(UTC)).total_seconds() - 1))
 
 
 def _change(person: Kube, name: str, **spec: Object) -> None:
@@ -256,6 +268,7 @@ def test_a_rollback_loses_no_request(person: Kube) -> None:
 
 
 def test_evicting_the_pod_that_serves_loses_no_request(administrator: Kube, person: Kube) -> None:
+    _until_another_stops(administrator, "mlflow")
     [uid] = _servers(person, "mlflow")
     pods = administrator.items("-n", USER, "pods", "--selector=seldon-deployment-id=mlflow")  # some may be on their way out
     [name] = [pod["metadata"]["name"] for pod in pods if pod["metadata"]["uid"] == uid]

@@ -38,6 +38,8 @@ def test_protocol_v2_names_them_in_mlservers_way() -> None:
         ("PREDICTIVE_UNIT_PARAMETERS", '{"model_uri": "/m"}'),
         ("PREDICTIVE_UNIT_HTTP_SERVICE_PORT", "http"),
         ("WINE_MAX_BODY_BYTES", "-1"),
+        ("WINE_MAX_BODY_BYTES", "0"),
+        ("WINE_DRAIN_SECONDS", "-1"),
         ("CORS_ALLOWED_ORIGINS", "a\r\nSet-Cookie: b"),
         ("CORS_ALLOWED_HEADERS", "ü"),
     ],

@@ -59,7 +59,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return path
 
 
-def start(folder: Path, tmp: Path, port: int | str) -> "subprocess.Popen[str]":
+def start(folder: Path, tmp: Path, port: int | str, drain: int = 0) -> "subprocess.Popen[str]":
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(str(ROOT / root) for root in ("pipeline", "contract")),
@@ -70,6 +70,7 @@ def start(folder: Path, tmp: Path, port: int | str) -> "subprocess.Popen[str]":
         "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(port),
         "PREDICTIVE_UNIT_PARAMETERS": json.dumps([{"name": "model_uri", "value": str(folder), "type": "STRING"}]),
         "WINE_MAX_BODY_BYTES": str(LIMIT),
+        "WINE_DRAIN_SECONDS": str(drain),
         # What Seldon says to MLServer's own images and must not make ours another server.
         "MLSERVER_MODEL_NAME": "wine",
         "MLSERVER_MODEL_IMPLEMENTATION": "mlserver_mlflow.MLflowRuntime",
@@ -355,6 +356,25 @@ def test_a_connection_that_is_kept_open_over_a_stop_loses_no_request(folder: Pat
         assert (response.status, len(json.loads(response.read())["data"]["ndarray"])) == (200, 1)
         ended += response.getheader("Connection") == "close"
     assert ended == len(callers)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+
+
+def test_a_server_that_is_to_end_is_not_ready_and_still_takes_requests(folder: Path, tmp_path: Path) -> None:
+    """Where no other pod is ready, the callers of an ending one are turned away by its endpoint first, then by the server."""
+    port = free_port()
+    process = start(folder, tmp_path, port, drain=2)
+    wait_until_ready(process, port)
+    process.send_signal(signal.SIGTERM)
+    wait_until_draining(port)
+    begun, answered = time.monotonic(), 0
+    with contextlib.suppress(ConnectionError):
+        while True:  # new connections: none is open in between
+            assert call(port, "/ready")[0] == 503
+            assert call(port, "/predict", {"data": {"ndarray": [[1, 2, 3]]}})[0] == 200
+            answered += 1
+    assert time.monotonic() - begun > 1.5
+    assert answered > 10
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
 

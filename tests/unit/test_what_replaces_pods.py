@@ -24,6 +24,7 @@ from winepipelines.resource.spec import Spec
 from winepipelines.resource.status import Status
 from winepipelines.settings import PREFIX, REPOSITORY, Settings
 from winepipelines.validation import CHOICES
+from wineserver.environment import Environment
 
 Object = dict[str, Any]
 NOBODY: Any = None  # building asks no server
@@ -194,7 +195,7 @@ def test_a_new_model_gets_the_deadline_of_now() -> None:
 def test_another_operator_that_probes_and_drains_otherwise_keeps_the_pods(tmp_path: Path) -> None:
     template = (REPOSITORY / "templates/manifests/seldondeployment.yaml.j2").read_text()
     (tmp_path / "manifests").mkdir()
-    later = template.replace("periodSeconds: 5", "periodSeconds: 4").replace("drain_seconds + 20", "drain_seconds + 40")
+    later = template.replace("periodSeconds: 2", "periodSeconds: 4").replace("drain_seconds + 30", "drain_seconds + 40")
     assert later != template
     (tmp_path / "manifests/seldondeployment.yaml.j2").write_text(later)
     for served in ("bundled", "executor"):
@@ -202,6 +203,17 @@ def test_another_operator_that_probes_and_drains_otherwise_keeps_the_pods(tmp_pa
         seldon = Seldon(NOBODY, Manifests(tmp_path), SETTINGS, NOBODY)
         assert _pods(seldon.manifest(GUIDE, ROLLOUTS[served], live)) == _pods(live)
         assert _pods(seldon.manifest(GUIDE, replace(ROLLOUTS[served], model=one(2, MODEL + "2").model), live)) != _pods(live)
+
+
+def test_a_server_is_out_of_its_service_before_it_stops() -> None:
+    rollout = Rollout(one(1, MODEL).model, one(2, MODEL + "2").model, 10)
+    for predictor in _seldon(SETTINGS).manifest(GUIDE, rollout)["spec"]["predictors"]:
+        pod = predictor["componentSpecs"][0]["spec"]
+        [container] = pod["containers"]
+        probe, waited = container["readinessProbe"], int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+        assert probe["periodSeconds"] * probe["failureThreshold"] + 2 <= Environment.drain, "every node has heard of it"
+        finishes = 15  # seconds: IDLE and GRACE of wineserver.server
+        assert waited + Environment.drain + finishes < pod["terminationGracePeriodSeconds"]
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ async def test_probes_stay_but_for_the_paths_of_protocol_v2(operator: Operator) 
     assert (seldon["startupProbe"]["httpGet"]["path"], seldon["startupProbe"]["failureThreshold"]) == ("/health/status", 180)
     # The server waits before it ends, and has time to end: Seldon gives 20 s where nothing is said.
     assert seldon["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "30"]
-    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 50
+    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 60
 
 
 async def test_protocol_v2_has_paths_of_its_own_in_probes(operator: Operator) -> None:
@@ -139,7 +139,7 @@ async def test_protocol_v2_has_paths_of_its_own_in_probes(operator: Operator) ->
     assert container["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": "http", "scheme": "HTTP"}
     assert container["startupProbe"]["httpGet"]["path"] == "/health/status"
     assert {(port["name"], port["containerPort"]) for port in container["ports"]} == {("http", 8000), ("grpc", 9500)}
-    assert (container["readinessProbe"]["periodSeconds"], container["livenessProbe"]["failureThreshold"]) == (5, 6)
+    assert (container["readinessProbe"]["periodSeconds"], container["livenessProbe"]["failureThreshold"]) == (2, 6)
 
 
 async def test_pods_run_as_seldons_user(operator: Operator) -> None:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from winesteps.failures import Reason, StepFailure
 
+MLFLOW_SECRET = "wine-mlflow-credentials"
+"""Holds MLflow's credentials in the namespace of the run, if MLflow asks for any. The operator makes it."""
 NO_SECRET = "winepipelines-no-credentials"
 """What the pipeline's parameter holds where no Secret is named: Kubernetes wants the name of one, which need not be there."""
 USERNAME, PASSWORD, TOKEN = "WINE_DATA_USERNAME", "WINE_DATA_PASSWORD", "WINE_DATA_TOKEN"

@@ -8,7 +8,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from winesteps import components
-from winesteps.credentials import NO_SECRET, PASSWORD, TOKEN, USERNAME
+from winesteps.credentials import MLFLOW_SECRET, NO_SECRET, PASSWORD, TOKEN, USERNAME
 
 CREDENTIALS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
 """Keys of the object store's secret, and the variables that boto3 reads."""
@@ -71,7 +71,7 @@ def wine_training(
     data_secret: str = NO_SECRET,
     credentials_over_http: bool = False,
     s3_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
-    mlflow_secret: str = "wine-mlflow-credentials",  # noqa: S107 - the name of a Secret
+    mlflow_secret: str = MLFLOW_SECRET,
     owner: dict[str, Any] = {},  # noqa: B006
 ) -> str:
     """Trains a model on a CSV file and registers it in MLflow.
@@ -163,7 +163,7 @@ def wine_data_check(
     data_secret: str = NO_SECRET,
     credentials_over_http: bool = False,
     s3_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
-    mlflow_secret: str = "wine-mlflow-credentials",  # noqa: S107 - the name of a Secret
+    mlflow_secret: str = MLFLOW_SECRET,
     owner: dict[str, Any] = {},  # noqa: B006 - Kubeflow reads the default, nothing writes it
 ) -> bool:
     """Looks whether the bytes behind an address have changed, and writes what it found to MLflow.
@@ -221,7 +221,7 @@ def wine_prediction(
     data_secret: str = NO_SECRET,
     credentials_over_http: bool = False,
     s3_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
-    mlflow_secret: str = "wine-mlflow-credentials",  # noqa: S107 - the name of a Secret
+    mlflow_secret: str = MLFLOW_SECRET,
     owner: dict[str, Any] = {},  # noqa: B006
 ) -> str:
     """Scores a file with a model, in chunks, and writes it with the predictions to the object store.

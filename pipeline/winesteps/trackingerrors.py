@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from winesteps.credentials import MLFLOW_SECRET
 from winesteps.failures import Reason, StepFailure, describe, redact_url
 
 PASSING_CODES = re.compile(
@@ -57,12 +58,14 @@ CAUSES = (
     Cause(
         r"error code 401\b|\b401 Client Error|not authenticated",
         Reason.TRACKING_REFUSED,
-        "The server asks for credentials: the Secret that mlflow_secret names must hold those that it knows.",
+        f"MLflow does not accept the credentials of this step. Correct the Secret {MLFLOW_SECRET} in the namespace of "
+        "the run; the operator copies it from the Secret that the administrator set for MLflow.",
     ),
     Cause(
         r"error code 403\b|\b403 Client Error|Permission denied|PERMISSION_DENIED",
         Reason.TRACKING_REFUSED,
-        "The credentials in the Secret that mlflow_secret names may not write there.",
+        f"The MLflow user in the Secret {MLFLOW_SECRET} in the namespace of the run may not write there. Grant that user "
+        "the permission to edit, or set another user.",
     ),
     Cause(
         r"error code 404\b.*<",

@@ -28,6 +28,7 @@ def by_hand(text: str) -> Exception:
     return MlflowException(text)
 
 
+ENDPOINT = "API request to endpoint /api/2.0/mlflow/runs/create"
 CASES = [
     (upload("NoSuchBucket"), Reason.BUCKET_MISSING, "bucket gone-bucket that"),
     (answered("NoSuchBucket", 404), Reason.BUCKET_MISSING, "does not exist"),
@@ -47,7 +48,14 @@ CASES = [
     (by_hand("Could not find a registered artifact repository for: foo://x/1"), Reason.ARTIFACT_LOCATION_INVALID, "s3://"),
     (rest("INVALID_PARAMETER_VALUE"), Reason.TRACKING_REFUSED, ""),
     (rest("RESOURCE_DOES_NOT_EXIST"), Reason.TRACKING_REFUSED, ""),
-    (rest("PERMISSION_DENIED", "Permission denied"), Reason.TRACKING_REFUSED, "mlflow_secret"),
+    (
+        rest("PERMISSION_DENIED", "Permission denied"),
+        Reason.TRACKING_REFUSED,
+        "in the Secret wine-mlflow-credentials in the namespace of the run",
+    ),
+    (by_hand(f"{ENDPOINT} failed with error code 401 != 200."), Reason.TRACKING_REFUSED, "Secret wine-mlflow-credentials in"),
+    (requests.HTTPError("401 Client Error: no"), Reason.TRACKING_REFUSED, "Secret wine-mlflow-credentials in"),
+    (by_hand(f"{ENDPOINT} failed with error code 403 != 200."), Reason.TRACKING_REFUSED, "may not write there"),
     (rest("TEMPORARILY_UNAVAILABLE"), Reason.TRACKING_UNAVAILABLE, ""),
     (rest("INTERNAL_ERROR"), Reason.TRACKING_UNAVAILABLE, ""),
     (by_hand("API request to endpoint /x failed with error code 400 != 200. Response body: no"), Reason.TRACKING_REFUSED, ""),

@@ -67,11 +67,11 @@ class Environment:
     port: int
     host: str
     max_body: int
-    drain: int = 12
     identity: Identity = Identity()
     metrics_path: str = "/prometheus"
     allowed_origins: str = "*"
     allowed_headers: str = "Accept, Accept-Encoding, Authorization, Content-Length, Content-Type, X-CSRF-Token"
+    drain: int = 12
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "Environment":

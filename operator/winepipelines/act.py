@@ -61,13 +61,13 @@ class Actor:
                 released = await self._seldon.release(pipeline)
                 if released is not None:
                     await self._namespace.hand_over(pipeline, released)
-            case SetAlias(version, mlflow_run, alias):
-                await self._mlflow.set_alias(pipeline.registered_model, alias, version, mlflow_run)
-            case RemoveAlias(version, alias):
-                await self._mlflow.remove_alias(pipeline.registered_model, alias, version)
+            case SetAlias(model, alias):
+                await self._mlflow.set_alias(model, alias)
+            case RemoveAlias(model, alias):
+                await self._mlflow.remove_alias(model, alias)
             case LeaveModels(models, retired):
                 whose = f"{pipeline.namespace}/{pipeline.name} ({pipeline.uid})"
-                await self._mlflow.leave(pipeline.registered_model, models, whose, retired=retired)
+                await self._mlflow.leave(models, whose, retired=retired)
             case CreateDataCheck(name, count, sha256, etag):
                 await self._kubeflow.create_check(pipeline, name, str(count), sha256, etag)
         return None

@@ -91,8 +91,8 @@ class Observer:
                 return self._trial(pipeline, model, served)
             case DataChecked(count, run_id):
                 return self._mlflow.check_record(pipeline.spec.training.experiment, pipeline.uid, str(count), run_id)
-            case Aliased(alias):
-                return self._mlflow.aliased(pipeline.registered_model, alias)
+            case Aliased(registered_model, alias):
+                return self._mlflow.aliased(registered_model, alias)
             case Platform():
                 return self._verdict()
         raise TypeError(f"nobody answers {question!r}")

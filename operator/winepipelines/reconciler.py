@@ -329,7 +329,7 @@ class Reconciler:
                 for what in left_behind:
                     await self._tell(entry, "LeftBehind", f"deleted without {what}", warning=True)
             case LeaveModels(models):
-                versions = ", ".join(version for version, _ in models)
+                versions = ", ".join(model.version for model in models)
                 message = f"versions {versions} stay in MLflow, tagged winepipelines.io/left-by"
                 await self._tell(entry, "ModelsKept", message, warning=False)
             case ApplyChildren(mended, updated):

@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from sandbox.platform import Sandbox
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.resource.errors import PlatformError, Refused, Unavailable
+from winepipelines.resource.observed import ModelVersion
 from winepipelines.settings import Settings
 
 GROUP = "winepipelines.io"
@@ -147,7 +149,7 @@ async def test_names_with_quotes_are_names(server: Server, name: str) -> None:
     server.log(server.experiment(name), OF_ONE)
     assert (await server.adapter().records(name, "uid-1", 7, "kfp-1")).model is not None
     assert (await server.adapter().records(name + "'", "uid-1", 7, "kfp-1")).model is None
-    assert await server.adapter().aliased(name, "champion") == ""
+    assert await server.adapter().aliased(name, "champion") is None
 
 
 async def test_an_experiment_that_is_not_there_has_no_records(server: Server) -> None:
@@ -183,13 +185,14 @@ async def test_a_run_without_an_example_says_so(server: Server) -> None:
 async def test_the_alias_follows(server: Server) -> None:
     adapter, experiment = server.adapter(), server.experiment("registry")
     server.registry.create_registered_model("wine's best")
-    assert await adapter.aliased("wine's best", "champion") == ""
+    assert await adapter.aliased("wine's best", "champion") is None
     runs = [server.log(experiment, OF_ONE) for _ in range(2)]
     for run in runs:
         server.registry.create_model_version("wine's best", f"{run.info.artifact_uri}/model", run.info.run_id)
     for version, run in (("1", runs[0]), ("2", runs[1]), ("2", runs[1])):
-        await adapter.set_alias("wine's best", "champion", version, run.info.run_id)
-        assert await adapter.aliased("wine's best", "champion") == version
+        model = ModelVersion("wine's best", version, run.info.run_id)
+        await adapter.set_alias(model, "champion")
+        assert await adapter.aliased("wine's best", "champion") == model
 
 
 async def test_a_version_of_another_run_gets_no_alias(server: Server) -> None:
@@ -199,8 +202,28 @@ async def test_a_version_of_another_run_gets_no_alias(server: Server) -> None:
     theirs, mine = server.log(experiment, OF_ONE), server.log(experiment, OF_ONE)
     server.registry.create_model_version("theirs", f"{theirs.info.artifact_uri}/model", theirs.info.run_id)
     with pytest.raises(Refused, match=mine.info.run_id):
-        await adapter.set_alias("theirs", "champion", "1", mine.info.run_id)
-    assert await adapter.aliased("theirs", "champion") == ""
+        await adapter.set_alias(ModelVersion("theirs", "1", mine.info.run_id), "champion")
+    assert await adapter.aliased("theirs", "champion") is None
+
+
+async def test_an_alias_of_another_runs_version_with_the_same_number_stays(server: Server) -> None:
+    """The resource had version 1 of another registered model, or of this one before it was deleted and made again."""
+    adapter, experiment = server.adapter(), server.experiment("registry")
+    runs = {name: server.log(experiment, OF_ONE) for name in ("a's own", "shared by a and b")}
+    for name, run in runs.items():
+        server.registry.create_registered_model(name)
+        server.registry.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
+    mine, theirs = (ModelVersion(name, "1", run.info.run_id) for name, run in runs.items())
+    for model, alias in product((mine, theirs), ("champion", "challenger")):
+        await adapter.set_alias(model, alias)
+    claimed = ModelVersion(theirs.registered_model, "1", mine.mlflow_run)
+    await adapter.remove_alias(claimed, "champion")
+    await adapter.leave([mine, claimed], "a", retired=True)
+    for alias in ("champion", "challenger"):
+        assert await adapter.aliased(theirs.registered_model, alias) == theirs
+        assert await adapter.aliased(mine.registered_model, alias) is None
+    assert not server.registry.get_model_version(theirs.registered_model, "1").tags
+    assert server.registry.get_model_version(mine.registered_model, "1").tags
 
 
 async def test_a_malicious_run_changes_nothing(server: Server) -> None:

@@ -36,6 +36,7 @@ from winepipelines.resource.observed import (
     DataCheck,
     DeploymentView,
     LoggedModel,
+    ModelVersion,
     PlatformVerdict,
     PredictionCheck,
     Presence,
@@ -88,7 +89,7 @@ class World(InMemory[Status]):
     records: dict[int, TrainingRecords] = field(default_factory=dict)
     writers: dict[int, str] = field(default_factory=dict)  # revision: the run that wrote its records, where that matters
     mlflow_secret: SecretState | None = None
-    aliases: dict[str, str] = field(default_factory=dict)  # of MLflow's registry: alias to version
+    aliases: dict[tuple[str, str], ModelVersion] = field(default_factory=dict)  # MLflow's registry: by model and alias
     trials: dict[int, TrialView] = field(default_factory=dict)  # how a revision's model does on trial
     data_checks: dict[int, DataCheck] = field(default_factory=dict)
     known_data: tuple[str, str] = ("", "")  # what the last look at the data was told
@@ -107,7 +108,7 @@ class World(InMemory[Status]):
     rolled_out: bool = False
     owned: bool = False
     wrong_answers: set[int] = field(default_factory=set)  # revisions whose model answers wrongly
-    tagged: tuple[tuple[str, str], ...] = ()  # versions in MLflow that are said to be left
+    tagged: tuple[ModelVersion, ...] = ()  # versions in MLflow that are said to be left
     mended: list[str] = field(default_factory=list)  # what was told of drift
     updated: list[str] = field(default_factory=list)  # what was told of copies that follow their source
     most_live: dict[str, int] = field(default_factory=dict)  # name: most live runs at a time
@@ -116,12 +117,19 @@ class World(InMemory[Status]):
 
     @property
     def alias(self) -> str:
-        """The version that is the champion."""
-        return self.aliases.get("champion", "")
+        """The version that is the champion of the resource's registered model."""
+        return self.versions.get("champion", "")
 
-    @alias.setter
-    def alias(self, version: str) -> None:
-        self.aliases["champion"] = version
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of the resource's registered model that have an alias."""
+        mine = self.pipeline.registered_model
+        return {alias: model.version for (name, alias), model in self.aliases.items() if name == mine}
+
+    def give_alias(self, version: str, mlflow_run: str, alias: str = "champion") -> None:
+        """Someone gives a version of the resource's registered model an alias."""
+        name = self.pipeline.registered_model
+        self.aliases[name, alias] = ModelVersion(name, version, mlflow_run)
 
     @property
     def status(self) -> Status:
@@ -231,8 +239,8 @@ class World(InMemory[Status]):
                 return self.trials.get(model.revision, TrialView(20, milliseconds=4, served_milliseconds=4))
             case DataChecked(count, _):
                 return self.data_checks.get(count)
-            case Aliased(alias):
-                return self.aliases.get(alias, "")
+            case Aliased(registered_model, alias):
+                return self.aliases.get((registered_model, alias))
             case Platform():
                 return self.platform
         raise AssertionError(question)
@@ -298,15 +306,15 @@ class World(InMemory[Status]):
                 self.applied = None
             case ReleaseDeployment():
                 self.owned = False
-            case SetAlias(version, _, alias):
-                self.aliases[alias] = version
-            case RemoveAlias(version, alias):
-                if self.aliases.get(alias) == version:
-                    del self.aliases[alias]
+            case SetAlias(model, alias):
+                self.aliases[model.registered_model, alias] = model
+            case RemoveAlias(model, alias):
+                if self.aliases.get((model.registered_model, alias)) == model:
+                    del self.aliases[model.registered_model, alias]
             case LeaveModels(models, retired):
                 self.tagged = models
                 if retired:
-                    self.aliases = {alias: version for alias, version in self.aliases.items() if version not in dict(models)}
+                    self.aliases = {alias: model for alias, model in self.aliases.items() if model not in models}
             case CreateDataCheck(name, _, sha256, etag):
                 self.known_data = (sha256, etag)
                 self.add_run(name)

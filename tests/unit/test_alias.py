@@ -58,9 +58,9 @@ def test_the_next_model_gets_it_when_it_serves_and_not_before() -> None:
     world.reconcile()
     world.succeed()
     world.reconcile()
-    assert (world.alias, world.aliases["challenger"]) == ("1", "2")
+    assert (world.alias, world.versions["challenger"]) == ("1", "2")
     world.roll_out()
-    assert world.aliases == {"champion": "2"}, "nothing challenges it any more"
+    assert world.versions == {"champion": "2"}, "nothing challenges it any more"
 
 
 def test_a_model_that_is_taken_back_never_had_it() -> None:
@@ -132,7 +132,7 @@ def test_the_last_served_of_two_keeps_it() -> None:
     """Two resources of one registered model: the first does not take it back at every look."""
     world = World()
     world.serve()
-    world.alias = "2"  # the other resource's
+    world.give_alias("2", "theirs")
     world.pass_time(minutes=5)
     world.reconcile()
     assert world.alias == "2"
@@ -165,3 +165,40 @@ def test_a_record_that_is_not_believed_is_told_and_nothing_is_deployed() -> None
     assert world.condition(ConditionType.TRAINED).reason == reasons.MODEL_RECORD_REFUSED
     assert "MLflow run x" in world.condition(ConditionType.READY).message
     assert world.applied is None
+
+
+def test_deletion_leaves_the_alias_of_another_resources_version_with_the_same_number() -> None:
+    """Two resources of one registered model, of which one had another before: both have a version 1."""
+    world = World()
+    world.serve()
+    world.change(training={"registeredModel": "shared"})
+    world.give_alias("1", "theirs")
+    world.give_alias("1", "theirs", "challenger")
+    world.delete()
+    world.reconcile()
+    assert world.versions == {"champion": "1", "challenger": "1"}
+    assert ("admin.mlflow", "champion") not in world.aliases, "its own is gone, in the registered model that it was of"
+    assert {model.registered_model for model in world.tagged} == {"admin.mlflow"}
+
+
+def test_a_challenger_moves_with_the_registered_model() -> None:
+    world = World()
+    world.serve()
+    world.change(data={"url": "http://data/new.csv"})
+    world.reconcile()
+    world.succeed()
+    world.reconcile()
+    assert ("admin.mlflow", "challenger") in world.aliases
+    world.change(training={"registeredModel": "shared"})
+    world.give_alias("2", "theirs", "challenger")
+    world.reconcile()
+    assert ("admin.mlflow", "challenger") not in world.aliases
+    assert world.aliases["shared", "challenger"].mlflow_run == "theirs"
+
+
+def test_the_alias_of_the_same_number_in_another_registered_model_is_not_taken_for_its_own() -> None:
+    world = World()
+    served_to_ready(world)
+    world.give_alias("1", "theirs")
+    world.reconcile()
+    assert world.aliases["admin.mlflow", "champion"].mlflow_run == "mlflow-1"

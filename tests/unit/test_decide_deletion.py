@@ -97,7 +97,7 @@ class TestDeletion:
         world.delete()
         world.reconcile()
         assert not world.exists
-        assert world.tagged == (("1", "mlflow-1"), ("2", "mlflow-2"))
+        assert [(model.version, model.mlflow_run) for model in world.tagged] == [("1", "mlflow-1"), ("2", "mlflow-2")]
         assert world.aliases == {}, "nobody serves them any more"
 
     def test_what_is_retained_keeps_its_alias(self, world: World) -> None:
@@ -105,7 +105,7 @@ class TestDeletion:
         world.serve()
         world.delete()
         world.reconcile()
-        assert world.aliases == {"champion": "1"}
+        assert world.versions == {"champion": "1"}
 
     def test_mlflow_down_holds_a_deletion_up_for_a_while_and_is_told(self, world: World) -> None:
         world.serve()

@@ -83,7 +83,7 @@ class TestAfterAThousandRevisions:
 
     def test_the_registry_names_the_model_that_serves_and_no_other(self, world: World) -> None:
         assert world.status.served is not None
-        assert world.aliases == {"champion": world.status.served.version} == {"champion": str(REVISIONS)}
+        assert world.versions == {"champion": world.status.served.version} == {"champion": str(REVISIONS)}
 
     def test_each_revision_had_one_run_and_none_is_left_under_way(self, world: World) -> None:
         assert len(world.created) == len(set(world.created)) == REVISIONS

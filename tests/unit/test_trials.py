@@ -170,7 +170,7 @@ class TestRollback:
         assert world.status.history[0].outcome is Outcome.ROLLED_BACK
         assert world.condition(READY).reason == "PredictionDiffers"
         assert "revision 2 is rolled back, and revision 1 serves again" in world.condition(READY).message
-        assert world.aliases["champion"] == "1"
+        assert world.alias == "1"
 
     def test_of_the_same_spec_the_earlier_model_is_ready_again(self) -> None:
         world = World()
@@ -241,7 +241,7 @@ class TestGoingBack:
         assert not kinds & {"Stalled", "Reconciling"}, "nothing is wrong, and nothing is under way"
         assert world.condition(ANSWERING).status == "True"
         assert world.status.stage is Stage.SERVING
-        assert world.aliases["champion"] == "1"
+        assert world.alias == "1"
 
     def test_of_the_same_spec_it_is_ready(self) -> None:
         world = World()

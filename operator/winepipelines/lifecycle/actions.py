@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from winepipelines.resource.naming import CHAMPION
+from winepipelines.resource.observed import ModelVersion
 from winepipelines.resource.rollout import Rollout
 
 
@@ -71,29 +72,28 @@ class ReleaseDeployment:
 
 @dataclass(frozen=True)
 class SetAlias:
-    """Have the registry's alias name a version of the registered model, if that version is this MLflow run's."""
+    """Have the registry's alias name a version, if that version is of its MLflow run."""
 
-    version: str
-    mlflow_run: str
+    model: ModelVersion
     alias: str = CHAMPION
 
 
 @dataclass(frozen=True)
 class RemoveAlias:
-    """Have the registry's alias name nothing, if it names this version."""
+    """Have the registry's alias name nothing, if it names this version, and the version is of its MLflow run."""
 
-    version: str
+    model: ModelVersion
     alias: str
 
 
 @dataclass(frozen=True)
 class LeaveModels:
-    """Tag these versions of the registered model, each with the MLflow run that it is of, as of a resource that is gone.
+    """Tag these versions, where they are of their MLflow runs, as of a resource that is gone.
 
     `retired` says that none of them serves any more: they lose their aliases.
     """
 
-    models: tuple[tuple[str, str], ...]
+    models: tuple[ModelVersion, ...]
     retired: bool
 
 

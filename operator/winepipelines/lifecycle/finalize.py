@@ -13,6 +13,7 @@ from winepipelines.lifecycle.actions import (
     ReleaseDeployment,
     RemoveFinalizer,
 )
+from winepipelines.lifecycle.aliases import version_of
 from winepipelines.lifecycle.history import run_is_over
 from winepipelines.lifecycle.look import Held, Look, held
 from winepipelines.lifecycle.questions import Deployment, Runs
@@ -64,7 +65,7 @@ def _leaving(look: Look) -> LeaveModels | None:
     """Models and their versions stay in MLflow, where others may use them; it is said of each whose it was."""
     status = look.status
     known = [item for item in (status.candidate, status.served, status.previous, *status.history) if item is not None]
-    models = {(item.version, item.mlflow_run) for item in known if item.version and item.mlflow_run}
+    models = {version_of(look.pipeline, item) for item in known if item.version and item.mlflow_run}
     retired = look.spec.deletion_policy is DeletionPolicy.DELETE
     return LeaveModels(tuple(sorted(models)), retired) if models else None
 

@@ -36,6 +36,7 @@ def ended(status: Status, spec: Spec, outcome: Outcome, reason: str, now: dateti
         runtime=candidate.runtime if candidate else spec.serving.runtime,
         image=candidate.image if candidate else "",
         executor=candidate.executor if candidate else True,
+        registered_model=candidate.registered_model if candidate else "",
         inputs=candidate.inputs if candidate else "",
         origin=candidate.origin if candidate else None,
         started=status.run.submitted_at if status.run else None,

@@ -11,6 +11,7 @@ from winepipelines.resource.observed import (
     ChildrenView,
     DataCheck,
     DeploymentView,
+    ModelVersion,
     PlatformVerdict,
     PredictionCheck,
     RunView,
@@ -107,9 +108,10 @@ class DataChecked(Question[DataCheck | None]):
 
 
 @dataclass(frozen=True)
-class Aliased(Question[str]):
-    """Which version of the registered model has this alias? Empty where none has."""
+class Aliased(Question[ModelVersion | None]):
+    """Which version of this registered model has this alias? None where none has."""
 
+    registered_model: str
     alias: str = CHAMPION
 
 

@@ -85,6 +85,7 @@ def _served(candidate: Candidate, now: datetime) -> ServedModel:
         runtime=candidate.runtime,
         image=candidate.image,
         executor=candidate.executor,
+        registered_model=candidate.registered_model,
         metrics=candidate.metrics,
         inputs=candidate.inputs,
         origin=candidate.origin,

@@ -147,6 +147,7 @@ def _run_of(look: Look) -> Record:
         runtime=runtime,
         image=kept.image,
         executor=kept.executor,
+        registered_model=look.pipeline.registered_model,
         metrics=model.metrics,
         inputs=look.inputs,
         data_sha256=model.data_sha256,

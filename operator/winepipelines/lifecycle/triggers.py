@@ -153,7 +153,7 @@ def _restored(look: Look, revision: int) -> Candidate:
     return Candidate(revision=revision, **{**taken, "origin": entry.origin or entry.revision})
 
 
-TAKEN = ("uri", "mlflow_run", "version", "runtime", "image", "executor", "metrics", "inputs")
+TAKEN = ("uri", "mlflow_run", "version", "runtime", "image", "executor", "registered_model", "metrics", "inputs")
 
 
 def _entry_wanted(look: Look, wanted: str) -> HistoryEntry | None:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from itertools import product
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -30,7 +31,7 @@ from winepipelines.platform.answering import who_answers, why_no_answer, with_wh
 from winepipelines.platform.records import Example, line
 from winepipelines.resource.errors import PlatformError, Refused, Unavailable
 from winepipelines.resource.naming import CHALLENGER, CHAMPION
-from winepipelines.resource.observed import DataCheck, TrainingRecords
+from winepipelines.resource.observed import DataCheck, ModelVersion, TrainingRecords
 from winepipelines.resource.outcome import PredictionRecords
 from winepipelines.resource.pipeline import GROUP
 from winepipelines.resource.prediction import EXPERIMENT, WinePrediction
@@ -149,40 +150,50 @@ class MLflow:
         response = http_request(self._host(), path, "GET", params=query, raise_on_status=False)
         return int(response.status_code), str(response.text[:LOOK_LIMIT])
 
-    async def aliased(self, registered_model: str, alias: str) -> str:
-        """Look up the version that has an alias; empty where none has."""
+    async def aliased(self, registered_model: str, alias: str) -> ModelVersion | None:
+        """Look up the version that has an alias, and the MLflow run that it is of; None where none has."""
         try:
-            version = await self._call(self._registry.get_model_version_by_alias, registered_model, alias, forgiven=ABSENT)
+            found = await self._call(self._registry.get_model_version_by_alias, registered_model, alias, forgiven=ABSENT)
         except _Forgiven:
-            return ""
-        return str(version.version)
+            return None
+        return ModelVersion(registered_model, str(found.version), str(found.run_id))
 
-    async def set_alias(self, registered_model: str, alias: str, version: str, mlflow_run: str) -> None:
-        """Give a version an alias, if it is that of the MLflow run: what a run's tags say may be anything."""
-        found = await self._call(self._registry.get_model_version, registered_model, version)
-        if found.run_id != mlflow_run:
-            message = f"version {version} of {registered_model!r} in MLflow's registry is not of MLflow run {mlflow_run}"
+    async def set_alias(self, model: ModelVersion, alias: str) -> None:
+        """Give a version an alias, if it is that of its MLflow run: what a run's tags say may be anything."""
+        if not await self._is_there(model):
+            message = (
+                f"version {model.version} of {model.registered_model!r} in MLflow's registry is not of MLflow run "
+                f"{model.mlflow_run}"
+            )
             raise Refused("MlflowRefused", message)
-        await self._call(self._registry.set_registered_model_alias, registered_model, alias, version)
+        await self._call(self._registry.set_registered_model_alias, model.registered_model, alias, model.version)
 
-    async def remove_alias(self, registered_model: str, alias: str, version: str) -> None:
-        """Take an alias away, if it is this version's."""
-        if await self.aliased(registered_model, alias) == version:
-            await self._call(self._registry.delete_registered_model_alias, registered_model, alias)
+    async def remove_alias(self, model: ModelVersion, alias: str) -> None:
+        """Take an alias away, if it is this version's, and the version is of its MLflow run."""
+        if await self.aliased(model.registered_model, alias) == model:
+            await self._call(self._registry.delete_registered_model_alias, model.registered_model, alias)
 
-    async def leave(self, registered_model: str, models: Sequence[tuple[str, str]], whose: str, *, retired: bool) -> None:
-        """Tag versions, each of its MLflow run, as left by a resource that is gone; take their aliases where they are retired."""
-        for version, mlflow_run in models:
-            try:
-                found = await self._call(self._registry.get_model_version, registered_model, version, forgiven=ABSENT)
-            except _Forgiven:
-                continue
-            if found.run_id == mlflow_run:
+    async def leave(self, models: Sequence[ModelVersion], whose: str, *, retired: bool) -> None:
+        """Tag versions as left by a resource that is gone; take their aliases where they are retired.
+
+        One that is of another MLflow run by now is another resource's.
+        """
+        for model in models:
+            if await self._is_there(model):
                 tag = ModelVersionTag(f"{GROUP}/left-by", whose)
-                await self._call(self._registry.set_model_version_tag, registered_model, version, tag)
-        for alias in (CHAMPION, CHALLENGER) if retired else ():
-            if await self.aliased(registered_model, alias) in {version for version, _ in models}:
-                await self._call(self._registry.delete_registered_model_alias, registered_model, alias)
+                await self._call(self._registry.set_model_version_tag, model.registered_model, model.version, tag)
+        names = sorted({model.registered_model for model in models}) if retired else []
+        for name, alias in product(names, (CHAMPION, CHALLENGER)):
+            if (found := await self.aliased(name, alias)) in models and found is not None:
+                await self.remove_alias(found, alias)
+
+    async def _is_there(self, model: ModelVersion) -> bool:
+        """Tell whether the registry has a version, of its MLflow run."""
+        try:
+            found = await self._call(self._registry.get_model_version, model.registered_model, model.version, forgiven=ABSENT)
+        except _Forgiven:
+            return False
+        return bool(found.run_id == model.mlflow_run)
 
     def _host(self) -> MlflowHostCreds:
         assert self._credentials is not None, "_call has read them"

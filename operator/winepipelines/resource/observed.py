@@ -160,6 +160,15 @@ class DataCheck:
     failure: StepFailure | None = None
 
 
+@dataclass(frozen=True, order=True)
+class ModelVersion:
+    """A version in MLflow's model registry: numbers begin anew in each registered model, so the MLflow run tells whose it is."""
+
+    registered_model: str
+    version: str
+    mlflow_run: str
+
+
 @dataclass(frozen=True)
 class StoredModel:
     """Whether a model can be copied by whoever serves it. `uri` is the address for rclone."""

@@ -118,7 +118,8 @@ class TrainedModel(Model):
 
     `image` is the server's that it was first to be served with, and stays so; a status of before that was written has none.
     `executor` tells likewise whether Seldon's executor stands in front of it: before that was written it always did. `inputs` is
-    the hash of the spec that it was made of; `origin` the revision that made it, where that is another one.
+    the hash of the spec that it was made of; `origin` the revision that made it, where that is another one. `version` is one of
+    `registered_model` in MLflow's registry.
     """
 
     revision: int
@@ -128,6 +129,7 @@ class TrainedModel(Model):
     runtime: Runtime = Runtime.BUNDLED
     image: str = ""
     executor: bool = True
+    registered_model: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
     inputs: str = ""
     origin: int | None = None
@@ -204,6 +206,7 @@ class HistoryEntry(Model):
     runtime: Runtime = Runtime.BUNDLED
     image: str = ""
     executor: bool = True
+    registered_model: str = ""
     inputs: str = ""
     origin: int | None = None
     started: Time | None = None

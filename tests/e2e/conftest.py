@@ -19,6 +19,7 @@ import pytest
 import yaml
 from e2e.room import needed
 from support import capacity, nodes
+from support.cluster import eventually
 from support.kube import Kube
 from support.nodes import ROOT, Nodes, NodesError
 
@@ -86,6 +87,7 @@ def administrator(chosen: Nodes, kubectl: Path, folder: Path) -> Iterator[Kube]:
     if others:
         pytest.exit(f"the cluster is not empty, it has {', '.join(sorted(others)[:5])}: take it down first", returncode=1)
     try:
+        eventually(lambda: not any(map(capacity.starting, kube.items("nodes"))), 60)
         print(f"\npods request {needed()} together, free are {capacity.check(kube, needed())}", flush=True)
     except NodesError as error:
         if not os.environ.get("KEEP"):

@@ -71,6 +71,11 @@ def spare(nodes: Iterable[Object], pods: Iterable[Object]) -> Amount:
     return total
 
 
+def starting(node: Object) -> bool:
+    """Tell whether Kubernetes itself still keeps pods off a node: it is not ready, or was not a moment ago."""
+    return any(taint["key"] == "node.kubernetes.io/not-ready" for taint in node["spec"].get("taints") or [])
+
+
 def check(kube: Kube, needed: Amount) -> Amount:
     """See that a cluster has room for pods, before anything is built for them; return what it has to spare.
 

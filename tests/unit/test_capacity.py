@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 from e2e.room import MODELS, charts, model, needed
-from support.capacity import Amount, amount, check, of_manifests, requested, spare
+from support.capacity import Amount, amount, check, of_manifests, requested, spare, starting
 from support.kube import Kube
 from support.nodes import NodesError
 
@@ -66,6 +66,13 @@ def test_what_is_spare_is_of_nodes_that_take_pods() -> None:
     ]
     pods = [_pod("a", "500m"), _pod("a", "1", "Succeeded"), _pod("tainted", "4"), _pod("b", "250m")]
     assert spare(nodes, pods) == Amount(2250, 3072)
+
+
+def test_a_node_that_was_not_ready_a_moment_ago_is_waited_for() -> None:
+    taint = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+    assert starting(_node("new", "2", "2Gi", taints=[taint]))
+    assert not starting(_node("kept", "2", "2Gi", taints=[{"key": "x", "effect": "NoSchedule"}]))
+    assert not starting(_node("ready", "2", "2Gi"))
 
 
 def test_a_cluster_without_room_is_refused_with_numbers_and_advice() -> None:

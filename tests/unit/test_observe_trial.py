@@ -62,7 +62,7 @@ async def test_mlflow_away_is_no_missing_example(error: PlatformError) -> None:
 async def test_a_candidate_that_is_asked_alone_is_never_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    async def ask(_session: object, one: Asked) -> PredictionCheck:
+    async def ask(_session: object, one: Asked, _seconds: float) -> PredictionCheck:
         asked.append(one.url)
         return PredictionCheck(datetime.now(UTC), True, 5.7, 900)
 

@@ -23,6 +23,7 @@ from winepipelines.doctor.asking import Systems
 from winepipelines.doctor.calls import CallMonitor
 from winepipelines.doctor.walk import walk
 from winepipelines.doctor.watch import PlatformWatch
+from winepipelines.engine.queue import FairQueue
 from winepipelines.metrics import Metrics
 from winepipelines.monitored import MonitoredActor, MonitoredObserver
 from winepipelines.observe import Observer
@@ -63,6 +64,7 @@ class Operator:
     session: aiohttp.ClientSession
     reconciler: Reconciler
     predictions: Reconciler
+    queue: FairQueue
     runs: RunWatch
     tasks: list[asyncio.Task[None]]
     stop_metrics: Callable[[], None]
@@ -90,6 +92,7 @@ class Operator:
             Workflows(kubernetes, namespaces=settings.namespaces).hints,
             steps.moods,
         )
+        queue = FairQueue(settings.workers)
         metrics = Metrics()
         inside = Path(SERVICE_ACCOUNT_TOKEN).exists()  # noqa: ASYNC240 - once, at the start
         systems = Systems(settings, kubernetes, kubeflow, mlflow, store, Network(), inside)
@@ -108,7 +111,8 @@ class Operator:
             MonitoredActor(Actor(kubernetes, namespace, kubeflow, mlflow, seldon), monitor),
             runs.follow,
             settings.policy,
-            settings.workers,
+            queue,
+            settings.reconcile_seconds,
             metrics.reconciled,
         )
         predictions = Reconciler(
@@ -120,15 +124,18 @@ class Operator:
             MonitoredActor(PredictionActor(kubernetes, kubeflow), monitor),
             lambda key, run: runs.follow(_followed_for(key), run),
             settings.policy,
-            settings.workers,
+            queue,
+            settings.reconcile_seconds,
             metrics.reconciled,
         )
         kubeflow.on_mode_change = lambda: reconciler.look_within(reconciler.spread())
         metrics.count_stages(reconciler.stages)
         metrics.count_predictions(predictions.stages)
         stop_metrics = _serve_metrics(metrics, settings)
-        probes = await _serve_probes(settings, (reconciler, predictions))
-        operator = cls(kubernetes, session, reconciler, predictions, runs, [], stop_metrics, probes, settings.platform_namespace)
+        probes = await _serve_probes(settings, queue)
+        operator = cls(
+            kubernetes, session, reconciler, predictions, queue, runs, [], stop_metrics, probes, settings.platform_namespace
+        )
         operator.tasks = [
             asyncio.create_task(runs.watch(), name="run watch"),
             asyncio.create_task(platform.run(), name="platform watch"),
@@ -149,6 +156,7 @@ class Operator:
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.reconciler.stop()
         await self.predictions.stop()
+        await self.queue.stop()
         await self.probes.stop()
         await asyncio.to_thread(self.stop_metrics)
         await self.session.close()
@@ -179,10 +187,9 @@ class Operator:
                             self._wake_users_of(item["namespace"])
 
 
-async def _serve_probes(settings: Settings, reconcilers: tuple[Reconciler, ...]) -> Probes:
+async def _serve_probes(settings: Settings, queue: FairQueue) -> Probes:
     probes = Probes(
-        lambda: max(reconciler.longest_reconcile() for reconciler in reconcilers),
-        settings.hang_seconds,
+        queue.longest,
         functools.partial(lost, next(iter(settings.namespaces), ""), PROBE_SECONDS),
     )
     if settings.probe_port:

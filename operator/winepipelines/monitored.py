@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 from winepipelines.doctor.calls import CallMonitor
 from winepipelines.lifecycle.questions import Question
 from winepipelines.platform.kubernetes import Body
-from winepipelines.reconciler import Acting, Observing
 from winepipelines.resource.errors import PlatformError
+from winepipelines.subject import Acting, Observing
 
 T = TypeVar("T")
 

@@ -1,32 +1,33 @@
 """The loop: observe, decide, write the status, act; again until nothing is left to do. Called by `handlers`.
 
-It is the same for each kind of resource; what differs is a `Subject`. One reconcile a resource at a time, a bounded number in
-all. Whatever wakes a resource, all of it is looked at anew.
+It is the same for each kind of resource; what differs is a `Subject`. Whatever wakes a resource, all of it is looked at anew.
+When, and how many at a time, `engine.queue` says. A reconcile has a deadline: calls that would exceed it are canceled, which is
+an answer like any other failure of the platform.
 """
 
 import asyncio
 import logging
 import random
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from winepipelines.engine.queue import FairQueue
 from winepipelines.lifecycle.actions import ApplyChildren, ApplyDeployment, LeaveModels, RemoveFinalizer
 from winepipelines.lifecycle.decision import Decision
-from winepipelines.lifecycle.events import Event
-from winepipelines.lifecycle.look import Answers
 from winepipelines.lifecycle.questions import Answer, Question
+from winepipelines.lifecycle.reasons import DEADLINE_EXCEEDED
 from winepipelines.lifecycle.verify import check_interval
-from winepipelines.platform.kubernetes import Body, Conflict, Kind, KindMissing, Kubernetes
+from winepipelines.platform.kubernetes import Body, Conflict, KindMissing, Kubernetes
 from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import PredictionCheck
 from winepipelines.resource.policy import Policy
-from winepipelines.resource.status import Condition, Run, Status
+from winepipelines.resource.status import Run, Status
+from winepipelines.subject import Acting, Observing, ResourceLike, StatusLike, Subject
 
 Key = tuple[str, str]  # namespace and name of a resource
 ROUNDS = 100  # questions and actions of one reconcile; far more than any way through the stages has
@@ -34,68 +35,9 @@ BACKOFF_SECONDS = (1, 300)
 CONFLICT_SECONDS = 1.0
 SPREAD_SECONDS, LOOKS_PER_SECOND = 10.0, 50.0
 JITTER = 1.1
+CALLS_SHARE, CALL_SHARE = 0.75, 0.5  # of a reconcile's time: for all its questions and actions together, and for one of them
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-
-class StatusLike(Protocol):
-    """What the loop needs to know of a status."""
-
-    @property
-    def stage(self) -> str | None:
-        """The stage that it tells."""
-
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """What it states."""
-
-    def to_body(self) -> dict[str, object]:
-        """Write it as the API has it."""
-
-
-class ResourceLike(Protocol):
-    """What the loop needs to know of a resource."""
-
-    @property
-    def namespace(self) -> str:
-        """Where it is."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-
-    @property
-    def status(self) -> StatusLike:
-        """What was written of it last."""
-
-
-class Observing(Protocol):
-    """Who answers the questions of a kind's decisions."""
-
-    async def answer(self, question: Question[object], resource: Any, /) -> object:
-        """Answer a question about a resource."""
-
-
-class Acting(Protocol):
-    """Who carries out the actions of a kind's decisions."""
-
-    async def perform(self, action: Any, resource: Any, /) -> Body | None:
-        """Carry an action out; return the resource's new body where it changed."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A kind of resource: how it is read, decided on and told of.
-
-    `read` raises pydantic.ValidationError where a body does not fit the schema; `refuse` makes the status that says so, None
-    where it is there already.
-    """
-
-    kind: Kind
-    name: str
-    read: Callable[[Body], ResourceLike]
-    decide: Callable[[Any, Answers, Mapping[Any, PlatformError], datetime, Policy], Decision[StatusLike, Any]]
-    events: Callable[[Any, Any], tuple[Event, ...]]
-    refuse: Callable[[Body, str, datetime], StatusLike | None]
 
 
 @dataclass
@@ -106,9 +48,8 @@ class _Entry:
     written: str = ""  # the resource version of our own last write: its event tells nothing new
     checked: dict[Question[object], object] = field(default_factory=dict)  # the last passed prediction check
     timer: asyncio.TimerHandle | None = None
-    running: bool = False
-    again: bool = False
     failures: int = 0
+    calls_end: float = 0.0  # when the calls of the reconcile under way have to have ended, by the loop's clock
 
 
 class Reconciler:
@@ -122,10 +63,14 @@ class Reconciler:
         actor: Acting,
         follow: Callable[[Key, Run | None], None],
         policy: Policy,
-        workers: int,
+        queue: FairQueue,
+        seconds: float,
         measure: Callable[[float, bool], None] = lambda _seconds, _failed: None,
     ) -> None:
-        """Use these adapters; `follow` is told which run to follow for a resource, `measure` how each reconcile went."""
+        """Use these adapters; a reconcile may take `seconds`.
+
+        `follow` is told which run to follow for a resource, `measure` how each reconcile went. Kinds may share a queue.
+        """
         self._subject = subject
         self._kubernetes = kubernetes
         self._observer = observer
@@ -134,9 +79,8 @@ class Reconciler:
         self._policy = policy
         self._measure = measure
         self._entries: dict[Key, _Entry] = {}
-        self._slots = asyncio.Semaphore(workers)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._started: dict[Key, float] = {}
+        self._queue = queue
+        self._seconds = seconds
 
     def saw(self, body: Body) -> None:
         """Take a resource's body from the watch, and look at it unless it is what was just written."""
@@ -157,23 +101,16 @@ class Reconciler:
         entry = self._entries.pop(key, None)
         if entry is not None and entry.timer is not None:
             entry.timer.cancel()
+        self._queue.discard(key[0], self._item(key))
         self._follow(key, None)
 
     def wake(self, key: Key) -> None:
         """Look at a resource now."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return
-        if entry.timer is not None:
-            entry.timer.cancel()
-            entry.timer = None
-        if entry.running:
-            entry.again = True
-            return
-        entry.running = True
-        task = asyncio.get_running_loop().create_task(self._work(key, entry))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if key in self._entries:
+            self._queue.add(key[0], self._item(key), lambda: self._work(key))
+
+    def _item(self, key: Key) -> tuple[str, ...]:
+        return self._subject.name, *key
 
     def wake_all(self) -> None:
         """Look at every resource now."""
@@ -188,8 +125,8 @@ class Reconciler:
         """Look at every resource within some time, one here and one there: what all of them tell has changed."""
         loop, seconds = asyncio.get_running_loop(), duration.total_seconds()
         for key, entry in self._entries.items():
-            if entry.running:
-                entry.again = True
+            if self._queue.is_active(self._item(key)):
+                self.wake(key)
             elif entry.timer is None or entry.timer.when() > loop.time() + seconds * JITTER:
                 if entry.timer is not None:
                     entry.timer.cancel()
@@ -201,53 +138,57 @@ class Reconciler:
             if key[0] == namespace and where(entry.body):
                 self.wake(key)
 
-    def longest_reconcile(self) -> float:
-        """Tell for how many seconds the oldest reconcile under way has been so: the measure of a hang."""
-        return time.monotonic() - min(self._started.values()) if self._started else 0.0
-
     def stages(self) -> Counter[str]:
         """Count the resources of each stage, as their status says. May be called from any thread."""
         return Counter(str((entry.body.get("status") or {}).get("stage") or "New") for entry in list(self._entries.values()))
 
     async def stop(self) -> None:
-        """End every reconcile; whatever is left undone is found again at the next start."""
+        """Begin no other reconcile; whatever is left undone is found again at the next start."""
         for entry in self._entries.values():
             if entry.timer is not None:
                 entry.timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _work(self, key: Key, entry: _Entry) -> None:
-        async with self._slots:
-            self._started[key] = time.monotonic()
-            try:
-                entry.again = False
-                wake_in = await self._reconcile(key, entry)
-                entry.failures = 0
-            except Conflict:  # what has changed it is on its way through the watch, and wakes it
-                wake_in = CONFLICT_SECONDS
-            except Unavailable as error:
-                # Without the API server nothing can be written. It is tried again as often as ever: it may be back at any time.
-                level = logging.DEBUG if entry.failures else logging.WARNING
-                logger.log(level, "Cannot reconcile", extra=self._fields(key, error=error))
-                wake_in = self._policy.retry_interval.total_seconds()
-                entry.failures += 1
-            except Exception:
-                # The one place where nothing may be let through: a defect must not stop the other resources.
-                logger.exception("Reconcile failed by a defect", extra=self._fields(key))
-                wake_in = min(BACKOFF_SECONDS[0] * 2.0 ** min(entry.failures, 16), BACKOFF_SECONDS[1])
-                entry.failures += 1
-            finally:
-                self._measure(time.monotonic() - self._started.pop(key), entry.failures > 0)
-                entry.running = False
-        if self._entries.get(key) is not entry:
+    async def _work(self, key: Key) -> None:
+        """Reconcile a resource, and see to it that it is looked at again. Called by the queue: never twice at once for one."""
+        entry = self._entries.get(key)
+        if entry is None:
             return
-        if entry.again:
-            self.wake(key)
-        elif wake_in is not None and entry.timer is None:
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        entry.calls_end = began + CALLS_SHARE * self._seconds
+        wake_in: float | None = None
+        try:
+            async with asyncio.timeout(self._seconds):
+                wake_in = await self._reconcile(key, entry)
+            entry.failures = 0
+        except Conflict:  # what has changed it is on its way through the watch, and wakes it
+            wake_in = CONFLICT_SECONDS
+        except Unavailable as error:
+            # Without the API server nothing can be written. It is tried again as often as ever: it may be back at any time.
+            level = logging.DEBUG if entry.failures else logging.WARNING
+            logger.log(level, "Cannot reconcile", extra=self._fields(key, error=error))
+            wake_in = self._policy.retry_interval.total_seconds()
+            entry.failures += 1
+        except TimeoutError:
+            logger.warning("Canceled a reconcile at its deadline", extra=self._fields(key, seconds=self._seconds))
+            wake_in = self._after_failure(entry)
+        except Exception:
+            # The one place where nothing may be let through: a defect must not stop the other resources.
+            logger.exception("Reconcile failed by a defect", extra=self._fields(key))
+            wake_in = self._after_failure(entry)
+        finally:
+            self._measure(loop.time() - began, entry.failures > 0)
+        if self._entries.get(key) is entry and wake_in is not None and entry.timer is None:
             jittered = wake_in * random.uniform(1.0, JITTER)  # noqa: S311 - so that resources do not move in step
-            entry.timer = asyncio.get_running_loop().call_later(jittered, self.wake, key)
+            entry.timer = loop.call_later(jittered, self.wake, key)
+
+    def _after_failure(self, entry: _Entry) -> float:
+        """Return the seconds until the next try, more of them after each failure."""
+        entry.failures += 1
+        return min(BACKOFF_SECONDS[0] * 2.0 ** min(entry.failures - 1, 16), BACKOFF_SECONDS[1])
 
     async def _reconcile(self, key: Key, entry: _Entry) -> float | None:
         """Look once and do what is to be done; return the seconds until the next look."""
@@ -268,7 +209,7 @@ class Reconciler:
                 break
             for action in decision.actions:
                 try:
-                    body = await self._actor.perform(action, resource)
+                    body = await self._bounded(self._actor.perform(action, resource), action, entry)
                 except PlatformError as error:
                     logger.warning("Action failed", extra=self._fields(key, action=type(action).__name__, error=error))
                     failures[action] = error
@@ -289,7 +230,7 @@ class Reconciler:
 
     async def _ask(self, question: Question[object], resource: ResourceLike, entry: _Entry) -> object:
         try:
-            answer = await self._observer.answer(question, resource)
+            answer = await self._bounded(self._observer.answer(question, resource), question, entry)
         except PlatformError as error:
             return error
         except KindMissing as error:
@@ -298,6 +239,22 @@ class Reconciler:
             passed = isinstance(answer, PredictionCheck) and answer.passed
             entry.checked = {question: answer} if passed else {}
         return answer
+
+    async def _bounded(self, call: Awaitable[T], what: object, entry: _Entry) -> T:
+        """Wait for a call, but not for ever: a system that hangs is one that does not answer.
+
+        Raises Unavailable at the deadline.
+        """
+        seconds = CALL_SHARE * self._seconds
+        try:
+            async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + seconds, entry.calls_end)):
+                return await call
+        except TimeoutError:
+            message = (
+                f"{type(what).__name__} was canceled because the platform had not answered within {seconds:g} s. The operator "
+                "retries; find the system that is slow with `python -m winepipelines doctor`"
+            )
+            raise Unavailable(DEADLINE_EXCEEDED, message) from None
 
     def _still_fresh(self, entry: _Entry, status: object) -> dict[Question[object], object]:
         """Take over a prediction check that has passed not long ago: the endpoint is not asked at every look."""

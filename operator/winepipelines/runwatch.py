@@ -16,6 +16,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Protocol
 
+from winepipelines.engine.tenant import TENANT
 from winepipelines.platform.workflows import Hint
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.observed import RunState, RunView
@@ -74,6 +75,7 @@ class RunWatch:
         self._stirred: set[str] = set()  # ids of followed runs whose Workflow has changed since they were listed
         self._hearing = False
         self._listed: dict[str, float] = {}  # when a namespace's runs were listed, or first followed
+        self._listing: set[str] = set()  # namespaces whose runs are being listed
         self._next_list = 0.0
         self._sooner = asyncio.Event()
         self._steps = moods
@@ -106,7 +108,7 @@ class RunWatch:
     async def watch(self) -> None:
         """Listen and look, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._look_again_and_again())
+            tasks.create_task(self._look_again_and_again(tasks))
             if self._hints is not None:
                 tasks.create_task(self._hear(self._hints))
             if self._steps is not None:
@@ -170,22 +172,22 @@ class RunWatch:
         if self._due(key, asyncio.get_running_loop().time()) < self._next_list:
             self._sooner.set()
 
-    async def _look_again_and_again(self) -> None:
+    async def _look_again_and_again(self, tasks: asyncio.TaskGroup) -> None:
         clock = asyncio.get_running_loop().time
         while True:
             self._sooner.clear()
             followed = {namespace for namespace, _ in self._followed}
             self._listed = {namespace: at for namespace, at in self._listed.items() if namespace in followed}
-            due = {key: self._due(key, clock()) for key in self._followed}
+            due = {key: self._due(key, clock()) for key in self._followed if key[0] not in self._listing}
             self._next_list = min(due.values(), default=float("inf"))
             if self._next_list > clock():
                 wait = None if self._next_list == float("inf") else self._next_list - clock()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._sooner.wait(), wait)
                 continue
-            await self._look({namespace for (namespace, _), at in due.items() if at <= clock()})
+            await self._look({namespace for (namespace, _), at in due.items() if at <= clock()}, tasks)
 
-    async def _look(self, namespaces: set[str]) -> None:
+    async def _look(self, namespaces: set[str], tasks: asyncio.TaskGroup) -> None:
         try:
             shared = await self._kubeflow.lists_are_shared()
         except PlatformError as error:
@@ -195,9 +197,16 @@ class RunWatch:
             every = {namespace for namespace, _ in self._followed}
             self._compare(every, await self._list(next(iter(every), "")))
             return
-        looks = sorted(namespaces)
-        for namespace, found in zip(looks, await asyncio.gather(*map(self._list, looks)), strict=True):
-            self._compare({namespace}, found)
+        for namespace in namespaces:
+            self._listing.add(namespace)
+            tasks.create_task(self._look_at_namespace(namespace))
+
+    async def _look_at_namespace(self, namespace: str) -> None:
+        """Look at a namespace's runs. However long that takes, the others are looked at meanwhile."""
+        TENANT.set(namespace)
+        self._compare({namespace}, await self._list(namespace))
+        self._listing.discard(namespace)
+        self._sooner.set()
 
     async def _list(self, namespace: str) -> tuple[RunView, ...] | PlatformError:
         try:

@@ -67,7 +67,7 @@ class Settings:
     metrics_host: str = "0.0.0.0"  # noqa: S104 - and a Prometheus scrapes it from outside
     metrics_port: int = 0
     doctor_seconds: float = 300.0  # between two walks of the platform's checks
-    hang_seconds: float = 600.0  # a reconcile that takes longer fails the probe
+    reconcile_seconds: float = 120.0  # a reconcile that takes longer is canceled
     namespaces: tuple[str, ...] = ()  # the only ones to look at; none: all
     log_level: str = "info"
     log_format: str = "text"

@@ -10,10 +10,10 @@ from winepipelines.lifecycle.reasons import SPEC_INVALID
 from winepipelines.platform.kubernetes import WINEPIPELINES, WINEPREDICTIONS, Body
 from winepipelines.predictions import decide as predictions
 from winepipelines.predictions.look import Held as HeldPrediction
-from winepipelines.reconciler import Subject
 from winepipelines.resource.pipeline import KIND, WinePipeline
 from winepipelines.resource.prediction import PREDICTION_KIND, PredictionStage, PredictionStatus, WinePrediction
 from winepipelines.resource.status import Stage, Status
+from winepipelines.subject import Subject
 
 
 def _refuse_pipeline(body: Body, message: str, now: datetime) -> Status | None:

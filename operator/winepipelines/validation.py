@@ -36,7 +36,7 @@ CHART_VALUES: Mapping[str, str] = {
     "WINE_MAX_DATA_BYTES": "limits.maxDataBytes",
     "WINE_WORKERS": "limits.workers",
     "WINE_REQUEST_SECONDS": "limits.requestSeconds",
-    "WINE_HANG_SECONDS": "limits.hangSeconds",
+    "WINE_RECONCILE_SECONDS": "limits.reconcileSeconds",
     "WINE_POLL_SECONDS": "patience.pollSeconds",
     "WINE_POLL_FALLBACK_SECONDS": "patience.pollFallbackSeconds",
     "WINE_SUBMIT_GRACE_SECONDS": "patience.submitGraceSeconds",

@@ -12,13 +12,13 @@ from winepipelines.lifecycle.actions import AddFinalizer, DeleteRun, RemoveFinal
 from winepipelines.lifecycle.decision import Decision
 from winepipelines.lifecycle.events import Event
 from winepipelines.lifecycle.questions import Question, Runs, RunSettings, Steps
-from winepipelines.reconciler import Subject
 from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import RunState, RunView, StepFailure, StepsView
 from winepipelines.resource.pipeline import FINALIZER
 from winepipelines.resource.policy import Policy
 from winepipelines.resource.prediction import PredictionStatus
 from winepipelines.resource.status import Condition, ConditionType, Status
+from winepipelines.subject import Subject
 
 START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 S = TypeVar("S", Status, PredictionStatus)

@@ -19,6 +19,7 @@ from winepipelines.doctor.finding import Report
 from winepipelines.doctor.observations import Outage, Reach
 from winepipelines.doctor.walk import judge
 from winepipelines.doctor.watch import PlatformWatch
+from winepipelines.engine.queue import FairQueue
 from winepipelines.lifecycle.questions import Question
 from winepipelines.metrics import Metrics
 from winepipelines.monitored import MonitoredActor, MonitoredObserver
@@ -27,6 +28,7 @@ from winepipelines.resource.errors import Unavailable
 from winepipelines.resource.observed import PlatformVerdict
 from winepipelines.resource.policy import Policy
 from winepipelines.resource.status import ConditionType
+from winepipelines.subjects import PIPELINES
 
 WELL = judge(GOOD)
 NO_MLFLOW = judge(replace(GOOD, mlflow=Outage(SETTINGS.mlflow_url, Reach.NO_CONNECTION)))
@@ -364,7 +366,8 @@ class TestLookingAtEveryResource:
                 return wake_in
 
         nothing: Any = None
-        reconciler = Sleepers(nothing, nothing, nothing, nothing, lambda _key, _run: None, Policy(), 2)
+        queue = FairQueue(2)
+        reconciler = Sleepers(PIPELINES, nothing, nothing, nothing, lambda _key, _run: None, Policy(), queue, 60.0)
         for namespace, name in self.KEYS:
             reconciler.saw({"metadata": {"namespace": namespace, "name": name, "resourceVersion": "1", "uid": name}})
         for _ in range(50):
@@ -374,6 +377,7 @@ class TestLookingAtEveryResource:
         reconciler.look_within(timedelta(seconds=within))
         await asyncio.sleep(for_seconds)
         await reconciler.stop()
+        await queue.stop()
         return seen
 
     async def test_those_that_wait_for_nothing(self) -> None:

@@ -29,6 +29,7 @@ class Kubeflow:
     def __init__(self, shared: bool) -> None:
         self.runs: tuple[RunView, ...] | None = (RUN,)
         self.shared = shared
+        self.hanging: set[str] = set()
         self.lists: list[str] = []
         self.listed = asyncio.Event()
         self.woken: list[Key] = []
@@ -43,6 +44,8 @@ class Kubeflow:
     async def active_runs(self, namespace: str) -> tuple[RunView, ...]:
         self.lists.append(namespace)
         self.listed.set()
+        if namespace in self.hanging:
+            await asyncio.Event().wait()
         if self.runs is None:
             raise Unavailable("KubeflowUnavailable", "down")
         return self.runs
@@ -130,6 +133,17 @@ async def test_each_namespace_has_its_list() -> None:
         counts = [kubeflow.lists.count(f"team-{number}") for number in range(3)]
         assert all(1 <= count <= 3 for count in counts), counts
         assert sum(counts) == len(kubeflow.lists)
+
+
+@at_once
+async def test_a_namespace_whose_list_hangs_holds_up_no_other_ones() -> None:
+    async with watching() as (kubeflow, watch):
+        kubeflow.hanging = {"attacker"}
+        watch.follow(("attacker", "wine"), Run(name="wine-1", id="9"))
+        watch.follow(KEY, KNOWN)
+        await intervals(4)
+        assert kubeflow.lists.count("admin") >= 2
+        assert kubeflow.lists.count("attacker") == 1
 
 
 @at_once

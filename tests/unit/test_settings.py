@@ -111,7 +111,7 @@ def test_a_choice_that_there_is_not_is_named() -> None:
         ("WINE_POLL_SECONDS", "0"),
         ("WINE_REQUEST_SECONDS", "nan"),
         ("WINE_REQUEST_SECONDS", ""),
-        ("WINE_HANG_SECONDS", "inf"),
+        ("WINE_RECONCILE_SECONDS", "inf"),
         ("WINE_CHECK_INTERVAL_SECONDS", "0"),
         ("WINE_CHECK_INTERVAL_SECONDS", "1e300"),
         ("WINE_RETRY_INTERVAL_SECONDS", "nan"),

@@ -82,6 +82,9 @@ CANNOT_START = frozenset(
     {"ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError"}
 )
 
+# said by the loop of a call that did not end in the time that a reconcile has
+DEADLINE_EXCEEDED = "DeadlineExceeded"
+
 # a system of the platform does not do what it is asked: said by the adapters
 PLATFORM_FAILURES = frozenset(
     {
@@ -103,6 +106,7 @@ PLATFORM_FAILURES = frozenset(
         EXAMPLE_MISSING,
         "ExperimentDeleted",
         "KindMissing",
+        DEADLINE_EXCEEDED,
     }
 )
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import socket
 import statistics
 import time
 from collections.abc import Iterable
@@ -11,7 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
+from winepipelines.engine.threads import Threads
 from winepipelines.platform.answering import who_answers
 from winepipelines.platform.records import Example
 from winepipelines.resource.observed import PredictionCheck, TrialView
@@ -41,7 +44,28 @@ def session(request_seconds: float) -> aiohttp.ClientSession:
     """Make a session that asks each question over a connection of its own: one that is kept leads to a pod that was replaced."""
     timeout = aiohttp.ClientTimeout(total=request_seconds, sock_connect=CONNECT_SECONDS)
     # No limit of connections: one that many tenants share would make them wait for whoever has endpoints that hang.
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0), timeout=timeout)
+    connector = aiohttp.TCPConnector(force_close=True, limit=0, resolver=_Resolver())
+    return aiohttp.ClientSession(connector=connector, timeout=timeout)
+
+
+class _Resolver(AbstractResolver):
+    """Resolves names that tenants choose (a Service may stand for any host) on threads that name servers which hang may keep."""
+
+    def __init__(self) -> None:
+        self._threads = Threads("endpoint names")
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+        """List the addresses of a host. Raises OSError where it has none."""
+        kind, flags = socket.SOCK_STREAM, socket.AI_ADDRCONFIG
+        found = await self._threads.run(lambda: socket.getaddrinfo(host, port, family=family, type=kind, flags=flags))
+        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            ResolveResult(hostname=host, host=str(address[0]), port=int(address[1]), family=family, proto=proto, flags=numeric)
+            for family, _, proto, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Leave threads that hang to themselves."""
 
 
 async def ask(session: aiohttp.ClientSession, asked: Asked, seconds: float | None = None) -> PredictionCheck:

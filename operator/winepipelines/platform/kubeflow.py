@@ -4,7 +4,6 @@ Nothing there is idempotent: names are not unique, and there is no client reques
 one must have looked before. The client is blocking: every call goes to a thread.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import json
@@ -20,6 +19,7 @@ import kfp_server_api
 import urllib3
 from kfp_server_api.exceptions import ApiException
 
+from winepipelines.engine.threads import Threads
 from winepipelines.platform.answering import causes, who_answers, with_why
 from winepipelines.platform.compiled import CompiledPipeline
 from winepipelines.platform.records import line
@@ -74,6 +74,7 @@ class Kubeflow:
         self._runs = kfp_server_api.RunServiceApi(client)
         self._experiments = kfp_server_api.ExperimentServiceApi(client)
         self._health = kfp_server_api.HealthzServiceApi(client)
+        self._threads = Threads(SYSTEM)
         self._multi_user: bool | None = None
         self._mode_asked = time.monotonic()
         self.on_mode_change: Callable[[], None] = lambda: None
@@ -367,7 +368,7 @@ class Kubeflow:
         seconds = self._settings.request_seconds
         try:
             # A pair: the client takes a number that is not an int for no limit at all.
-            return await asyncio.to_thread(function, *arguments, _request_timeout=(seconds, seconds), **query)
+            return await self._threads.run(function, *arguments, _request_timeout=(seconds, seconds), **query)
         except ApiException as error:
             if error.status in forgiven:
                 return None  # type: ignore[return-value] # who forgives expects it

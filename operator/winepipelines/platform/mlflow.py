@@ -5,7 +5,6 @@ Kubeflow's API carries neither outputs nor reasons, so the steps tag their MLflo
 to a thread. Its stores are used rather than `MlflowClient`, which takes credentials from the environment of the whole process.
 """
 
-import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -26,6 +25,7 @@ from mlflow.store.model_registry.rest_store import RestStore as RegistryStore
 from mlflow.store.tracking.rest_store import RestStore as TrackingStore
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
+from winepipelines.engine.threads import Threads
 from winepipelines.platform import predicted, records
 from winepipelines.platform.answering import who_answers, why_no_answer, with_why
 from winepipelines.platform.records import Example, line
@@ -67,6 +67,7 @@ class MLflow:
         self._url = settings.mlflow_url
         self._read_credentials = credentials
         self._credentials: MlflowHostCreds | None = None
+        self._threads = Threads("MLflow")
         self._tracking = TrackingStore(self._host)
         self._registry = RegistryStore(self._host)
 
@@ -210,7 +211,7 @@ class MLflow:
                 server_cert_path=self._settings.mlflow_ca_file or None,
             )
         try:
-            return await asyncio.to_thread(function, *arguments, **options)
+            return await self._threads.run(function, *arguments, **options)
         except MlflowException as error:
             if error.error_code in forgiven:
                 raise _Forgiven from None
@@ -222,7 +223,7 @@ class MLflow:
         if BODY_LOST not in text:
             return ""
         try:
-            status, body = await asyncio.to_thread(self._get, "/version", {})
+            status, body = await self._threads.run(self._get, "/version", {})
         except MlflowException:
             return ""
         return f" {body}" if status >= 500 else ""

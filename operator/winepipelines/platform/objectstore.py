@@ -4,7 +4,6 @@ Seldon's init container copies a prefix that does not exist with success, and th
 looked at beforehand, with the credentials and the endpoint that rclone will use.
 """
 
-import asyncio
 import re
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from winepipelines.endpoints import are_written_alike
+from winepipelines.engine.threads import Threads
 from winepipelines.platform.answering import causes, with_why
 from winepipelines.platform.records import line
 from winepipelines.resource.errors import Unavailable
@@ -35,6 +35,7 @@ class ObjectStore:
         """Nothing is asked yet."""
         self._settings = settings
         timeout = urllib3.Timeout(connect=5, read=settings.request_seconds)
+        self._threads = Threads("object store")
         self._pool = urllib3.PoolManager(timeout=timeout, retries=False)
 
     async def stored(self, uri: str, rclone: dict[str, str]) -> StoredModel:
@@ -46,7 +47,7 @@ class ObjectStore:
         if (why := self.refusal(uri)) is not None:
             return StoredModel(uri, False, "ModelAddressUnusable", why)
         bucket, _, folder = address.removeprefix("s3://").partition("/")
-        return await asyncio.to_thread(self._look, address, bucket, folder, rclone)
+        return await self._threads.run(self._look, address, bucket, folder, rclone)
 
     def address(self, uri: str) -> str:
         """Turn MLflow's address of an artifact into the store's."""

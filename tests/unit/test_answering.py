@@ -152,11 +152,12 @@ class Mesh:
     """A session whose every request is answered so."""
 
     def __init__(self, status: int, body: bytes) -> None:
-        self.status, self._body = status, body
+        self.status, self._bodies = status, [body, b""]
+        self.headers: dict[str, str] = {}
         self.content = SimpleNamespace(read=self._read)
 
     async def _read(self, _limit: int) -> bytes:
-        return self._body
+        return self._bodies.pop(0)
 
     @asynccontextmanager
     async def post(self, *_: object, **__: object) -> AsyncIterator["Mesh"]:

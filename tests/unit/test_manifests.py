@@ -293,12 +293,13 @@ def test_wished_resources_go_to_the_training_step() -> None:
         (b'{"data": {"ndarray": [[5.7], [6]]}}', [5.7, 6.0]),
         (b'{"data": {"tensor": {"shape": [1], "values": [5.7]}}}', [5.7]),
         (b'{"outputs": [{"name": "predict", "shape": [2, 1], "datatype": "FP64", "data": [5.7, 6]}]}', [5.7, 6.0]),
-        (b'{"outputs": []}', None),
-        (b'{"data": {"ndarray": ["red"]}}', None),
-        (b'{"data": {}}', None),
-        (b"<html>", None),
-        (b"[]", None),
+        (b'{"outputs": []}', "it is JSON of another form"),
+        (b'{"data": {"ndarray": ["red"]}}', "it is a list of other values than numbers"),
+        (b'{"data": {"ndarray": ["5.7"]}}', "it is a list of other values than numbers"),
+        (b'{"data": {}}', "it is JSON of another form"),
+        (b"<html>", "it is not JSON"),
+        (b"[]", "it is JSON, but not an object"),
     ],
 )
-def test_predictions_of_an_answer_in_either_protocol(text: bytes, values: list[float] | None) -> None:
+def test_predictions_of_an_answer_in_either_protocol(text: bytes, values: list[float] | str) -> None:
     assert _predictions(text) == values

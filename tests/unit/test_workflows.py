@@ -20,8 +20,8 @@ class Response:
         self._chunks = chunks or []
         self.content = self
 
-    async def json(self) -> Any:
-        return self._body
+    async def read(self) -> bytes:
+        return json.dumps(self._body).encode()
 
     async def iter_any(self) -> AsyncIterator[bytes]:
         for chunk in self._chunks:

@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
+from winecontract.text import Cleaned
+
 SETTINGS_REASON = "SettingsIncomplete"
 MESSAGE_LIMIT = 1000
 
@@ -18,7 +20,7 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Cleaned):
     """One line: what is so, and the command or value that mends it. Never a credential.
 
     `reason` is one word for programs, there where the result is failed; texts do not change while what they tell does not.

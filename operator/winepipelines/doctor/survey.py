@@ -5,13 +5,14 @@ systems hang. What needs an earlier answer (a bucket: the Secret and the artifac
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from winecontract.parsing import UnreadableError, parse_object
+from winecontract.text import clean
 from winepipelines.doctor.asking import SERVICE_ACCOUNT, Account, Asker, Systems
 from winepipelines.doctor.namespace import look_at_namespace
 from winepipelines.doctor.observations import (
@@ -267,8 +268,8 @@ class _Surveyor:
         if isinstance(view, PlatformError) or view.status != 200:
             return ""
         try:
-            location = str(json.loads(view.text)["experiment"]["artifact_location"])
-        except (ValueError, KeyError, TypeError):
+            location = clean(parse_object(view.text)["experiment"]["artifact_location"])
+        except (UnreadableError, KeyError, TypeError):
             return ""
         return self._asker.systems.store.address(location)
 

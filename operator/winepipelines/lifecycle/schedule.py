@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
+from winecontract.text import clean
 from winepipelines.resource.status import Clock
 
 NAMED = {
@@ -44,7 +45,7 @@ def next_tick(schedule: str, time_zone: str, after: datetime) -> datetime:
 
 def name(schedule: str, time_zone: str) -> str:
     """Tell schedules apart."""
-    return f"{schedule} {time_zone}"
+    return clean(f"{schedule} {time_zone}")  # as a status keeps it
 
 
 def current(clock: Clock | None, schedule: str, time_zone: str, now: datetime) -> Clock | None:

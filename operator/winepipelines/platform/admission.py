@@ -7,6 +7,7 @@ The API server answers 500 when a webhook does not answer, which is no trouble o
 import re
 from dataclasses import dataclass
 
+from winecontract.text import clean
 from winepipelines.platform.answering import why_no_answer
 from winepipelines.resource.errors import PlatformError, Refused, Unavailable
 
@@ -86,6 +87,7 @@ def failure(status: int, message: str) -> PlatformError | None:
 
     `message` is the API server's. The error's text does not change from one try to the next.
     """
+    message = clean(message)
     if (found := WEBHOOK_FAILS.search(message)) is not None:
         return _webhook_fails(found["webhook"], found["why"])
     if (found := CONVERSION_FAILS.search(message)) is not None:
@@ -166,5 +168,4 @@ def _webhook_denies(webhook: str, words: str) -> Refused:
 
 def _words(text: str) -> str:
     """Take another system's words: one line, bounded."""
-    text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return text if len(text) <= WORDS_LIMIT else f"{text[:WORDS_LIMIT]}…"
+    return clean(" ".join(clean(text).split()), WORDS_LIMIT)

@@ -6,9 +6,11 @@ A mesh, a proxy or a login page answers for a system that it hides; a person who
 import re
 from collections.abc import Iterator
 
-TEXT_LIMIT = 4096  # characters of an answer that are looked at
+from winecontract.text import clean
+
+CAUSE_LIMIT = 1000  # characters of one error
 PAGE = re.compile(r"<!doctype html|<html|<head>|<body|<title>", re.IGNORECASE)
-TITLE = re.compile(r"<title>\s*([^<]{1,80}?)\s*</title>", re.IGNORECASE)
+TITLE = re.compile(r"<title>\s{0,80}([^<]{1,80}?)\s{0,80}</title>", re.IGNORECASE)
 # What Envoy, the proxy of Istio, answers by itself (envoyproxy/envoy: rbac_filter.cc, router.cc, header utilities).
 DENIED_BY_MESH = "RBAC: access denied"
 NO_UPSTREAM = ("no healthy upstream", "upstream connect error", "upstream request timeout", "no cluster match")
@@ -27,17 +29,23 @@ CAUSES: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"WRONG_VERSION_NUMBER|HTTP_REQUEST\b|record layer failure"),
         "it does not speak TLS: write http:// instead of https://",
     ),
-    (re.compile(r"CERTIFICATE_VERIFY_FAILED.*(?:IP address|[Hh]ostname) mismatch"), "its certificate is for another host name"),
+    (
+        re.compile(r"CERTIFICATE_VERIFY_FAILED.{0,500}(?:IP address|[Hh]ostname) mismatch"),
+        "its certificate is for another host name",
+    ),
     (re.compile(r"certificate has expired"), "its certificate has expired"),
     (re.compile(r"CERTIFICATE_VERIFY_FAILED"), "its certificate is of an authority that the operator does not know"),
     (
-        re.compile(r"SSLError.*(?:FileNotFoundError|No such file|PermissionError|NO_CERTIFICATE_OR_CRL_FOUND)", re.DOTALL),
+        re.compile(r"SSLError.{0,500}(?:FileNotFoundError|No such file|PermissionError|NO_CERTIFICATE_OR_CRL_FOUND)", re.DOTALL),
         "the file with the certificate of its authority cannot be read",
     ),
     (re.compile(r"\[SSL|SSLError"), "the TLS handshake fails"),
     (re.compile(r"Connection refused|ECONNREFUSED"), "its host refuses the connection: no process listens on the port"),
     (re.compile(r"No route to host|Network is unreachable|EHOSTUNREACH"), "there is no route to its host"),
-    (re.compile(r"ConnectTimeout|connect timeout|Connection to \S+ timed out"), "its host does not take the connection in time"),
+    (
+        re.compile(r"ConnectTimeout|connect timeout|Connection to \S{1,255} timed out"),
+        "its host does not take the connection in time",
+    ),
     (re.compile(r"ReadTimeout|Read timed out|timed out"), "it takes the connection and does not answer in time"),
     (
         re.compile(r"BadStatusLine|line too long|not a valid HTTP|InvalidHTTPVersion|Invalid header"),
@@ -53,7 +61,7 @@ def causes(error: BaseException) -> Iterator[str]:
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
-        yield f"{type(cause).__name__}: {cause}"
+        yield f"{type(cause).__name__}: {clean(cause, CAUSE_LIMIT)}"
         cause = cause.__cause__ or cause.__context__
 
 
@@ -62,6 +70,7 @@ def why_no_answer(text: str) -> str:
 
     The words themselves are not repeated: they name sockets and ports, which differ from try to try.
     """
+    text = clean(text)
     return next((said for pattern, said in CAUSES if pattern.search(text)), "")
 
 
@@ -76,7 +85,7 @@ def who_answers(status: int, text: str, workload: str) -> str:
 
     `workload` is what the system's pods are found by, as in "-l app=ml-pipeline".
     """
-    text = text[:TEXT_LIMIT]
+    text = clean(text)
     if DENIED_BY_MESH in text:
         return (
             "the service mesh in front of it (Istio) refuses the operator's pod: an AuthorizationPolicy must admit its "
@@ -91,7 +100,7 @@ def who_answers(status: int, text: str, workload: str) -> str:
         )
     if status != 401 and PAGE.search(text):  # with 401, a gateway asks for credentials
         title = TITLE.search(text)
-        page = f" ({title[1]})" if title and title[1].isprintable() else ""
+        page = f" ({title[1]})" if title else ""
         if status in (502, 503, 504):
             return f"a proxy in front of it answers with a web page{page}: it reaches no server behind it"
         return f"a web page{page} answers in its place, of a proxy or a login: the address must be the server's own"

@@ -14,6 +14,8 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from winecontract.parsing import UnreadableError, is_finite_number, parse_object
+from winecontract.text import clean
 from winepipelines.engine.threads import Threads
 from winepipelines.platform.answering import who_answers
 from winepipelines.platform.records import Example
@@ -25,6 +27,7 @@ TRIAL_PREDICTIONS = 20  # that each of two models is asked for in one look
 DIFFERS = "PredictionDiffers"
 ANSWER_LIMIT = 1 << 20  # bytes of an answer that are read
 UNREACHABLE = "EndpointUnreachable"
+UNCOMPRESSED = {"Accept-Encoding": "identity"}
 SILENT = 3  # predictions without any answer, one after another, after which a model is not asked again in a comparison
 COMPARISON_SECONDS = 30.0  # that all predictions of a comparison may take together
 PREDICTION_SECONDS = 4.0  # that one of them may take
@@ -45,7 +48,7 @@ def session(request_seconds: float) -> aiohttp.ClientSession:
     timeout = aiohttp.ClientTimeout(total=request_seconds, sock_connect=CONNECT_SECONDS)
     # No limit of connections: one that many tenants share would make them wait for whoever has endpoints that hang.
     connector = aiohttp.TCPConnector(force_close=True, limit=0, resolver=_Resolver())
-    return aiohttp.ClientSession(connector=connector, timeout=timeout)
+    return aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
 
 
 class _Resolver(AbstractResolver):
@@ -80,13 +83,14 @@ async def ask(session: aiohttp.ClientSession, asked: Asked, seconds: float | Non
         return PredictionCheck(at, False, None, milliseconds, reason, message, url, protocol)
 
     try:
-        async with (
-            asyncio.timeout(seconds),
-            session.post(url, json=_request(protocol, example), allow_redirects=False) as response,
-        ):
+        # Nothing is decompressed: a few bytes may stand for gigabytes.
+        request = session.post(url, json=_request(protocol, example), allow_redirects=False, headers=UNCOMPRESSED)
+        async with asyncio.timeout(seconds), request as response:
             text = await _read(response)
             status = response.status
-    except (aiohttp.ClientError, TimeoutError):
+    except UnreadableError as error:
+        return failed("PredictionRefused", f"{url} sent an answer that is not read: {error}")
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):  # ValueError: headers that the client cannot read
         return failed(UNREACHABLE, f"{url} does not answer")
     milliseconds = round((time.perf_counter() - begun) * 1000)
     if status != 200 and (other := who_answers(status, text.decode(errors="replace"), "")):  # not the model's server
@@ -95,19 +99,11 @@ async def ask(session: aiohttp.ClientSession, asked: Asked, seconds: float | Non
     if status != 200:
         return failed("PredictionRefused", f"{url} answered {status} to the model's own example", milliseconds)
     values = _predictions(text)
-    if values is None or not _agree(values, example.predictions):
-        got = "something that is no prediction" if values is None else json.dumps(values[:3])
+    if isinstance(values, str) or not _agree(values, example.predictions):
+        got = f"something that is no prediction ({values})" if isinstance(values, str) else json.dumps(values[:3])
         message = f"{url} answered {got} to the model's own example; the model itself says {json.dumps(example.predictions[:3])}"
         return failed(DIFFERS, message, milliseconds)
     return PredictionCheck(at, True, values[0], milliseconds, url=url, protocol=protocol)
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read an answer, up to the limit; its bytes may come one by one."""
-    text = b""
-    while len(text) < ANSWER_LIMIT and (more := await response.content.read(ANSWER_LIMIT - len(text))):
-        text += more
-    return text
 
 
 async def compare(
@@ -162,18 +158,33 @@ def _request(protocol: Protocol, example: Example) -> dict[str, Any]:
     return {"inputs": [{"name": name, "datatype": "FP64", "shape": shape, "data": list(data)} for name, data in columns]}
 
 
-def _predictions(text: bytes) -> list[float] | None:
-    """Read the numbers of a Seldon message, or of an Open Inference Protocol answer's first output."""
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Read an answer; its bytes may come one by one. Raises UnreadableError where it is too long, or compressed."""
+    if (encoding := response.headers.get("Content-Encoding", "identity").strip().lower()) not in ("", "identity"):
+        raise UnreadableError(f"its Content-Encoding is {clean(encoding, 40)}, and compressed answers are not read")
+    text = bytearray()
+    while more := await response.content.read(ANSWER_LIMIT + 1 - len(text)):
+        text += more
+        if len(text) > ANSWER_LIMIT:
+            raise UnreadableError(f"it is longer than {ANSWER_LIMIT} bytes")
+    return bytes(text)
+
+
+def _predictions(text: bytes) -> list[float] | str:
+    """Read the numbers of a Seldon message, or of an Open Inference Protocol answer's first output; else say what is wrong."""
     try:
-        answer: dict[str, Any] = json.loads(text)
+        answer = parse_object(text, ANSWER_LIMIT)
         if "outputs" in answer:
             values = answer["outputs"][0]["data"]
         else:
             data = answer["data"]
             values = data["tensor"]["values"] if "tensor" in data else data["ndarray"]
-        return [float(value[0]) if isinstance(value, list) else float(value) for value in values]
-    except (ValueError, KeyError, TypeError, IndexError):
-        return None
+        numbers = [value[0] if isinstance(value, list) else value for value in values]
+    except UnreadableError as error:
+        return str(error)
+    except (KeyError, TypeError, IndexError):
+        return "it is JSON of another form"
+    return list(map(float, numbers)) if all(map(is_finite_number, numbers)) else "it is a list of other values than numbers"
 
 
 def _agree(values: Iterable[float], expected: list[float]) -> bool:

@@ -19,10 +19,11 @@ import kfp_server_api
 import urllib3
 from kfp_server_api.exceptions import ApiException
 
+from winecontract.parsing import UnreadableError, parse_object
+from winecontract.text import clean
 from winepipelines.engine.threads import Threads
 from winepipelines.platform.answering import causes, who_answers, with_why
 from winepipelines.platform.compiled import CompiledPipeline
-from winepipelines.platform.records import line
 from winepipelines.resource.errors import NotSent, PlatformError, Refused, Unavailable
 from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.pipeline import WinePipeline
@@ -44,6 +45,7 @@ HEALTH_FIELDS = {"multi_user", "tag_name", "commit_sha", "pipeline_store"}
 MODE_SECONDS = 60.0  # that an answer about the mode is taken for true, unless a refusal says otherwise
 WORKLOAD = "-l app=ml-pipeline"  # by which its pods are found
 MESSAGE_LIMIT = 500
+VERSION_LIMIT = 64
 PAGE_SIZE = 50  # specs come along with every run
 LOGIN = "WINE_KFP_URL must be the API itself (service ml-pipeline), not a gateway with a login"
 HINTS = {
@@ -243,13 +245,13 @@ class Kubeflow:
         # Raw: the generated client knows no version in it.
         response = await self._call(self._health.healthz_service_get_healthz, _preload_content=False)
         try:
-            health = dict(json.loads(response.data))
-        except (ValueError, TypeError):
+            health = parse_object(response.data)
+        except UnreadableError:
             raise Refused("KubeflowRefused", f"what answers at {self._settings.kfp_url} is not {SYSTEM}") from None
         multi_user = bool(health.get("multi_user"))
         if health.keys() & HEALTH_FIELDS:  # a server in single-user mode leaves the field out
             self._learn(multi_user)
-        return str(health.get("tag_name") or "of unknown version"), multi_user
+        return clean(health.get("tag_name") or "of unknown version", VERSION_LIMIT), multi_user
 
     async def namespace_of_runs(self, namespace: str) -> str:
         """Say in which namespace the runs of a namespace's resources are: in single-user mode all are in the platform's own.
@@ -293,7 +295,10 @@ class Kubeflow:
         views: list[RunView] = []
         while True:
             page = await self._call(self._runs.run_service_list_runs, **query)
-            views += [self._view(run) for run in page.runs or []]
+            try:
+                views += [self._view(run) for run in page.runs or []]
+            except (AttributeError, TypeError, ValueError) as error:
+                raise self._unreadable(error) from None
             if not page.next_page_token:
                 return views
             query["page_token"] = page.next_page_token
@@ -376,13 +381,22 @@ class Kubeflow:
         except AttributeError as error:
             if isinstance(error.__context__, ApiException):  # the client stumbles over its own report of what TLS refuses
                 raise self._refusal(error.__context__) from None
-            raise
+            raise self._unreadable(error) from None
         except urllib3.exceptions.HTTPError as error:
             where = f"{SYSTEM} at {self._settings.kfp_url}"
             said = "; ".join(causes(error))
             if isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError):
                 raise NotSent("KubeflowUnavailable", with_why(f"{where} cannot be reached", said)) from None
             raise Unavailable("KubeflowUnavailable", with_why(f"{where} did not answer", said)) from None
+        except (PlatformError, OSError):
+            raise
+        except Exception as error:  # whatever the client stumbles over in an answer
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> Refused:
+        """Say that the client could not read an answer."""
+        message = f"what {SYSTEM} at {self._settings.kfp_url} answers cannot be read ({type(error).__name__}); check WINE_KFP_URL"
+        return Refused("KubeflowRefused", message)
 
     def _refusal(self, error: ApiException) -> PlatformError:
         """Judge an answer that is not a good one."""
@@ -415,9 +429,9 @@ def _filter(predicate: dict[str, Any]) -> str:
 
 def _message(error: ApiException) -> str:
     try:
-        return line(str(json.loads(error.body)["message"]), MESSAGE_LIMIT)
-    except (ValueError, KeyError, TypeError):
-        return line(str(error.reason), MESSAGE_LIMIT)
+        return clean(parse_object(error.body or "")["message"], MESSAGE_LIMIT)
+    except (UnreadableError, KeyError):
+        return clean(error.reason, MESSAGE_LIMIT)
 
 
 def _text(error: ApiException) -> str:

@@ -4,7 +4,6 @@ Called by the other adapters and by `reconciler`.
 """
 
 import asyncio
-import json
 import os
 import time
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from kubernetes.aio import client, config
 from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import ConflictError, DynamicApiError, NotFoundError
 
+from winecontract.parsing import UnreadableError, parse_object
+from winecontract.text import clean, cleaned
 from winepipelines.platform import admission
 from winepipelines.resource.errors import NotSent, PlatformError, Refused, Unavailable
 from winepipelines.resource.naming import MANAGED_BY
@@ -26,6 +27,7 @@ Body = dict[str, Any]
 SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 REQUEST_SECONDS = 30
 WATCH_SECONDS = 300
+PACKED = frozenset({"compressedNodes"})  # of a Workflow's status: no text
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,9 @@ class Kubernetes:
             "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": MANAGED_BY,
             "reportingInstance": MANAGED_BY,
-            "action": reason,
-            "reason": reason,
-            "note": message[:1024],
+            "action": clean(reason, 128),
+            "reason": clean(reason, 128),
+            "note": clean(message, 1024),
             "type": "Warning" if warning else "Normal",
             "regarding": regarding,
         }
@@ -192,9 +194,12 @@ class Kubernetes:
     async def _request(self, method: str, path: str, **parameters: Any) -> Body:
         try:
             response = await self._dynamic.request(method, path, serialize=False, _request_timeout=REQUEST_SECONDS, **parameters)
-            return dict(await response.json())
+            return with_clean_statuses(parse_object(await response.read()))
         except (NotFoundError, ConflictError):
             raise
+        except UnreadableError as error:
+            message = f"the API server's answer to {method.upper()} {path} cannot be read: {error}"
+            raise Refused("KubernetesRefused", message) from None
         except DynamicApiError as error:
             if (other := admission.failure(error.status, _message(error))) is not None:
                 raise other from None
@@ -231,14 +236,27 @@ async def lost(namespace: str, seconds: float) -> str:
 
 def _message(error: DynamicApiError) -> str:
     try:
-        return str(json.loads(error.body or "")["message"])
-    except (ValueError, KeyError, TypeError):
-        return str(error.reason)
+        return clean(parse_object(error.body or "")["message"])
+    except (UnreadableError, KeyError):
+        return clean(error.reason)
 
 
 def _is_unknown_path(error: NotFoundError) -> bool:
     """Tell a kind that is not served from an object that is not there: only the latter has details that name it."""
     try:
-        return "name" not in (json.loads(error.body or "").get("details") or {})
-    except (ValueError, TypeError):
+        return "name" not in (parse_object(error.body or "").get("details") or {})
+    except (UnreadableError, TypeError):
         return True
+
+
+def with_clean_statuses(answer: Body) -> Body:
+    """Clean the texts of an object's status, or of each object's in a list, and the cells of a table.
+
+    Controllers quote there what tenants wrote, without any limit. All else of an object is needed as it is.
+    """
+    for item in (answer, *(answer.get("items") or ())):
+        if "status" in item:
+            item["status"] = cleaned(item["status"], kept=PACKED)
+    for row in answer.get("rows") or ():
+        row["cells"] = cleaned(row.get("cells"))
+    return answer

@@ -4,7 +4,6 @@ Called by `workflows` and `handlers`. Not the client's own watcher: it needs a t
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import closing
@@ -14,6 +13,7 @@ from typing import Any
 import aiohttp
 from kubernetes.aio.client import ApiException
 
+from winecontract.parsing import UnreadableError, parse_object
 from winepipelines.platform.kubernetes import WATCH_SECONDS, Body, Kubernetes
 
 ACCEPT = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -69,7 +69,7 @@ async def watch(
                             yield Seen((metadata,), gone=event["type"] == "DELETED")
         except WatchEnded:
             await asyncio.sleep(backoff[0])
-        except (ApiException, aiohttp.ClientError, TimeoutError) as error:
+        except (ApiException, aiohttp.ClientError, TimeoutError, UnreadableError) as error:
             if not failures:
                 fields = {"objects": objects.name, "error": _why(error)}
                 logger.warning("Cannot watch, so changes are noticed later", extra={"fields": fields})
@@ -84,7 +84,7 @@ async def _list(kubernetes: Kubernetes, objects: Objects) -> tuple[tuple[Body, .
     more: str | None = None
     while True:
         response = await _open(kubernetes, objects, ACCEPT_LIST, limit=PAGE_SIZE, _continue=more)
-        page = await response.json()
+        page = parse_object(await response.read())
         found += [item["metadata"] for item in page["items"] or ()]
         more = page["metadata"].get("continue")
         if not more:
@@ -104,7 +104,7 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[Body]:
     async for chunk in response.content.iter_any():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            event = json.loads(line)
+            event = parse_object(line)
             if event["type"] == "ERROR":
                 raise WatchEnded(event["object"].get("message"))
             yield event
@@ -115,4 +115,6 @@ def _why(error: Exception) -> str:
         return {404: "the API server does not know them", 403: "the operator has no right to"}.get(
             error.status, str(error.reason)
         )
+    if isinstance(error, UnreadableError):
+        return f"the API server's answer cannot be read: {error}"
     return f"the API server does not answer ({type(error).__name__})"

@@ -25,10 +25,11 @@ from mlflow.store.model_registry.rest_store import RestStore as RegistryStore
 from mlflow.store.tracking.rest_store import RestStore as TrackingStore
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
+from winecontract.text import clean
 from winepipelines.engine.threads import Threads
 from winepipelines.platform import predicted, records
 from winepipelines.platform.answering import who_answers, why_no_answer, with_why
-from winepipelines.platform.records import Example, line
+from winepipelines.platform.records import Example
 from winepipelines.resource.errors import PlatformError, Refused, Unavailable
 from winepipelines.resource.naming import CHALLENGER, CHAMPION
 from winepipelines.resource.observed import DataCheck, ModelVersion, TrainingRecords
@@ -217,6 +218,11 @@ class MLflow:
                 raise _Forgiven from None
             text = str(error.message)
             raise self._problem(error, text + await self._body(text)) from None
+        except (PlatformError, OSError):
+            raise
+        except Exception as error:  # whatever the client stumbles over in an answer
+            message = f"what MLflow at {self._url} answers cannot be read ({type(error).__name__}); check WINE_MLFLOW_URL"
+            raise Refused("MlflowRefused", message) from None
 
     async def _body(self, text: str) -> str:
         """Read what answers, where the client has kept nothing of an error but its status."""
@@ -255,7 +261,7 @@ class MLflow:
             return Refused("MlflowRefused", message)
         if status == 429 or status >= 500:  # what else it says may differ from try to try
             return Unavailable("MlflowUnavailable", f"{where} answered {status}")
-        return Refused("MlflowRefused", f"{where} answered {status}: {line(text, MESSAGE_LIMIT)}")
+        return Refused("MlflowRefused", f"{where} answered {status}: {clean(text, MESSAGE_LIMIT)}")
 
     def _no_answer(self, text: str) -> PlatformError:
         """Explain a request without an answer of MLflow's; its text names sockets, which differ from try to try."""

@@ -11,10 +11,10 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
+from winecontract.text import clean
 from winepipelines.endpoints import are_written_alike
 from winepipelines.engine.threads import Threads
 from winepipelines.platform.answering import causes, with_why
-from winepipelines.platform.records import line
 from winepipelines.resource.errors import Unavailable
 from winepipelines.resource.observed import StoredModel
 from winepipelines.settings import Settings
@@ -62,7 +62,7 @@ class ObjectStore:
         if S3_FOLDER.fullmatch(address) and len(address) <= ADDRESS_LIMIT:
             return None
         scheme = "file" if uri.startswith(("/", ".")) else uri.partition(":")[0]
-        where, destination = f"the model is at {line(uri, 200)}", self._settings.artifacts_destination
+        where, destination = f"the model is at {clean(uri, 200)}", self._settings.artifacts_destination
         if scheme == "mlflow-artifacts" and uri.startswith("mlflow-artifacts://"):
             return f"{where}, which names another MLflow server: its artifact root must be mlflow-artifacts:/, without a host"
         if scheme == "mlflow-artifacts" and not destination:
@@ -72,8 +72,8 @@ class ObjectStore:
             )
         if scheme == "mlflow-artifacts":
             return (
-                f"{where}, and WINE_ARTIFACTS_DESTINATION is {destination}: together they give {line(address, 200)}, which is no "
-                "plain s3://bucket/folder"
+                f"{where}, and WINE_ARTIFACTS_DESTINATION is {destination}: together they give {clean(address, 200)}, which is "
+                "no plain s3://bucket/folder"
             )
         if scheme == "s3" or not scheme.replace("-", "").isalnum():
             return f"{where}, which is no plain s3://bucket/folder"

@@ -4,12 +4,13 @@ As in `records`, tags are written by steps in users' namespaces. So the output m
 the one that was chosen, numbers must be counts that fit together, and reasons short words.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
-from winepipelines.platform.records import REASON, WORD_LIMIT, failure_of, line
+from winecontract.parsing import UnreadableError, parse_json
+from winecontract.text import clean
+from winepipelines.platform.records import REASON, WORD_LIMIT, failure_of
 from winepipelines.resource.observed import StepFailure
 from winepipelines.resource.outcome import PredictionRecords, Scored
 from winepipelines.resource.pipeline import GROUP
@@ -41,9 +42,9 @@ def read(runs: Iterable[Any], prediction: WinePrediction) -> PredictionRecords:
 def _outcome(run: Any, prediction: WinePrediction) -> Scored | str:
     """Read an outcome, or say why it is not to be believed in."""
     tags, wanted = run.data.tags, prediction.spec.output
-    named = f"MLflow run {line(run.info.run_id, WORD_LIMIT)}"
+    named = f"MLflow run {clean(run.info.run_id, WORD_LIMIT)}"
     if (output := tags[f"{PREFIX}output"]) != wanted:
-        return f"{named} says that its output is at {line(output, 200)}, not at {wanted}"
+        return f"{named} says that its output is at {clean(output, 200)}, not at {wanted}"
     model = prediction.status.model
     if model is None or tags.get(f"{PREFIX}model") != model.mlflow_run:
         return f"{named} says that it used another model than the one that was chosen"
@@ -62,9 +63,9 @@ def _count(tags: dict[str, str], name: str) -> int | None:
 def _rejected(text: str) -> tuple[RejectedFor, ...] | None:
     """Read how many rows were rejected for which reason; None where that is not what it says."""
     try:
-        items = json.loads(text if len(text) <= TEXT_LIMIT else "")
+        items = parse_json(text, TEXT_LIMIT)
         said = [(item["reason"], item["rows"]) for item in items]
-    except (TypeError, KeyError, ValueError, RecursionError):
+    except (TypeError, KeyError, UnreadableError):
         return None
     if len(said) > REASONS_KEPT or len({str(reason) for reason, _ in said}) < len(said):
         return None

@@ -6,14 +6,14 @@ or those of the run that it reuses, of the same resource; numbers must be finite
 said.
 """
 
-import json
-import math
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from winecontract.parsing import UnreadableError, is_finite_number, parse_json, parse_object
+from winecontract.text import clean
 from winepipelines.resource.observed import DataCheck, LoggedModel, StepFailure, TrainingRecords
 from winepipelines.resource.pipeline import GROUP
 from winepipelines.resource.table import TableRead
@@ -60,8 +60,8 @@ def foreign(runs: Iterable[Any], kfp_run: str) -> str:
     for run in runs:
         writer = run.data.tags.get(f"{GROUP}/kfp-run", "")
         if _has_model(run) and writer != kfp_run:
-            by = f"Kubeflow run {line(writer, WORD_LIMIT)}" if writer else "no Kubeflow run"
-            named = f"MLflow run {line(run.info.run_id, WORD_LIMIT)} has this revision's tags, but was written by {by}"
+            by = f"Kubeflow run {clean(writer, WORD_LIMIT)}" if writer else "no Kubeflow run"
+            named = f"MLflow run {clean(run.info.run_id, WORD_LIMIT)} has this revision's tags, but was written by {by}"
             return f"{named}, not by this revision's run {kfp_run}"
     return ""
 
@@ -100,10 +100,10 @@ def read_check(runs: Iterable[Any]) -> DataCheck | None:
 def refusal(run: Any, original: Any = None, known: Collection[str] | None = None) -> str:
     """Say why a run's model is not to be believed in; empty where it is."""
     if not RUN_ID.fullmatch(run.info.run_id):
-        return f"an MLflow run of this resource has the id {line(run.info.run_id, WORD_LIMIT)!r}, which is none of MLflow's"
+        return f"an MLflow run of this resource has the id {clean(run.info.run_id, WORD_LIMIT)!r}, which is none of MLflow's"
     if (reused := run.data.tags.get(f"{GROUP}/reused-run")) is None:
         return _not_its_own(run)
-    named = f"MLflow run {run.info.run_id} says that it reuses the model of MLflow run {line(reused, WORD_LIMIT)}"
+    named = f"MLflow run {run.info.run_id} says that it reuses the model of MLflow run {clean(reused, WORD_LIMIT)}"
     if original is None or original.info.run_id != reused:
         return f"{named}, which is not there"
     tags = original.data.tags
@@ -120,8 +120,8 @@ def _not_its_own(run: Any) -> str:
     uri, root = run.data.tags[f"{GROUP}/model-uri"], str(run.info.artifact_uri).rstrip("/")
     if uri == f"{root}/{MODEL_FOLDER}":
         return ""
-    named = f"MLflow run {run.info.run_id} says that its model is at {line(uri, 200)}"
-    return f"{named}, which is not its own {MODEL_FOLDER} folder, {line(root, 200)}/{MODEL_FOLDER}"
+    named = f"MLflow run {run.info.run_id} says that its model is at {clean(uri, 200)}"
+    return f"{named}, which is not its own {MODEL_FOLDER} folder, {clean(root, 200)}/{MODEL_FOLDER}"
 
 
 def example(run: Any) -> Example | None:
@@ -131,9 +131,9 @@ def example(run: Any) -> Example | None:
     if max(map(len, texts)) > EXAMPLE_LIMIT:
         return None
     try:
-        said, predictions = (json.loads(text) for text in texts)
+        said, predictions = parse_object(texts[0]), parse_json(texts[1])
         names, rows = said["names"], said["ndarray"]
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (UnreadableError, KeyError):
         return None
     columns = len(names) if isinstance(names, list) else 0
     fits = (
@@ -152,11 +152,6 @@ def metrics(values: dict[str, float]) -> dict[str, float]:
     usable = {name: round(value, 6) for name, value in values.items() if METRIC.fullmatch(name) and abs(value) < INFINITE}
     order = sorted(usable, key=lambda name: (name not in FIRST_METRICS, name))
     return {name: usable[name] for name in order[:METRICS_KEPT]}
-
-
-def line(text: object, limit: int) -> str:
-    """Make one printable line of at most so many characters."""
-    return "".join(character if character.isprintable() else " " for character in str(text)[:limit])
 
 
 def _has_model(run: Any) -> bool:
@@ -178,7 +173,7 @@ def _model(run: Any) -> LoggedModel:
         data_version=_text(tags, "data-version", DATA_VERSION),
         data=read,
         warnings=warnings,
-        served_problem=line(tags.get(f"{GROUP}/served-problem", ""), MESSAGE_LIMIT),
+        served_problem=clean(tags.get(f"{GROUP}/served-problem", ""), MESSAGE_LIMIT),
     )
 
 
@@ -186,18 +181,18 @@ def _table(tags: dict[str, str]) -> tuple[TableRead | None, tuple[str, ...]]:
     """Read what the steps say of the data, and their warnings; nothing where it has another form."""
     text = str(tags.get(f"{GROUP}/data", ""))
     try:
-        said = json.loads(text if len(text) <= TABLE_LIMIT else "")
+        said = parse_object(text, TABLE_LIMIT)
         counts = {name: said[name] for name in ("rows", "rowsDropped")}
         names, warnings = said["columnsDropped"], said["warnings"]
         lists = all(isinstance(items, list) and all(isinstance(item, str) for item in items) for items in (names, warnings))
         whole = all(isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 for value in counts.values())
         if not (lists and whole):
             return None, ()
-        dropped = [line(name, WORD_LIMIT) for name in names[:COLUMNS_SHOWN]]
-        read = TableRead.model_validate({**counts, "columnsDropped": dropped, "format": line(said["format"], WORD_LIMIT)})
-    except (KeyError, TypeError, ValueError, RecursionError):
+        dropped = [clean(name, WORD_LIMIT) for name in names[:COLUMNS_SHOWN]]
+        read = TableRead.model_validate({**counts, "columnsDropped": dropped, "format": clean(said["format"], WORD_LIMIT)})
+    except (KeyError, TypeError, ValueError):
         return None, ()
-    return read, tuple(line(warning, WARNING_LIMIT) for warning in warnings[:WARNINGS_SHOWN])
+    return read, tuple(clean(warning, WARNING_LIMIT) for warning in warnings[:WARNINGS_SHOWN])
 
 
 def _text(tags: dict[str, str], name: str, form: re.Pattern[str]) -> str:
@@ -211,9 +206,9 @@ def failure_of(run: Any) -> StepFailure:
     tags = run.data.tags
     reason = str(tags[f"{GROUP}/failure-reason"])
     return StepFailure(
-        step=line(tags.get(f"{GROUP}/failed-step", "unknown"), WORD_LIMIT),
+        step=clean(tags.get(f"{GROUP}/failed-step", "unknown"), WORD_LIMIT),
         reason=reason if REASON.fullmatch(reason) else FALLBACK_REASON,
-        message=line(tags.get(f"{GROUP}/failure-message", ""), MESSAGE_LIMIT),
+        message=clean(tags.get(f"{GROUP}/failure-message", ""), MESSAGE_LIMIT),
         permanent=tags.get(f"{GROUP}/failure-permanent") == "true",
         at=_moment(run.info.end_time or run.info.start_time),
     )
@@ -228,11 +223,4 @@ def _moment(milliseconds: object) -> datetime:
 
 
 def _are_numbers(values: object, length: int) -> bool:
-    return isinstance(values, list) and len(values) == length and all(_is_number(value) for value in values)
-
-
-def _is_number(value: object) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond any float
-        return False
+    return isinstance(values, list) and len(values) == length and all(map(is_finite_number, values))

@@ -7,14 +7,15 @@ write to the namespace may have written any of it: it is bounded, and made print
 
 import base64
 import binascii
-import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from winepipelines.platform.records import FALLBACK_REASON, MESSAGE_LIMIT, REASON, WORD_LIMIT, line
+from winecontract.parsing import UnreadableError, parse_first_object, parse_json
+from winecontract.text import clean, cleaned
+from winepipelines.platform.records import FALLBACK_REASON, MESSAGE_LIMIT, REASON, WORD_LIMIT
 from winepipelines.platform.workloads import condition_word, pod_problem, steady
 from winepipelines.resource.observed import StepFailure, StepsView
 
@@ -49,8 +50,8 @@ def nodes_of(workflow: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if not nodes and isinstance(packed := status.get("compressedNodes"), str):
         try:
             unpacked = zlib.decompressobj(wbits=47)  # gzip or zlib
-            nodes = json.loads(unpacked.decompress(base64.b64decode(packed), NODES_LIMIT))
-        except (binascii.Error, zlib.error, ValueError, RecursionError):
+            nodes = cleaned(parse_json(unpacked.decompress(base64.b64decode(packed), NODES_LIMIT)))
+        except (binascii.Error, zlib.error, ValueError):
             nodes = {}
     return [node for node in nodes.values() if isinstance(node, dict)] if isinstance(nodes, dict) else []
 
@@ -83,13 +84,13 @@ def _failure(pod: Body) -> StepFailure | None:
         return None
     if reason := str(status.get("reason") or ""):  # evicted, over its time, given up by its node
         message = str(status.get("message") or "the pod failed")
-        return StepFailure(step, condition_word(reason), line(message, MESSAGE_LIMIT), permanent=False, at=_ended(pod)[1])
+        return StepFailure(step, condition_word(reason), clean(message, MESSAGE_LIMIT), permanent=False, at=_ended(pod)[1])
     for container in sorted(status.get("containerStatuses") or [], key=lambda one: one.get("name") != MAIN):
         ended = (container.get("state") or {}).get("terminated") or {}
         if ended.get("exitCode"):
             why = str(ended.get("reason") or "Error")
             said = f": {ended['message']}" if ended.get("message") else ""
-            message = line(
+            message = clean(
                 f"container {container.get('name')} ended with exit code {ended['exitCode']} ({why}){said}", MESSAGE_LIMIT
             )
             reason = RUN_FAILED if why in ("Error", "Completed") else condition_word(why)
@@ -103,7 +104,7 @@ def _node_failure(nodes: Iterable[Mapping[str, Any]]) -> StepFailure | None:
         message, at = _message(node)
         if node.get("type") == "Pod" and node.get("phase") in ("Failed", "Error") and message:
             reason = POD_DELETED if "pod deleted" in message else "OOMKilled" if "OOMKilled" in message else RUN_FAILED
-            return StepFailure(_node_step(node), reason, line(message, MESSAGE_LIMIT), permanent=False, at=at)
+            return StepFailure(_node_step(node), reason, clean(message, MESSAGE_LIMIT), permanent=False, at=at)
     return None
 
 
@@ -114,16 +115,19 @@ def _own_words(step: str, said: tuple[str, datetime]) -> StepFailure | None:
     if begin < 0:
         return None
     try:
-        failure, _ = json.JSONDecoder().raw_decode(text, begin)
-        content = failure["failure"]
+        content = parse_first_object(text, begin)["failure"]
         reason, message = str(content["reason"]), str(content["message"])
         permanent = content["permanent"] is True
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (UnreadableError, KeyError, TypeError):
         return None
     reason = reason if REASON.fullmatch(reason) else FALLBACK_REASON
     named = content.get("step")
     return StepFailure(
-        line(named if isinstance(named, str) and named else step, WORD_LIMIT), reason, line(message, MESSAGE_LIMIT), permanent, at
+        clean(named if isinstance(named, str) and named else step, WORD_LIMIT),
+        reason,
+        clean(message, MESSAGE_LIMIT),
+        permanent,
+        at,
     )
 
 
@@ -163,8 +167,8 @@ def _node_step(node: Mapping[str, Any]) -> str:
 def _step(node_name: str) -> str:
     """Name the step of a node: Argo calls the pod of `train` `….root.train.executor`, and the one before it `….train-driver`."""
     parts = [part for part in RETRIED.sub("", node_name).split(".") if part != "executor"]
-    return line(parts[-1] if parts else "unknown", WORD_LIMIT)
+    return clean(parts[-1] if parts else "unknown", WORD_LIMIT)
 
 
 def _words(message: str, workflow: str) -> str:
-    return line(steady(message, workflow), MESSAGE_LIMIT)
+    return clean(steady(message, workflow), MESSAGE_LIMIT)

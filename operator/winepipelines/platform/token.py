@@ -1,9 +1,10 @@
 """A service account's token as its file has it: who it says we are. Called by `doctor`. Nothing is verified or kept."""
 
 import base64
-import json
 from pathlib import Path
 from typing import Any
+
+from winecontract.parsing import parse_json
 
 
 class TokenUnreadable(Exception):
@@ -23,7 +24,7 @@ def claims(path: str) -> dict[str, Any]:
         raise TokenUnreadable("the file cannot be read") from None
     try:
         _, payload, _ = text.split(".")
-        decoded = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        decoded = parse_json(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except (ValueError, UnicodeError):
         raise TokenUnreadable("the file holds no token") from None
     if not isinstance(decoded, dict):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from winecontract.text import clean
 from winepipelines.platform import admission
 from winepipelines.resource.errors import Unavailable
 
@@ -20,10 +21,10 @@ CAUSE = "ErrImagePull: "  # in the back-off's message, since Kubernetes 1.32
 STANDSTILL = "ProgressDeadlineExceeded"
 LONGEST_PREFIX = 40  # characters of a Deployment's name that a pod's name certainly begins with
 PASSING = (
-    (re.compile(r"\b\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d\S*\s*"), ""),  # a log line's time
+    (re.compile(r"\b\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d\S{0,64}\s{0,64}"), ""),  # a log line's time
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "…"),  # a uid
     (re.compile(r"(?<!sha256:)\b[0-9a-f]{32,64}\b"), "…"),  # a container's or a request's id
-    (re.compile(r"[\w.:\[\]]+:\d+->"), ""),  # the near end of a connection
+    (re.compile(r"[\w.:\[\]]{1,64}:\d{1,5}->"), ""),  # the near end of a connection
 )
 
 
@@ -66,11 +67,12 @@ def trouble_of(deployment: Body, pods: Iterable[Body]) -> Trouble | None:
 
 def steady(message: str, name: str = "") -> str:
     """Take from a message what differs from one try to the next; `name` is that of the Deployment whose pods it may name."""
+    message = clean(message)
     if name:
-        message = re.sub(rf"\b{re.escape(name[:LONGEST_PREFIX])}[-a-z0-9]*", name, message)
+        message = re.sub(rf"\b{re.escape(name[:LONGEST_PREFIX])}[-a-z0-9]{{0,253}}", name, message)
     for pattern, instead in PASSING:
         message = pattern.sub(instead, message)
-    return message.strip()[:MESSAGE_LIMIT]
+    return clean(message.strip(), MESSAGE_LIMIT)
 
 
 def _is_observed(deployment: Body) -> bool:
@@ -149,5 +151,5 @@ def _sentence(what: str, words: str | None) -> str:
 
 def _word(reason: str) -> str:
     """Make of a reason a condition's reason: one word."""
-    word = re.sub(r"[^A-Za-z0-9]", "", reason)[:64]
+    word = re.sub(r"[^A-Za-z0-9]", "", clean(reason))[:64]
     return word if word[:1].isalpha() else "PodFailed"

@@ -1,8 +1,10 @@
 """Errors of the platform, told apart by what can be done about them.
 
 Adapters in `platform` raise them, with messages for the resource's owner: no credential, and no text that changes from one
-try to the next (status would be written again and again).
+try to the next (status would be written again and again). What they quote is cleaned here.
 """
+
+from winecontract.text import clean
 
 
 class PlatformError(Exception):
@@ -12,10 +14,11 @@ class PlatformError(Exception):
     """
 
     def __init__(self, reason: str, message: str, words: str = "") -> None:
+        message = clean(message)
         super().__init__(message)
         self.reason = reason
         self.message = message
-        self.words = words or message
+        self.words = clean(words) or message
 
 
 class Unavailable(PlatformError):

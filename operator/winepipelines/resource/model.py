@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
+
+from winecontract.text import cleaned
 
 
 def to_rfc3339(moment: datetime) -> str:
@@ -62,3 +64,12 @@ class Model(BaseModel):
     def with_(self, **changes: object) -> Self:
         """Copy it with some fields changed, and checked."""
         return self.model_validate({**dict(self), **changes})
+
+
+class StatusModel(Model):
+    """A part of a status. Its texts are cleaned: most of them quote other systems, or what a person wrote."""
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _clean(cls, value: Any) -> Any:
+        return cleaned(value)

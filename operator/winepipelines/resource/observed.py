@@ -1,12 +1,13 @@
 """What can be seen of the world: the answers that the platform gives, as plain values.
 
-`platform` makes them, `lifecycle` judges them; neither knows the other.
+`platform` makes them, `lifecycle` judges them; neither knows the other. Their texts are cleaned as they are made.
 """
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from winecontract.text import Cleaned
 from winepipelines.resource.table import TableRead
 
 
@@ -22,7 +23,7 @@ class Presence(StrEnum):
 
 
 @dataclass(frozen=True)
-class Child:
+class Child(Cleaned):
     """An object of the user's namespace that the operator makes: PodDefault or Secret."""
 
     kind: str
@@ -31,7 +32,7 @@ class Child:
 
 
 @dataclass(frozen=True)
-class SecretState:
+class SecretState(Cleaned):
     """Whether a Secret is there and has the keys that are needed. Never its values."""
 
     namespace: str
@@ -41,7 +42,7 @@ class SecretState:
 
 
 @dataclass(frozen=True)
-class ChildrenView:
+class ChildrenView(Cleaned):
     """What `prepare` needs: the Secrets that the platform's administrators make, and the objects made from them.
 
     `artifacts` is the Secret where the steps run; None where that namespace is not known now, or may not be looked at.
@@ -71,7 +72,7 @@ ENDED_STATES = frozenset({RunState.SUCCEEDED, RunState.SKIPPED, RunState.FAILED,
 
 
 @dataclass(frozen=True)
-class RunView:
+class RunView(Cleaned):
     """A run of Kubeflow Pipelines. `failed_step` names the task that failed, where one did; the API has no reason."""
 
     id: str
@@ -89,7 +90,7 @@ class RunView:
 
 
 @dataclass(frozen=True)
-class StepFailure:
+class StepFailure(Cleaned):
     """Why a step failed, in its own words."""
 
     step: str
@@ -100,7 +101,7 @@ class StepFailure:
 
 
 @dataclass(frozen=True)
-class StepsView:
+class StepsView(Cleaned):
     """A run's Argo Workflow and the pods of its steps.
 
     `known` says that they could be looked at, `workflow` is the Workflow's name, empty where there is none. `problem` is what
@@ -115,7 +116,7 @@ class StepsView:
 
 
 @dataclass(frozen=True)
-class LoggedModel:
+class LoggedModel(Cleaned):
     """A model that a training step logged. `uri` is as MLflow gives it, `mlflow_run` the run that has the model's files.
 
     `reused` says that it is an earlier revision's, of the same data and spec. `metrics` are of the held-out rows of this data,
@@ -137,7 +138,7 @@ class LoggedModel:
 
 
 @dataclass(frozen=True)
-class TrainingRecords:
+class TrainingRecords(Cleaned):
     """What MLflow knows of a revision's run: its newest model and its newest failure.
 
     `refused` says, where there is no model, why one that is recorded is not believed in. `foreign` names a record with this
@@ -151,7 +152,7 @@ class TrainingRecords:
 
 
 @dataclass(frozen=True)
-class DataCheck:
+class DataCheck(Cleaned):
     """What a check of the data found: whether the bytes differ from those that were known, and what they are now."""
 
     changed: bool = False
@@ -161,7 +162,7 @@ class DataCheck:
 
 
 @dataclass(frozen=True, order=True)
-class ModelVersion:
+class ModelVersion(Cleaned):
     """A version in MLflow's model registry: numbers begin anew in each registered model, so the MLflow run tells whose it is."""
 
     registered_model: str
@@ -170,7 +171,7 @@ class ModelVersion:
 
 
 @dataclass(frozen=True)
-class StoredModel:
+class StoredModel(Cleaned):
     """Whether a model can be copied by whoever serves it. `uri` is the address for rclone."""
 
     uri: str
@@ -180,7 +181,7 @@ class StoredModel:
 
 
 @dataclass(frozen=True)
-class ServerView:
+class ServerView(Cleaned):
     """The server of a runtime. `version` is that of its image, "" for the bundled one; `problem` why it is of no use.
 
     `image` is what a model of now is served with, `executor` whether Seldon's executor stands in front of it; `splits_traffic`
@@ -195,7 +196,7 @@ class ServerView:
 
 
 @dataclass(frozen=True)
-class DeploymentView:
+class DeploymentView(Cleaned):
     """What serves. `rolled_out` is about the model that was asked for, never about an earlier one.
 
     `reason` and `message` are about what keeps it from being so; without a reason it is simply under way.
@@ -216,7 +217,7 @@ class DeploymentView:
 
 
 @dataclass(frozen=True)
-class PredictionCheck:
+class PredictionCheck(Cleaned):
     """One prediction with the model's own example, compared with what the model itself said when it was trained."""
 
     at: datetime
@@ -230,7 +231,7 @@ class PredictionCheck:
 
 
 @dataclass(frozen=True)
-class TrialView:
+class TrialView(Cleaned):
     """Predictions of a model on trial, at its own service. `wrong` says that it answers with other numbers than its own.
 
     `reason` and `message` are of the first that failed, and so for the model that serves. Milliseconds are medians; those of the
@@ -249,7 +250,7 @@ class TrialView:
 
 
 @dataclass(frozen=True)
-class PlatformVerdict:
+class PlatformVerdict(Cleaned):
     """Whether the platform as a whole is as it should be, by the last walk of its checks."""
 
     ready: bool

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from winecontract.text import Cleaned
 from winepipelines.resource.observed import StepFailure
 from winepipelines.resource.prediction import ChosenModel, PredictionStage, RejectedFor
 
 
 @dataclass(frozen=True)
-class PipelineView:
+class PipelineView(Cleaned):
     """A WinePipeline, as far as it matters here: whether it is there, and the model that it serves."""
 
     exists: bool
@@ -16,7 +17,7 @@ class PipelineView:
 
 
 @dataclass(frozen=True)
-class OutputClaim:
+class OutputClaim(Cleaned):
     """Another WinePrediction with the same output. `begun`: it has chosen its model, so that it may write at any time."""
 
     namespace: str
@@ -29,7 +30,7 @@ class OutputClaim:
 
 
 @dataclass(frozen=True)
-class OutputUse:
+class OutputUse(Cleaned):
     """Who else has to do with a prediction's output or its report.
 
     `trained_on` lists the WinePipelines whose data it is, as `namespace/name`.
@@ -40,7 +41,7 @@ class OutputUse:
 
 
 @dataclass(frozen=True)
-class Scored:
+class Scored(Cleaned):
     """What the step recorded of its work."""
 
     output: str
@@ -50,7 +51,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class PredictionRecords:
+class PredictionRecords(Cleaned):
     """What MLflow knows of a run: its outcome, its newest failure, and why an outcome that is recorded is not believed in."""
 
     scored: Scored | None = None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from winecontract.text import clean
 from winepipelines.resource.body import Resource
 from winepipelines.resource.spec import Spec
 from winepipelines.resource.status import Status
@@ -32,7 +33,7 @@ class Asks:
     def from_annotations(cls, annotations: Mapping[str, str]) -> Self:
         """Read annotations; of a long value the beginning counts."""
         names = ("retrain", "rollback", "cancel")
-        return cls(**{name: str(annotations.get(f"{GROUP}/{name}", ""))[:VALUE_LIMIT] for name in names})
+        return cls(**{name: clean(annotations.get(f"{GROUP}/{name}", ""))[:VALUE_LIMIT] for name in names})
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from winepipelines.resource.body import Resource
-from winepipelines.resource.model import Model, Sha256, Time
+from winepipelines.resource.model import Model, Sha256, StatusModel, Time
 from winepipelines.resource.spec import Columns, Resources, parse_duration
 from winepipelines.resource.status import Run, Stated
 
@@ -76,7 +76,7 @@ class PredictionStage(StrEnum):
     FAILED = "Failed"
 
 
-class ChosenModel(Model):
+class ChosenModel(StatusModel):
     """The model that is scored with: what the WinePipeline served when it was chosen. `uri` is for a person to read."""
 
     revision: int
@@ -86,14 +86,14 @@ class ChosenModel(Model):
     pipeline_uid: str = ""
 
 
-class RejectedFor(Model):
+class RejectedFor(StatusModel):
     """How many rows were rejected for a reason, in the step's own word."""
 
     reason: str
     rows: int
 
 
-class Rejected(Model):
+class Rejected(StatusModel):
     """Rows that could not be scored, most frequent reason first."""
 
     rows: int = 0

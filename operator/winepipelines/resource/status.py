@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from winepipelines.resource.model import Model, Time
+from winepipelines.resource.model import StatusModel, Time
 from winepipelines.resource.spec import Runtime
 from winepipelines.resource.table import TableRead
 
@@ -60,7 +60,7 @@ class Trigger(StrEnum):
     ROLLBACK = "Rollback"
 
 
-class Condition(Model):
+class Condition(StatusModel):
     """One statement about the resource, in the form that Kubernetes gives to conditions."""
 
     type: str
@@ -71,7 +71,7 @@ class Condition(Model):
     last_transition_time: Time
 
 
-class Stated(Model):
+class Stated(StatusModel):
     """What the status of every kind has."""
 
     observed_generation: int | None = None
@@ -87,7 +87,7 @@ class Stated(Model):
         return {key: value for key, value in body.items() if value not in ("", [], {})}
 
 
-class Run(Model):
+class Run(StatusModel):
     """The Kubeflow Pipelines run of the present revision. `id` is empty until it was seen there.
 
     `workflow` is its Argo Workflow, once that was seen; `settings` the hash of the platform's settings it was submitted with.
@@ -113,7 +113,7 @@ class Run(Model):
     exceeded_timeout: str = ""
 
 
-class TrainedModel(Model):
+class TrainedModel(StatusModel):
     """A model that a revision has logged, for a runtime. `uri` is the address that the serving platform copies.
 
     `image` is the server's that it was first to be served with, and stays so; a status of before that was written has none.
@@ -147,7 +147,7 @@ class ServedModel(TrainedModel):
     alias: str = ""
 
 
-class Trial(Model):
+class Trial(StatusModel):
     """How far a candidate has come beside the model that serves.
 
     `step` counts the shares of traffic that it has had, from 0: none yet; `weight` is the present one in percent. `passed` says
@@ -174,7 +174,7 @@ class Candidate(TrainedModel):
     settings_hash: str = ""
 
 
-class Endpoint(Model):
+class Endpoint(StatusModel):
     """Where predictions are asked."""
 
     url: str
@@ -182,7 +182,7 @@ class Endpoint(Model):
     traffic: str = ""
 
 
-class Prediction(Model):
+class Prediction(StatusModel):
     """The prediction check that the condition Answering rests on."""
 
     at: Time
@@ -191,7 +191,7 @@ class Prediction(Model):
     milliseconds: int = 0
 
 
-class HistoryEntry(Model):
+class HistoryEntry(StatusModel):
     """A revision that has ended."""
 
     revision: int
@@ -213,7 +213,7 @@ class HistoryEntry(Model):
     finished: Time | None = None
 
 
-class Clock(Model):
+class Clock(StatusModel):
     """A schedule's next and last tick. `schedule` is the one that they are of, with its time zone."""
 
     schedule: str
@@ -221,7 +221,7 @@ class Clock(Model):
     last: Time | None = None
 
 
-class Requests(Model):
+class Requests(StatusModel):
     """Annotations that have been dealt with. `problem` says why the last one could not be."""
 
     retrain: str = ""
@@ -230,7 +230,7 @@ class Requests(Model):
     problem: str = ""
 
 
-class DataCheck(Model):
+class DataCheck(StatusModel):
     """The looks at what is behind `spec.data.url`.
 
     `name` is the run's, while one looks; `changed` says that there are other bytes than the newest model was made of; `problem`

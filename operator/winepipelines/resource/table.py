@@ -1,9 +1,9 @@
 """What a step read of the data: part of a model's status."""
 
-from winepipelines.resource.model import Model
+from winepipelines.resource.model import StatusModel
 
 
-class TableRead(Model):
+class TableRead(StatusModel):
     """Rows that were learned from, rows left out for a missing value, columns left out, and how the file was written."""
 
     rows: int = 0

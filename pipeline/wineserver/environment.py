@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from winecontract.signatures import DIGEST_VARIABLE
+
 PORTS = ("PREDICTIVE_UNIT_HTTP_SERVICE_PORT", "PREDICTIVE_UNIT_SERVICE_PORT", "MLSERVER_HTTP_PORT")
 NAMES = ("PREDICTIVE_UNIT_ID", "MLSERVER_MODEL_NAME")
 EXECUTOR_PORT = 9000
@@ -58,8 +60,9 @@ class Identity:
 class Environment:
     """Where the model is and where to answer. The CORS values are answered as they stand.
 
-    `max_body` is in bytes. For `drain` seconds after SIGTERM the server takes requests while it reports that it is not ready: as
-    long as the readiness probe needs to fail, and every node to hear of it.
+    `max_body` is in bytes. `digest` is that of the model's folder, as the operator has verified it; empty for a model that was
+    not signed. For `drain` seconds after SIGTERM the server takes requests while it reports that it is not ready: as long as the
+    readiness probe needs to fail, and every node to hear of it.
     """
 
     folder: Path
@@ -72,6 +75,7 @@ class Environment:
     allowed_origins: str = "*"
     allowed_headers: str = "Accept, Accept-Encoding, Authorization, Content-Length, Content-Type, X-CSRF-Token"
     drain: int = 12
+    digest: str = ""
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "Environment":
@@ -83,6 +87,7 @@ class Environment:
             host=variables.get("MLSERVER_HOST") or "0.0.0.0",  # noqa: S104 - a pod is reached from other pods
             max_body=_number(variables, ("WINE_MAX_BODY_BYTES",), 10 * MEBIBYTE),
             drain=_number(variables, ("WINE_DRAIN_SECONDS",), cls.drain, least=0),
+            digest=variables.get(DIGEST_VARIABLE, ""),
             identity=Identity.read(variables),
             metrics_path=variables.get("PREDICTIVE_UNIT_METRICS_ENDPOINT") or cls.metrics_path,
             allowed_origins=_header_value(variables, "CORS_ALLOWED_ORIGINS", cls.allowed_origins),

@@ -14,6 +14,7 @@ import pandas as pd
 from mlflow.models import Model
 from numpy.typing import NDArray
 
+from winecontract import signatures
 from wineserver.rows import Matrix, Schema
 
 # MLflow's column types as the Open Inference Protocol's datatypes; other types are no numbers.
@@ -52,8 +53,17 @@ class WineModel:
         return await asyncio.to_thread(self.predict, matrix) if len(matrix) > MANY else self.predict(matrix)
 
 
-def load(folder: Path) -> WineModel:
-    """Load the model in `folder` and have it answer its own example. Raises ModelFolderError; never changes the folder."""
+def load(folder: Path, digest: str = "") -> WineModel:
+    """Load the model in `folder` and have it answer its own example; never changes the folder.
+
+    With a `digest`, nothing in the folder is read before all of it is known to be what the train step stored.
+
+    Raises:
+        ModelFolderError: the folder cannot be served; where it has another digest, the message begins with `ModelTampered: `.
+
+    """
+    if digest:
+        verify(folder, digest)
     description = _describe(folder)
     columns, datatypes = _columns(folder, description)
     try:
@@ -76,6 +86,17 @@ def load(folder: Path) -> WineModel:
             "serve it with the packages that trained it (its requirements.txt), or train it again"
         ) from error
     return model
+
+
+def verify(folder: Path, digest: str) -> None:
+    """Raise ModelFolderError, whose message begins with the reason ModelTampered, unless a folder has this digest."""
+    try:
+        signatures.check(folder, digest)
+    except (signatures.TamperedError, signatures.FolderInvalidError) as error:
+        raise ModelFolderError(
+            f"{signatures.Fault.TAMPERED}: the files in {folder} are not those that the train step stored: {error}; "
+            "restore them in the object store, or train again (annotation winepipelines.io/retrain)"
+        ) from error
 
 
 def _describe(folder: Path) -> Model:

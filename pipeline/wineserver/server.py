@@ -23,6 +23,10 @@ from wineserver.environment import Environment, EnvironmentInvalidError
 from wineserver.model import ModelFolderError, load
 
 log = logging.getLogger("wineserver")
+TERMINATION_LOG = "WINE_TERMINATION_LOG"
+"""Names the file of the termination message where it is not Kubernetes' default."""
+TERMINATION_BYTES = 4096
+"""The kubelet reads so much of it."""
 KEEP_ALIVE = 120  # seconds; longer than Seldon's executor keeps an idle connection (90), which then never meets a closed one
 IDLE = 2  # seconds after draining in which connections that are kept open are ended by an answer, not between two requests
 GRACE = 13  # seconds for requests in flight after that
@@ -64,15 +68,27 @@ class Server(uvicorn.Server):
 def main() -> int:
     """Serve; return the exit code: 0 after SIGTERM or SIGINT, 1 where the model or the environment is of no use."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    sys.dont_write_bytecode = True  # beside a model's own code, where the folder would not have its digest at the next start
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # while loading; and uvicorn raises the signal again when it has shut down
     try:
         environment = Environment.read(os.environ)
-        _serve(environment, Application(load(environment.folder), environment))
+        _serve(environment, Application(load(environment.folder, environment.digest), environment))
     except (ModelFolderError, EnvironmentInvalidError) as error:
         sys.stderr.write(f"wineserver: {error}\n")
+        _write_termination_message(str(error))
         return 1
     return 0
+
+
+def _write_termination_message(text: str) -> None:
+    """Say why the process ends where Kubernetes shows it in the pod's status; the file is the kubelet's to make."""
+    try:
+        descriptor = os.open(os.environ.get(TERMINATION_LOG, "/dev/termination-log"), os.O_WRONLY | os.O_TRUNC)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode(errors="replace")[:TERMINATION_BYTES])
+    except OSError as problem:
+        log.debug("no termination message: %s", problem)
 
 
 def _serve(environment: Environment, application: Application) -> None:

@@ -145,6 +145,8 @@ def train(
     registered_model: str,
     server_version: str,
     served_run: str,
+    served_digest: str,
+    allow_unsigned: bool,
     reusable_runs: list[str],
     data_url: str,
     data_sha256: str,
@@ -171,6 +173,8 @@ def train(
         registered_model: Name in MLflow's model registry.
         server_version: Version of Seldon's mlflowserver that shall read the model; empty: this project's server.
         served_run: MLflow run of the model that serves, measured on the same rows; empty: none.
+        served_digest: Digest of that model's folder, which must have it; empty: none was signed.
+        allow_unsigned: Whether that model is loaded without a digest, as one trained before models were signed.
         reusable_runs: MLflow runs of the owner's earlier models, one of which is reused where it would be made again.
         data_url: Address the data came from; logged.
         data_sha256: SHA-256 of the data; logged.
@@ -208,6 +212,8 @@ def train(
             registered_model=registered_model,
             server_version=server_version,
             served_run=served_run,
+            served_digest=served_digest,
+            allow_unsigned=allow_unsigned,
             reusable_runs=reusable_runs,
             data_etag=data_etag,
             data_version=data_version,
@@ -287,6 +293,8 @@ def predict(
     mlflow_run: str,
     model_version: str,
     pipeline_uid: str,
+    model_digest: str,
+    allow_unsigned: bool,
     overwrite: bool,
     data_secret: str,
     credentials_over_http: bool,
@@ -311,6 +319,8 @@ def predict(
         mlflow_run: MLflow run that logged the model.
         model_version: Version in the model registry that the run must have made; empty: any.
         pipeline_uid: uid of the resource that the model must be of; empty: any.
+        model_digest: Digest of the model's folder, which must have it; empty: none was signed.
+        allow_unsigned: Whether the model is loaded without a digest, as one trained before models were signed.
         overwrite: Whether an object that is at the output already is replaced; never the input or the model's training data.
         data_secret: Secret whose keys the environment holds, username and password or token; winepipelines-no-credentials - none.
         credentials_over_http: Whether they may be sent over plain http.
@@ -345,6 +355,8 @@ def predict(
             max_bytes=max_bytes,
             model_version=model_version,
             pipeline_uid=pipeline_uid,
+            model_digest=model_digest,
+            allow_unsigned=allow_unsigned,
             overwrite=overwrite,
             data_secret=data_secret,
             credentials_over_http=credentials_over_http,

@@ -50,6 +50,9 @@ class Reason(StrEnum):
     DATA_NOT_PARQUET = "DataNotParquet"
     ALL_ROWS_REJECTED = "AllRowsRejected"
     MODEL_UNUSABLE = "ModelUnusable"
+    MODEL_UNSIGNED = "ModelUnsigned"
+    MODEL_TAMPERED = "ModelTampered"
+    MODEL_KEY_INVALID = "ModelKeyInvalid"
     OUTPUT_IS_SOURCE = "OutputIsSource"
     OUTPUT_EXISTS = "OutputExists"
     OUTPUT_REFUSED = "OutputRefused"
@@ -68,6 +71,7 @@ class Reason(StrEnum):
         """Whether only a change by the user helps; False: another attempt may pass."""
         return self not in {
             Reason.DATA_UNREACHABLE,
+            Reason.MODEL_KEY_INVALID,
             Reason.OUTPUT_UNAVAILABLE,
             Reason.STORE_UNAVAILABLE,
             Reason.STORE_FULL,
@@ -118,7 +122,7 @@ def redact(text: str) -> str:
 
 def _names_credential(name: str) -> bool:
     """Settings such as AWS_MAX_ATTEMPTS=1 are none: without their values no message could be read."""
-    return re.fullmatch(r"(AWS|MLFLOW|WINE_DATA)_.*(KEY|SECRET|TOKEN|PASSWORD).*", name) is not None
+    return re.fullmatch(r"(AWS|MLFLOW|WINE_DATA|WINE_MODEL)_.*(KEY|SECRET|TOKEN|PASSWORD).*", name) is not None
 
 
 def shorten(text: str) -> str:

@@ -4,11 +4,15 @@
 guesses requirements for seconds. A saved folder, uploaded to `<run's artifacts>/model`, works with both.
 """
 
+import contextlib
 import importlib.metadata
 import logging
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from winecontract import signatures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +27,14 @@ REQUIREMENTS = ("mlflow", "scikit-learn", "pandas", "numpy", "scipy", "cloudpick
 """Packages that the model needs where it is loaded, each in the version that trained it."""
 
 
+class ModelRefusedError(Exception):
+    """A stored model that must not be loaded: `fault` is the reason, `why` completes "The model …: "."""
+
+    def __init__(self, fault: signatures.Fault, why: str) -> None:
+        super().__init__(f"{fault}: {why}")
+        self.fault, self.why = fault, why
+
+
 def requirements() -> list[str]:
     """The model's pip requirements, with the running environment's exact versions."""
     return [f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS]
@@ -33,7 +45,7 @@ def save(fitted: "RegressorMixin", folder: Path, features: "pd.DataFrame", examp
 
     The format is cloudpickle. skops, MLflow's default since 3.14, is unknown to the servers that Seldon ships
     (seldonio/mlflowserver up to 1.19), and guards nothing here: whoever can write the folder can write the list of types
-    it asks to be trusted. Access to the bucket is the guard.
+    it asks to be trusted. The guard is the folder's digest, which is signed by the train step and verified before a load.
     """
     from mlflow import sklearn as mlflow_sklearn
     from mlflow.models import infer_signature
@@ -50,10 +62,24 @@ def save(fitted: "RegressorMixin", folder: Path, features: "pd.DataFrame", examp
 
 
 def load(folder: Path | str) -> Any:
-    """The saved model, loaded back as a server would: what it predicts is what serving must answer."""
+    """The saved model, loaded back as a server would: what it predicts is what serving must answer.
+
+    Loading runs the code in the folder: it must be this step's own, or have passed `verify`.
+    """
     from mlflow import pyfunc
 
-    return pyfunc.load_model(str(folder))
+    with _no_bytecode():
+        return pyfunc.load_model(str(folder))
+
+
+@contextlib.contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """Keep Python from writing compiled code beside the model's own, which would be another folder than was signed."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def log_values(client: "MlflowClient", run_id: str, params: Mapping[str, str], metrics: Mapping[str, float]) -> None:
@@ -76,14 +102,57 @@ def store(client: "MlflowClient", run_id: str, root: Path) -> str:
     return f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}"
 
 
-def fetch(run: "Run", folder: str, tracking_uri: str) -> str:
-    """Copy a run's model below a folder; return where it is.
+def fetch(run: "Run", folder: str | Path, tracking_uri: str) -> Path:
+    """Copy a run's model below a folder that is this step's alone; return where it is. Nothing of it is read.
 
     By its address: asked for by its run, the client asks a server of MLflow 2 for logged models, which that does not know.
+    Raises ModelRefusedError where it has more files or bytes than a model can have.
     """
     from mlflow import artifacts
 
-    return str(artifacts.download_artifacts(f"{run.info.artifact_uri}/{FOLDER}", dst_path=folder, tracking_uri=tracking_uri))
+    address = f"{run.info.artifact_uri}/{FOLDER}"
+    _refuse_too_large(address, tracking_uri)
+    return Path(artifacts.download_artifacts(address, dst_path=str(folder), tracking_uri=tracking_uri))
+
+
+def _refuse_too_large(address: str, tracking_uri: str) -> None:
+    from mlflow import artifacts
+
+    files = size = 0
+    waiting = [address]
+    while waiting:
+        below = waiting.pop()
+        for entry in artifacts.list_artifacts(below, tracking_uri=tracking_uri):
+            files += 1
+            size += entry.file_size or 0
+            if files > signatures.MAX_FILES or size > signatures.MAX_BYTES:
+                raise ModelRefusedError(signatures.Fault.TAMPERED, "the store holds more files or bytes than a model has")
+            if entry.is_dir:
+                waiting.append(f"{below}/{entry.path.rpartition('/')[2]}")
+
+
+def verify(folder: Path, digest: str, *, allow_unsigned: bool = False) -> None:
+    """Check a copied folder against the digest that the operator verified. To be called before anything in it is read.
+
+    Args:
+        folder: where `fetch` has put it.
+        digest: `sha256:…`; empty where no digest was signed.
+        allow_unsigned: whether a model without a digest may be loaded.
+
+    Raises:
+        ModelRefusedError: the folder has other files than were signed, or none were signed.
+
+    """
+    if not digest:
+        if allow_unsigned:
+            return
+        raise ModelRefusedError(signatures.Fault.UNSIGNED, "no digest of it was signed: it was trained before models were signed")
+    try:
+        signatures.check(folder, digest)
+    except (signatures.TamperedError, signatures.FolderInvalidError) as error:
+        raise ModelRefusedError(
+            signatures.Fault.TAMPERED, f"its files are not those that the train step stored: {error}"
+        ) from None
 
 
 def is_stored(run: "Run", tracking_uri: str) -> bool:

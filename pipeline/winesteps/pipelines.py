@@ -17,6 +17,11 @@ MLFLOW_CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "M
 """Keys of MLflow's secret, and the variables that its client reads: a user and a password, or a token."""
 
 
+MODEL_KEY_SECRET = "wine-model-key"
+MODEL_KEY = {"current": "WINE_MODEL_KEY", "previous": "WINE_MODEL_KEY_PREVIOUS"}
+"""Keys of the Secret that signs model records, and their variables: those of `winecontract.signatures`, as a test sees to."""
+
+
 def _reported(s3_endpoint_url: str, mlflow_tracking_uri: str, experiment: str, owner: dict[str, Any]) -> dict[str, Any]:
     """What every step is told, so that it can say how it went."""
     return {
@@ -46,6 +51,16 @@ def _give_credentials(task: dsl.PipelineTask, data_secret: str) -> None:
     kubernetes.use_secret_as_env(task, secret_name=data_secret, secret_key_to_env=keys, optional=True)
 
 
+def _give_model_key(task: dsl.PipelineTask) -> None:
+    """Put the signing key into the environment of the one step that makes models. The Secret's name is no parameter of the run.
+
+    Both are optional: a run by hand needs no key, and for a resource the step itself says that the key is missing, where a
+    container that lacks a variable would wait without a word.
+    """
+    for key, variable in MODEL_KEY.items():
+        kubernetes.use_secret_as_env(task, secret_name=MODEL_KEY_SECRET, secret_key_to_env={key: variable}, optional=True)
+
+
 @dsl.pipeline(name="wine-training", display_name="Wine training")
 def wine_training(
     data_url: str,
@@ -67,6 +82,8 @@ def wine_training(
     registered_model: str = "wine-elasticnet",
     server_version: str = "",
     served_run: str = "",
+    served_digest: str = "",
+    allow_unsigned: bool = False,
     reusable_runs: list[str] = [],  # noqa: B006
     data_secret: str = NO_SECRET,
     credentials_over_http: bool = False,
@@ -96,6 +113,8 @@ def wine_training(
         registered_model: Name in MLflow's model registry.
         server_version: Version of Seldon's mlflowserver that shall read the model, such as 1.17.1; empty: this project's server.
         served_run: MLflow run of the model that serves, measured on the new held-out rows; empty: none.
+        served_digest: Digest of that model's folder, which must have it; empty: none was signed.
+        allow_unsigned: Whether that model is loaded without a digest, as one trained before models were signed.
         reusable_runs: MLflow runs of the owner's earlier models, one of which is reused where it would be made again.
         data_secret: Secret of data behind http or https, with the keys username and password or token; it need not be there.
         credentials_over_http: Whether they may be sent over plain http.
@@ -137,6 +156,8 @@ def wine_training(
         registered_model=registered_model,
         server_version=server_version,
         served_run=served_run,
+        served_digest=served_digest,
+        allow_unsigned=allow_unsigned,
         reusable_runs=reusable_runs,
         data_url=data_url,
         data_sha256=downloaded.outputs["sha256"],
@@ -147,6 +168,7 @@ def wine_training(
     for task in (downloaded, preprocessed, trained):
         _settle(task, s3_secret, mlflow_secret)
     _give_credentials(downloaded, data_secret)
+    _give_model_key(trained)
     model_uri: str = trained.outputs["Output"]
     return model_uri
 
@@ -216,6 +238,8 @@ def wine_prediction(
     max_bytes: int = 1024**3,
     model_version: str = "",
     pipeline_uid: str = "",
+    model_digest: str = "",
+    allow_unsigned: bool = False,
     overwrite: bool = False,
     experiment: str = "wine-predictions",
     data_secret: str = NO_SECRET,
@@ -240,6 +264,8 @@ def wine_prediction(
         max_bytes: Largest size of the file in bytes.
         model_version: Version in the model registry that the run must have made; empty: any.
         pipeline_uid: uid of the resource that the model must be of; empty: any.
+        model_digest: Digest of the model's folder, which must have it; empty: none was signed.
+        allow_unsigned: Whether the model is loaded without a digest, as one trained before models were signed.
         overwrite: Whether an object that is at the output already is replaced; never the input or the model's training data.
         experiment: MLflow experiment that runs are kept under.
         data_secret: Secret of data behind http or https, with the keys username and password or token; it need not be there.
@@ -264,6 +290,8 @@ def wine_prediction(
         mlflow_run=mlflow_run,
         model_version=model_version,
         pipeline_uid=pipeline_uid,
+        model_digest=model_digest,
+        allow_unsigned=allow_unsigned,
         overwrite=overwrite,
         data_secret=data_secret,
         credentials_over_http=credentials_over_http,

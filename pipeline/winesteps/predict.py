@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import pyarrow as pa
 
-from winesteps import model, servers, tracking
+from winesteps import model, tracking
 from winesteps.addresses import AddressError, HttpAddress, S3Address, may_be_object, parse
+from winesteps.chosen import Chosen, find, load
 from winesteps.credentials import from_environment
 from winesteps.download import Downloaded, download
-from winesteps.failures import Attempt, Reason, StepFailure, describe, redact_url
+from winesteps.failures import Attempt, Reason, StepFailure, redact_url
 from winesteps.outputs import Claim, Owner, Place, Store, Upload, open_writer
 from winesteps.reading import (
     Chunk,
@@ -66,8 +67,9 @@ class Task:
 
     `input_format` is csv, parquet or empty, which goes by the file's content; `columns` has `drop` or `only`. The model is
     the one that `mlflow_run` logged; it must be of the resource with `pipeline_uid`, and of `model_version`, where these are
-    given. `overwrite` lets the output replace what is there already, unless that is the input or the model's training data.
-    `data_secret` names the Secret whose keys the step's environment holds, for http and https.
+    given, and its folder must have `model_digest`, unless `allow_unsigned` lets one be loaded that was not signed. `overwrite`
+    lets the output replace what is there already, unless that is the input or the model's training data. `data_secret` names the
+    Secret whose keys the step's environment holds, for http and https.
     """
 
     input_url: str
@@ -81,6 +83,8 @@ class Task:
     max_bytes: int = 1024**3
     model_version: str = ""
     pipeline_uid: str = ""
+    model_digest: str = ""
+    allow_unsigned: bool = False
     overwrite: bool = False
     data_secret: str = ""
     credentials_over_http: bool = False
@@ -131,8 +135,8 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
 
     Raises:
         StepFailure: of the input as in the training (UrlInvalid to DataInvalid, ColumnMissing, TooFewRows), DataNotParquet,
-            ParametersInvalid, AllRowsRejected, ModelUnusable, OutputIsSource, OutputExists, OutputRefused or OutputUnavailable,
-            TrackingUnavailable.
+            ParametersInvalid, AllRowsRejected, ModelUnusable, ModelUnsigned, ModelTampered, OutputIsSource, OutputExists,
+            OutputRefused or OutputUnavailable, TrackingUnavailable.
 
     """
     began = time.monotonic()
@@ -150,7 +154,10 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
         for upload_id in {run.data.tags[UPLOAD] for run in earlier if UPLOAD in run.data.tags}:
             store.abort(place, upload_id)
         claim, report = (store.claim(one, overwrite=task.overwrite) for one in (place, place.report))
-        loaded, features = _load(client, task, root, record.tracking_uri)
+        chosen = Chosen(task.mlflow_run, task.model_version, task.pipeline_uid, task.model_digest, task.allow_unsigned)
+        run = find(client, chosen, record.tracking_uri)
+        _check_training_data(place, run)
+        loaded, features = load(run, chosen, root, record.tracking_uri)
         file = root / "input"
         downloaded = download(
             task.input_url,
@@ -266,48 +273,6 @@ def _remember(client: "MlflowClient", attempt: Attempt, upload: Upload, tracking
     assert attempt.run_id is not None, "the run was started"
     with tracking_errors(tracking_uri):
         client.set_tag(attempt.run_id, UPLOAD, upload.id)
-
-
-def _load(client: "MlflowClient", task: Task, root: Path, tracking_uri: str) -> tuple[Any, list[str]]:
-    """The model, fetched and loaded, and the columns that it needs, in its order."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = client.get_run(task.mlflow_run)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            with tracking_errors(tracking_uri):
-                raise
-        raise _unusable(task, "it is no longer in MLflow") from None
-    tags = run.data.tags
-    if tags.get(f"{tracking.PREFIX}model-uri") != f"{run.info.artifact_uri}/{model.FOLDER}":
-        raise _unusable(task, "it has no model of its own")
-    for name, wanted in (("uid", task.pipeline_uid), ("model-version", task.model_version)):
-        if wanted and tags.get(f"{tracking.PREFIX}{name}") != wanted:
-            raise _unusable(task, f"its {name} is not {wanted}, which is the one that serves")
-    _check_training_data(Place.of(task.output), run)
-    with tracking_errors(tracking_uri):
-        folder = Path(client.download_artifacts(task.mlflow_run, model.FOLDER, str(root)))
-    try:
-        loaded = model.load(folder)
-    except Exception as error:
-        raise _unusable(task, f"it cannot be loaded: {describe(error)}") from None
-    if not (columns := _columns(loaded, folder)):
-        raise _unusable(task, "it does not name its columns")
-    return loaded, columns
-
-
-def _columns(loaded: Any, folder: Path) -> list[str]:
-    """The columns that a model needs, by its signature; one for Seldon's mlflowserver has none, but names its coefficients."""
-    signature = loaded.metadata.signature
-    if signature is not None and signature.inputs.has_input_names():
-        return [str(name) for name in signature.inputs.input_names()]
-    numbers = folder / servers.NUMBERS
-    return list(json.loads(numbers.read_text())["columns"]) if numbers.is_file() else []
-
-
-def _unusable(task: Task, why: str) -> StepFailure:
-    return StepFailure(Reason.MODEL_UNUSABLE, f"The model of MLflow run {task.mlflow_run} cannot be used: {why}.")
 
 
 class Sink:

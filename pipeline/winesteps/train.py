@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from winecolumns import lower_snake
+from winecontract import signatures
 from winesteps import estimator, model, report, reuse, search, served, servers, tracking
 from winesteps.failures import Attempt, Reason, StepFailure
 from winesteps.preprocess import Summary, summary_of
+from winesteps.served import Served
 from winesteps.trackingerrors import tracking_errors
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ class Task:
     """What shall be learned, from what.
 
     `search` has values to try in place of parameters. `server_version` is that of Seldon's mlflowserver where it shall read the
-    model, see `servers`; `served_run` the MLflow run of the model that serves, which is measured on the same rows;
+    model, see `servers`; `served_run` the MLflow run of the model that serves, which is measured on the same rows if its folder
+    has `served_digest`, or if it has none and `allow_unsigned` says so;
     `reusable_runs` are the MLflow runs of the owner's earlier models. `source` describes the data, its address and SHA-256; it is
     logged beside the parameters.
     """
@@ -54,6 +57,8 @@ class Task:
     registered_model: str = "wine-elasticnet"
     server_version: str = ""
     served_run: str = ""
+    served_digest: str = ""
+    allow_unsigned: bool = False
     reusable_runs: Sequence[str] = ()
     source: Mapping[str, str] | None = None
     data_etag: str = ""
@@ -89,6 +94,7 @@ class _Start:
     served: dict[str, float]
     served_problem: str
     summary: Summary
+    keys: signatures.Keys | None
 
 
 def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attempt) -> Trained:
@@ -101,9 +107,10 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
         attempt: gets the MLflow run's id as soon as there is one, so that a failure is written to that run.
 
     Raises:
-        StepFailure: ParametersInvalid, TooFewRows, DataInvalid, TrainingFailed or TrackingUnavailable.
+        StepFailure: ParametersInvalid, TooFewRows, DataInvalid, TrainingFailed, ModelKeyInvalid or TrackingUnavailable.
 
     """
+    keys = _keys()
     parameters = estimator.check_parameters(task.algorithm, task.parameters or {}, task.test_fraction, task.seed)
     values = estimator.check_search(task.algorithm, task.search or {})
     parameters = {name: value for name, value in parameters.items() if name not in values}
@@ -115,8 +122,12 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
     with tracking_errors(record.tracking_uri):
         client = tracking.connect(record)
         attempt.run_id = tracking.start_run(client, record)
-        original = reuse.find(client, record, fingerprint, task.registered_model, task.reusable_runs)
-    served_metrics, problem = served.measure(client, task.served_run, record, split, target)
+        original = None
+        if keys is not None:
+            wanted = reuse.Wanted(fingerprint, task.registered_model, keys)
+            original = reuse.find(client, record, wanted, task.reusable_runs)
+    serves = Served(task.served_run, task.served_digest, task.allow_unsigned)
+    served_metrics, problem = served.measure(client, serves, record, split, target)
     if problem:
         log.warning("%s", problem)
     start = _Start(
@@ -131,6 +142,7 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
         served_metrics,
         problem,
         summary_of(table_file),
+        keys,
     )
     return _learn(start, task, record) if original is None else _reuse(start, task, record, original)
 
@@ -162,9 +174,10 @@ def _learn(start: _Start, task: Task, record: tracking.Record) -> Trained:
         (root / PICTURE).write_bytes(png)
         with tracking_errors(record.tracking_uri):
             model.log_values(client, start.run_id, params, metrics)
+            tags["digest"] = signatures.digest(root / model.FOLDER)  # of the files here, whatever the store makes of them
             stored = model.store(client, start.run_id, root)
             version = model.register(client, stored, start.run_id, task.registered_model, record.owner_tags)
-            _announce(start, task, tags | {"model-uri": stored, "model-version": version})
+            _announce(start, task, record, tags | {"model-uri": stored, "model-version": version}, metrics)
     log.info("registered %s version %s, %s", task.registered_model, version, stored)
     return _outcome(start, task, stored, version, params, metrics, png)
 
@@ -190,17 +203,17 @@ def _reuse(start: _Start, task: Task, record: tracking.Record, original: "Run") 
     stored, version = said["model-uri"], said["model-version"]
     params = original.data.params | dict(task.source or {}) | start.summary.params
     metrics = {name: value for name, value in original.data.metrics.items() if not name.startswith("served_")} | start.served
-    tags = {name: said[name] for name in ("model-uri", "model-version", "example", "prediction") if name in said}
+    tags = {name: said[name] for name in ("model-uri", "model-version", "digest", "example", "prediction") if name in said}
     with tracking_errors(record.tracking_uri):
         model.log_values(start.client, start.run_id, params, metrics)
-        _announce(start, task, tags | {"reused-run": original.info.run_id})
+        _announce(start, task, record, tags | {"reused-run": original.info.run_id}, metrics)
     log.info("the same data and wishes: reused %s version %s, %s", task.registered_model, version, stored)
     facts = {"reused from MLflow run": original.info.run_id} | params
     return _outcome(start, task, stored, version, facts, metrics, None)
 
 
-def _announce(start: _Start, task: Task, tags: Mapping[str, str]) -> None:
-    """End the run, and write its tags last and at once."""
+def _announce(start: _Start, task: Task, record: tracking.Record, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+    """End the run, and write its tags last and at once, signed together with the run's metrics."""
     known = {
         "data": start.summary.to_json(),
         "data-sha256": (task.source or {}).get("data_sha256", ""),
@@ -208,9 +221,25 @@ def _announce(start: _Start, task: Task, tags: Mapping[str, str]) -> None:
         "data-version": task.data_version,
         "served-problem": start.served_problem,
     }
-    said = {name: value for name, value in known.items() if value} | dict(tags)
+    said = {name: value for name, value in known.items() if value and len(value) <= TAG_LENGTH} | dict(tags)
+    written = {tracking.PREFIX + name: value for name, value in said.items()}
+    if start.keys is not None:
+        what = signatures.statement(start.run_id, task.registered_model, record.identity_tags | written, metrics)
+        written[signatures.SIGNATURE_TAG] = signatures.sign(what, start.keys)
     start.client.set_terminated(start.run_id, "FINISHED")
-    model.set_tags(start.client, start.run_id, {tracking.PREFIX + name: value for name, value in said.items()})
+    model.set_tags(start.client, start.run_id, written)
+
+
+def _keys() -> signatures.Keys | None:
+    """Read the keys that sign this model's record; None where there are none: the record is then unsigned."""
+    try:
+        keys = signatures.Keys.from_environment()
+    except signatures.KeyInvalidError as error:
+        advice = f"Delete the Secret {signatures.SECRET} in the namespace of the run: the operator makes a new one."
+        raise StepFailure(Reason.MODEL_KEY_INVALID, f"The model cannot be signed: {error}. {advice}") from None
+    if keys is None:
+        log.warning("no key in the Secret %s: the model is not signed", signatures.SECRET)
+    return keys
 
 
 def _outcome(

@@ -30,6 +30,7 @@ log = logging.getLogger("seldon.pod")
 # A kubelet waits 10 s and doubles up to five minutes; nobody at a laptop wants to.
 FIRST_BACKOFF, LONGEST_BACKOFF, FORGET_AFTER = 1.0, 30.0, 60.0  # seconds
 LOOK_EVERY = 0.02  # seconds between looks whether the server is ready; a real probe looks every five
+TERMINATION, TERMINATION_BYTES = "termination-log", 4096  # as a kubelet reads of it
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE", MARK)
 
 
@@ -162,6 +163,7 @@ class Pod:
                 self._tell()
                 return False
             try:
+                (self.folder / TERMINATION).write_bytes(b"")
                 self.server = await Server.start(self.folder, self._environment(), self.log_file)
             except OSError as error:  # no process, no descriptor, no forkserver
                 state.waiting = ("RunContainerError", str(error))
@@ -185,7 +187,7 @@ class Pod:
         state = self.state.server
         code = 137 if code is None else code if code >= 0 else 128 - code
         reason = "Completed" if code == 0 else "Error"
-        state.last = Ended(code, reason, self._last_line(), state.started, now())
+        state.last = Ended(code, reason, self._termination_message() or self._last_line(), state.started, now())
         state.waiting = ("CrashLoopBackOff", self._back_off(model_container(self.item)["name"]))
         log.info("pod %s: its server has ended with %d: %s", self.name, code, state.last.message)
         state.started, state.restarts, state.ready = "", state.restarts + 1, False
@@ -222,6 +224,7 @@ class Pod:
             "WINE_DRAIN_SECONDS": "0",  # the gateway has let it drain
             "MLSERVER_MODEL_URI": models,
             "PREDICTIVE_UNIT_PARAMETERS": json.dumps(parameters),
+            "WINE_TERMINATION_LOG": str(self.folder / TERMINATION),
             "HOME": str(temporary),
             "TMPDIR": str(temporary),
         }
@@ -234,6 +237,14 @@ class Pod:
         log.info("pod %s: %s", self.name, line)
         with self.log_file.open("a") as output:
             output.write(f"{line}\n")
+
+    def _termination_message(self) -> str:
+        """What the server has written to the container's terminationMessagePath."""
+        try:
+            written = (self.folder / TERMINATION).read_bytes()[:TERMINATION_BYTES].decode(errors="replace")
+        except FileNotFoundError:  # of a stand-in before this one
+            return ""
+        return written.replace(str(self.folder / "models"), containers.MODELS)
 
     def _last_line(self) -> str:
         try:

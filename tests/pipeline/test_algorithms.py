@@ -18,6 +18,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from winecontract import signatures
 from winesteps import estimator, search, tracking
 from winesteps.compile import TEMPLATES
 from winesteps.estimator import ALGORITHMS, Split
@@ -193,7 +194,8 @@ class TestSearch:
         for trial in children(client, run(SEARCH)):
             assert not [name for name in trial.data.tags if name.startswith(tracking.PREFIX)]
 
-    def test_the_same_again_searches_nothing(self, run: Train, client: MlflowClient) -> None:
+    def test_the_same_again_searches_nothing(self, run: Train, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(signatures.KEY_VARIABLE, signatures.new_key())
         first = run(SEARCH)
         known = replace(SEARCH, reusable_runs=(first.run_id,))
         second = run(known)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from winecontract import signatures
 from winesteps import components
 from winesteps.compile import TEMPLATES, compiled, main, stale
 
@@ -83,6 +84,8 @@ def test_parameters(documents: list[Any]) -> None:
         "s3_endpoint_url": ("STRING", None),
         "server_version": ("STRING", ""),
         "served_run": ("STRING", ""),
+        "served_digest": ("STRING", ""),
+        "allow_unsigned": ("BOOLEAN", False),
         "reusable_runs": ("LIST", []),
         "data_secret": ("STRING", "winepipelines-no-credentials"),
         "credentials_over_http": ("BOOLEAN", False),
@@ -130,6 +133,8 @@ def test_credentials_come_from_the_secret_that_a_parameter_names(documents: list
     assert set(executors) == {"exec-download", "exec-preprocess", "exec-train"}
     for name, executor in executors.items():
         secret, mlflow, *data = executor["secretAsEnv"]
+        if name == "exec-train":
+            data = [one for one in data if one.get("secretName") != signatures.SECRET]
         assert bool(data) is (name == "exec-download"), "only the step that fetches reads the user's Secret"
         for one in data:
             assert one["secretNameParameter"] == {"componentInputParameter": "data_secret"}
@@ -150,6 +155,21 @@ def test_credentials_come_from_the_secret_that_a_parameter_names(documents: list
         ]
         assert executor["securityContext"] == {"runAsNonRoot": True}
         assert "podMetadata" not in executor, "a PodDefault that matched would set the variables twice"
+
+
+def test_only_the_train_step_gets_the_model_key(files: dict[str, str], documents: list[Any]) -> None:
+    """The key signs models: a step that fetches or reads data of others must not hold it."""
+    executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    given = [one for one in executors["exec-train"]["secretAsEnv"] if one.get("secretName") == signatures.SECRET]
+    assert [one["keyToEnv"] for one in given] == [
+        [{"secretKey": signatures.CURRENT, "envVar": signatures.KEY_VARIABLE}],
+        [{"secretKey": signatures.PREVIOUS, "envVar": signatures.PREVIOUS_KEY_VARIABLE}],
+    ]
+    assert all(one["secretNameParameter"]["runtimeValue"]["constant"] == signatures.SECRET for one in given)
+    assert all(one["optional"] for one in given), "the step says that it is missing; a container would wait without a word"
+    holders = [name for name, text in files.items() if signatures.SECRET in text]
+    assert holders == ["pipelines/wine-training.yaml"]
+    assert not any(signatures.SECRET in str(executors[name]) for name in ("exec-download", "exec-preprocess"))
 
 
 def test_no_path_of_the_machine_it_was_compiled_on(files: dict[str, str]) -> None:

@@ -61,6 +61,7 @@ def contract_tags(run: Run) -> dict[str, str]:
 def test_what_is_permanent() -> None:
     assert {reason for reason in Reason if not reason.permanent} == {
         "DataUnreachable",
+        "ModelKeyInvalid",
         "OutputUnavailable",
         "StoreUnavailable",
         "StoreFull",
@@ -72,6 +73,7 @@ def test_what_is_permanent() -> None:
         *("UrlInvalid", "DataNotFound", "DataTooLarge", "ChecksumMismatch", "DataNotCsv", "ColumnMissing", "DataInvalid"),
         *("DataAccessDenied", "CredentialsMissing", "TooFewRows", "ParametersInvalid", "TrainingFailed", "ModelConstant"),
         *("DataNotParquet", "AllRowsRejected", "ModelUnusable", "OutputRefused", "OutputExists", "OutputIsSource"),
+        *("ModelUnsigned", "ModelTampered"),
         *("BucketMissing", "ArtifactLocationInvalid", "ExperimentDeleted"),
     }
 

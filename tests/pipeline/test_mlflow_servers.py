@@ -2,9 +2,11 @@
 
 import json
 import os
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -15,10 +17,13 @@ from support.mlflow import MLFLOW_ONLY
 from sandbox.mlflow_server import VARIANTS, destination, variant
 from sandbox.plan import Info
 from sandbox.platform import Sandbox
-from winesteps import tracking
+from winecontract import signatures
+from winesteps import chosen, tracking
+from winesteps.chosen import Chosen
 from winesteps.failures import Attempt, Reason, StepFailure, reporting
 from winesteps.train import Task, Trained, train
 
+KEY = signatures.new_key()
 OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7.0}
 
 
@@ -42,6 +47,7 @@ def step_environment(server: tuple[str, Info], monkeypatch: pytest.MonkeyPatch) 
     _cached_get_s3_client.cache_clear()
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "")  # restored afterwards: the step sets it
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv(signatures.KEY_VARIABLE, KEY)
     if info.mlflow_user:
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", info.mlflow_user)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", info.mlflow_password)
@@ -53,13 +59,38 @@ def record(server: tuple[str, Info]) -> tracking.Record:
     return tracking.Record(info.mlflow_url, "it's wine", info.s3_endpoint, OWNER, "run-1")
 
 
-def stored(server: tuple[str, Info], trained: Trained, name: str) -> bytes:
-    """Read a file of the model where Seldon would, in the object store itself."""
+class Intruder:
+    """A pickle that makes a folder where it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.trace),)
+
+
+def place(server: tuple[str, Info], trained: Trained, name: str) -> tuple[Any, dict[str, str]]:
+    """A client of the object store, and where a file of the model is in it, as Seldon would look for it."""
     variant_name, info = server
     address = trained.model_uri.replace("mlflow-artifacts:", destination(variant(variant_name)))
     bucket, _, folder = address.removeprefix("s3://").partition("/")
     store = boto3.client("s3", endpoint_url=info.s3_endpoint, region_name="us-east-1")
-    return store.get_object(Bucket=bucket, Key=f"{folder}/{name}")["Body"].read()
+    return store, {"Bucket": bucket, "Key": f"{folder}/{name}"}
+
+
+def stored(server: tuple[str, Info], trained: Trained, name: str) -> bytes:
+    store, where = place(server, trained, name)
+    content: bytes = store.get_object(**where)["Body"].read()
+    return content
+
+
+def put(server: tuple[str, Info], trained: Trained, name: str, content: bytes) -> None:
+    store, where = place(server, trained, name)
+    store.put_object(**where, Body=content)
+
+
+def digest_of(record: tracking.Record, trained: Trained) -> str:
+    return MlflowClient(record.tracking_uri).get_run(trained.run_id).data.tags[signatures.DIGEST_TAG]
 
 
 @pytest.mark.parametrize("server_version", ["", "1.15.1"])
@@ -85,15 +116,46 @@ def test_a_model_is_logged_registered_and_stored(
 
 def test_the_model_that_serves_is_measured_and_one_that_exists_is_reused(record: tracking.Record, table: Path) -> None:
     serves = train(table, Task(seed=5), record, Attempt())
-    measured = train(table, Task(seed=6, served_run=serves.run_id), record, Attempt())
+    task = Task(seed=6, served_run=serves.run_id, served_digest=digest_of(record, serves))
+    measured = train(table, task, record, Attempt())
     assert measured.run_id != serves.run_id
     assert {"served_r2", "served_rmse", "served_mae"} <= set(measured.metrics)
-    again = train(table, Task(seed=6, served_run=measured.run_id), replace(record, owner=OWNER | {"revision": 8}), Attempt())
+    task = replace(task, served_run=measured.run_id, served_digest=digest_of(record, measured), reusable_runs=[measured.run_id])
+    again = train(table, task, replace(record, owner=OWNER | {"revision": 8}), Attempt())
     assert (again.model_uri, again.version) == (measured.model_uri, measured.version)
     assert again.metrics["served_r2"] == pytest.approx(measured.metrics["r2"], abs=1e-12)
     tags = MlflowClient(record.tracking_uri).get_run(again.run_id).data.tags
     assert tags["winepipelines.io/reused-run"] == measured.run_id
     assert tags["winepipelines.io/revision"] == "8"
+
+
+def test_signed_record_comes_back_from_the_server_as_it_was_signed(record: tracking.Record, table: Path) -> None:
+    task = Task(seed=7, algorithm="ElasticNet", search={"alpha": [0.01, 0.1]}, source={"data_sha256": "é" * 64})
+    first = train(table, task, record, Attempt())
+    served = replace(task, seed=8, served_run=first.run_id, served_digest=digest_of(record, first))
+    keys = signatures.Keys.parse({"current": KEY})
+    for trained in (first, train(table, served, record, Attempt())):
+        run = MlflowClient(record.tracking_uri).get_run(trained.run_id)
+        said = signatures.statement(run.info.run_id, "wine-elasticnet", run.data.tags, run.data.metrics)
+        assert signatures.verify(said, run.data.tags[signatures.SIGNATURE_TAG], keys) is None
+
+
+def test_model_whose_bytes_were_changed_in_the_object_store_is_not_loaded(
+    server: tuple[str, Info], record: tracking.Record, table: Path, tmp_path: Path
+) -> None:
+    trained = train(table, Task(seed=9), record, Attempt())
+    client = tracking.connect(record)
+    wanted = Chosen(trained.run_id, trained.version, "1f0c", digest_of(record, trained))
+    run = chosen.find(client, wanted, record.tracking_uri)
+    for folder in ("before", "after"):
+        (tmp_path / folder).mkdir()
+    loaded, _ = chosen.load(run, wanted, tmp_path / "before", record.tracking_uri)
+    assert loaded is not None
+    put(server, trained, "model.pkl", pickle.dumps(Intruder(tmp_path / "intruder was here")))
+    with pytest.raises(StepFailure) as caught:
+        chosen.load(run, wanted, tmp_path / "after", record.tracking_uri)
+    assert caught.value.reason is Reason.MODEL_TAMPERED
+    assert not (tmp_path / "intruder was here").exists()
 
 
 def test_a_failure_is_recorded(record: tracking.Record) -> None:

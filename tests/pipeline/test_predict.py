@@ -25,7 +25,8 @@ from support.website import Answer, Site
 
 from sandbox.plan import Info
 from sandbox.platform import Sandbox
-from winesteps import outputs, predict, tracking
+from winecontract import signatures
+from winesteps import model, outputs, predict, tracking
 from winesteps.failures import Attempt, Reason, StepFailure, reporting
 from winesteps.predict import Predicted, Task
 from winesteps.preprocess import preprocess
@@ -76,10 +77,16 @@ def trained(info: Info, store: Any, red_wine: Path, tmp_path_factory: pytest.Tem
     return train(table, Training(), tracking.Record(info.mlflow_url, "wine", info.s3_endpoint, OWNER, "run-1"), Attempt())
 
 
+@pytest.fixture(scope="module")
+def digest(info: Info, trained: Trained) -> str:
+    """What the operator hands on."""
+    return MlflowClient(info.mlflow_url).get_run(trained.run_id).data.tags[signatures.DIGEST_TAG]
+
+
 @pytest.fixture
-def score(info: Info, trained: Trained) -> Callable[..., Predicted]:
+def score(info: Info, trained: Trained, digest: str) -> Callable[..., Predicted]:
     def score(url: str, output: str = "s3://scores/a folder/red.parquet", **changes: Any) -> Predicted:
-        task = Task(url, output, trained.run_id, model_version=trained.version, pipeline_uid="1f0c")
+        task = Task(url, output, trained.run_id, model_version=trained.version, pipeline_uid="1f0c", model_digest=digest)
         record = tracking.Record(info.mlflow_url, "wine-predictions", info.s3_endpoint, ASKER, "run-2")
         with reporting("predict", record) as attempt:
             return predict.predict(replace(task, **changes), info.s3_endpoint, record, attempt)
@@ -397,6 +404,17 @@ def test_only_the_model_that_serves_is_used(score: Callable[..., Predicted], win
     assert said in refused(Reason.MODEL_UNUSABLE, score, wine, **change)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"model_digest": "sha256:" + "0" * 64}, Reason.MODEL_TAMPERED), ({"model_digest": ""}, Reason.MODEL_UNSIGNED)],
+)
+def test_only_the_model_that_was_signed_is_used(
+    score: Callable[..., Predicted], wine: str, change: dict[str, str], reason: Reason, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "load", None)
+    assert "is not loaded" in refused(reason, score, wine, **change)
+
+
 def test_what_the_file_lacks_is_told(score: Callable[..., Predicted], site: Site) -> None:
     message = refused(Reason.COLUMN_MISSING, score, site.give("/few.csv", Answer(b"alcohol;ph\n1;2\n")))
     assert "There is no column 'fixed_acidity', 'volatile_acidity'" in message
@@ -459,6 +477,7 @@ def test_a_model_that_was_written_for_seldons_own_server_scores_alike(
     preprocess(red_wine, tmp_path / "table")
     record = tracking.Record(info.mlflow_url, "wine", info.s3_endpoint, OWNER, "run-1")
     other = train(tmp_path / "table", Training(server_version="1.18.2"), record, Attempt())
-    scored = score(wine, "s3://scores/other.csv", mlflow_run=other.run_id, model_version=other.version)
+    signed = MlflowClient(info.mlflow_url).get_run(other.run_id).data.tags[signatures.DIGEST_TAG]
+    scored = score(wine, "s3://scores/other.csv", mlflow_run=other.run_id, model_version=other.version, model_digest=signed)
     frame = pd.read_csv(io.BytesIO(body(store, scored.output)), sep=";")
     assert frame["prediction"].to_numpy() == pytest.approx(expected)

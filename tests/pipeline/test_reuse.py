@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from winecontract import signatures
 from winesteps import model, tracking
 from winesteps.failures import Attempt
 from winesteps.train import Task, Trained, train
@@ -23,8 +24,9 @@ Run_ = Callable[..., Trained]
 
 
 @pytest.fixture
-def run(store: str, table: Path) -> Run_:
-    """Trains for a resource's next revision."""
+def run(store: str, table: Path, monkeypatch: pytest.MonkeyPatch) -> Run_:
+    """Trains for a resource's next revision, with a key. What serves need not be signed here: see test_signed_models."""
+    monkeypatch.setenv(signatures.KEY_VARIABLE, signatures.new_key())
     revisions = iter(range(1, 100))
     known: list[str] = []
 
@@ -34,7 +36,7 @@ def run(store: str, table: Path) -> Run_:
         revision = next(revisions)
         owner = OWNER | {"revision": revision} if owner is None else owner
         record = tracking.Record(store, "wine", owner=owner, kfp_run=kfp_run or f"run-{revision}")
-        trained = train(data, replace(task, reusable_runs=tuple(known)), record, Attempt())
+        trained = train(data, replace(task, reusable_runs=tuple(known), allow_unsigned=True), record, Attempt())
         if told:  # the operator has found the model by its Kubeflow run
             known.insert(0, trained.run_id)
         return trained

@@ -318,7 +318,7 @@ def test_success_is_announced_last_and_at_once(store: str, table: Path, run: Any
 
         monkeypatch.setattr(MlflowClient, name, spy)
     run(table)
-    assert calls[-2:] == ["set_terminated", "log_batch data,example,fingerprint,model-uri,model-version,prediction"]
+    assert calls[-2:] == ["set_terminated", "log_batch data,digest,example,fingerprint,model-uri,model-version,prediction"]
     assert set(calls[:-2]) == {"log_batch", "log_artifacts", "create_model_version"}
 
 

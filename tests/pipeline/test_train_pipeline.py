@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from support.website import Answer, Site
 
+from winecontract import signatures
 from winesteps.compile import TEMPLATES
 
 OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7}
@@ -23,6 +24,7 @@ def submit(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     """Runs the pipeline as it stands in templates/."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(TEMPLATES.parent / root) for root in ("pipeline", "contract")))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-key")
+    monkeypatch.setenv(signatures.KEY_VARIABLE, signatures.new_key())
     # The local runner puts the interpreter's path into a shell command as it is: by its name, the path may hold spaces.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(sys, "executable", Path(sys.executable).name)
@@ -72,7 +74,8 @@ def test_a_model_that_exists_comes_out_again_beside_the_one_that_serves(
     first = only_run(store)
     assert first.data.tags["winepipelines.io/data-etag"] == '"one"'
     assert first.data.tags["winepipelines.io/data-sha256"] == first.data.params["data_sha256"]
-    submit(data_url=url, served_run=first.info.run_id, reusable_runs=[first.info.run_id], owner=OWNER | {"revision": 8})
+    serves = {"served_run": first.info.run_id, "served_digest": first.data.tags[signatures.DIGEST_TAG]}
+    submit(data_url=url, **serves, reusable_runs=[first.info.run_id], owner=OWNER | {"revision": 8})
     client = MlflowClient(store)
     second, _ = client.search_runs([first.info.experiment_id])
     assert second.data.tags["winepipelines.io/reused-run"] == first.info.run_id

@@ -10,13 +10,15 @@ import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from winecontract.logs import LINE_LIMIT, LineFormatter, message_of
+from winecontract.text import clean
+
 # What these repeat at every event, probe or connection is logged from warnings on. kopf logs each probe as an activity.
 NOISY = ("kopf.objects", "kopf.activities", "aiohttp.access", "urllib3", "kubernetes", "asyncio")
 # What has kept the operator from starting is said once, by the command line, with what to do.
 SAID_ELSEWHERE = ("kopf.activities.startup",)
 DATES = "%Y-%m-%dT%H:%M:%S%z"
 PLAIN = re.compile(r"[^\s\"=\\]+")
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, object]:
@@ -25,8 +27,8 @@ def fields_of(record: logging.LogRecord) -> Mapping[str, object]:
     return {name: value for name, value in fields.items() if value not in (None, "")}
 
 
-class TextFormatter(logging.Formatter):
-    """One line: time, level, logger, message, key=value fields. Only a traceback has lines of its own."""
+class TextFormatter(LineFormatter):
+    """One line: time, level, logger, message, key=value fields. Only a traceback has lines of its own, which are indented."""
 
     def __init__(self) -> None:
         """Write times with their offset."""
@@ -36,24 +38,24 @@ class TextFormatter(logging.Formatter):
         """Write a record but for its traceback. Text of other systems cannot begin a line or move the cursor."""
         line = super().formatMessage(record)
         fields = "".join(f" {name}={_quoted(value)}" for name, value in fields_of(record).items())
-        return CONTROL.sub(" ", line + fields)
+        return clean(line + fields, LINE_LIMIT)
 
 
 class JsonFormatter(logging.Formatter):
     """One object a line: time (RFC 3339), level, logger, message, the fields and, with a traceback, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record."""
+        """Write a record, in ASCII: what is not seen, or changes the direction of text, is escaped."""
         line: dict[str, object] = {
             **fields_of(record),
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": message_of(record)[:LINE_LIMIT],
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(line, default=clean)
 
 
 def set_up(level: str, form: str) -> None:
@@ -75,5 +77,5 @@ def ignore_deprecations() -> None:
 
 
 def _quoted(value: object) -> str:
-    text = str(value)
+    text = value if isinstance(value, str) else clean(value)
     return text if PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -5,6 +5,7 @@ executor stands in front it does the same; its own headers are then the ones tha
 """
 
 import logging
+import re
 import time
 import uuid
 
@@ -106,7 +107,7 @@ async def _read(receive: Receive, headers: Headers, limit: int) -> bytes:
         info = f"compressed bodies are not read (Content-Encoding: {encoding[:40]}): send the JSON as it is"
         raise RequestRefusedError(415, info, {"Accept-Encoding": "identity"})
     announced = headers.get("content-length", "0")
-    _check(int(announced) if announced.isdigit() else 0, limit)
+    _check(int(announced) if re.fullmatch("[0-9]{1,18}", announced) else 0, limit)
     message: Message = await receive()
     if not message.get("more_body") and message["type"] == "http.request":
         body: bytes = message.get("body", b"")

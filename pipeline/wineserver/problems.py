@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from winecontract.text import clean
+
 
 class RequestRefusedError(Exception):
     """A request that no handler is asked about: `code` and what to do instead."""
@@ -26,6 +28,7 @@ def json_response(content: Any, code: int = 200, headers: dict[str, str] | None 
 
 def refusal(path: str, code: int, info: str, headers: dict[str, str] | None = None) -> Response:
     """Return the error answer in the form that callers of `path` read."""
+    info = clean(info)
     if path.startswith("/v2"):
         return json_response({"error": info}, code, headers)
     reason = http.HTTPStatus(code).name

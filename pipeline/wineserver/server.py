@@ -18,6 +18,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import uvicorn
 
+from winecontract.logs import guard_handlers
+from winecontract.text import clean
 from wineserver.application import Application
 from wineserver.environment import Environment, EnvironmentInvalidError
 from wineserver.model import ModelFolderError, load
@@ -68,6 +70,7 @@ class Server(uvicorn.Server):
 def main() -> int:
     """Serve; return the exit code: 0 after SIGTERM or SIGINT, 1 where the model or the environment is of no use."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    guard_handlers()
     sys.dont_write_bytecode = True  # beside a model's own code, where the folder would not have its digest at the next start
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # while loading; and uvicorn raises the signal again when it has shut down
@@ -75,8 +78,8 @@ def main() -> int:
         environment = Environment.read(os.environ)
         _serve(environment, Application(load(environment.folder, environment.digest), environment))
     except (ModelFolderError, EnvironmentInvalidError) as error:
-        sys.stderr.write(f"wineserver: {error}\n")
-        _write_termination_message(str(error))
+        sys.stderr.write(f"wineserver: {clean(error)}\n")
+        _write_termination_message(clean(error))
         return 1
     return 0
 

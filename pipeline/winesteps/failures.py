@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from urllib.parse import urlsplit, urlunsplit
 
+from winecontract.logs import guard_handlers
+from winecontract.text import clean
 from winesteps import tracking
 
 MESSAGE_LENGTH = 1000
@@ -26,6 +28,11 @@ TERMINATION_BYTES = 4000
 """The kubelet reads 4,096 bytes of it."""
 _QUERY = re.compile(r"\?(?!versionId=[\w.~+/=-]+(?![\w.~+/=&-]))[^\s'\")]*")
 """A query, but for the version of an object, which is no secret."""
+
+_CREDENTIAL_PREFIXES, _CREDENTIAL_WORDS = ("AWS_", "MLFLOW_", "WINE_DATA_", "WINE_MODEL_"), ("KEY", "SECRET", "TOKEN", "PASSWORD")
+_USERINFO = re.compile(r"(\w://)[^\s/@]*@")
+_ADDRESS_QUERY = re.compile(rf"((?:\w://|url: /)[^\s?'\"]*+)(?:{_QUERY.pattern})?")
+"""An address, with its query or without: one that has none is not looked at again from its second character on."""
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +96,7 @@ class StepFailure(Exception):
 
     def __init__(self, reason: Reason, message: str) -> None:
         self.reason = reason
-        self.message = shorten(redact(message))
+        self.message = clean(redact(message), MESSAGE_LENGTH)
         super().__init__(f"{reason}: {self.message}")
 
     @property
@@ -116,13 +123,13 @@ def redact(text: str) -> str:
     secrets = named | {value.strip() for value in named if value.strip()}  # a line's end may be shown in another way
     for value in sorted(secrets, key=len, reverse=True):  # one may hold another
         text = text.replace(value, "***")
-    text = re.sub(r"(\w://)[^\s/@]*@", r"\1", text)
-    return re.sub(rf"((?:\w://|url: /)[^\s?'\"]*){_QUERY.pattern}", r"\1", text)
+    text = _USERINFO.sub(r"\1", text)
+    return _ADDRESS_QUERY.sub(r"\1", text)
 
 
 def _names_credential(name: str) -> bool:
     """Settings such as AWS_MAX_ATTEMPTS=1 are none: without their values no message could be read."""
-    return re.fullmatch(r"(AWS|MLFLOW|WINE_DATA|WINE_MODEL)_.*(KEY|SECRET|TOKEN|PASSWORD).*", name) is not None
+    return name.startswith(_CREDENTIAL_PREFIXES) and any(word in name for word in _CREDENTIAL_WORDS)
 
 
 def shorten(text: str) -> str:
@@ -130,9 +137,17 @@ def shorten(text: str) -> str:
     return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"
 
 
+def text_of(error: BaseException) -> str:
+    """An exception's text; its type where it cannot be written."""
+    try:
+        return str(error)
+    except Exception:
+        return type(error).__name__
+
+
 def describe(error: BaseException) -> str:
     """The type and the first line of an exception, redacted."""
-    first_line = next(iter(str(error).strip().splitlines()), "")
+    first_line = next(iter(text_of(error).strip().splitlines()), "")
     return redact(f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__)
 
 
@@ -150,13 +165,14 @@ def reporting(step: str, record: "tracking.Record") -> Iterator[Attempt]:
     raised has no cause, since Python would print that as it is.
     """
     attempt = Attempt()
+    guard_handlers()
     try:
         yield attempt
         return
     except StepFailure as error:
         failure = error
     except Exception as error:  # whatever it is: the step ends, and its owner is told
-        log.error("%s failed\n%s", step, redact("".join(traceback.format_exception(error))))
+        log.error("%s failed", step, extra={"details": redact("".join(traceback.format_exception(error)))})
         failure = StepFailure(Reason.UNEXPECTED, f"{step} failed unexpectedly, see its log: {describe(error)}")
     _write_termination_message(step, failure)
     try:

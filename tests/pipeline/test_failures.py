@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -292,3 +293,44 @@ def test_the_log_of_a_step_is_the_person_s_too(caplog: pytest.LogCaptureFixture,
     with caplog.at_level(logging.DEBUG), pytest.raises(StepFailure), reporting("train", record(store)):
         raise StepFailure(Reason.TOO_FEW_ROWS, "Two rows.")
     assert "Traceback" not in caplog.text
+
+
+FORGED = "2026-01-05 12:00:00 INFO: registered wine version 3"
+ATTACK = f"a\n{FORGED}\r\u2028{FORGED}\x1b[2K\x1b]0;t\x07\u202e\u200b\x85\x00\ud800"
+"""What a host may put into its answer, a file into a column's name, MLflow into an error."""
+
+
+@pytest.mark.parametrize("error", [StepFailure(Reason.DATA_INVALID, ATTACK), OSError(ATTACK), ValueError(10**5000)])
+def test_text_of_others_forges_no_line_and_no_message(
+    error: Exception, store: str, termination_log: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+
+    def fail() -> None:
+        logging.getLogger("winesteps").warning("column %s", ATTACK)
+        raise error
+
+    root = logging.getLogger()
+    before, handler = root.handlers[:], logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("[KFP Executor %(levelname)s]: %(message)s"))
+    root.handlers[:] = [handler]
+    try:
+        with pytest.raises(StepFailure) as caught, reporting("preprocess", record(store)):
+            fail()
+    finally:
+        root.handlers[:] = before
+    told = json.loads(termination_log.read_text())["failure"]["message"]
+    tagged = runs(store)[0].data.tags["winepipelines.io/failure-message"]
+    assert told == tagged == caught.value.message
+    assert told.isprintable()
+    logged = [line for line in capfd.readouterr().err.splitlines() if FORGED in line]
+    assert logged
+    assert all(line.startswith(("[KFP Executor WARNING]: ", "    ")) for line in logged)
+    assert all(line.isprintable() for line in logged)
+
+
+def test_long_text_is_redacted_without_delay() -> None:
+    for shape in ("a://", "url: /", "a://b?", "?versionId=", "a@", "a://a@"):
+        began = time.process_time()
+        redact(shape * (1_000_000 // len(shape)))
+        assert time.process_time() - began < 1, shape
+    assert redact("a://b/" + "c" * 100_000 + "?signature=hidden") == "a://b/" + "c" * 100_000

@@ -57,7 +57,7 @@ async def ask(
     content = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
     size = max(1, -(-len(content) // parts))
     chunks = [content[i : i + size] for i in range(0, len(content), size)] or [b""]
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": path, "headers": raw, "query_string": b""}
     sent: list[Any] = []
 
@@ -587,3 +587,17 @@ def test_whatever_is_sent_is_answered_or_refused_in_words(path: str, body: Any) 
     assert answer.code in (200, 400), answer.text
     assert answer.code == 200 or answer.problem
     assert len(answer.problem if answer.code == 400 else "") < 2500
+
+
+async def test_what_a_caller_sends_forges_no_line_of_the_log_and_no_problem() -> None:
+    attack = "/x\n2026-01-05 12:00:00,000 INFO wineserver: serving\x1b[2K\u202e\u2028\u200b"
+    for answer in (await ask(make(), "GET", attack), await ask(make(), "GET", f"/v2/models/{attack}/infer")):
+        assert answer.code == 404
+        assert answer.problem.isprintable()
+    assert (await ask(make(), "PUT\n", PREDICT)).problem.isprintable()
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "0x10", "\xb2"])
+async def test_an_announced_length_that_is_no_number_is_left_to_the_body(length: str) -> None:
+    answer = await ask(make(), "POST", PREDICT, seldon(), {**JSON, "Content-Length": length})
+    assert answer.code == 200

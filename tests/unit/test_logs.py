@@ -13,6 +13,7 @@ from kopf._core.engines.activities import run_activity
 from kopf._core.engines.indexing import OperatorIndexers
 from kopf._core.intents.causes import Activity
 
+from winecontract.logs import LineFormatter, guard_handlers
 from winepipelines import logs
 from winepipelines.logs import JsonFormatter, TextFormatter
 
@@ -133,3 +134,62 @@ def test_warnings_are_log_lines_but_for_deprecations_in_pinned_clients(capfd: py
     assert capfd.readouterr().err == ""
     warnings.warn("something else", RuntimeWarning, stacklevel=1)
     assert "something else" in json.loads(capfd.readouterr().err)["message"]
+
+
+FORGED = "2026-01-05T12:00:00+0000 INFO winepipelines.reconciler Wrote status ready=True"
+ATTACK = f"a\n{FORGED}\r{FORGED}\u2028{FORGED}\x0b{FORGED}\x85{FORGED}\x1b[2K\x1b[1A\u202e\u200b\x00\ud800"
+WEIRD = (Exception(ATTACK), RecursionError(ATTACK), ValueError(10**5000))
+
+
+def _logged(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    text = formatter.format(record)
+    assert text.encode()
+    assert all(line.isprintable() for line in text.split("\n"))
+    return text
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter(), LineFormatter("%(asctime)s %(message)s")])
+def test_text_of_other_systems_forges_no_line(formatter: logging.Formatter) -> None:
+    """Field case M3: the message of a tenant's pod wrote whole lines of the operator's log."""
+    record = _record("answered %s", ATTACK)
+    record.fields = {"error": ATTACK, "details": ATTACK * 1000}
+    assert "\n" not in _logged(formatter, record)
+
+
+@pytest.mark.parametrize("error", WEIRD, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("formatter", [TextFormatter(), LineFormatter("%(asctime)s %(message)s")])
+def test_text_of_other_systems_in_a_traceback_forges_no_line(formatter: logging.Formatter, error: Exception) -> None:
+    record = _record("failed", error=error)
+    record.stack_info, record.details = ATTACK, ATTACK
+    record.exc_text = ATTACK  # as another handler's formatter may have left it
+    first, *others = _logged(formatter, record).split("\n")
+    assert "failed" in first
+    assert others
+    assert all(line.startswith("    ") for line in others)
+
+
+def test_arguments_that_cannot_be_written_lose_no_line(capfd: pytest.CaptureFixture[str]) -> None:
+    for formatter in (TextFormatter(), JsonFormatter(), LineFormatter("%(message)s")):
+        assert "answered %s (its arguments cannot be written)" in formatter.format(_record("answered %s", 10**5000))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_line_is_bounded() -> None:
+    for formatter in (TextFormatter(), JsonFormatter(), LineFormatter("%(message)s")):
+        assert len(formatter.format(_record("answered %s", "x" * 1_000_000))) < 10_000
+
+
+def test_handlers_that_others_have_set_up_are_guarded(capfd: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before, handler = root.handlers[:], logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("[KFP Executor %(levelname)s]: %(message)s"))
+    root.handlers[:] = [handler]
+    try:
+        guard_handlers()
+        guard_handlers()
+        logging.getLogger("winesteps").warning("column %s", ATTACK)
+    finally:
+        root.handlers[:] = before
+    said = capfd.readouterr().err
+    assert said.startswith("[KFP Executor WARNING]: column a 2026")
+    assert said.count("\n") == 1

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from enum import StrEnum
 from urllib.parse import urlsplit, urlunsplit
 
-from winecontract.logs import guard_handlers
-from winecontract.text import clean
 from winesteps import tracking
 
 MESSAGE_LENGTH = 1000
@@ -95,6 +93,8 @@ class StepFailure(Exception):
     """
 
     def __init__(self, reason: Reason, message: str) -> None:
+        from winecontract.text import clean  # not before: whoever compiles the pipelines needs the steps alone
+
         self.reason = reason
         self.message = clean(redact(message), MESSAGE_LENGTH)
         super().__init__(f"{reason}: {self.message}")
@@ -164,6 +164,8 @@ def reporting(step: str, record: "tracking.Record") -> Iterator[Attempt]:
     The original failure stands even where MLflow cannot be reached. Tracebacks go to the log redacted, and the exception
     raised has no cause, since Python would print that as it is.
     """
+    from winecontract.logs import guard_handlers
+
     attempt = Attempt()
     guard_handlers()
     try:

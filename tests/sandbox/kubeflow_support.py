@@ -89,6 +89,8 @@ def with_secret(folder: str, secret: str = "credentials") -> None:
     first = look_around(folder=folder).set_caching_options(False)
     kubernetes.use_secret_as_env(first, secret_name=secret, secret_key_to_env={"accesskey": "AWS_ACCESS_KEY_ID"})
     kubernetes.use_secret_as_env(first, "no-such-secret", {"key": "NOT_THERE"}, optional=True)
+    kubernetes.use_secret_as_env(first, "wine-model-key", {"current": "WINE_MODEL_KEY"}, optional=True)
+    kubernetes.use_secret_as_env(first, "wine-model-key", {"previous": "WINE_MODEL_KEY_PREVIOUS"}, optional=True)
     look_around(folder=folder).set_caching_options(False).after(first)
 
 

@@ -21,6 +21,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     folder = tmp_path_factory.mktemp("a sandbox") / "kubeflow"
     with Sandbox("kubeflow-test", folder, without={"mlflow", "data", "kubeflow", "seldon", "operator"}) as sandbox:
         secret(sandbox, "credentials", accesskey=VALUE)
+        secret(sandbox, "wine-model-key", current=VALUE[::-1])
         yield sandbox
 
 
@@ -87,7 +88,9 @@ def test_a_secret_reaches_its_step_and_nothing_else(server: Server, experiment: 
     first, second = (step["environment"] for step in seen)
     assert first["AWS_ACCESS_KEY_ID"] == VALUE
     assert "NOT_THERE" not in first, "an optional secret may be missing"
-    assert "AWS_ACCESS_KEY_ID" not in second
+    assert first["WINE_MODEL_KEY"] == VALUE[::-1], "a Secret that no parameter names"
+    assert "WINE_MODEL_KEY_PREVIOUS" not in first, "an optional key may be missing from a Secret that is there"
+    assert not {"AWS_ACCESS_KEY_ID", "WINE_MODEL_KEY"} & second.keys()
     assert all(VALUE not in step["command"] for step in seen)
     written = [path for path in server.state.rglob("*") if path.is_file() and VALUE.encode() in path.read_bytes()]
     assert not written, "never on disk, nor in a log"

@@ -17,6 +17,7 @@ from seldon_support import PREDICTOR, ROW, SECRET, Cluster, Json, predictor, sav
 
 from sandbox.platform import Sandbox
 from sandbox.seldon import storage
+from winecontract import signatures
 
 NAME = "mlflow"
 MODELS = {slope: f"s3://mlflow/{slope}/model" for slope in (1, 2, 3)}
@@ -43,6 +44,24 @@ def cluster(sandbox: Sandbox) -> Iterator[Cluster]:
     made.set_secret()
     yield made
     made.core.delete_namespace(namespace)
+
+
+@pytest.fixture(scope="module")
+def digest(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """That of the first model."""
+    folder = tmp_path_factory.mktemp("models") / "model"
+    for item in store(sandbox.info).list_objects_v2(Bucket="mlflow", Prefix="1/model/")["Contents"]:
+        target = folder / item["Key"].removeprefix("1/model/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        store(sandbox.info).download_file("mlflow", item["Key"], str(target))
+    return signatures.digest(folder)
+
+
+def signed(uri: str, digest: str) -> Json:
+    """A predictor whose container is told the digest of its model."""
+    made = predictor(uri)
+    made["componentSpecs"][0]["spec"]["containers"][0]["env"] = [{"name": signatures.DIGEST_VARIABLE, "value": digest}]
+    return made
 
 
 def initializer(pod: Json) -> Json:
@@ -246,9 +265,19 @@ def test_an_empty_prefix_is_copied_and_the_server_crashes(cluster: Cluster) -> N
     assert server(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff"
     last = server(pod)["lastState"]["terminated"]
     assert (last["exitCode"], last["reason"]) == (1, "Error")
-    assert last["message"].startswith("wineserver: there is no MLmodel file in /mnt/models (it is empty)")
+    assert last["message"].startswith("there is no MLmodel file in /mnt/models (it is empty)")
     until(lambda: cluster.status(NAME)["state"] == "Creating")
     assert cluster.predict(NAME) == (503, "no healthy upstream")
+
+
+def test_model_that_was_signed_serves_and_a_changed_one_is_named_in_its_pod(cluster: Cluster, digest: str) -> None:
+    cluster.apply(NAME, signed(MODELS[1], digest))
+    cluster.wait(NAME, 2.0)
+    cluster.apply(NAME, signed(MODELS[2], digest))
+    failed = until(lambda: [last for pod in cluster.pods(NAME) if (last := server(pod).get("lastState", {}).get("terminated"))])
+    assert failed[0]["exitCode"] == 1
+    assert failed[0]["message"].startswith("ModelTampered: the files in /mnt/models are not those that the train step stored")
+    assert cluster.predict(NAME) == (200, 2.0), "the model before keeps serving"
 
 
 def server_restarts(pod: Json) -> int:

@@ -12,7 +12,7 @@ PYTEST := -m pytest
 # Made before the tests begin: that takes minutes, once, a test's time is limited, and tests use no proxy.
 programs = dev/environment operator > /dev/null && dev/environment pipeline > /dev/null && $(call python,dev) -m sandbox.programs $(1) > /dev/null
 
-.PHONY: help demo demo-stop test test-unit test-simulation test-pipeline test-sandbox contract test-chart test-integration test-rights test-hermetic rights test-images images e2e lint lint-chart format compile chart sbom licences audit bench bench-thousand
+.PHONY: help demo demo-stop test test-unit test-simulation test-pipeline test-sandbox contract test-chart test-integration test-rights test-hermetic rights test-images images e2e lint lint-chart format compile chart sbom licences audit bench bench-thousand bench-hostile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -128,3 +128,6 @@ bench: ## measure: from apply to Ready against one straight script, and the rest
 
 bench-thousand: ## memory and requests with 1,000 resources; a quarter of an hour
 	@$(call python,operator) bench/thousand.py
+
+bench-hostile: ## what one hostile tenant costs 50 honest ones: latency, memory, liveness; ten minutes
+	@$(call python,operator) bench/hostile.py

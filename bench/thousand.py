@@ -3,8 +3,8 @@
 `make bench-thousand`. The API server, MLflow and the object store are real, and so is every write of the operator's. One resource
 goes the whole way; its model stands for all of them: the others get its status of the moment when the model was trained, and an
 MLflow run of their own. The operator then has each of them served. A machine of two cores cannot run a thousand model servers, so
-here this program makes the Deployments that Seldon makes, and says of them what Kubernetes says when all is well; predictions are
-asked of the one real server.
+here `support.fleet` makes the Deployments that Seldon makes, and says of them what Kubernetes says when all is well; predictions
+are asked of the one real server.
 
 Judged is the most that the operator ever held, with its own settings as they are by default: at a start with a thousand settled
 resources, and while it had them settle. A start may write nothing.
@@ -16,33 +16,24 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from support.cluster import Cluster, settled
+from support.fleet import PIPELINES, make_trained, opener, rolled_out_at_once, running_operator
 
-from sandbox import ports
-from sandbox.components import administrator, base_environment, components
+from sandbox.components import administrator
 from sandbox.plan import load
 from sandbox.platform import Sandbox
-from sandbox.seldon import objects, status
-from sandbox.seldon.api import DEPLOYMENT, SDEP, Api
-from winepipelines.resource.pipeline import FINALIZER, WinePipeline
-from winepipelines.resource.status import Candidate, Run, Status
+from sandbox.seldon.api import SDEP, Api
 
-Object = dict[str, Any]
-PIPELINES = "winepipelines.io/v1alpha1/winepipelines"
 LIMIT = 256 * 1024  # KiB that the operator may ever hold: the chart's limits.memory
 GROUPS = ("", "apps", "argoproj.io", "events.k8s.io", "kubeflow.org", "machinelearning.seldon.io", "winepipelines.io")
 RESOURCES = ("deployments", "events", "poddefaults", "pods", "secrets", "seldondeployments", "winepipelines", "workflows")
 NAMESPACES = 20
-AT_ONCE = 20  # requests of this program under way
 PATIENCE = 900.0  # seconds
 
 
@@ -60,7 +51,7 @@ async def _bench(sandbox: Sandbox, number: int, quiet_seconds: float) -> int:
     cluster = Cluster(sandbox)
     namespaces = [f"team-{index}" for index in range(NAMESPACES)]
     sandbox.add_namespace("first", *namespaces)
-    with _operator(sandbox):
+    with running_operator(sandbox, {}):
         cluster.apply(cluster.resource("first"))
         first = await asyncio.to_thread(cluster.wait, "first", settled, seconds=180)
     server = _only_server(sandbox)
@@ -69,13 +60,13 @@ async def _bench(sandbox: Sandbox, number: int, quiet_seconds: float) -> int:
     api = Api.connect(sandbox.info.kubeconfig)
     try:
         _say(f"making {number} resources whose model is trained")
-        await _make(cluster, api, first, [(namespaces[index % NAMESPACES], f"wine-{index}") for index in range(number)])
+        await make_trained(cluster, api, first, [(namespaces[index % NAMESPACES], f"wine-{index}") for index in range(number)])
         endpoint = f"http://127.0.0.1:{server.port}"
         total = number + 1
 
         began = time.perf_counter()
-        with _operator(sandbox, endpoint) as operator:
-            async with _seldon(api):
+        with running_operator(sandbox, {"WINE_ENDPOINT_TEMPLATE": endpoint}) as operator:
+            async with rolled_out_at_once(api):
                 await _until(lambda: operator.stages().get("Serving") == total, "all are served")
                 settling = time.perf_counter() - began
             settling_peak, asked = operator.kibibytes("VmHWM"), operator.reconciles()
@@ -83,7 +74,7 @@ async def _bench(sandbox: Sandbox, number: int, quiet_seconds: float) -> int:
 
         before, requests = await _versions(api), _requests(sandbox)
         began = time.perf_counter()
-        with _operator(sandbox, endpoint) as operator:
+        with running_operator(sandbox, {"WINE_ENDPOINT_TEMPLATE": endpoint}) as operator:
             await _until(lambda: operator.reconciles() >= total, "all are looked at")
             looked, counted = time.perf_counter() - began, _requests(sandbox)
             await _until(lambda: operator.walks() > 0, "the platform is looked at")
@@ -107,65 +98,6 @@ async def _bench(sandbox: Sandbox, number: int, quiet_seconds: float) -> int:
     print(f"judged                        {max(settling_peak, latest) / 1024:7.0f} MiB (at most {LIMIT / 1024:.0f})")
     print(f"written by a start            {len(written):7} objects (none) {' '.join(written[:3])}")
     return 0 if max(settling_peak, latest) <= LIMIT and not written else 1
-
-
-# -- the operator ------------------------------------------------------------------------------------------------------
-
-
-class _Operator:
-    """A running operator."""
-
-    def __init__(self, pid: int, metrics_port: int) -> None:
-        self.pid, self._metrics = pid, f"http://127.0.0.1:{metrics_port}/metrics"
-
-    def kibibytes(self, what: str) -> int:
-        """Read its memory as the kernel has it: VmRSS now, VmHWM at most."""
-        [found] = re.findall(rf"^{what}:\s+(\d+) kB$", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
-        return int(found)
-
-    def stages(self) -> dict[str, int]:
-        """Count resources by their stage."""
-        found = re.findall(r'^winepipelines_resources\{stage="(\w+)"\} (\S+)$', self._scrape(), re.MULTILINE)
-        return {stage: int(float(count)) for stage, count in found}
-
-    def reconciles(self) -> int:
-        """Count the looks at resources that have ended."""
-        return self._count("winepipelines_reconcile_seconds_count")
-
-    def walks(self) -> int:
-        """Count the walks of the platform's checks."""
-        return self._count("winepipelines_platform_walks_total")
-
-    def _count(self, name: str) -> int:
-        return int(float(re.findall(rf"^{name} (\S+)$", self._scrape(), re.MULTILINE)[0]))
-
-    def _scrape(self) -> str:
-        with _opener().open(self._metrics, timeout=20) as answer:
-            return str(answer.read().decode())
-
-
-@contextlib.contextmanager
-def _operator(sandbox: Sandbox, endpoint: str = "") -> Iterator[_Operator]:
-    """Run it as the sandbox would, as patient as it is by default; it asks the endpoint for predictions of all resources."""
-    plan = load(sandbox.folder)
-    assert plan is not None, "the sandbox is up"
-    component, port = components(plan)["operator"], ports.choose(["metrics"], {})["metrics"]
-    changes = {"WINE_METRICS_HOST": "127.0.0.1", "WINE_METRICS_PORT": str(port), "WINE_POLL_SECONDS": "10"}
-    if endpoint:
-        changes["WINE_ENDPOINT_TEMPLATE"] = endpoint
-    environment = {**base_environment(), **component.environment, **changes}
-    with (plan.logs / "operator-of-a-thousand.log").open("ab") as log:
-        process = subprocess.Popen(component.command, env=environment, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 60
-        while not component.ready():
-            assert process.poll() is None, f"the operator has ended: {plan.logs}"
-            assert time.monotonic() < deadline, f"the operator does not answer: {plan.logs}"
-            time.sleep(0.1)
-        yield _Operator(process.pid, port)
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 async def _until(so: Any, what: str) -> None:
@@ -192,66 +124,6 @@ def _only_server(sandbox: Sandbox) -> _Server:
     return _Server(int(pid), int(port))
 
 
-async def _make(cluster: Cluster, api: Api, first: WinePipeline, keys: list[tuple[str, str]]) -> None:
-    """Make resources as they are when their run has just succeeded."""
-    candidate = first.status.candidate
-    assert candidate is not None
-    trained = cluster.http(f"{cluster.info.mlflow_url}/api/2.0/mlflow/runs/get?run_id={candidate.mlflow_run}")["run"]
-    slots = asyncio.Semaphore(AT_ONCE)
-
-    async def make(namespace: str, name: str) -> None:
-        async with slots:
-            run = await asyncio.to_thread(_copy_of_run, cluster, trained)
-            body = cluster.resource(namespace, name)
-            body["metadata"]["finalizers"] = [FINALIZER]
-            made = await api.create(PIPELINES, body)
-            inputs = WinePipeline.from_body(made).spec.inputs
-            copied = Candidate(**{**dict(candidate), "mlflow_run": run, "version": "", "deploying_since": None})
-            known = first.status.run or Run()
-            wanted = Status(revision=1, inputs=inputs, run=known.with_(name=f"{name}-1"), candidate=copied)
-            await api.set_status(PIPELINES, made, wanted.to_body())
-
-    await asyncio.gather(*(make(*key) for key in keys))
-
-
-def _copy_of_run(cluster: Cluster, trained: Object) -> str:
-    """Give MLflow another run with the tags of this one; its id."""
-    body = {"experiment_id": trained["info"]["experiment_id"], "tags": trained["data"]["tags"]}
-    answer = cluster.http(f"{cluster.info.mlflow_url}/api/2.0/mlflow/runs/create", body)
-    return str(answer["run"]["info"]["run_id"])
-
-
-@contextlib.asynccontextmanager
-async def _seldon(api: Api) -> AsyncIterator[None]:
-    """Make the Deployment of every SeldonDeployment, rolled out at once, and say so in both."""
-    slots, served = asyncio.Semaphore(AT_ONCE), set[str]()
-
-    async def serve(sdep: Object) -> None:
-        async with slots:
-            built = objects.predictors(sdep)
-            [made] = [await api.create(DEPLOYMENT, predictor.deployment) for predictor in built]
-            counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
-            rolled_out = await api.set_status(DEPLOYMENT, made, {"observedGeneration": 1, **counts})
-            await api.set_status(SDEP, sdep, status.seldon_status(sdep, built, [rolled_out], "2026-01-05T12:00:00Z"))
-
-    async def follow() -> None:
-        async with asyncio.TaskGroup() as group:
-            async for kind, item in api.follow(SDEP):
-                for sdep in item["items"] if kind == "SYNCED" else [item]:
-                    if sdep["metadata"]["uid"] not in served and "status" not in sdep:
-                        served.add(sdep["metadata"]["uid"])
-                        group.create_task(serve(sdep))
-
-    task = asyncio.create_task(follow())
-    try:
-        yield
-    finally:
-        failed = task.done()
-        task.cancel()
-        if failed:
-            task.result()
-
-
 async def _versions(api: Api) -> dict[str, str]:
     """List the versions of all that the operator writes."""
     kinds = {
@@ -272,18 +144,14 @@ def _requests(sandbox: Sandbox) -> int:
     """Count the requests about what the operator is about; with Seldon and the controllers away, next to all are its own."""
     plan = load(sandbox.folder)
     assert plan is not None
-    opener = _opener(urllib.request.HTTPSHandler(context=administrator(plan)))
-    with opener.open(plan.url("apiserver", "https") + "/metrics", timeout=20) as answer:
+    https = urllib.request.HTTPSHandler(context=administrator(plan))
+    with opener(https).open(plan.url("apiserver", "https") + "/metrics", timeout=20) as answer:
         text = answer.read().decode()
     counted = 0.0
     for labels, value in re.findall(r"^apiserver_request_total\{([^}]*)\} (\S+)$", text, re.MULTILINE):
         named = dict(re.findall(r'(\w+)="([^"]*)"', labels))
         counted += float(value) if named["group"] in GROUPS and named["resource"] in RESOURCES else 0
     return round(counted)
-
-
-def _opener(*handlers: urllib.request.BaseHandler) -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}), *handlers)
 
 
 def _say(line: str) -> None:

@@ -85,6 +85,10 @@ class Api:
         meta = item["metadata"]
         return await self._request("PUT", self._url(resource, meta["namespace"], meta["name"]), item)
 
+    async def merge(self, resource: str, namespace: str, name: str, patch: Object) -> Object:
+        """Merge-patch an object. Raises ApiError."""
+        return await self._request("PATCH", self._url(resource, namespace, name), patch, MERGE_PATCH)
+
     async def set_status(self, resource: str, item: Object, status: Object) -> Object:
         """Replace an object's status, whatever its resource version. Raises ApiError."""
         meta = item["metadata"]

@@ -1,0 +1,236 @@
+"""Fifty honest resources and one hostile tenant: what the attack costs the others.
+
+`make bench-hostile`. The API server, MLflow and the object store are real, and so is the operator, with the settings that it
+has by default. Each of the honest resources is in a namespace of its own. One after another their specs are changed in a way
+that replaces nothing; measured is the time until their status tells of the change: first in peace, then while one namespace
+
+- has endpoints that accept connections and never answer, of models that are verified and of candidates that are compared,
+- has 200 kB of text in the status of its SeldonDeployments, other text every second,
+- has Deployments with huge environments and WinePipelines with huge annotations,
+- changes an annotation of a resource that a hundred predictions wait for, as fast as the API server takes it.
+
+At last the operator is started anew in the midst of it. Judged are the 99th percentile of the honest reactions (at most
+twice that in peace), the most memory that an operator ever held, and the liveness probe, which must have been answered all
+the while.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import os
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from support.cluster import Cluster
+from support.endpoints import Endpoints, predictions_of
+from support.fleet import PIPELINES, RunningOperator, make_trained, rolled_out_at_once, running_operator
+from support.liveness import Liveness, probed
+from support.watched import Key, Watched, watched
+
+from sandbox.platform import Sandbox
+from sandbox.seldon.api import DEPLOYMENT, SDEP, Api, ApiError
+from winepipelines.resource.pipeline import WinePipeline
+
+Object = dict[str, Any]
+PREDICTIONS = "winepipelines.io/v1alpha1/winepredictions"
+ATTACKER, FIRST = "attacker", "first"
+RATIO, LIMIT = 2.0, 256 * 1024  # of the percentiles; KiB: the chart's limits.memory
+SAMPLES_PER_SECOND = 10.0
+HANGING, PREDICTING = 40, 100
+HUGE_DEPLOYMENTS, HUGE_PIPELINES, ENVIRONMENT_BYTES, ANNOTATION_BYTES, TEXT_BYTES = 80, 200, 300_000, 250_000, 200_000
+
+
+def main() -> int:
+    """Measure, print, judge; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--resources", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each phase")
+    options = parser.parse_args()
+    with Sandbox(f"hostile-{os.getpid()}", without={"operator", "seldon"}, report=_say) as sandbox:
+        return asyncio.run(_bench(sandbox, options.resources, options.seconds))
+
+
+async def _bench(sandbox: Sandbox, number: int, seconds: float) -> int:
+    cluster = Cluster(sandbox)
+    keys = [(f"team-{index}", "wine") for index in range(number)]
+    sandbox.add_namespace(FIRST, ATTACKER, *(namespace for namespace, _ in keys))
+    with running_operator(sandbox, {}):
+        cluster.apply(cluster.resource(FIRST))
+        trained = await asyncio.to_thread(cluster.wait, FIRST, _is_trained, seconds=180)
+    sandbox.stop("controller-manager")  # which would write the status of the Deployments itself
+    api = Api.connect(sandbox.info.kubeconfig)
+    endpoints = Endpoints(predictions_of(cluster, trained), {ATTACKER})
+    try:
+        async with endpoints.serve(), rolled_out_at_once(api), watched(api, "who=honest") as honest:
+            await make_trained(cluster, api, trained, keys, metadata={"labels": {"who": "honest"}})
+            with running_operator(sandbox, endpoints.variables) as operator:
+                _say(f"waiting until {number} honest resources are Ready")
+                await honest.until_ready(number, 300)
+                attack = _Attack(cluster, api, trained)
+                peace = await _measure("in peace", operator, honest, keys, seconds)
+                async with attack.under_way():
+                    war = await _measure("under attack", operator, honest, keys, seconds)
+                    assert endpoints.asked[ATTACKER], "the operator has asked the endpoints that hang"
+            async with attack.under_way():
+                with running_operator(sandbox, endpoints.variables) as operator:
+                    anew = await _measure("after a start", operator, honest, keys, seconds)
+    finally:
+        await api.close()
+    return _judge(peace, war, anew, attack)
+
+
+def _judge(peace: "_Phase", war: "_Phase", anew: "_Phase", attack: "_Attack") -> int:
+    phases = (peace, war, anew)
+    ratio, ratio_of_start = war.percentile(99) / peace.percentile(99), anew.percentile(99) / peace.percentile(99)
+    peak = max(phase.peak for phase in phases)
+    failures, restarts = sum(phase.liveness.failures for phase in phases), sum(not phase.survived for phase in phases)
+    print(f"p99 under attack              {ratio:7.2f} times that in peace (at most {RATIO:g})")
+    print(f"p99 after a start             {ratio_of_start:7.2f} times that in peace (at most {RATIO:g})")
+    print(f"memory                        {peak / 1024:7.0f} MiB at most (at most {LIMIT / 1024:.0f})")
+    print(f"liveness                      {failures:7} probes failed, {restarts} operators ended (none)")
+    print(f"what the API server refused   {attack.refused:7} objects of the attacker's")
+    return 0 if max(ratio, ratio_of_start) <= RATIO and peak <= LIMIT and not failures and not restarts else 1
+
+
+# -- measuring ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Phase:
+    """Reactions in seconds; `peak` is in KiB."""
+
+    reactions: list[float]
+    liveness: Liveness
+    peak: int = 0
+    survived: bool = True
+    reconciles: int = 0
+
+    def percentile(self, which: int) -> float:
+        """Compute a percentile of the reactions."""
+        return statistics.quantiles(self.reactions, n=100, method="inclusive")[which - 1]
+
+
+async def _measure(name: str, operator: RunningOperator, honest: Watched, keys: list[Key], seconds: float) -> _Phase:
+    """Change one spec after another, each whether or not the operator has reacted to the last one."""
+    _say(f"measuring {name}")
+    loop = asyncio.get_running_loop()
+    began, tasks, before = loop.time(), list[asyncio.Task[float]](), operator.reconciles()
+    async with probed(operator.probes) as liveness:
+        for count, key in enumerate(itertools.cycle(keys)):
+            at = began + count / SAMPLES_PER_SECOND
+            if at > began + seconds:
+                break
+            await asyncio.sleep(max(0.0, at - loop.time()))
+            tasks.append(asyncio.create_task(honest.reaction(key)))
+        reactions = await asyncio.gather(*tasks)
+    peak = operator.kibibytes("VmHWM") if operator.is_alive else 0
+    reconciles = operator.reconciles() - before if operator.is_alive else 0
+    phase = _Phase(reactions, liveness, peak, operator.is_alive, reconciles)
+    print(
+        f"{name:<30}{phase.percentile(50) * 1000:7.0f} ms p50, {phase.percentile(99) * 1000:.0f} ms p99, "
+        f"{max(reactions) * 1000:.0f} ms at most of {len(reactions)}; {phase.reconciles / seconds:.0f} reconciles a second, "
+        f"{phase.peak / 1024:.0f} MiB, liveness at most {liveness.slowest * 1000:.0f} ms",
+        flush=True,
+    )
+    return phase
+
+
+# -- the attack --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Attack:
+    """Everything that one namespace's user can do to the operator, at once."""
+
+    cluster: Cluster
+    api: Api
+    trained: WinePipeline
+    refused: int = 0
+    made: bool = False
+    deployments: list[Object] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def under_way(self) -> AsyncIterator[None]:
+        """Make what is there for good, once, and do what is done all the while."""
+        if not self.made:
+            _say("the attack begins")
+            await self._make()
+            self.made = True
+        tasks = [asyncio.create_task(forever) for forever in (self._write_texts(), self._flap())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                assert not task.done(), task.exception()
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _make(self) -> None:
+        new, trials = ([(ATTACKER, f"{kind}-{number}") for number in range(HANGING // 2)] for kind in ("new", "trial"))
+        await make_trained(self.cluster, self.api, self.trained, new)
+        await make_trained(self.cluster, self.api, self.trained, trials, on_trial=True)
+        slots = asyncio.Semaphore(8)
+
+        async def attempt(what: Coroutine[Any, Any, object]) -> None:
+            async with slots:
+                try:
+                    await what
+                except ApiError:
+                    self.refused += 1
+
+        objects = [self.api.create(DEPLOYMENT, _huge_deployment(number)) for number in range(HUGE_DEPLOYMENTS)]
+        objects += [self.api.create(PIPELINES, self._huge_pipeline(number)) for number in range(HUGE_PIPELINES)]
+        objects += [self.api.create(PREDICTIONS, _prediction(number)) for number in range(PREDICTING)]
+        await asyncio.gather(*map(attempt, objects))
+
+    def _huge_pipeline(self, number: int) -> Object:
+        body = self.cluster.resource(ATTACKER, f"huge-{number}", suspend=True)
+        body["metadata"]["annotations"] = {f"example.org/{number}": "x" * ANNOTATION_BYTES}
+        return body
+
+    async def _write_texts(self) -> None:
+        """Have Seldon fail in every SeldonDeployment of the namespace, in very many words that change."""
+        for letter in itertools.cycle("ab1: ["):
+            for body in await self.api.list(SDEP, ATTACKER, ""):
+                with contextlib.suppress(ApiError):  # it has just been deleted
+                    said = {**(body.get("status") or {}), "state": "Failed", "description": letter * TEXT_BYTES}
+                    await self.api.set_status(SDEP, body, said)
+            await asyncio.sleep(1)
+
+    async def _flap(self) -> None:
+        for number in itertools.count():
+            annotations = {"example.org/flap": str(number)}
+            with contextlib.suppress(ApiError):
+                await self.api.merge(PIPELINES, ATTACKER, "new-0", {"metadata": {"annotations": annotations}})
+
+
+def _huge_deployment(number: int) -> Object:
+    labels = {"seldon-deployment-id": "new-0", "app": f"huge-{number}"}
+    container = {"name": "c", "image": "none", "env": [{"name": "HUGE", "value": "x" * ENVIRONMENT_BYTES}]}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": {"app": f"huge-{number}"}}, "template": template}
+    metadata = {"name": f"huge-{number}", "namespace": ATTACKER, "labels": labels}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+
+
+def _prediction(number: int) -> Object:
+    spec = {"pipeline": "new-0", "input": {"url": "s3://data/in.csv"}, "output": f"s3://data/out-{number}.csv"}
+    metadata = {"name": f"scores-{number}", "namespace": ATTACKER}
+    return {"apiVersion": "winepipelines.io/v1alpha1", "kind": "WinePrediction", "metadata": metadata, "spec": spec}
+
+
+def _is_trained(pipeline: WinePipeline) -> bool:
+    return pipeline.status.candidate is not None
+
+
+def _say(line: str) -> None:
+    print(f"  {time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Many resources whose model is trained, and a serving platform that has whatever it is told at once: for benches, and tests
+with more resources than a machine has room for model servers.
+
+One resource goes the whole way; its model stands for all of them: the others get its status of the moment when the model was
+trained, and an MLflow run of their own.
+"""
+
+import asyncio
+import contextlib
+import re
+import subprocess
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from support.cluster import Cluster
+
+from sandbox import ports
+from sandbox.components import base_environment, components
+from sandbox.plan import load
+from sandbox.platform import Sandbox
+from sandbox.seldon import objects, status
+from sandbox.seldon.api import DEPLOYMENT, SDEP, Api
+from winepipelines.resource.pipeline import FINALIZER, WinePipeline
+from winepipelines.resource.status import Candidate, Run, ServedModel, Status, TrainedModel
+
+Object = dict[str, Any]
+PIPELINES = "winepipelines.io/v1alpha1/winepipelines"
+AT_ONCE = 20  # requests under way
+
+
+class RunningOperator:
+    """A running operator, looked at from outside."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", probes: str, metrics: str, log: Path) -> None:
+        self._process, self.probes, self._metrics, self.log = process, probes, metrics, log
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def kibibytes(self, what: str) -> int:
+        """Read its memory as the kernel has it: VmRSS now, VmHWM at most."""
+        [found] = re.findall(rf"^{what}:\s+(\d+) kB$", Path(f"/proc/{self._process.pid}/status").read_text(), re.MULTILINE)
+        return int(found)
+
+    def stages(self) -> dict[str, int]:
+        """Count resources by their stage."""
+        found = re.findall(r'^winepipelines_resources\{stage="(\w+)"\} (\S+)$', self._scrape(), re.MULTILINE)
+        return {stage: int(float(count)) for stage, count in found}
+
+    def reconciles(self) -> int:
+        """Count the looks at resources that have ended."""
+        return self._count("winepipelines_reconcile_seconds_count")
+
+    def walks(self) -> int:
+        """Count the walks of the platform's checks."""
+        return self._count("winepipelines_platform_walks_total")
+
+    def _count(self, name: str) -> int:
+        return int(float(re.findall(rf"^{name} (\S+)$", self._scrape(), re.MULTILINE)[0]))
+
+    def _scrape(self) -> str:
+        with opener().open(self._metrics, timeout=20) as answer:
+            return str(answer.read().decode())
+
+
+@contextlib.contextmanager
+def running_operator(sandbox: Sandbox, more: Mapping[str, str]) -> Iterator[RunningOperator]:
+    """Run it as the sandbox would, as patient as it is by default; `more` are variables of its environment."""
+    plan = load(sandbox.folder)
+    assert plan is not None, "the sandbox is up"
+    component, port = components(plan)["operator"], ports.choose(["metrics"], {})["metrics"]
+    changes = {"WINE_METRICS_HOST": "127.0.0.1", "WINE_METRICS_PORT": str(port), "WINE_POLL_SECONDS": "10"}
+    environment = {**base_environment(), **component.environment, **changes, **more}
+    path = plan.logs / "operator-of-a-fleet.log"
+    with path.open("ab") as log:
+        process = subprocess.Popen(component.command, env=environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while not component.ready():
+            assert process.poll() is None, f"the operator has ended: {plan.logs}"
+            assert time.monotonic() < deadline, f"the operator does not answer: {plan.logs}"
+            time.sleep(0.1)
+        yield RunningOperator(process, plan.url("operator"), f"http://127.0.0.1:{port}/metrics", path)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+async def make_trained(
+    cluster: Cluster,
+    api: Api,
+    first: WinePipeline,
+    keys: list[tuple[str, str]],
+    *,
+    on_trial: bool = False,
+    metadata: Object | None = None,
+) -> list[Object]:
+    """Make resources as they are when their run has just succeeded: the first one, or beside a model that serves already."""
+    candidate = first.status.candidate
+    assert candidate is not None
+    trained = cluster.http(f"{cluster.info.mlflow_url}/api/2.0/mlflow/runs/get?run_id={candidate.mlflow_run}")["run"]
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def make(namespace: str, name: str) -> Object:
+        async with slots:
+            run = await asyncio.to_thread(_copy_of_run, cluster, trained)
+            body = cluster.resource(namespace, name)
+            body["metadata"] |= {"finalizers": [FINALIZER], **(metadata or {})}
+            made = await api.create(PIPELINES, body)
+            status = _trained(first, WinePipeline.from_body(made), run, on_trial=on_trial)
+            return await api.set_status(PIPELINES, made, status.to_body())
+
+    return list(await asyncio.gather(*(make(*key) for key in keys)))
+
+
+def _trained(first: WinePipeline, made: WinePipeline, run: str, *, on_trial: bool) -> Status:
+    assert first.status.candidate is not None
+    revision, known = 2 if on_trial else 1, first.status.run or Run()
+    fresh = {"mlflow_run": run, "version": "", "deploying_since": None, "verifying_since": None, "trial": None}
+    candidate = Candidate(**{**dict(first.status.candidate), **fresh, "revision": revision})
+    served = None
+    if on_trial:
+        model = {name: getattr(candidate, name) for name in TrainedModel.model_fields}
+        served = ServedModel(**{**model, "revision": 1, "uri": f"{candidate.uri}-earlier", "since": datetime.now(UTC)})
+    return Status(
+        revision=revision,
+        inputs=made.spec.inputs,
+        run=known.with_(name=f"{made.name}-{revision}"),
+        candidate=candidate,
+        served=served,
+    )
+
+
+def _copy_of_run(cluster: Cluster, trained: Object) -> str:
+    """Give MLflow another run with the tags of this one; its id."""
+    body = {"experiment_id": trained["info"]["experiment_id"], "tags": trained["data"]["tags"]}
+    answer = cluster.http(f"{cluster.info.mlflow_url}/api/2.0/mlflow/runs/create", body)
+    return str(answer["run"]["info"]["run_id"])
+
+
+@contextlib.asynccontextmanager
+async def rolled_out_at_once(api: Api) -> AsyncIterator[None]:
+    """Make the Deployment of every SeldonDeployment, rolled out at once, and say so in both."""
+    slots, served = asyncio.Semaphore(AT_ONCE), set[str]()
+
+    async def serve(sdep: Object) -> None:
+        async with slots:
+            built, counts = objects.predictors(sdep), ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+            deployments = []
+            for predictor in built:
+                made = await api.create(DEPLOYMENT, predictor.deployment)
+                rolled_out = {"observedGeneration": 1, **dict.fromkeys(counts, 1)}
+                deployments.append(await api.set_status(DEPLOYMENT, made, rolled_out))
+            await api.set_status(SDEP, sdep, status.seldon_status(sdep, built, deployments, "2026-01-05T12:00:00Z"))
+
+    async def follow() -> None:
+        async with asyncio.TaskGroup() as group:
+            async for kind, item in api.follow(SDEP):
+                for sdep in item["items"] if kind == "SYNCED" else [item]:
+                    if sdep["metadata"]["uid"] not in served and "status" not in sdep:
+                        served.add(sdep["metadata"]["uid"])
+                        group.create_task(serve(sdep))
+
+    task = asyncio.create_task(follow())
+    try:
+        yield
+    finally:
+        failed = task.done()
+        task.cancel()
+        if failed:
+            task.result()
+
+
+def opener(*handlers: urllib.request.BaseHandler) -> urllib.request.OpenerDirector:
+    """Open addresses of this machine, past any proxy."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), *handlers)

@@ -250,10 +250,26 @@ def _pass_on(reconciler: Reconciler, event: Mapping[str, Any], body: kopf.Body) 
         reconciler.saw(copy.deepcopy(dict(body)))
 
 
+def is_news_to_predictions(known: dict[Key, object], event: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+    """Tell whether a WinePipeline's event may matter to predictions: it is new or gone, or serves another model.
+
+    Whatever else its users write, however often, wakes none of them. `known` is kept from event to event.
+    """
+    key = body["metadata"]["namespace"], body["metadata"]["name"]
+    if event["type"] == "DELETED":
+        known.pop(key, None)
+        return True
+    served = (body.get("status") or {}).get("served") or {}
+    now = body["metadata"]["uid"], served.get("revision"), served.get("mlflowRun"), served.get("uri")
+    before, known[key] = known.get(key), now
+    return before != now
+
+
 def register(settings: Settings) -> kopf.OperatorRegistry:
     """Build the registry of handlers for these settings."""
     registry = kopf.OperatorRegistry()
     running: list[Operator] = []
+    served: dict[Key, object] = {}
 
     @kopf.on.startup(registry=registry)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -277,9 +293,11 @@ def register(settings: Settings) -> kopf.OperatorRegistry:
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def resource_moved(event: Mapping[str, Any], body: kopf.Body, **_: Any) -> None:
+        is_news = is_news_to_predictions(served, event, body)
         for operator in running:
             _pass_on(operator.reconciler, event, body)
-            operator.predictions.wake_namespace(body["metadata"]["namespace"], _awaits(body["metadata"]["name"]))
+            if is_news:
+                operator.predictions.wake_namespace(body["metadata"]["namespace"], _awaits(body["metadata"]["name"]))
 
     @kopf.on.event(GROUP, VERSION, PREDICTION_PLURAL, registry=registry)
     async def prediction_moved(event: Mapping[str, Any], body: kopf.Body, **_: Any) -> None:

@@ -34,18 +34,20 @@ _CERTIFICATE = {
 """By OpenSSL's verification error."""
 _TLS = (
     (
-        r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST|PACKET_LENGTH_TOO_LONG|UNEXPECTED_MESSAGE|INVALID_PACKET",
+        re.compile(
+            r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST|PACKET_LENGTH_TOO_LONG|UNEXPECTED_MESSAGE|INVALID_PACKET"
+        ),
         "does not speak TLS at this port: use http://, or the port that speaks TLS",
     ),
     (
-        r"PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL|NO_PROTOCOLS_AVAILABLE|VERSION_TOO_LOW",
+        re.compile(r"PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL|NO_PROTOCOLS_AVAILABLE|VERSION_TOO_LOW"),
         "speaks only versions of TLS that are no longer accepted (before 1.2)",
     ),
-    (r"CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNKNOWN_CA", "asks for a client certificate, and steps have none"),
-    (r"HANDSHAKE_FAILURE|NO_SHARED_CIPHER|NO_CIPHERS", "has no cipher of TLS in common with the step"),
-    (r"UNRECOGNIZED_NAME", "has no certificate for this host name"),
-    (r"KEY_TOO_SMALL|MD_TOO_WEAK", "has a TLS certificate or key that is too weak"),
-    (r"EOF|SHUTDOWN", "closed the connection during the TLS handshake: is this the port that speaks TLS?"),
+    (re.compile(r"CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNKNOWN_CA"), "asks for a client certificate, and steps have none"),
+    (re.compile(r"HANDSHAKE_FAILURE|NO_SHARED_CIPHER|NO_CIPHERS"), "has no cipher of TLS in common with the step"),
+    (re.compile(r"UNRECOGNIZED_NAME"), "has no certificate for this host name"),
+    (re.compile(r"KEY_TOO_SMALL|MD_TOO_WEAK"), "has a TLS certificate or key that is too weak"),
+    (re.compile(r"EOF|SHUTDOWN"), "closed the connection during the TLS handshake: is this the port that speaks TLS?"),
 )
 _CONNECTION = {
     errno.ECONNREFUSED: "refused the connection: nothing listens at this port",
@@ -107,7 +109,7 @@ def _tls_problem(found: list[BaseException]) -> str | None:
     for one in found:
         if isinstance(one, ssl.SSLError):
             text = f"{one.reason or ''} {type(one).__name__}".upper()
-            said = next((words for pattern, words in _TLS if re.search(pattern, text)), None)
+            said = next((words for pattern, words in _TLS if pattern.search(text)), None)
             return said or f"failed in the TLS handshake ({plain(one.reason or 'no reason given', 60)})"
     return None
 

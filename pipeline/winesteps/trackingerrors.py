@@ -12,7 +12,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from winesteps.credentials import MLFLOW_SECRET
-from winesteps.failures import Reason, StepFailure, describe, redact_url
+from winesteps.failures import Reason, StepFailure, describe, redact_url, text_of
 
 PASSING_CODES = re.compile(
     r"SlowDown|ServiceUnavailable|InternalError|RequestTimeout|Throttling\w*|TooManyRequests\w*|OperationAborted|BadGateway"
@@ -20,55 +20,64 @@ PASSING_CODES = re.compile(
 )
 """Error codes of object stores that another try may not meet."""
 
+LONGEST_TEXT = 16_384
+"""Characters of an error's text that are looked at: it may quote whole answers."""
+
 
 @dataclass(frozen=True)
 class Cause:
-    """A kind of failure: words by which it is known, its reason, and what to do. `{bucket}` and `{host}` are filled in."""
+    """A kind of failure: a pattern by which it is known, its reason, and what to do. `{bucket}` and `{host}` are filled in."""
 
-    words: str
+    words: re.Pattern[str]
     reason: Reason
     advice: str
 
 
 CAUSES = (
     Cause(
-        r"NoSuchBucket",
+        re.compile(r"NoSuchBucket"),
         Reason.BUCKET_MISSING,
         "The bucket{bucket} that MLflow keeps the artifacts of this experiment in does not exist. Create it, or name an "
         "experiment whose artifact location exists.",
     ),
     Cause(
-        r"QuotaExceeded|XMinioStorageFull|StorageFull|InsufficientStorage|error code 507\b|\b507 |No space left on device",
+        re.compile(
+            r"QuotaExceeded|XMinioStorageFull|StorageFull|InsufficientStorage|error code 507\b|\b507 |No space left on device"
+        ),
         Reason.STORE_FULL,
         "The object store has no room left{bucket}. Free some, or raise its quota.",
     ),
     Cause(
-        r"registered artifact repository|Invalid artifact URI|Unsupported artifact URI",
+        re.compile(r"registered artifact repository|Invalid artifact URI|Unsupported artifact URI"),
         Reason.ARTIFACT_LOCATION_INVALID,
         "The artifact location of the experiment is no address that steps can write to: name another experiment, whose location "
         "begins with s3://.",
     ),
-    Cause("Invalid Host header", Reason.TRACKING_REFUSED, "Add {host} to MLFLOW_SERVER_ALLOWED_HOSTS of the tracking server."),
     Cause(
-        r"SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied|AllAccessDisabled|ExpiredToken|InvalidToken",
+        re.compile("Invalid Host header"),
+        Reason.TRACKING_REFUSED,
+        "Add {host} to MLFLOW_SERVER_ALLOWED_HOSTS of the tracking server.",
+    ),
+    Cause(
+        re.compile(r"SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied|AllAccessDisabled|ExpiredToken|InvalidToken"),
         Reason.TRACKING_REFUSED,
         "The object store does not let the keys in the Secret mlpipeline-minio-artifact write there{bucket}: correct the keys, "
         "or the policy of their user.",
     ),
     Cause(
-        r"error code 401\b|\b401 Client Error|not authenticated",
+        re.compile(r"error code 401\b|\b401 Client Error|not authenticated"),
         Reason.TRACKING_REFUSED,
         f"MLflow does not accept the credentials of this step. Correct the Secret {MLFLOW_SECRET} in the namespace of "
         "the run; the operator copies it from the Secret that the administrator set for MLflow.",
     ),
     Cause(
-        r"error code 403\b|\b403 Client Error|Permission denied|PERMISSION_DENIED",
+        re.compile(r"error code 403\b|\b403 Client Error|Permission denied|PERMISSION_DENIED"),
         Reason.TRACKING_REFUSED,
         f"The MLflow user in the Secret {MLFLOW_SECRET} in the namespace of the run may not write there. Grant that user "
         "the permission to edit, or set another user.",
     ),
     Cause(
-        r"error code 404\b.*<",
+        re.compile(r"error code 404\b.{0,500}<", re.DOTALL),
         Reason.TRACKING_REFUSED,
         "There is no MLflow API at {address}: the address must have the path that the server is under.",
     ),
@@ -99,9 +108,9 @@ NAMED = (Reason.BUCKET_MISSING, Reason.STORE_FULL, Reason.ARTIFACT_LOCATION_INVA
 
 def classify(error: Exception, tracking_uri: str = "") -> tuple[Reason, str]:
     """Tell the reason of a failure, and what can be done about it, if that is known."""
-    text = str(error)
+    text = text_of(error)[:LONGEST_TEXT]
     for cause in CAUSES:
-        if re.search(cause.words, text, re.DOTALL):
+        if cause.words.search(text):
             host = urlsplit(tracking_uri).netloc.rpartition("@")[2]
             return cause.reason, cause.advice.format(bucket=_bucket(text), host=host, address=redact_url(tracking_uri))
     return (Reason.TRACKING_UNAVAILABLE if _may_pass(error, text) else Reason.TRACKING_REFUSED), ""
@@ -127,5 +136,5 @@ def _is_passing(status: int) -> bool:
 
 def _bucket(text: str) -> str:
     """Name the bucket that an upload was for, as boto3 words it; empty where it does not say."""
-    named = re.search(r"Failed to upload .+? to ([a-z0-9][a-z0-9.-]{1,62})/", text)
+    named = re.search(r"Failed to upload [^\n]{1,500}? to ([a-z0-9][a-z0-9.-]{1,62})/", text)
     return f" {named[1]}" if named else ""

@@ -216,6 +216,11 @@ def _encoded(criteria: Mapping[str, Any], after: list[Any]) -> str:
     return base64.b64encode(json.dumps({**criteria, "after": after}).encode()).decode()
 
 
+def _is_clause(of: Listable, clause: str) -> bool:
+    column, _, condition = clause.partition(" ")
+    return column in of.columns.values() and re.fullmatch(r"([!<>]?=|<|>|LIKE|IN) (\?|\([?, ]*\))", condition) is not None
+
+
 def _decoded(of: Listable, token: str) -> tuple[dict[str, Any], list[Any]]:
     """The criteria and the first row of the next page. Only what could have been asked for is taken from a token."""
     try:
@@ -223,8 +228,7 @@ def _decoded(of: Listable, token: str) -> tuple[dict[str, Any], list[Any]]:
         after = content.pop("after")
         (field, direction), clauses = content["sort"], content["where"]
         known = field in of.columns.values() and direction in ("ASC", "DESC") and len(after) == 2
-        shape = rf"({'|'.join(of.columns.values())}) ([!<>]?=|<|>|LIKE|IN) (\?|\([?, ]*\))"
-        if not known or not all(re.fullmatch(shape, clause) for clause in clauses):
+        if not known or not all(_is_clause(of, clause) for clause in clauses):
             raise ValueError(token)
     except (binascii.Error, ValueError, KeyError, TypeError, AttributeError):
         raise invalid("Invalid page token") from None

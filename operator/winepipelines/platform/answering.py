@@ -10,7 +10,7 @@ from winecontract.text import clean
 
 CAUSE_LIMIT = 1000  # characters of one error
 PAGE = re.compile(r"<!doctype html|<html|<head>|<body|<title>", re.IGNORECASE)
-TITLE = re.compile(r"<title>\s{0,80}([^<]{1,80}?)\s{0,80}</title>", re.IGNORECASE)
+TITLE = re.compile(r"<title>([^<]{1,160})</title>", re.IGNORECASE)
 # What Envoy, the proxy of Istio, answers by itself (envoyproxy/envoy: rbac_filter.cc, router.cc, header utilities).
 DENIED_BY_MESH = "RBAC: access denied"
 NO_UPSTREAM = ("no healthy upstream", "upstream connect error", "upstream request timeout", "no cluster match")
@@ -100,7 +100,7 @@ def who_answers(status: int, text: str, workload: str) -> str:
         )
     if status != 401 and PAGE.search(text):  # with 401, a gateway asks for credentials
         title = TITLE.search(text)
-        page = f" ({title[1]})" if title else ""
+        page = f" ({clean(title[1].strip(), 80)})" if title and title[1].strip() else ""
         if status in (502, 503, 504):
             return f"a proxy in front of it answers with a web page{page}: it reaches no server behind it"
         return f"a web page{page} answers in its place, of a proxy or a login: the address must be the server's own"

@@ -52,12 +52,12 @@ _BINARY = (
     (b"\x80\x05\x95", "a Python pickle", CSV),
 )
 _LFS = re.compile(r"version https://git-lfs\.github\.com/spec/v\d+\s")
-_PAGE = re.compile(r"(?:\s|<!--.*?-->|<\?xml[^>]*\?>)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
-_XML = re.compile(r"(?:\s|<!--.*?-->)*<(?:\?xml\s|!DOCTYPE\s|([A-Za-z_][\w:.-]*)(?:\s[^<>]*)?>)", re.DOTALL)
+_PAGE = re.compile(r"(?:\s|(?><!--.*?-->)|<\?xml[^>]*+>)*+<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+_XML = re.compile(r"(?:\s|(?><!--.*?-->))*+<(?:\?xml\s|!DOCTYPE\s|([A-Za-z_][\w:.-]*)(?:\s[^<>]*)?>)", re.DOTALL)
 _JSON = re.compile(r'\s*(?:\{\s*(?:"|\}|$)|\[\s*(?:[\[{"\]0-9-]|true|false|null|$))')
 _ARFF = re.compile(r"(?:\s|%[^\n]*\n)*@relation\s", re.IGNORECASE)
 _SVMLIGHT = re.compile(r"[-+0-9.eE]+(?:[ \t]+[0-9]+:[-+0-9.eE]+)+[ \t]*(?:#.*)?")
-_DVC = re.compile(r"(?:[\w-]+:.*\n)*outs:\s*\n\s*- (?:md5|etag|hash|path|size):")
+_DVC = re.compile(r"(?:[\w-]+:.*\n)*outs:[ \t\r]*\n\s*- (?:md5|etag|hash|path|size):")
 
 
 def compression(head: bytes) -> str:

@@ -4,8 +4,8 @@ import math
 import re
 from enum import StrEnum
 
-NUMBERS = {
-    point: re.compile(rf"[ \t]*[+-]?(?:[0-9]+{re.escape(point)}?[0-9]*|{re.escape(point)}[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
+NUMBER_FORMS = {
+    point: re.compile(rf"[ \t]*[+-]?(?:[0-9]+(?:{re.escape(point)}[0-9]*)?|{re.escape(point)}[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
     for point in (".", ",")
 }
 """By decimal separator: neither nan nor inf, no thousands separator."""
@@ -32,12 +32,12 @@ def is_missing(text: str) -> bool:
 
 def is_number(text: str, decimal: str = ".") -> bool:
     """Whether a field is a number that is written with this decimal separator."""
-    return NUMBERS[decimal].fullmatch(text) is not None
+    return NUMBER_FORMS[decimal].fullmatch(text) is not None
 
 
 def number(text: str, decimal: str) -> float | Rejection:
     """Read a finite number, or say why the field is none."""
-    if NUMBERS[decimal].fullmatch(text):
+    if NUMBER_FORMS[decimal].fullmatch(text):
         value = float(text.replace(",", ".")) if decimal == "," else float(text)
         return value if math.isfinite(value) else Rejection.NOT_FINITE
     if is_missing(text):

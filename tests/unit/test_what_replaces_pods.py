@@ -4,7 +4,7 @@ A new field fails here until it is listed. docs/serving.md ("What replaces pods"
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+from support.earlier import SETTINGS as EARLIER_SETTINGS
+from support.earlier import Earlier, earlier_manifests
 from support.rollouts import one
 
 from sandbox.seldon import objects
@@ -216,24 +218,60 @@ def test_a_server_is_out_of_its_service_before_it_stops() -> None:
         assert waited + Environment.drain + finishes < pod["terminationGracePeriodSeconds"]
 
 
-@pytest.mark.parametrize(
-    ("serving", "applied", "template"),
-    [
-        ({}, "acc21bf055a60a24", "c2ed1d7fa6c92b8d"),
-        ({"protocol": "v2"}, "ff7d0dbb6bd380ad", "1988983f50c83e8d"),
-        ({"runtime": "mlflowserver"}, "c1a8ea598e4bd745", "840354f53e47012d"),
-        ({"resources": {"limits": {"cpu": "1"}}}, "b482393fcc283c42", "5b28f8b2d81d4524"),
-    ],
-)
-def test_what_the_operator_of_before_applied_is_what_this_one_wants(serving: Object, applied: str, template: str) -> None:
-    """Deployments of before servers could do without the executor: an upgrade applies nothing to them."""
-    pipeline = _pipeline({"data": {"url": "http://data/wine.csv"}, "serving": serving})
-    settings = replace(SETTINGS, server_image="s:1")
-    rollout = one(1, MODEL, serving.get("runtime", "bundled"), executor=True)
-    manifest = _seldon(settings).manifest(pipeline, rollout)
-    [predictor] = manifest["spec"]["predictors"]
-    assert manifest["metadata"]["annotations"]["winepipelines.io/applied"] == applied
-    assert predictor["componentSpecs"][0]["metadata"]["annotations"]["winepipelines.io/template"] == template
+@pytest.mark.parametrize("earlier", earlier_manifests(), ids=str)
+def test_an_upgrade_applies_nothing_to_what_an_earlier_release_applied(earlier: Earlier) -> None:
+    live = _stored(earlier.manifest)
+    wanted = _seldon(EARLIER_SETTINGS).manifest(earlier.pipeline, earlier.rollout, live)
+    assert _pods(wanted) == _pods(live)
+    assert _is_applied(live, wanted)
+    assert wanted["spec"] == earlier.manifest["spec"]
+
+
+@pytest.mark.parametrize("earlier", earlier_manifests(), ids=str)
+def test_the_next_model_is_restricted_beside_one_that_an_earlier_release_applied(earlier: Earlier) -> None:
+    rollout = Rollout(earlier.rollout.model, replace(earlier.rollout.model, uri="s3://mlflow/3/model"), 10)
+    wanted = _seldon(EARLIER_SETTINGS).manifest(earlier.pipeline, rollout, _stored(earlier.manifest))
+    served, candidate = (predictor["componentSpecs"][0]["spec"] for predictor in wanted["spec"]["predictors"])
+    assert served == earlier.manifest["spec"]["predictors"][0]["componentSpecs"][0]["spec"]
+    assert candidate["automountServiceAccountToken"] is False
+    assert candidate["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    [container] = candidate["containers"]
+    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def _tampered(live: Object, change: Callable[[Object], object]) -> Object:
+    """What an earlier release applied, and somebody has changed."""
+    changed = _stored(live)
+    change(changed["spec"]["predictors"][0]["componentSpecs"][0]["spec"])
+    return changed
+
+
+TAMPERED: dict[str, Callable[[Object], object]] = {
+    "a privileged pod": lambda pod: pod.update(securityContext={"runAsUser": 0}),
+    "a privileged container": lambda pod: pod["containers"][0].update(securityContext={"privileged": True}),
+    "a token": lambda pod: pod.update(automountServiceAccountToken=True),
+    "a command as a probe": lambda pod: pod["containers"][0].update(startupProbe={"exec": {"command": ["id"]}}),
+    "a probe of another host": lambda pod: pod["containers"][0]["livenessProbe"]["httpGet"].update(host="10.0.0.1"),
+    "a command at the end": lambda pod: pod["containers"][0].update(lifecycle={"preStop": {"exec": {"command": ["id"]}}}),
+    "another port": lambda pod: pod["containers"][0].update(ports=[{"containerPort": 22, "hostPort": 22}]),
+    "a container": lambda pod: pod["containers"].append({"name": "more", "image": "more"}),
+    "a volume": lambda pod: pod.update(volumes=[{"name": "more", "emptyDir": {}}]),
+}
+
+
+@pytest.mark.parametrize("earlier", earlier_manifests(), ids=str)
+@pytest.mark.parametrize("change", TAMPERED)
+def test_what_somebody_has_changed_gets_the_pods_of_this_release(earlier: Earlier, change: str) -> None:
+    live = _tampered(earlier.manifest, TAMPERED[change])
+    seldon = _seldon(EARLIER_SETTINGS)
+    fresh, wanted = seldon.manifest(earlier.pipeline, earlier.rollout), seldon.manifest(earlier.pipeline, earlier.rollout, live)
+    assert wanted["spec"]["predictors"][0]["componentSpecs"] == fresh["spec"]["predictors"][0]["componentSpecs"]
+
+
+@pytest.mark.parametrize("change", TAMPERED)
+def test_what_somebody_has_changed_of_what_this_release_applied_is_restored(change: str) -> None:
+    applied = _seldon(SETTINGS).manifest(GUIDE, ROLLOUTS["bundled"])
+    assert _seldon(SETTINGS).manifest(GUIDE, ROLLOUTS["bundled"], _tampered(applied, TAMPERED[change])) == applied
 
 
 def test_every_field_of_the_spec_is_listed() -> None:

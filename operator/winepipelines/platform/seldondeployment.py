@@ -1,5 +1,6 @@
 """The SeldonDeployment that serves a model, as it shall be: no cluster is asked. Called by `seldon` and `render`."""
 
+import copy
 import math
 from collections.abc import Iterator
 from datetime import timedelta
@@ -19,7 +20,13 @@ NO_EXECUTOR = "seldon.io/no-engine"  # on a predictor
 DRAIN_SECONDS = 30
 TRIAL_DRAIN_SECONDS = 5  # the other predictor serves on
 # What does not decide which model runs, on what and with how much: an upgrade that brings others leaves running pods alone.
-KEPT_BY_CONTAINERS = ("ports", "startupProbe", "readinessProbe", "livenessProbe")
+RESTRICTIONS = ("automountServiceAccountToken", "securityContext")
+NO_RESTRICTIONS = [None, None, None]  # as earlier releases applied it
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+PROBE_FIELDS = {"httpGet", "initialDelaySeconds", "periodSeconds", "failureThreshold"}
+HTTP_FIELDS = {"path", "port", "scheme"}
+PROBE_PATHS = ("/health/status", "/health/ping")
+PORTS = [{"name": "http", "containerPort": 8000, "protocol": "TCP"}]
 KEPT_ANNOTATIONS = (TEMPLATE_ANNOTATION, "prometheus.io/port")
 
 
@@ -90,17 +97,48 @@ def containers_of(predictor: Manifest) -> Iterator[Manifest]:
 
 
 def _keep_pods(predictor: Manifest, before: Manifest) -> None:
-    """Take over, where a predictor runs already what it shall, what would replace its pods and change nothing that runs."""
+    """Take over, where a predictor runs already what it shall, what would replace its pods and change nothing that runs.
+
+    Not where its pods are replaced all the same, because somebody else has changed them. What this very release applied is not
+    looked at: any difference is somebody else's doing.
+    """
     if _what_runs(predictor) != _what_runs(before):
         return
-    part, live_part = predictor["componentSpecs"][0], before["componentSpecs"][0]
-    [container], live_container = part["spec"]["containers"], next(containers_of(before))
-    _take(("progressDeadlineSeconds",), before, predictor)
-    _take(("terminationGracePeriodSeconds",), live_part["spec"], part["spec"])
-    _take(KEPT_BY_CONTAINERS, live_container, container)
-    if _is_wait(live_container.get("lifecycle")):  # and no other command, which the chart's guard would refuse
-        _take(("lifecycle",), live_container, container)
-    _take(KEPT_ANNOTATIONS, (live_part.get("metadata") or {}).get("annotations") or {}, part["metadata"]["annotations"])
+    live_part, live_container = before["componentSpecs"][0], next(containers_of(before))
+    live_annotations = (live_part.get("metadata") or {}).get("annotations") or {}
+    kept = copy.deepcopy(predictor)
+    part = kept["componentSpecs"][0]
+    [container], annotations = part["spec"]["containers"], part["metadata"]["annotations"]
+    if live_annotations.get(TEMPLATE_ANNOTATION) == annotations[TEMPLATE_ANNOTATION] or not _is_ours(live_container, container):
+        return
+    if _restrictions(live_part["spec"], live_container) not in (_restrictions(part["spec"], container), NO_RESTRICTIONS):
+        return
+    _take(("progressDeadlineSeconds",), before, kept)
+    _take(("terminationGracePeriodSeconds", *RESTRICTIONS), live_part["spec"], part["spec"])
+    _take(("lifecycle", "ports", *PROBES, "resources", "securityContext"), live_container, container)
+    _take(KEPT_ANNOTATIONS, live_annotations, annotations)
+    if part["spec"] == live_part["spec"]:
+        predictor.clear()
+        predictor.update(kept)
+
+
+def _restrictions(pod: Manifest, container: Manifest) -> list[object]:
+    """List what keeps a server from more than it needs."""
+    return [*(pod.get(name) for name in RESTRICTIONS), container.get("securityContext")]
+
+
+def _is_ours(live: Manifest, container: Manifest) -> bool:
+    """Tell whether a container's ports, probes and hook are such as a release of the operator applies.
+
+    The chart's guard refuses others, and commands above all.
+    """
+    waits = live.get("lifecycle") == container.get("lifecycle") or _is_wait(live.get("lifecycle"))
+    return waits and live.get("ports") in (None, PORTS) and all(_asks_health(live[name]) for name in PROBES if name in live)
+
+
+def _asks_health(probe: Manifest) -> bool:
+    asked = probe.get("httpGet") or {}
+    return set(probe) <= PROBE_FIELDS and set(asked) <= HTTP_FIELDS and asked.get("path") in PROBE_PATHS
 
 
 def _is_wait(lifecycle: Any) -> bool:

@@ -24,7 +24,12 @@ from sandbox.plan import load
 from sandbox.platform import Sandbox
 
 Object = dict[str, Any]
-VALUES: Object = {"fullnameOverride": "wine", "metrics": {"dashboard": {"enabled": True}}}
+VALUES: Object = {
+    "fullnameOverride": "wine",
+    "metrics": {"dashboard": {"enabled": True}},
+    "mlflow": {"url": "http://mlflow"},  # as the manifests below have it
+    "objectStore": {"url": "http://minio"},
+}
 OPERATOR = "system:serviceaccount:kubeflow:wine"
 NAMESPACE = "admin"
 OWN = [manifest for _, manifest in rendered()]
@@ -132,7 +137,7 @@ def test_the_operator_may_not_write_another_secret(installed: Cluster) -> None:
     secret = next(manifest for manifest in OWN if manifest["kind"] == "Secret")
     token = {**secret, "type": "kubernetes.io/service-account-token"}
     token["metadata"] = {**secret["metadata"], "annotations": {"kubernetes.io/service-account.name": "default"}}
-    eventually(lambda: "the operator writes no token of a service account" in _write(installed, OPERATOR, token))
+    eventually(lambda: "the operator writes no service account's token" in _write(installed, OPERATOR, token))
     other = {**secret, "metadata": {**secret["metadata"], "name": "planted"}}
     assert "forbidden" in _write(installed, OPERATOR, other)  # it may not patch one of that name, and applying is patching
     with pytest.raises(KubectlError, match="the operator writes no other Secret"):
@@ -150,7 +155,8 @@ def test_what_a_user_has_added_to_a_poddefault_stays_and_does_not_stop_the_opera
     manifest["metadata"] |= {"namespace": NAMESPACE, "ownerReferences": []}
     manifest["spec"]["volumes"] = [{"name": "mine", "emptyDir": {}}]
     assert "sets variables of the platform, and nothing else" in _write(installed, OPERATOR, manifest)
-    installed.apply(manifest)
+    by_user = ("apply", "--server-side", "--field-manager=user", "-f", "-")
+    installed.sandbox.kubectl(*by_user, stdin=json.dumps(manifest))
     assert _write(installed, OPERATOR, manifest) == ""
     manifest["spec"]["volumes"][0] = {"name": "mine", "hostPath": {"path": "/"}}
     assert "sets variables of the platform, and nothing else" in _write(installed, OPERATOR, manifest)

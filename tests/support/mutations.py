@@ -1,4 +1,4 @@
-"""Every way in which an object can differ from what is allowed, by its schema: fields added, values changed, items appended. Pure.
+"""Every way in which an object can differ from what is allowed, by its schema: fields, values and items. Pure.
 
 Only one thing differs in each, so that nothing else can be what is refused.
 """
@@ -30,7 +30,7 @@ class Mutations:
     """Mutations of objects of one schema.
 
     `free` says of paths whose values vary, as patterns, which of their values are not allowed. `opened` gives the schemas of
-    places whose own says nothing. Paths that match `skipped` stay as they are.
+    places whose own says nothing. Of paths that match `skipped` there are none.
     """
 
     def __init__(
@@ -41,6 +41,8 @@ class Mutations:
     def of(self, base: dict[str, Any]) -> Iterator[Mutation]:
         """List the mutations of an object."""
         for path, change in self._walk(base, self._schema, ()):
+            if any(re.fullmatch(pattern, path) for pattern in self._skipped):
+                continue
             mutated = copy.deepcopy(base)
             change(mutated)
             yield Mutation(path, mutated)

@@ -10,8 +10,15 @@ import urllib3
 from sandbox.kubeconfigs import Access
 
 Object = dict[str, Any]
-PLURALS = {"Secret": "secrets", "PodDefault": "poddefaults", "SeldonDeployment": "seldondeployments"}
-APPLY, JSON, MERGE = "application/apply-patch+yaml", "application/json", "application/merge-patch+json"
+PLURALS = {
+    "Secret": "secrets",
+    "PodDefault": "poddefaults",
+    "SeldonDeployment": "seldondeployments",
+    "WinePipeline": "winepipelines",
+}
+APPLY, JSON = "application/apply-patch+yaml", "application/json"
+MERGE, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
+REPLACED: Object = {"labels": {}, "annotations": {}, "ownerReferences": [], "finalizers": []}
 
 
 class Writes:
@@ -36,7 +43,18 @@ class Writes:
         """Merge a patch into an object; return why the API server refuses it, or nothing."""
         return self._ask("PATCH", f"{_path(manifest)}/{manifest['metadata']['name']}", MERGE, patch)
 
-    def _ask(self, method: str, path: str, content: str, body: Object) -> str:
+    def replace(self, manifest: Object) -> str:
+        """Have an object be like this one, fields that it lacks taken away; return why the API server refuses it, or nothing."""
+        parts = {f"/{name}": manifest[name] for name in manifest.keys() - {"apiVersion", "kind", "metadata"}}
+        parts |= {f"/metadata/{name}": manifest["metadata"].get(name, empty) for name, empty in REPLACED.items()}
+        patch = [{"op": "add", "path": path, "value": value} for path, value in parts.items()]
+        return self._ask("PATCH", f"{_path(manifest)}/{manifest['metadata']['name']}", JSON_PATCH, patch)
+
+    def delete(self, manifest: Object) -> str:
+        """Delete an object; return why the API server refuses it, or nothing."""
+        return self._ask("DELETE", f"{_path(manifest)}/{manifest['metadata']['name']}", JSON, {})
+
+    def _ask(self, method: str, path: str, content: str, body: object) -> str:
         url = f"{self._server}{path}{'&' if '?' in path else '?'}dryRun=All&fieldValidation=Strict"
         headers = {**self._headers, "Content-Type": content}
         answer = self._pool.request(method, url, body=json.dumps(body), headers=headers, retries=3)

@@ -49,9 +49,9 @@ def test_the_deployment_is_the_guides() -> None:
 def test_hostile_values_stay_values() -> None:
     manifest = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(PIPELINE, one(1, HOSTILE))
     assert manifest["spec"]["predictors"][0]["graph"]["modelUri"] == HOSTILE
-    children = Namespace(NOBODY, MANIFESTS, SETTINGS).wanted(PIPELINE, {"data": {"KEY": HOSTILE}})
+    children = Namespace(NOBODY, MANIFESTS, SETTINGS).wanted(PIPELINE, {"data": {"RCLONE_CONFIG_S3_REGION": HOSTILE}})
     assert [child["kind"] for child in children] == ["PodDefault", "PodDefault", "Secret"]
-    assert children[2]["data"] == {"KEY": HOSTILE}
+    assert children[2]["data"] == {"RCLONE_CONFIG_S3_REGION": HOSTILE}
 
 
 def test_the_steps_secret_has_mlflows_credentials_and_nothing_else() -> None:
@@ -65,6 +65,29 @@ def test_the_steps_secret_has_mlflows_credentials_and_nothing_else() -> None:
     assert secret["metadata"]["name"] == "wine-mlflow-credentials"
     assert secret["metadata"]["ownerReferences"][0]["uid"] == PIPELINE.uid
     assert secret["data"] == {"MLFLOW_TRACKING_TOKEN": "dG9rZW4="}
+
+
+def test_only_settings_of_the_object_store_are_copied_for_the_initializer() -> None:
+    """It has the whole Secret as its environment, and rclone runs the command of RCLONE_PASSWORD_COMMAND."""
+    source = {
+        "RCLONE_CONFIG_S3_TYPE": "czM=",
+        "RCLONE_PASSWORD_COMMAND": "aWQ=",
+        "LD_PRELOAD": "eA==",
+        "RCLONE_CONFIG_S3_": "eA==",
+    }
+    *_, secret = Namespace(NOBODY, MANIFESTS, SETTINGS).wanted(PIPELINE, {"data": source})
+    assert secret["data"] == {"RCLONE_CONFIG_S3_TYPE": "czM="}
+
+
+def test_restrictions_that_somebody_has_taken_away_differ() -> None:
+    wanted = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(PIPELINE, one(1, "s3://mlflow/1"))
+    for change in ("automountServiceAccountToken", "securityContext"):
+        live = yaml.safe_load(yaml.safe_dump(wanted))
+        del live["spec"]["predictors"][0]["componentSpecs"][0]["spec"][change]
+        assert not _is_applied(live, wanted)
+    live = yaml.safe_load(yaml.safe_dump(wanted))
+    live["spec"]["predictors"][0]["componentSpecs"][0]["spec"]["containers"][0]["securityContext"] = {"privileged": True}
+    assert not _is_applied(live, wanted)
 
 
 def test_the_same_resource_makes_the_same_manifest() -> None:

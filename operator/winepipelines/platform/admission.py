@@ -74,7 +74,7 @@ OWNERS: tuple[tuple[re.Pattern[str], Owner], ...] = (
         Owner("Knative's webhook", OTHER, "kubectl get deployments,pods -A -l app.kubernetes.io/part-of=knative-serving"),
     ),
 )
-GUARDED = re.compile(r"^[^.]+\.(?P<namespace>[^.]+)\.(?P<resource>secrets|poddefaults|seldondeployments)$")
+GUARDED = re.compile(r"^[^.]{1,63}\.[^.]{1,63}\.(?:secrets|poddefaults|seldondeployments|deletions|winepipelines)$")
 
 
 def owner_of(webhook: str) -> Owner | None:

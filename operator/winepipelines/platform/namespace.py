@@ -8,6 +8,7 @@ and the garbage collector takes them with the last. Called by `observe` and `act
 """
 
 import base64
+import re
 from collections.abc import Awaitable, Callable, Iterable
 
 from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, Body, Kind, KindMissing, Kubernetes
@@ -28,6 +29,8 @@ from winepipelines.resource.observed import Child, ChildrenView, Presence, Secre
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.settings import Settings
 
+# All that is copied: the initializer of a model has the whole Secret as its environment.
+COPIED_KEY = re.compile(r"RCLONE_CONFIG_S3_[A-Z0-9_]+")
 SOURCE_KEYS = (
     "RCLONE_CONFIG_S3_TYPE",
     "RCLONE_CONFIG_S3_ACCESS_KEY_ID",
@@ -187,7 +190,8 @@ class Namespace:
             s3_endpoint_url=self._settings.s3_endpoint_url,
             **values,
         )
-        manifests += self._manifests.render("secret.yaml.j2", name=SELDON_SECRET, data=(source or {}).get("data") or {}, **values)
+        settings = {key: value for key, value in ((source or {}).get("data") or {}).items() if COPIED_KEY.fullmatch(key)}
+        manifests += self._manifests.render("secret.yaml.j2", name=SELDON_SECRET, data=settings, **values)
         if self._settings.mlflow_secret and runs_in is not None:
             data = {key: base64.b64encode(value.encode()).decode() for key, value in _mlflow_credentials(mlflow).items()}
             copy = {"name": MLFLOW_SECRET, "data": data}

@@ -20,6 +20,7 @@ from winepipelines.platform.manifests import Manifest, Manifests, covers
 from winepipelines.platform.records import Example
 from winepipelines.platform.seldondeployment import (
     NO_EXECUTOR,
+    RESTRICTIONS,
     containers_of,
     needs_executor,
     predictors_of,
@@ -278,7 +279,8 @@ def _essential(predictor: Manifest) -> Manifest:
     essential: Manifest = {
         key: predictor[key] for key in ("name", "annotations", "replicas", "graph", "traffic") if key in predictor
     }
-    spec = {"containers": [{key: container[key] for key in ("name", "image")}]}
+    spec = {key: part["spec"][key] for key in RESTRICTIONS if key in part["spec"]}
+    spec["containers"] = [{key: container[key] for key in ("name", "image", "securityContext") if key in container}]
     return {**essential, "componentSpecs": [{"spec": spec, **{key: part[key] for key in ("metadata", "hpaSpec") if key in part}}]}
 
 

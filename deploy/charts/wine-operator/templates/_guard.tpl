@@ -1,5 +1,5 @@
 {{- /* Objects as maps, now and before; what is absent is empty. */ -}}
-{{- define "wine-operator.guard.variables" -}}
+{{- define "wine-operator.guard.metadata.variables" -}}
 - {name: before, expression: "oldObject == null ? dyn({}) : dyn(oldObject)"}
 - {name: metadata, expression: "dyn(object.metadata)"}
 - {name: metadataBefore, expression: "has(variables.before.metadata) ? variables.before.metadata : dyn({})"}
@@ -220,6 +220,38 @@ wine-mlflow-credentials: ^MLFLOW_TRACKING_(USERNAME|PASSWORD|TOKEN)$
     || p.componentSpecs.all(c, has(c.spec.automountServiceAccountToken) && c.spec.automountServiceAccountToken == false
     && has(c.spec.securityContext) && c.spec.securityContext == variables.podSecurity
     && c.spec.containers.all(k, has(k.securityContext) && k.securityContext == variables.containerSecurity)))
+{{- end -}}
+
+{{- /* Deletions. */ -}}
+{{- define "wine-operator.guard.deletions.variables" -}}
+- {name: labels, expression: "has(oldObject.metadata.labels) ? dyn(oldObject.metadata.labels) : dyn({})"}
+{{- end -}}
+
+{{- define "wine-operator.guard.deletions" -}}
+- message: the operator deletes no SeldonDeployment that it did not create
+  expression: >-
+    'app.kubernetes.io/managed-by' in variables.labels && variables.labels['app.kubernetes.io/managed-by'] == 'wine-operator'
+{{- end -}}
+
+{{- /* What users write is theirs: the operator adds and removes its finalizer. Their status is another resource. */ -}}
+{{- define "wine-operator.guard.winepipelines.variables" -}}
+- {name: now, expression: dyn(object)}
+- {name: before, expression: dyn(oldObject)}
+- {name: finalizers, expression: "has(object.metadata.finalizers) ? dyn(object.metadata.finalizers) : dyn([])"}
+- {name: finalizersBefore, expression: "has(oldObject.metadata.finalizers) ? dyn(oldObject.metadata.finalizers) : dyn([])"}
+{{- end -}}
+
+{{- define "wine-operator.guard.winepipelines" -}}
+- message: the operator changes nothing of a WinePipeline or WinePrediction but its finalizer and its status
+  expression: >-
+    oldObject != null
+    && variables.now.all(f, f == 'metadata' || f in variables.before && variables.now[f] == variables.before[f])
+    && variables.before.all(f, f in variables.now)
+    && variables.now.metadata.all(f, f in ['finalizers', 'generation', 'managedFields', 'resourceVersion']
+    || f in variables.before.metadata && variables.now.metadata[f] == variables.before.metadata[f])
+    && variables.before.metadata.all(f, f in ['finalizers', 'managedFields'] || f in variables.now.metadata)
+    && variables.finalizers.all(f, f == 'winepipelines.io/cleanup' || f in variables.finalizersBefore)
+    && variables.finalizersBefore.all(f, f == 'winepipelines.io/cleanup' || f in variables.finalizers)
 {{- end -}}
 
 {{- /* Of any release: a model that serves keeps the server that it was first served with. */ -}}

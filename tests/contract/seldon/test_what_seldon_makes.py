@@ -142,9 +142,15 @@ async def test_protocol_v2_has_paths_of_its_own_in_probes(operator: Operator) ->
     assert (container["readinessProbe"]["periodSeconds"], container["livenessProbe"]["failureThreshold"]) == (2, 6)
 
 
-async def test_pods_run_as_seldons_user(operator: Operator) -> None:
-    deployment = await _deployment(operator)
-    assert deployment["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 8888
+@pytest.mark.parametrize("executor", [False, True])
+async def test_pods_have_no_token_and_run_without_root_and_privileges(operator: Operator, executor: bool) -> None:
+    """Seldon gives its user, 8888, to pods without a security context alone; its images name it themselves."""
+    pod = (await _deployment(operator, executor=executor))["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    security = {name: value for name, value in pod["securityContext"].items() if value}
+    assert security == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    [server] = (one for one in pod["containers"] if one["name"] == "classifier")
+    assert server["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 async def test_pods_say_which_template_they_are_of(operator: Operator) -> None:

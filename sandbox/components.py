@@ -258,6 +258,7 @@ def _operator(plan: Plan) -> Component:
             "WINE_ENDPOINT_TEMPLATE": plan.url("seldon") + "/seldon/{namespace}/{name}",
             "WINE_PREDICTOR_TEMPLATE": plan.url("seldon") + "/seldon-predictor/{namespace}/{name}/{predictor}",
             "WINE_TRAFFIC_SPLITTING": "istio",
+            "WINE_DATA_ALLOWED_NETWORKS": "127.0.0.0/8",  # all that is on this machine
             "WINE_POLL_SECONDS": "0.5",
             "WINE_PROBE_HOST": "127.0.0.1",
             "WINE_PROBE_PORT": str(plan.ports["operator"]),

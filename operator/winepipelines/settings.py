@@ -58,6 +58,11 @@ class Settings:
     templates: str = str(REPOSITORY / "templates")
     crds: str = str(REPOSITORY / "crds")
     max_data_bytes: int = 1 << 30
+    data_private_networks: str = "direct"  # whether runs may fetch data from private addresses
+    data_allowed_networks: tuple[str, ...] = ()  # that data may come from in any case
+    step_cpu_request: str = "100m"  # of each step's container, where the resource does not say
+    step_memory_request: str = "256Mi"
+    step_memory_limit: str = "4Gi"
     poll_seconds: float = 10.0  # between two lists of active runs that no watch tells of
     poll_fallback_seconds: float = 120.0  # the same for runs whose Workflows are watched
     request_seconds: float = 20.0

@@ -3,6 +3,7 @@
 A problem names the variable and the value of the chart that sets it, what is wrong, and what to write.
 """
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -34,6 +35,11 @@ CHART_VALUES: Mapping[str, str] = {
     "WINE_MLFLOWSERVER_IMAGE": "seldon.mlflowserver.image",
     "WINE_MLFLOWSERVER_VERSION": "seldon.mlflowserver.version",
     "WINE_MAX_DATA_BYTES": "limits.maxDataBytes",
+    "WINE_DATA_PRIVATE_NETWORKS": "data.privateNetworks",
+    "WINE_DATA_ALLOWED_NETWORKS": "data.allowedNetworks",
+    "WINE_STEP_CPU_REQUEST": "steps.cpuRequest",
+    "WINE_STEP_MEMORY_REQUEST": "steps.memoryRequest",
+    "WINE_STEP_MEMORY_LIMIT": "steps.memoryLimit",
     "WINE_WORKERS": "limits.workers",
     "WINE_REQUEST_SECONDS": "limits.requestSeconds",
     "WINE_RECONCILE_SECONDS": "limits.reconcileSeconds",
@@ -73,6 +79,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "WINE_LOG_LEVEL": ("debug", "info", "warning", "error"),
     "WINE_LOG_FORMAT": ("text", "json"),
     "WINE_TRAFFIC_SPLITTING": ("none", "istio", "ambassador"),
+    "WINE_DATA_PRIVATE_NETWORKS": ("direct", "allow", "refuse"),
 }
 LONGEST_SECONDS = 10 * 365 * 86400
 COUNTS: Mapping[str, tuple[int, int]] = {
@@ -98,6 +105,7 @@ MAY_BE_ZERO = frozenset(
         "DELETE_BOUND",
     )
 )
+QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 S3_ADDRESS = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s?#]*)?")
@@ -200,6 +208,15 @@ def _namespaces(value: object) -> str | None:
     return None
 
 
+def _networks(value: object) -> str | None:
+    for network in value if isinstance(value, tuple) else ():
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            return f"{_shown(network)} is not a network such as 10.20.0.0/16"
+    return None
+
+
 def _endpoint(value: object) -> str | None:
     if str(value).endswith("/predictions"):
         return "leave out /api/v1.0/predictions; the path follows the protocol"
@@ -215,6 +232,7 @@ def _not_empty(value: object) -> str | None:
 
 
 _secret = _matches(SUBDOMAIN, "the name of a Secret")
+_quantity = _matches(QUANTITY, "a quantity such as 500m or 1Gi", optional=True)
 _image = _matches(IMAGE, "the name of an image: registry/name:tag or registry/name@sha256:…")
 RULES: Mapping[str, Callable[[object], str | None]] = {
     "WINE_KFP_URL": _address("WINE_KFP_URL"),
@@ -227,6 +245,10 @@ RULES: Mapping[str, Callable[[object], str | None]] = {
     "WINE_SOURCE_SECRET": _secret,
     "WINE_PLATFORM_NAMESPACE": _matches(LABEL, "the name of a namespace"),
     "WINE_NAMESPACES": _namespaces,
+    "WINE_DATA_ALLOWED_NETWORKS": _networks,
+    "WINE_STEP_CPU_REQUEST": _quantity,
+    "WINE_STEP_MEMORY_REQUEST": _quantity,
+    "WINE_STEP_MEMORY_LIMIT": _quantity,
     "WINE_ARTIFACTS_DESTINATION": _matches(S3_ADDRESS, "an address such as s3://mlflow", optional=True),
     "WINE_ENDPOINT_TEMPLATE": _endpoint,
     "WINE_PREDICTOR_TEMPLATE": _predictor,

@@ -25,7 +25,7 @@ def download(
     owner: dict[str, Any],
     kfp_run: str,
     data: dsl.Output[dsl.Dataset],
-) -> NamedTuple("Downloaded", [("sha256", str), ("etag", str), ("version", str)]):  # type: ignore[valid-type] # Kubeflow reads it where it stands
+) -> NamedTuple("Downloaded", [("sha256", str), ("etag", str), ("version", str), ("source", str), ("redirected", bool)]):  # type: ignore[valid-type] # Kubeflow reads it where it stands
     """Fetches the data by http, https or s3, and checks that it can be a CSV file.
 
     Args:
@@ -42,12 +42,13 @@ def download(
         data: The file as it came.
 
     Returns:
-        SHA-256 of the file in hexadecimal, the strong entity tag that its server gave, and the version of the object, if any.
+        SHA-256 of the file in hexadecimal, the strong entity tag that its server gave, the version of the object, if any, the
+        address without a query, which may be a signature, and whether it redirected to another host.
 
     """
     from pathlib import Path
 
-    from winesteps.failures import redact_url, reporting
+    from winesteps.failures import redact_url, reporting, without_templates
     from winesteps.shortlived import uncollected
     from winesteps.tracking import Record
 
@@ -64,8 +65,9 @@ def download(
             s3_endpoint_url=s3_endpoint_url,
             credentials=from_environment(data_secret, credentials_over_http),
         )
-    data.metadata.update(source=redact_url(data_url), bytes=downloaded.size, sha256=downloaded.sha256)
-    return (downloaded.sha256, downloaded.etag, downloaded.version_id)
+    source = without_templates(redact_url(data_url))
+    data.metadata.update(source=source, bytes=downloaded.size, sha256=downloaded.sha256)
+    return (downloaded.sha256, downloaded.etag, downloaded.version_id, source, downloaded.redirected)
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
@@ -77,6 +79,7 @@ def preprocess(
     missing: str,
     target: str,
     max_bytes: int,
+    redirected: bool,
     s3_endpoint_url: str,
     mlflow_tracking_uri: str,
     experiment: str,
@@ -94,6 +97,7 @@ def preprocess(
         missing: What is done about rows with missing values, refuse or dropRows.
         target: Column to predict, as the header names it or in lower_snake form.
         max_bytes: Largest size of the unpacked file in bytes.
+        redirected: Whether the file came from another host than its address names; its content is then not quoted.
         s3_endpoint_url: Address of the object store.
         mlflow_tracking_uri: Address of MLflow, where a failure is reported.
         experiment: MLflow experiment of the report.
@@ -104,12 +108,12 @@ def preprocess(
     """
     from pathlib import Path
 
-    from winesteps.failures import reporting
+    from winesteps.failures import reporting, unquoted, without_templates
     from winesteps.shortlived import uncollected
     from winesteps.tracking import Record
 
     record = Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)
-    with uncollected(), reporting("preprocess", record):
+    with uncollected(), reporting("preprocess", record), unquoted(redirected):
         from winesteps.preprocess import preprocess
 
         done = preprocess(
@@ -127,9 +131,9 @@ def preprocess(
         target=done.target,
         features=done.features,
         rows_dropped=done.summary.rows_dropped,
-        columns_dropped=done.summary.columns_dropped,
+        columns_dropped=without_templates(done.summary.columns_dropped),
         format=done.summary.format,
-        warnings=done.summary.warnings,
+        warnings=without_templates(done.summary.warnings),
     )
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from winesteps.credentials import Credentials
-from winesteps.failures import Reason, StepFailure, redact_url
+from winesteps.failures import Reason, StepFailure, redact_url, unquoted
+from winesteps.opened import Opened
 from winesteps.reading.formats import HEAD_BYTES, recognize
-from winesteps.sources import Opened, open_source
+from winesteps.sources import open_source
 
 ATTEMPTS = 3
 """How often a transfer is tried within one step; failures that last are the operator's to try again."""
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 class Downloaded:
     """What came: length in bytes, SHA-256 in hexadecimal, and the server's strong entity tag, if it gave one.
 
-    `version_id` is the object's in a bucket with versioning, `location` the address that answered, after redirects.
+    `version_id` is the object's in a bucket with versioning, `location` the address that answered, after redirects; `redirected`
+    tells that it is on another host, whose content must not be quoted.
     """
 
     size: int
@@ -41,6 +43,7 @@ class Downloaded:
     etag: str = ""
     version_id: str = ""
     location: str = field(default="", compare=False)
+    redirected: bool = False
 
 
 def download(
@@ -108,7 +111,7 @@ def drain(source: Opened, shown: str, max_bytes: int, write: Callable[[bytes], o
         raise _too_large(shown, f"{source.size:,} bytes", max_bytes)
     log.info("downloading %s (%s bytes)", shown, "?" if source.size is None else f"{source.size:,}")
     digest, size, reported = hashlib.sha256(), 0, 0
-    for chunk in _checked(source.chunks, shown) if text else source.chunks:
+    for chunk in _checked(source, shown) if text else source.chunks:
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(shown, f"more than {max_bytes:,} bytes", max_bytes)
@@ -118,31 +121,32 @@ def drain(source: Opened, shown: str, max_bytes: int, write: Callable[[bytes], o
             reported = size
             log.info("%s bytes so far", f"{size:,}")
     log.info("downloaded %s bytes, SHA-256 %s", f"{size:,}", digest.hexdigest())
-    return Downloaded(size, digest.hexdigest(), source.etag, source.version_id, source.location)
+    return Downloaded(size, digest.hexdigest(), source.etag, source.version_id, source.location, source.redirected)
 
 
-def _checked(chunks: Iterator[bytes], shown: str) -> Iterator[bytes]:
+def _checked(source: Opened, shown: str) -> Iterator[bytes]:
     """The chunks, after a look at the first bytes; raises `StepFailure` where they are plainly not a CSV file's."""
     head = b""
-    for chunk in chunks:
+    for chunk in source.chunks:
         if len(head) < HEAD_BYTES:
             head += chunk
             if len(head) < HEAD_BYTES:
                 continue
-            _check_beginning(head, shown)
+            _check_beginning(head, source, shown)
             yield head
         else:
             yield chunk
     if len(head) < HEAD_BYTES:
-        _check_beginning(head, shown)
+        _check_beginning(head, source, shown)
         yield head
 
 
-def _check_beginning(head: bytes, shown: str) -> None:
+def _check_beginning(head: bytes, source: Opened, shown: str) -> None:
     if not head:
         raise StepFailure(Reason.DATA_NOT_CSV, f"{shown} is empty.")
-    if (known := recognize(head)) is not None:
-        raise StepFailure(Reason.DATA_NOT_CSV, f"{shown} is {known.name}. {known.advice}")
+    with unquoted(source.redirected):
+        if (known := recognize(head)) is not None:
+            raise StepFailure(Reason.DATA_NOT_CSV, f"{shown} is {known.name}. {known.advice}")
 
 
 def _too_large(shown: str, what: str, max_bytes: int) -> StepFailure:

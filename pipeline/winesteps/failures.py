@@ -13,6 +13,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from winesteps import tracking
@@ -31,6 +32,7 @@ _CREDENTIAL_PREFIXES, _CREDENTIAL_WORDS = ("AWS_", "MLFLOW_", "WINE_DATA_", "WIN
 _USERINFO = re.compile(r"(\w://)[^\s/@]*@")
 _ADDRESS_QUERY = re.compile(rf"((?:\w://|url: /)[^\s?'\"]*+)(?:{_QUERY.pattern})?")
 """An address, with its query or without: one that has none is not looked at again from its second character on."""
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Reason(StrEnum):
     """What kind of failure. The values stand in the resource's status: do not rename them."""
 
     URL_INVALID = "UrlInvalid"
+    ADDRESS_REFUSED = "AddressRefused"
     DATA_UNREACHABLE = "DataUnreachable"
     DATA_NOT_FOUND = "DataNotFound"
     CREDENTIALS_MISSING = "CredentialsMissing"
@@ -103,6 +106,46 @@ class StepFailure(Exception):
     def permanent(self) -> bool:
         """Whether only a change by the user helps."""
         return self.reason.permanent
+
+
+_QUOTING = {
+    Reason.DATA_NOT_CSV: "it is not a CSV file",
+    Reason.DATA_NOT_PARQUET: "it is not a parquet file",
+    Reason.COLUMN_MISSING: "a column is missing",
+    Reason.DATA_INVALID: "a row, a column or the header is not as it must be",
+    Reason.TOO_FEW_ROWS: "it has too few rows, or none",
+    Reason.ALL_ROWS_REJECTED: "none of its rows can be scored",
+}
+"""Failures whose messages may quote the file, and what they come to."""
+
+
+@contextlib.contextmanager
+def unquoted(redirected: bool) -> Iterator[None]:
+    """Quote nothing of a file that came from another host than the one that its address names.
+
+    Otherwise whoever runs that host could have a message show what only the step's network reaches.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not redirected:
+            raise
+        where = "The address redirects to another host, of whose answers nothing is quoted"
+        if not isinstance(error, StepFailure):
+            raise StepFailure(Reason.UNEXPECTED, f"{where}: {type(error).__name__}.") from None
+        if error.reason not in _QUOTING:
+            raise
+        advice = "Give the address that it redirects to: the message is then complete."
+        raise StepFailure(error.reason, f"The file cannot be used: {_QUOTING[error.reason]}. {where}. {advice}") from None
+
+
+def without_templates(value: T) -> T:
+    """Text, or a list of texts, without templates of Argo's: Kubeflow passes it on in Argo's manifests."""
+    if isinstance(value, str):
+        return re.sub(r"\{(?=\{)|\}(?=\})", lambda brace: f"{brace[0]} ", value)  # type: ignore[return-value]
+    if isinstance(value, list):
+        return [without_templates(item) for item in value]  # type: ignore[return-value]
+    return value
 
 
 def redact_url(url: str) -> str:

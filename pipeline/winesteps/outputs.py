@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from winesteps.addresses import AddressError, S3Address, parse
 from winesteps.failures import Reason, StepFailure
-from winesteps.sources import CONNECT_SECONDS, READ_SECONDS
+from winesteps.opened import CONNECT_SECONDS, READ_SECONDS
 
 PART_BYTES = 8 * 1024 * 1024
 """Size of a part; the least that stores take is 5 MiB, and they take 10,000: 80 GB in all."""

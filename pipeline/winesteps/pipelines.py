@@ -143,6 +143,7 @@ def wine_training(
         missing=missing,
         target=target,
         max_bytes=max_bytes,
+        redirected=downloaded.outputs["redirected"],
         **reported,
     )
     trained = components.train(
@@ -159,7 +160,7 @@ def wine_training(
         served_digest=served_digest,
         allow_unsigned=allow_unsigned,
         reusable_runs=reusable_runs,
-        data_url=data_url,
+        data_url=downloaded.outputs["source"],
         data_sha256=downloaded.outputs["sha256"],
         data_etag=downloaded.outputs["etag"],
         data_version=downloaded.outputs["version"],

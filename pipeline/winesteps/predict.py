@@ -26,7 +26,7 @@ from winesteps.addresses import AddressError, HttpAddress, S3Address, may_be_obj
 from winesteps.chosen import Chosen, find, load
 from winesteps.credentials import from_environment
 from winesteps.download import Downloaded, download
-from winesteps.failures import Attempt, Reason, StepFailure, redact_url
+from winesteps.failures import Attempt, Reason, StepFailure, redact_url, unquoted
 from winesteps.outputs import Claim, Owner, Place, Store, Upload, open_writer
 from winesteps.reading import (
     Chunk,
@@ -170,23 +170,22 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
         )
         _check_what_came(claim, downloaded)
         fetched = time.monotonic()
-        source = _open(task, options, file, features)
-        if taken := {ROW, PREDICTION} & set(source.columns):
-            message = (
-                f"The output has a column {taken.pop()!r} of its own: rename the file's, or leave it out with input.columns.drop."
+        with unquoted(downloaded.redirected):
+            source = _open(task, options, file, features)
+            if taken := {ROW, PREDICTION} & set(source.columns):
+                message = f"The output has a column {taken.pop()!r} of its own: rename the file's"
+                raise StepFailure(Reason.DATA_INVALID, f"{message}, or leave it out with input.columns.drop.")
+            tally = _score_all(
+                source,
+                loaded,
+                features,
+                lambda: Sink(
+                    store,
+                    claim,
+                    source.separator or task.separator,
+                    lambda upload: _remember(client, attempt, upload, record.tracking_uri),
+                ),
             )
-            raise StepFailure(Reason.DATA_INVALID, message)
-        tally = _score_all(
-            source,
-            loaded,
-            features,
-            lambda: Sink(
-                store,
-                claim,
-                source.separator or task.separator,
-                lambda upload: _remember(client, attempt, upload, record.tracking_uri),
-            ),
-        )
     ended = time.monotonic()
     content = {
         "rows": tally.rows,

@@ -74,7 +74,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 def connection_problem(error: Exception, connect_seconds: float, read_seconds: float) -> str:
     """What a connection failed of, as the rest of a sentence that begins with the address."""
     import requests
-    from urllib3.exceptions import NameResolutionError
+    from urllib3.exceptions import NameResolutionError, ProtocolError
 
     found = list(causes(error))
     if any(isinstance(one, NameResolutionError | socket.gaierror) for one in found):
@@ -87,9 +87,7 @@ def connection_problem(error: Exception, connect_seconds: float, read_seconds: f
         return f"cannot be reached: no connection within {connect_seconds:.0f} s"
     if isinstance(error, requests.exceptions.Timeout) or any(isinstance(one, TimeoutError) for one in found):
         return f"sent nothing for {read_seconds:.0f} s"
-    if isinstance(error, requests.exceptions.ContentDecodingError):
-        return "sent a body that is not encoded as its Content-Encoding says"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+    if isinstance(error, ProtocolError):  # of a body: before that, requests has an error of its own
         return "broke off before the whole file had come"
     if any("\x15\x03" in str(part) for one in found for part in one.args):
         return "speaks TLS at this port: use https://"

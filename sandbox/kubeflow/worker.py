@@ -154,6 +154,7 @@ class Attempt:
             )
             termination_log.parent.mkdir(parents=True, exist_ok=True)
             termination_log.write_bytes(b"")
+            variables |= {entry["name"]: entry.get("value", "") for entry in (executor.get("container") or {}).get("env", ())}
             variables["WINE_TERMINATION_LOG"] = str(termination_log)
             self._current.step = _Step(name, variables, environment.time_limit(kubernetes))
             self._progress.running(pod)

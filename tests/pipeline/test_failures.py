@@ -71,7 +71,16 @@ def test_what_is_permanent() -> None:
         "Unexpected",
     }
     assert {str(reason) for reason in Reason if reason.permanent} == {
-        *("UrlInvalid", "DataNotFound", "DataTooLarge", "ChecksumMismatch", "DataNotCsv", "ColumnMissing", "DataInvalid"),
+        *(
+            "AddressRefused",
+            "UrlInvalid",
+            "DataNotFound",
+            "DataTooLarge",
+            "ChecksumMismatch",
+            "DataNotCsv",
+            "ColumnMissing",
+            "DataInvalid",
+        ),
         *("DataAccessDenied", "CredentialsMissing", "TooFewRows", "ParametersInvalid", "TrainingFailed", "ModelConstant"),
         *("DataNotParquet", "AllRowsRejected", "ModelUnusable", "OutputRefused", "OutputExists", "OutputIsSource"),
         *("ModelUnsigned", "ModelTampered"),

@@ -305,8 +305,47 @@ def test_wished_resources_go_to_the_training_step() -> None:
     spec = SPEC.with_(training={"resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "2Gi"}}})
     pipeline = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", spec, Status())
     executors = Kubeflow(SETTINGS).pipeline_spec(pipeline)["pipeline_spec"]["deploymentSpec"]["executors"]
-    assert executors["exec-train"]["container"]["resources"] == {"resourceCpuRequest": "500m", "resourceMemoryLimit": "2Gi"}
-    assert "resources" not in executors["exec-download"]["container"]
+    assert executors["exec-train"]["container"]["resources"] == {
+        "resourceCpuRequest": "500m",
+        "resourceMemoryRequest": "256Mi",
+        "resourceMemoryLimit": "2Gi",
+    }
+
+
+def test_steps_are_limited_where_the_resource_does_not_say() -> None:
+    executors = Kubeflow(SETTINGS).pipeline_spec(PIPELINE)["pipeline_spec"]["deploymentSpec"]["executors"]
+    assert len(executors) == 3
+    for executor in executors.values():
+        assert executor["container"]["resources"] == {
+            "resourceCpuRequest": "100m",
+            "resourceMemoryRequest": "256Mi",
+            "resourceMemoryLimit": "4Gi",
+        }
+
+
+@pytest.mark.parametrize(
+    ("wished", "memory"),
+    [
+        ({"requests": {"memory": "8Gi"}}, ("8Gi", "8Gi")),
+        ({"limits": {"memory": "100Mi"}}, ("100Mi", "100Mi")),
+        ({"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}}, ("1Gi", "2Gi")),
+    ],
+)
+def test_no_default_puts_a_request_above_its_limit(wished: dict[str, dict[str, str]], memory: tuple[str, str]) -> None:
+    pipeline = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", SPEC.with_(training={"resources": wished}), Status())
+    executors = Kubeflow(SETTINGS).pipeline_spec(pipeline)["pipeline_spec"]["deploymentSpec"]["executors"]
+    resources = executors["exec-train"]["container"]["resources"]
+    assert (resources["resourceMemoryRequest"], resources["resourceMemoryLimit"]) == memory
+
+
+def test_steps_are_told_where_data_may_come_from() -> None:
+    settings = replace(SETTINGS, data_allowed_networks=("10.1.0.0/16", "10.2.0.0/16"), data_private_networks="refuse")
+    executors = Kubeflow(settings).pipeline_spec(PIPELINE)["pipeline_spec"]["deploymentSpec"]["executors"]
+    for executor in executors.values():
+        assert executor["container"]["env"] == [
+            {"name": "WINE_DATA_PRIVATE_NETWORKS", "value": "refuse"},
+            {"name": "WINE_DATA_ALLOWED_NETWORKS", "value": "10.1.0.0/16,10.2.0.0/16"},
+        ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A compiled pipeline of `templates/pipelines`, and how it goes out with a run. No requests; called by `kubeflow`.
 
-`winesteps.compile` writes these files. They name a stand-in for the image, and no resources: both are put in here.
+`winesteps.compile` writes these files. They name a stand-in for the image, no resources and no variables: all are put in here.
 """
 
 import json
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 
 from winepipelines.resource.spec import Resources
+from winepipelines.settings import Settings
 
 FOLDER = "pipelines"
 
@@ -25,16 +27,38 @@ class CompiledPipeline:
         tasks = self._pipeline["root"]["dag"]["tasks"].values()
         self.steps: tuple[str, ...] = tuple(task["taskInfo"]["name"] for task in tasks)
 
-    def specification(self, image: str, resources: Mapping[str, Resources] | None = None) -> dict[str, Any]:
-        """Build the inline pipeline, with the administrator's image in each step and the wished resources of some."""
+    def specification(self, settings: Settings, resources: Mapping[str, Resources] | None = None) -> dict[str, Any]:
+        """Build the inline pipeline, with image, variables and resources that the administrator gives each step.
+
+        `resources` are what a resource asks for some steps, by name.
+        """
         pipeline = json.loads(json.dumps(self._pipeline))
-        executors = pipeline["deploymentSpec"]["executors"]
-        for executor in executors.values():
-            executor["container"]["image"] = image
-        for step, wished in (resources or {}).items():
-            if written := _container_resources(wished):
-                executors[f"exec-{step}"]["container"]["resources"] = written
+        variables = {
+            "WINE_DATA_PRIVATE_NETWORKS": settings.data_private_networks,
+            "WINE_DATA_ALLOWED_NETWORKS": ",".join(settings.data_allowed_networks),
+        }
+        for label, executor in pipeline["deploymentSpec"]["executors"].items():
+            container = executor["container"]
+            container["image"] = settings.steps_image
+            container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
+            wished = (resources or {}).get(label.removeprefix("exec-"), Resources())
+            if written := _container_resources(_with_defaults(wished, settings)):
+                container["resources"] = written
         return {"pipeline_spec": pipeline, "platform_spec": self._platform[0]} if self._platform else pipeline
+
+
+def _with_defaults(wished: Resources, settings: Settings) -> Resources:
+    """Add the administrator's defaults: a step that takes far too much memory is then ended, and nothing beside it."""
+    requests = {"cpu": settings.step_cpu_request, "memory": settings.step_memory_request, **wished.requests}
+    limits = {"memory": settings.step_memory_limit, **wished.limits}
+    for name in requests.keys() & limits.keys():
+        if requests[name] and limits[name] and parse_quantity(requests[name]) > parse_quantity(limits[name]):
+            changed, kept = (requests, limits) if name in wished.limits else (limits, requests)
+            changed[name] = kept[name]  # a request must not be above its limit
+    return Resources(
+        requests={name: value for name, value in requests.items() if value},
+        limits={name: value for name, value in limits.items() if value},
+    )
 
 
 def _container_resources(resources: Resources) -> dict[str, str]:

@@ -143,7 +143,7 @@ class Kubeflow:
             "s3_endpoint_url": self._settings.s3_endpoint_url,
             "owner": {"namespace": pipeline.namespace, "name": pipeline.name, "uid": pipeline.uid, "check": check_id},
         }
-        specification = self._check.specification(self._settings.steps_image)
+        specification = self._check.specification(self._settings)
         return self._request(name, description, experiment_id, specification, parameters)
 
     async def predict(self, prediction: WinePrediction, name: str) -> None:
@@ -153,7 +153,7 @@ class Kubeflow:
 
     def prediction_request(self, prediction: WinePrediction, name: str, experiment_id: str) -> dict[str, Any]:
         """Build the request that submits the run of a prediction, whose model has been chosen."""
-        specification = self._prediction.specification(self._settings.steps_image, {PREDICT: prediction.spec.resources})
+        specification = self._prediction.specification(self._settings, {PREDICT: prediction.spec.resources})
         description = f"WinePrediction {prediction.namespace}/{prediction.name}"
         return self._request(name, description, experiment_id, specification, self.prediction_parameters(prediction))
 
@@ -185,7 +185,7 @@ class Kubeflow:
     def settings_hash(self) -> str:
         """Hash all that the administrator says of a run: its compiled pipelines, image, addresses and service account."""
         settings = self._settings
-        compiled = [item.specification(settings.steps_image) for item in (self._training, self._check, self._prediction)]
+        compiled = [item.specification(settings) for item in (self._training, self._check, self._prediction)]
         said = [settings.mlflow_url_in_steps, settings.s3_endpoint_url, settings.kfp_service_account, settings.max_data_bytes]
         return hashlib.sha256(json.dumps([compiled, said], sort_keys=True).encode()).hexdigest()[:16]
 
@@ -240,7 +240,7 @@ class Kubeflow:
 
     def pipeline_spec(self, pipeline: WinePipeline) -> dict[str, Any]:
         """Build the inline pipeline: as compiled, with the administrator's image and the resource's wishes for `train`."""
-        return self._training.specification(self._settings.steps_image, {TRAIN: pipeline.spec.training.resources})
+        return self._training.specification(self._settings, {TRAIN: pipeline.spec.training.resources})
 
     async def health(self) -> tuple[str, bool]:
         """Ask for its version, and whether it is in multi-user mode."""

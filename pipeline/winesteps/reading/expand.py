@@ -2,12 +2,12 @@
 unpacks.
 """
 
-import gzip
+import io
 import logging
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -15,8 +15,18 @@ from winesteps.failures import Reason, StepFailure
 from winesteps.reading.formats import HEAD_BYTES, compression, quote
 
 PIECE_BYTES = 1024 * 1024
+STREAM_BYTES = 64 * 1024
+"""Compressed bytes that are read at a time: what is left of them is copied at the end of each stream."""
 XZ_MEMORY_BYTES = 256 * 1024 * 1024
 """Most memory that an xz file may ask for; `xz -9` asks for 65 MiB."""
+MOST_STREAMS = 100_000
+"""Streams one after another in a gzip or xz file: each costs more time than its bytes do."""
+SPARE_BYTES = 16 * 1024 * 1024
+"""As many compressed bytes may unpack to next to nothing."""
+MEMBERS_BYTES = 4 * 1024 * 1024
+"""Longest list of members of a zip file, which is read in one go."""
+ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""Those that are unpacked in pieces of bounded size."""
 MEMBERS_SHOWN = 5
 _WORKBOOK = {"[Content_Types].xml": "an Excel workbook (.xlsx) or another Office document", "mimetype": "an OpenDocument file"}
 
@@ -50,11 +60,11 @@ def expanded(path: Path, scratch: Path, max_bytes: int) -> tuple[Path, str]:
         return path, ""
     target = scratch / f"{path.name}.unpacked"
     try:
-        with path.open("rb") as packed, target.open("wb") as plain:
+        with _Bounded(io.FileIO(path)) as packed, target.open("wb") as plain:
             pieces = {"gzip": _gzip, "xz": _xz, "zip": _zip}[kind](packed)
             _copy(pieces, plain, kind, max_bytes)
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, gzip.BadGzipFile):
+        if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk, not of the file
         raise StepFailure(Reason.DATA_NOT_CSV, f"The {kind} file is damaged or breaks off, and cannot be unpacked.") from None
     except NotImplementedError:
@@ -83,24 +93,84 @@ def _pieces(file: _Readable) -> Iterator[bytes]:
         yield piece
 
 
+class _Bounded(io.BufferedReader):
+    """A file that does not let itself be read in one go where that could take much memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read so many bytes, or to the end; raises BadZipFile where these are too many."""
+        asked = MEMBERS_BYTES + 1 if size is None or size < 0 else size
+        if (size is not None and size > MEMBERS_BYTES) or len(data := super().read(asked)) > MEMBERS_BYTES:
+            raise zipfile.BadZipFile("too many members")
+        return data
+
+
+class _Streams:
+    """Counts the streams of a compressed body, and what they unpack to."""
+
+    def __init__(self) -> None:
+        self.streams, self.taken, self.given = 0, 0, 0
+
+    def begin(self) -> None:
+        """Count another stream; raises ValueError after too many."""
+        self.streams += 1
+        if self.streams > MOST_STREAMS:
+            raise zlib.error("too many streams")
+
+    def take(self, data: bytes) -> bytes:
+        """Count compressed bytes; raises where nothing comes of them."""
+        self.taken += len(data)
+        if self.taken > 2 * self.given + SPARE_BYTES:
+            raise zlib.error("nothing in it")
+        return data
+
+
+def inflated(read: Callable[[], bytes]) -> Iterator[bytes]:
+    """Unpack a gzip body, of one stream or of several, in pieces of at most `PIECE_BYTES`.
+
+    Args:
+        read: the next compressed bytes; empty at the end.
+
+    Raises:
+        zlib.error: it is damaged, or packed to do harm.
+        EOFError: it breaks off.
+
+    """
+    count = _Streams()
+    data = count.take(read())
+    while data:
+        count.begin()
+        stream = zlib.decompressobj(31)
+        while not stream.eof:
+            if not data and not (data := count.take(read())):
+                raise EOFError
+            piece = stream.decompress(data, PIECE_BYTES)
+            data = stream.unconsumed_tail
+            if piece:
+                count.given += len(piece)
+                yield piece
+        data = (stream.unused_data or count.take(read())).lstrip(b"\0")  # streams may be padded
+
+
 def _gzip(packed: IO[bytes]) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=packed) as file:
-        yield from _pieces(file)
+    return inflated(lambda: packed.read(STREAM_BYTES))
 
 
 def _xz(packed: IO[bytes]) -> Iterator[bytes]:
     """The streams of an xz file, one after another."""
-    data = packed.read(PIECE_BYTES)
+    count = _Streams()
+    data = count.take(packed.read(STREAM_BYTES))
     while data:
+        count.begin()
         stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)
         while not stream.eof:
-            if stream.needs_input and not data and not (data := packed.read(PIECE_BYTES)):
+            if stream.needs_input and not data and not (data := count.take(packed.read(STREAM_BYTES))):
                 raise EOFError
             piece = stream.decompress(data, PIECE_BYTES)
             data = b""
             if piece:
+                count.given += len(piece)
                 yield piece
-        data = (stream.unused_data or packed.read(PIECE_BYTES)).lstrip(b"\0")  # streams may be padded
+        data = (stream.unused_data or count.take(packed.read(STREAM_BYTES))).lstrip(b"\0")  # streams may be padded
 
 
 def _zip(packed: IO[bytes]) -> Iterator[bytes]:
@@ -117,6 +187,8 @@ def _zip(packed: IO[bytes]) -> Iterator[bytes]:
             raise StepFailure(Reason.DATA_NOT_CSV, message)
         if members[0].flag_bits & 0x1:
             raise StepFailure(Reason.DATA_NOT_CSV, "The zip file is protected by a password. Pack it without.")
+        if members[0].compress_type not in ZIP_METHODS:
+            raise NotImplementedError
         with archive.open(members[0]) as file:
             yield from _pieces(file)
 

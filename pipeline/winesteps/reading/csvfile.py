@@ -94,8 +94,11 @@ def _header(opened: text.Text, separator: str) -> _Header:
     end = len(first) if is_whole else first.rfind(b"\n") + 1
     if first and not end:
         raise endless_line()
-    if (cut := first.rfind(b"\n", 0, SAMPLE_BYTES) + 1) and len(first) > SAMPLE_BYTES:
-        end, is_whole = cut, False
+    if len(first) > SAMPLE_BYTES:
+        end, is_whole = first.rfind(b"\n", 0, SAMPLE_BYTES) + 1, False
+        if not end:
+            message = f"The first line, the header, has more than {SAMPLE_BYTES:,} bytes, or the file has no line ends."
+            raise StepFailure(Reason.DATA_INVALID, message)
     body, offset, line = first[:end], 0, 1
     while True:
         found = records.split(body[offset:], line, separator, fits=lambda _row: True, last=True)

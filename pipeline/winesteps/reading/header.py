@@ -8,6 +8,8 @@ from winesteps.failures import Reason, StepFailure
 from winesteps.reading.formats import quote
 from winesteps.reading.options import ColumnRef, Options
 
+MOST_COLUMNS, TITLE_LENGTH = 5_000, 1_000
+"""Columns of a file, and characters of a name, that are read."""
 NAMES_SHOWN = 30
 NAME_SHOWN = 40
 """Names, and characters of each, that a message quotes at most."""
@@ -46,6 +48,11 @@ def choose(titles: Sequence[str], options: Options, wanted: Wanted) -> list[Colu
         StepFailure: ColumnMissing, or DataInvalid for a column without a name or two of one name.
 
     """
+    if len(titles) > MOST_COLUMNS:
+        raise StepFailure(Reason.DATA_INVALID, f"The file has {len(titles):,} columns; at most {MOST_COLUMNS:,} are read.")
+    if long := [at for at, title in enumerate(titles) if len(title) > TITLE_LENGTH]:
+        message = f"The name of column {long[0] + 1} has {len(titles[long[0]]):,} characters; at most {TITLE_LENGTH:,} are read."
+        raise StepFailure(Reason.DATA_INVALID, message)
     names = [lower_snake(title) for title in titles]
     chosen = _selected(titles, names, options, wanted)
     if nameless := [position for position in chosen if not names[position]]:

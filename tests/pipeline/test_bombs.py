@@ -83,7 +83,7 @@ def test_parquet_with_a_page_that_unpacks_to_very_much(tmp_path: Path) -> None:
 def test_parquet_whose_metadata_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the metadata promises is not believed: reading a batch has a limit of its own."""
     pq.write_table(
-        pa.table({"a": [1.0], "text": ["x" * (512 * MIB)]}), tmp_path / "file", compression="zstd", use_dictionary=False
+        pa.table({"a": [1.0], "text": ["x" * (256 * MIB)]}), tmp_path / "file", compression="zstd", use_dictionary=False
     )
     monkeypatch.setattr(parquetfile, "_batch_rows", lambda _file, _max_bytes: 1)
     monkeypatch.setattr(parquetfile, "READING_BYTES", 128 * MIB)

@@ -77,6 +77,7 @@ def open_parquet(path: Path, options: Options, wanted: Wanted, scratch: Path) ->
 def _opened(path: Path) -> pq.ParquetFile:
     """Open a file to read with the system's own allocator: the others reserve more than they use, which the limit counts."""
     pool = pa.default_memory_pool()
+    pa.allocate_buffer(1)  # what it reserves at first is then reserved before the limit: metadata comes from it all the same
     pa.set_memory_pool(pa.system_memory_pool())
     try:
         with _memory_limit():

@@ -62,6 +62,7 @@ def open_parquet(path: Path, options: Options, wanted: Wanted, scratch: Path) ->
     columns = choose(schema.names, options, wanted)
     for column in columns:
         kind = schema.types[column.position]
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if wanted.is_numeric(column.name) and not _is_numeric(kind):
             raise StepFailure(Reason.DATA_INVALID, f"The column {column.name!r} is of type {kind}; the model needs numbers.")
     return Source(
@@ -106,7 +107,7 @@ def _batch_rows(file: pq.ParquetFile, max_bytes: int) -> int:
             values += max(group.num_rows, group.column(at).num_values) * width
     if packed > max_bytes or values > GROWTH * max_bytes:
         raise _too_large(max_bytes)
-    return max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(1, values)))
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * int(metadata.num_rows) // max(1, values)))
 
 
 def _too_large(max_bytes: int) -> StepFailure:

@@ -9,11 +9,13 @@ import yaml
 from support.rollouts import one
 
 from winepipelines.platform.answers import _predictions, _request
+from winepipelines.platform.compiled import template_in
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.manifests import Manifests, covers
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.records import Example
 from winepipelines.platform.seldon import Seldon, _is_applied
+from winepipelines.resource.errors import Refused
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.spec import Protocol, Runtime, Spec
 from winepipelines.resource.status import Status
@@ -336,6 +338,35 @@ def test_no_default_puts_a_request_above_its_limit(wished: dict[str, dict[str, s
     executors = Kubeflow(SETTINGS).pipeline_spec(pipeline)["pipeline_spec"]["deploymentSpec"]["executors"]
     resources = executors["exec-train"]["container"]["resources"]
     assert (resources["resourceMemoryRequest"], resources["resourceMemoryLimit"]) == memory
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ({"data_url": "http://data/{{workflow.name}}"}, "data_url"),
+        ({"seed": 1, "columns": {"drop": [1, "a", "}}"]}}, "columns.drop"),
+        ({"owner": {"{{x}}": 1}}, "owner.{{x}}"),
+        ({"columns": {"only": [{"deep": [["{{"]]}]}}, "columns.only.deep"),
+        ({"data_url": "http://data/{a}", "parameters": {"alpha": 0.5}, "search": {}}, ""),
+    ],
+)
+def test_a_template_of_argo_is_found_in_any_parameter(value: object, found: str) -> None:
+    assert template_in(value) == found
+
+
+async def test_a_run_with_a_template_is_not_submitted() -> None:
+    spec = SPEC.with_(data=SPEC.data.with_(url="http://data/{{workflow.uid}}"))
+    pipeline = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", spec, Status())
+    kubeflow = Kubeflow(SETTINGS)  # nothing answers at its address
+    with pytest.raises(Refused, match=r"data_url has \{\{ or \}\}"):
+        await kubeflow._submit(kubeflow.request(pipeline, "mlflow-0123-1", 1, "experiment"))
+
+
+def test_an_entity_tag_with_a_template_is_not_passed_on() -> None:
+    kubeflow = Kubeflow(SETTINGS)
+    for etag, passed in (('"{{workflow.name}}"', ""), ('"5d4-{a}"', '"5d4-{a}"')):
+        request = kubeflow.check_request(PIPELINE, "check", "1", "0" * 64, etag, "experiment")
+        assert request["runtime_config"]["parameters"]["known_etag"] == passed
 
 
 def test_steps_are_told_where_data_may_come_from() -> None:

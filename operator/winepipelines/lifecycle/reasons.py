@@ -90,6 +90,7 @@ PLATFORM_FAILURES = frozenset(
     {
         "KubeflowUnavailable",
         "KubeflowRefused",
+        "TemplateRefused",
         "KubernetesUnavailable",
         "KubernetesRefused",
         "ServingPlatformUnavailable",

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +70,17 @@ def _container_resources(resources: Resources) -> dict[str, str]:
         "resourceMemoryLimit": resources.limits.get("memory"),
     }
     return {name: str(value) for name, value in names.items() if value is not None}
+
+
+def template_in(value: object, name: str = "") -> str:
+    """Name the first text among a run's parameters that Argo Workflows would read as a template; "" where there is none."""
+    if isinstance(value, str):
+        return name if "{{" in value or "}}" in value else ""
+    if isinstance(value, Mapping):
+        named = [(f"{name}.{key}" if name else str(key), key, item) for key, item in value.items()]
+        parts = [(path, part) for path, key, item in named for part in (str(key), item)]
+    elif isinstance(value, Sequence):
+        parts = [(name, item) for item in value]
+    else:
+        return ""
+    return next((found for path, part in parts if (found := template_in(part, path))), "")

@@ -23,7 +23,7 @@ from winecontract.parsing import UnreadableError, parse_object
 from winecontract.text import clean
 from winepipelines.engine.threads import Threads
 from winepipelines.platform.answering import causes, who_answers, with_why
-from winepipelines.platform.compiled import CompiledPipeline
+from winepipelines.platform.compiled import CompiledPipeline, template_in
 from winepipelines.resource.errors import NotSent, PlatformError, Refused, Unavailable
 from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.pipeline import WinePipeline
@@ -136,7 +136,7 @@ class Kubeflow:
             "data_url": pipeline.spec.data.url,
             "max_bytes": self._settings.max_data_bytes,
             "known_sha256": known_sha256,
-            "known_etag": known_etag,
+            "known_etag": "" if template_in(known_etag, "it") else known_etag,  # of a record of before steps left such tags out
             **_credentials(pipeline.spec.data),
             "experiment": pipeline.spec.training.experiment,
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
@@ -190,6 +190,9 @@ class Kubeflow:
         return hashlib.sha256(json.dumps([compiled, said], sort_keys=True).encode()).hexdigest()[:16]
 
     async def _submit(self, request: dict[str, Any]) -> None:
+        if found := template_in(request["runtime_config"]["parameters"]):
+            why = "which Argo Workflows would take for a template: leave them out"
+            raise Refused("TemplateRefused", f"the run's parameter {found} has {{{{ or }}}}, {why}")
         await self._call(self._runs.run_service_create_run, request)
 
     async def terminate(self, run_id: str) -> None:

@@ -73,6 +73,8 @@ def wine(site: Site) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _allow_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def _allow_this_machine() -> Iterator[None]:
     """Let data come from the web servers that tests start: a step would not fetch from its own pod."""
-    monkeypatch.setenv("WINE_DATA_ALLOWED_NETWORKS", "127.0.0.0/8,::1/128")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WINE_DATA_ALLOWED_NETWORKS", "127.0.0.0/8,::1/128")
+        yield

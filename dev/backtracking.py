@@ -8,9 +8,10 @@ backtracks as `re` does, so that the outcome depends on no clock. Used by dev/pa
 import re
 import sys
 from collections.abc import Callable, Iterator
-from re import _constants as codes  # type: ignore[attr-defined] # the parse tree has no public name
-from re import _parser as parser  # type: ignore[attr-defined]
+from importlib import import_module
 from typing import Any
+
+codes, parser = import_module("re._constants"), import_module("re._parser")  # the parse tree has no public name
 
 SIZE = 64  # pumps of the shorter attack; the longer one has twice as many
 LINEAR_STEPS = 10  # for each character: fewer are not measured again

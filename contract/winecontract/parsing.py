@@ -7,9 +7,10 @@ used elsewhere in the operator; `make lint` refuses it (TID251 in pyproject.toml
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+Keep = Callable[[dict[str, Any]], dict[str, Any]]
 DEPTH_LIMIT = 128  # levels of lists and objects; the deepest object of Kubernetes' own, a CRD, has some 60
 DIGITS_LIMIT = 64  # of one number
 SIZE_LIMIT = 64 << 20  # bytes or characters; who reads a body limits it further
@@ -19,12 +20,13 @@ class UnreadableError(ValueError):
     """A text is not JSON that the operator takes; the message says what is wrong, and repeats nothing of the text."""
 
 
-def parse_json(text: str | bytes | bytearray, limit: int = SIZE_LIMIT) -> Any:
+def parse_json(text: str | bytes | bytearray, limit: int = SIZE_LIMIT, keep: Keep | None = None) -> Any:
     """Parse JSON of another system.
 
     Args:
         text: bytes must be UTF-8.
         limit: bytes or characters that are taken.
+        keep: called with each object, the innermost first; what it returns takes the object's place.
 
     Raises:
         UnreadableError: it is too long, no JSON, nested too deep, or has numbers, keys or characters that JSON does not allow.
@@ -32,14 +34,14 @@ def parse_json(text: str | bytes | bytearray, limit: int = SIZE_LIMIT) -> Any:
     """
     _check_size(text, limit)
     with _guarded():
-        value = _DECODER.decode(text if isinstance(text, str) else text.decode("utf-8-sig"))
+        value = _decoder(keep).decode(text if isinstance(text, str) else text.decode("utf-8-sig"))
         _check(value)
     return value
 
 
-def parse_object(text: str | bytes | bytearray, limit: int = SIZE_LIMIT) -> dict[str, Any]:
-    """Parse a JSON object of another system. Raises UnreadableError."""
-    return _as_object(parse_json(text, limit))
+def parse_object(text: str | bytes | bytearray, limit: int = SIZE_LIMIT, keep: Keep | None = None) -> dict[str, Any]:
+    """Parse a JSON object of another system, see `parse_json`. Raises UnreadableError."""
+    return _as_object(parse_json(text, limit, keep))
 
 
 def parse_first_object(text: str, begin: int, limit: int = SIZE_LIMIT) -> dict[str, Any]:
@@ -111,7 +113,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant)
+def _decoder(keep: Keep | None) -> json.JSONDecoder:
+    if keep is None:
+        return _DECODER
+    return json.JSONDecoder(object_pairs_hook=lambda pairs: keep(_object(pairs)), **_NUMBERS)
+
+
+_NUMBERS: dict[str, Any] = {"parse_int": _integer, "parse_float": _number, "parse_constant": _constant}
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, **_NUMBERS)
 
 
 def _check(value: Any) -> None:

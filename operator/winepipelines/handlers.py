@@ -27,7 +27,7 @@ from winepipelines.engine.queue import FairQueue
 from winepipelines.metrics import Metrics
 from winepipelines.monitored import MonitoredActor, MonitoredObserver
 from winepipelines.observe import Observer
-from winepipelines.platform import answers, metadata
+from winepipelines.platform import answers, bodies, metadata
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Kubernetes, lost
 from winepipelines.platform.manifests import Manifests
@@ -51,6 +51,8 @@ from winepipelines.startup import port_error
 from winepipelines.subjects import PIPELINES, PREDICTIONS
 
 PREDICTION_MARK = "prediction/"  # no resource's name has a slash
+SELDONDEPLOYMENTS = ("machinelearning.seldon.io", "v1", "seldondeployments")
+WATCHED_AT_ONCE = 4  # objects of a page of kopf's lists: users decide how large they are
 PROBE_SECONDS = 4.0  # that the API server may take; the kubelet waits for 5
 WALK_SECONDS = 10.0  # that one answer to a check of the platform may take
 logger = logging.getLogger(__name__)
@@ -275,6 +277,8 @@ def register(settings: Settings) -> kopf.OperatorRegistry:
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.posting.enabled = False  # our Events are transitions, not log lines
         settings.watching.server_timeout = 300
+        settings.watching.chunk_size = WATCHED_AT_ONCE
+        settings.watching.label_selectors[SELDONDEPLOYMENTS] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
         settings.watching.inactivity_timeout = 360
         settings.networking.request_timeout = 30
         settings.scanning.disabled = bool(wine_settings.namespaces)  # then there is no right to look at CRDs and namespaces
@@ -304,17 +308,36 @@ def register(settings: Settings) -> kopf.OperatorRegistry:
         for operator in running:
             _pass_on(operator.predictions, event, body)
 
-    @kopf.on.event(
-        "machinelearning.seldon.io", "v1", "seldondeployments", labels={MANAGED_BY_LABEL: MANAGED_BY}, registry=registry
-    )
+    @kopf.on.event(*SELDONDEPLOYMENTS, labels={MANAGED_BY_LABEL: MANAGED_BY}, registry=registry)
     async def deployment_moved(body: kopf.Body, **_: Any) -> None:
         for owner in body["metadata"].get("ownerReferences", []):
             if owner["kind"] == KIND:
                 for operator in running:
                     operator.reconciler.wake((body["metadata"]["namespace"], owner["name"]))
 
+    sessions: dict[str, tuple[kopf.ConnectionInfo, kopf.AiohttpSession]] = {}
+
     @kopf.on.login(registry=registry)
-    async def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    async def log_in(**kwargs: Any) -> kopf.AiohttpSession | None:
+        info = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        if info is None:
+            return None
+        known = sessions.get(info.server)
+        if known is None or known[0] != info:  # the same again is what the API server has just refused: kopf must see that
+            sessions[info.server] = known = (info, _session(info))
+        return known[1]
 
     return registry
+
+
+def _session(info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
+    """Make the session that kopf lists and watches with: bounded, and without what others put into our objects."""
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+        headers={**info.as_http_headers(), "Accept-Encoding": "identity"},
+        proxy=info.proxy_url,
+        trust_env=info.trust_env,
+        response_class=bodies.response_class(),
+        middlewares=(bodies.metadata_alone(SELDONDEPLOYMENTS[-1]),),
+    )
+    return kopf.AiohttpSession(aiohttp_session=session, server=info.server, default_namespace=info.default_namespace)

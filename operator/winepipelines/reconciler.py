@@ -22,6 +22,7 @@ from winepipelines.lifecycle.decision import Decision
 from winepipelines.lifecycle.questions import Answer, Question
 from winepipelines.lifecycle.reasons import DEADLINE_EXCEEDED
 from winepipelines.lifecycle.verify import check_interval
+from winepipelines.platform.bodies import own_metadata
 from winepipelines.platform.kubernetes import Body, Conflict, KindMissing, Kubernetes
 from winepipelines.resource.errors import PlatformError, Unavailable
 from winepipelines.resource.observed import PredictionCheck
@@ -324,8 +325,8 @@ class Reconciler:
 
 
 def _kept(body: Body) -> Body:
-    """Leave out who owns which field, half of a body: the API server keeps what it has where a write does not say."""
-    return {**body, "metadata": {key: value for key, value in body["metadata"].items() if key != "managedFields"}}
+    """Leave out of the metadata what others put there: the API server keeps what it has where a write does not say."""
+    return {**body, "metadata": own_metadata(body["metadata"])}
 
 
 def _is_older(body: Body, known: Body) -> bool:

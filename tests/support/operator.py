@@ -72,6 +72,12 @@ class OperatorProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def resident_kilobytes(self) -> int:
         """Its resident memory."""
         assert self._process is not None

@@ -12,6 +12,7 @@ import pytest
 
 from winepipelines.platform import kubeflow as adapter
 from winepipelines.platform.kubeflow import Kubeflow
+from winepipelines.platform.kubernetes import Kind
 from winepipelines.platform.manifests import Manifests
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.steps import Steps
@@ -200,7 +201,11 @@ async def test_step_pods_are_not_looked_at_where_the_operator_has_no_rights(serv
         asked.append(path)
         return {"items": []}
 
-    view = await Steps(SimpleNamespace(read=read), Kubeflow(settings), settings).view("admin", "run")  # type: ignore[arg-type]
+    async def listed(kind: Kind, namespace: str, *_: object, **__: object) -> list[dict[str, Any]]:
+        asked.append(kind.path(namespace))
+        return []
+
+    view = await Steps(SimpleNamespace(read=read, list=listed), Kubeflow(settings), settings).view("admin", "run")  # type: ignore[arg-type]
     assert view == StepsView() or server.multi_user
     assert all("/namespaces/admin/" in path for path in asked)
     assert bool(asked) == server.multi_user

@@ -1,5 +1,6 @@
 """Which resources read or write what a prediction will write, as the API server lists them."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 from support.prediction_world import SPEC, PredictionWorld
 
-from winepipelines.platform.outputs import PAGE_SIZE, OutputUses
+from winepipelines.platform.outputs import OutputUses
 from winepipelines.resource.outcome import OutputClaim, OutputUse
 from winepipelines.resource.prediction import PredictionStage, WinePrediction
 
@@ -19,12 +20,11 @@ class Api:
         self.items = items
         self.asked: list[str] = []
 
-    async def ask(self, _method: str, path: str, limit: int = 0, _continue: str = "0") -> dict[str, Any]:
-        assert limit == PAGE_SIZE
+    async def listed(self, path: str) -> AsyncIterator[dict[str, Any]]:
         self.asked.append(path)
-        found, start = self.items.get(path.rpartition("/")[2], []), int(_continue)
-        more = {"continue": str(start + 2)} if len(found) > start + 2 else {}
-        return {"items": found[start : start + 2], "metadata": more}
+        found = self.items.get(path.rpartition("/")[2], [])
+        for start in range(0, len(found), 2):
+            yield {"items": found[start : start + 2]}
 
 
 def prediction(name: str, output: str, **status: Any) -> dict[str, Any]:

@@ -242,13 +242,14 @@ async def test_an_object_of_the_cluster_that_cannot_be_parsed_is_a_failure_of_th
 
     class Client:
         async def request(self, *_: object, **__: object) -> Any:
-            async def read() -> bytes:
-                return body
+            async def iter_any() -> AsyncIterator[bytes]:
+                yield body
 
-            return SimpleNamespace(read=read)
+            return SimpleNamespace(content=SimpleNamespace(iter_any=iter_any))
 
     kubernetes = Kubernetes.__new__(Kubernetes)
     cast("Any", kubernetes)._dynamic = Client()
+    kubernetes._turn = asyncio.Semaphore()
     with pytest.raises(Refused, match=said):
         await kubernetes.ask("get", "/apis/machinelearning.seldon.io/v1/namespaces/team/seldondeployments/wine")
 

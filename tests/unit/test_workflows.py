@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from kubernetes.aio.client import ApiException
 
+from winepipelines.platform.kubernetes import Kubernetes
 from winepipelines.platform.workflows import Hint, Workflows
 
 
@@ -16,12 +17,8 @@ class Response:
     """A list, or the bytes of a watch as they come."""
 
     def __init__(self, body: Any = None, chunks: list[bytes] | None = None) -> None:
-        self._body = body
-        self._chunks = chunks or []
+        self._chunks = chunks or [json.dumps(body).encode()]
         self.content = self
-
-    async def read(self) -> bytes:
-        return json.dumps(self._body).encode()
 
     async def iter_any(self) -> AsyncIterator[bytes]:
         for chunk in self._chunks:
@@ -35,14 +32,15 @@ class Over(Exception):
     """There is nothing more to be heard."""
 
 
-class Server:
+class Server(Kubernetes):
     """Answers what it was told to, and remembers what it was asked. In the end it is gone."""
 
     def __init__(self, *answers: Response | Exception) -> None:
+        self._turn = asyncio.Semaphore()
         self._answers = list(answers)
         self.asked: list[dict[str, Any]] = []
 
-    async def open(self, path: str, accept: str, **query: Any) -> Response:
+    async def open(self, path: str, accept: str, **query: Any) -> Any:
         assert path == "/apis/argoproj.io/v1alpha1/workflows"
         assert "PartialObjectMetadata" in accept, "whole Workflows are as large as their pipelines"
         self.asked.append(query)
@@ -75,7 +73,7 @@ async def heard(server: Server) -> list[Hint | None]:
     """All that is heard until the server is gone."""
     hints: list[Hint | None] = []
     try:
-        async with aclosing(Workflows(server, (0.0, 0.0)).hints()) as stream:  # type: ignore[arg-type] # all that it needs
+        async with aclosing(Workflows(server, (0.0, 0.0)).hints()) as stream:
             async for hint in stream:
                 hints.append(hint)  # noqa: PERF401 - what came before the end is kept
     except Over:
@@ -134,13 +132,14 @@ async def test_what_cannot_be_watched_is_said_and_tried_again(error: Callable[[]
     assert await heard(server) == [None, Hint({}, complete=True), None, Hint({}, complete=True)]
 
 
-class Servers:
+class Servers(Kubernetes):
     """Answers for several namespaces; each is silent when it has said all."""
 
     def __init__(self, **answers: list[Response | Exception]) -> None:
+        self._turn = asyncio.Semaphore()
         self._answers = answers
 
-    async def open(self, path: str, accept: str, **query: Any) -> Response:
+    async def open(self, path: str, accept: str, **query: Any) -> Any:
         namespace = path.removeprefix("/apis/argoproj.io/v1alpha1/namespaces/").removesuffix("/workflows")
         if not self._answers[namespace]:
             await asyncio.Event().wait()
@@ -155,7 +154,7 @@ async def test_of_some_namespaces_each_is_watched_and_one_that_cannot_be_loses_i
     servers = Servers(red=[listed("5", ("1", "Running")), lost, listed("9", ("3", ""))], white=[listed("6", ("2", "Running"))])
     phases: dict[str, str | None] = {}
     hints: list[Hint | None] = []
-    stream = Workflows(servers, (0.0, 0.0), ("red", "white")).hints()  # type: ignore[arg-type] # all that it needs
+    stream = Workflows(servers, (0.0, 0.0), ("red", "white")).hints()
     async with aclosing(stream):
         while phases != {"1": None, "2": "Running", "3": ""}:
             hint = await asyncio.wait_for(anext(stream), 5)
@@ -167,7 +166,7 @@ async def test_of_some_namespaces_each_is_watched_and_one_that_cannot_be_loses_i
 
 
 async def test_a_defect_of_one_watch_ends_them_all() -> None:
-    stream = Workflows(Servers(red=[Over()], white=[]), (0.0, 0.0), ("red", "white")).hints()  # type: ignore[arg-type]
+    stream = Workflows(Servers(red=[Over()], white=[]), (0.0, 0.0), ("red", "white")).hints()
     async with aclosing(stream):
         with pytest.raises(Over):
             await asyncio.wait_for(anext(stream), 5)

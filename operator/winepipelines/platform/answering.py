@@ -16,6 +16,7 @@ DENIED_BY_MESH = "RBAC: access denied"
 NO_UPSTREAM = ("no healthy upstream", "upstream connect error", "upstream request timeout", "no cluster match")
 JWT = ("Jwt is missing", "Jwt issuer is not configured", "Jwt verification fails", "Jwt is expired", "Audiences in Jwt")
 
+TOO_LARGE = "its answer is larger than the operator reads"
 # In the order in which they are looked for: an error tells of its causes too.
 CAUSES: tuple[tuple[re.Pattern[str], str], ...] = (
     (
@@ -51,6 +52,7 @@ CAUSES: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"BadStatusLine|line too long|not a valid HTTP|InvalidHTTPVersion|Invalid header"),
         "what answers does not speak HTTP: is it https://, or another port?",
     ),
+    (re.compile(r"AnswerTooLarge"), TOO_LARGE),
     (re.compile(r"RemoteDisconnected|Connection reset|Connection aborted|IncompleteRead|broken"), "it ends the connection early"),
 )
 

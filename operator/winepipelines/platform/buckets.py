@@ -11,9 +11,11 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
+from winepipelines.platform import boundedpools
 from winepipelines.platform.answering import causes, with_why
 from winepipelines.resource.errors import Unavailable
 
+boundedpools.bound_all()
 PROBE = ".winepipelines-doctor"  # an object that is not there
 ABSENT = "NoSuchKey"
 SAMPLED = 5  # objects

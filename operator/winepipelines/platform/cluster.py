@@ -3,9 +3,11 @@
 Discovery and the review of rights need no right beyond what every authenticated user has.
 """
 
-from winepipelines.platform.kubernetes import Body, Kubernetes
+from winepipelines.platform.kubernetes import DEPLOYMENTS, PODS, Body, Kubernetes
+from winepipelines.platform.workloads import trimmed
 
 PENDING_PODS = 200  # that are looked at
+CONTROLLERS = 20  # Deployments that are looked at
 
 
 class Cluster:
@@ -66,12 +68,11 @@ class Cluster:
 
     async def pending_pods(self, namespace: str = "") -> list[Body]:
         """List pods that have not started, of a namespace or of all."""
-        path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
-        return list((await self._get(path, field_selector="status.phase=Pending", limit=PENDING_PODS) or {}).get("items", []))
+        return await self._kubernetes.list(PODS, namespace, trimmed, PENDING_PODS, field_selector="status.phase=Pending")
 
     async def deployments(self, label_selector: str) -> list[Body]:
         """List the Deployments of all namespaces with a label."""
-        return list((await self._get("/apis/apps/v1/deployments", label_selector=label_selector) or {}).get("items", []))
+        return await self._kubernetes.list(DEPLOYMENTS, "", trimmed, CONTROLLERS, label_selector=label_selector)
 
     async def dry_run(self, path: str, body: Body) -> None:
         """Have the API server and its webhooks judge an object as if it were created; nothing is.

@@ -4,6 +4,7 @@ Nothing there is idempotent: names are not unique, and there is no client reques
 one must have looked before. The client is blocking: every call goes to a thread.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -22,9 +23,10 @@ from kfp_server_api.exceptions import ApiException
 from winecontract.parsing import UnreadableError, parse_object
 from winecontract.text import clean
 from winepipelines.engine.threads import Threads
+from winepipelines.platform import boundedpools
 from winepipelines.platform.answering import causes, who_answers, with_why
 from winepipelines.platform.compiled import CompiledPipeline, template_in
-from winepipelines.resource.errors import NotSent, PlatformError, Refused, Unavailable
+from winepipelines.resource.errors import NotSent, PlatformError, Refused, TooLarge, Unavailable
 from winepipelines.resource.observed import RunState, RunView
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.prediction import EXPERIMENT, Input, WinePrediction
@@ -34,6 +36,7 @@ from winepipelines.settings import Settings
 from winepipelines.validation import named
 
 T = TypeVar("T")
+boundedpools.bound_all()
 logger = logging.getLogger(__name__)
 
 SYSTEM = "Kubeflow Pipelines"
@@ -46,7 +49,9 @@ MODE_SECONDS = 60.0  # that an answer about the mode is taken for true, unless a
 WORKLOAD = "-l app=ml-pipeline"  # by which its pods are found
 MESSAGE_LIMIT = 500
 VERSION_LIMIT = 64
-PAGE_SIZE = 50  # specs come along with every run
+PAGE_SIZE = 30  # specs come along with every run
+RUNS_LIMIT = 5000  # of one list
+RUN_BYTES = 8 << 20  # of one run: the server takes 4 MiB
 LOGIN = "WINE_KFP_URL must be the API itself (service ml-pipeline), not a gateway with a login"
 HINTS = {
     401: "it does not take the operator's token, which must be a projected service-account token with the audience "
@@ -77,6 +82,7 @@ class Kubeflow:
         self._experiments = kfp_server_api.ExperimentServiceApi(client)
         self._health = kfp_server_api.HealthzServiceApi(client)
         self._threads = Threads(SYSTEM)
+        self._large = asyncio.Semaphore()
         self._multi_user: bool | None = None
         self._mode_asked = time.monotonic()
         self.on_mode_change: Callable[[], None] = lambda: None
@@ -299,14 +305,30 @@ class Kubeflow:
             query["namespace"] = namespace
         views: list[RunView] = []
         while True:
-            page = await self._call(self._runs.run_service_list_runs, **query)
+            try:
+                page = await self._page(**query)
+            except TooLarge:  # users decide how large a run's specification is
+                if query["page_size"] == 1:
+                    raise
+                query["page_size"] = max(1, query["page_size"] // 7)
+                continue
             try:
                 views += [self._view(run) for run in page.runs or []]
             except (AttributeError, TypeError, ValueError) as error:
                 raise self._unreadable(error) from None
             if not page.next_page_token:
                 return views
+            if len(views) > RUNS_LIMIT:
+                raise Refused("TooManyRuns", f"{SYSTEM} lists more than {RUNS_LIMIT} runs that have not ended, or of one name")
             query["page_token"] = page.next_page_token
+
+    async def _page(self, **query: Any) -> Any:
+        """List one page. A single run may be larger than other answers; one such is read at a time."""
+        if query["page_size"] > 1:
+            return await self._call(self._runs.run_service_list_runs, **query)
+        async with self._large:
+            with boundedpools.allowed(RUN_BYTES):
+                return await self._call(self._runs.run_service_list_runs, **query)
 
     def _view(self, run: Any) -> RunView:
         state = RunState.PENDING if run.state in (None, "", NOT_BEGUN) else run.state
@@ -392,7 +414,8 @@ class Kubeflow:
             said = "; ".join(causes(error))
             if isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError):
                 raise NotSent("KubeflowUnavailable", with_why(f"{where} cannot be reached", said)) from None
-            raise Unavailable("KubeflowUnavailable", with_why(f"{where} did not answer", said)) from None
+            kind = TooLarge if isinstance(error, boundedpools.AnswerTooLarge) else Unavailable
+            raise kind("KubeflowUnavailable", with_why(f"{where} did not answer", said)) from None
         except (PlatformError, OSError):
             raise
         except Exception as error:  # whatever the client stumbles over in an answer

@@ -4,8 +4,10 @@ Called by the other adapters and by `reconciler`.
 """
 
 import asyncio
+import contextlib
 import os
 import time
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +19,7 @@ from kubernetes.aio.dynamic.exceptions import ConflictError, DynamicApiError, No
 
 from winecontract.parsing import UnreadableError, parse_object
 from winecontract.text import clean, cleaned
-from winepipelines.platform import admission
+from winepipelines.platform import admission, bodies
 from winepipelines.resource.errors import NotSent, PlatformError, Refused, Unavailable
 from winepipelines.resource.naming import MANAGED_BY
 from winepipelines.resource.pipeline import API_VERSION, PLURAL
@@ -28,6 +30,8 @@ SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 REQUEST_SECONDS = 30
 WATCH_SECONDS = 300
 PACKED = frozenset({"compressedNodes"})  # of a Workflow's status: no text
+JSON = "application/json"
+PAGE_SIZE = 100  # objects; fewer where these are large
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,17 @@ class Kubernetes:
         """Speak through a configured client."""
         self._api = api
         self._dynamic = DynamicClient(api)
+        self._turn = asyncio.Semaphore()  # of large bodies
 
     @classmethod
     async def connect(cls) -> "Kubernetes":
         """Use the pod's service account where there is one, else the kubeconfig."""
         configuration = client.Configuration()
+        # Its own reading, of errors, is bounded too; an answer that is not compressed is as large as it says.
+        configuration.client_session_kwargs = {
+            "response_class": bodies.response_class(),
+            "headers": {"Accept-Encoding": "identity"},
+        }
         if os.path.exists(SERVICE_ACCOUNT_TOKEN):  # noqa: ASYNC240, PTH110 - once, at the start
             config.load_incluster_config(client_configuration=configuration)
         else:
@@ -95,10 +105,57 @@ class Kubernetes:
                 raise KindMissing(kind.plural) from None
             return None
 
-    async def list(self, kind: Kind, namespace: str, label_selector: str) -> list[Body]:
-        """List a namespace's objects by label."""
-        answer = await self._request("get", kind.path(namespace), label_selector=label_selector)
-        return list(answer["items"])
+    async def list(self, kind: Kind, namespace: str, keep: Callable[[Body], Body], most: int, **selectors: str) -> list[Body]:
+        """List selected objects of a namespace or of all: of each what `keep` leaves of it, and one more than `most` at most.
+
+        Anybody may make objects with any label, as many and as large as the namespace's quotas let him.
+        """
+        found: list[Body] = []
+        async with contextlib.aclosing(self.listed(kind.path(namespace), **selectors)) as pages:
+            async for page in pages:
+                found += [keep(item) for item in page.get("items") or ()]
+                if len(found) > most:
+                    break
+        return found[: most + 1]
+
+    async def listed(self, path: str, accept: str = JSON, **query: Any) -> AsyncGenerator[Body]:
+        """Yield a list page by page, see `pages`.
+
+        Raises NotFoundError where nothing is there, else PlatformError.
+        """
+        with _explained("get", path):
+            async with contextlib.aclosing(self.pages(path, accept, **query)) as pages:
+                async for page in pages:
+                    yield page
+
+    async def pages(self, path: str, accept: str, size: int = PAGE_SIZE, **query: Any) -> AsyncGenerator[Body]:
+        """Yield a list page by page: no page is larger than the limit, however large its objects are, and these are cut.
+
+        Raises what the client raises: ApiException, aiohttp.ClientError, TimeoutError.
+        """
+        more: dict[str, str] = {}
+        while True:
+            limit = bodies.PAGE_BYTES if size > 1 else bodies.OBJECT_BYTES
+            try:
+                response = await self.open(path, accept, limit=size, **more, **query)
+                page = await self.parsed(response, limit, bodies.cut)
+            except bodies.TooLarge:
+                if size == 1:
+                    raise
+                size = max(1, size // 8)
+                continue
+            yield page
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return
+            more = {"_continue": token}
+
+    async def parsed(
+        self, response: aiohttp.ClientResponse, limit: int = bodies.OBJECT_BYTES, keep: bodies.Keep = bodies.without_managers
+    ) -> Body:
+        """Read and parse an answer's body, in `REQUEST_SECONDS` and within a limit of bytes."""
+        async with asyncio.timeout(REQUEST_SECONDS):
+            return with_clean_statuses(await bodies.parsed(response, limit, self._turn, keep))
 
     async def apply(self, kind: Kind, body: Body, manager: str) -> Body:
         """Apply an object server-side."""
@@ -192,25 +249,35 @@ class Kubernetes:
         return response
 
     async def _request(self, method: str, path: str, **parameters: Any) -> Body:
-        try:
+        with _explained(method, path):
             response = await self._dynamic.request(method, path, serialize=False, _request_timeout=REQUEST_SECONDS, **parameters)
-            return with_clean_statuses(parse_object(await response.read()))
-        except (NotFoundError, ConflictError):
-            raise
-        except UnreadableError as error:
-            message = f"the API server's answer to {method.upper()} {path} cannot be read: {error}"
-            raise Refused("KubernetesRefused", message) from None
-        except DynamicApiError as error:
-            if (other := admission.failure(error.status, _message(error))) is not None:
-                raise other from None
-            message = f"the API server answered {error.status} to {method.upper()} {path}: {_message(error)}"
-            if error.status == 429 or error.status >= 500:
-                raise Unavailable("KubernetesUnavailable", message) from None
-            raise Refused("KubernetesRefused", message, _message(error)) from None
-        except aiohttp.ClientConnectorError:
-            raise NotSent("KubernetesUnavailable", "the API server cannot be reached") from None
-        except (aiohttp.ClientError, TimeoutError):
-            raise Unavailable("KubernetesUnavailable", "the API server did not answer") from None
+            return await self.parsed(response)
+
+
+@contextlib.contextmanager
+def _explained(method: str, path: str) -> Iterator[None]:
+    """Turn what the client raises into the platform's errors, but for NotFoundError and ConflictError."""
+    try:
+        yield
+    except (NotFoundError, ConflictError):
+        raise
+    except UnreadableError as error:
+        message = f"the API server's answer to {method.upper()} {path} cannot be read: {error}"
+        raise Refused("KubernetesRefused", message) from None
+    except DynamicApiError as error:
+        if (other := admission.failure(error.status, _message(error))) is not None:
+            raise other from None
+        message = f"the API server answered {error.status} to {method.upper()} {path}: {_message(error)}"
+        if error.status in (410, 429) or error.status >= 500:  # 410: the next page of a list, asked too late
+            raise Unavailable("KubernetesUnavailable", message) from None
+        raise Refused("KubernetesRefused", message, _message(error)) from None
+    except aiohttp.ClientConnectorError:
+        raise NotSent("KubernetesUnavailable", "the API server cannot be reached") from None
+    except bodies.TooLarge:
+        message = f"an object under {path} is larger than {bodies.OBJECT_BYTES >> 20} MiB. Delete it, or what makes it so large"
+        raise Refused("ObjectTooLarge", message) from None
+    except (aiohttp.ClientError, TimeoutError):
+        raise Unavailable("KubernetesUnavailable", "the API server did not answer") from None
 
 
 async def lost(namespace: str, seconds: float) -> str:

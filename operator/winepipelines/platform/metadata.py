@@ -6,7 +6,7 @@ Called by `workflows` and `handlers`. Not the client's own watcher: it needs a t
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import closing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,9 @@ import aiohttp
 from kubernetes.aio.client import ApiException
 
 from winecontract.parsing import UnreadableError, parse_object
+from winepipelines.platform import bodies
 from winepipelines.platform.kubernetes import WATCH_SECONDS, Body, Kubernetes
 
-ACCEPT = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-ACCEPT_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 PAGE_SIZE = 500
 BACKOFF_SECONDS = (1.0, 60.0)
 logger = logging.getLogger(__name__)
@@ -25,12 +24,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Objects:
-    """Which objects to watch: the path of their list, the selectors, and what to call them in the log."""
+    """Which objects to watch: the path of their list, the selectors, what to call them in the log, and which labels are shown."""
 
     path: str
     name: str
     labels: str = ""
     fields: str = ""
+    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,13 @@ async def watch(
             found, version = await _list(kubernetes, objects)
             yield Seen(found, complete=True)
             while True:
-                response = await _open(kubernetes, objects, ACCEPT, watch=True, resource_version=version)
+                response = await _open(kubernetes, objects, version)
                 failures = 0
-                with closing(response):
-                    async for event in _events(response):
-                        metadata = event["object"]["metadata"]
-                        version = metadata["resourceVersion"]
-                        if event["type"] != "BOOKMARK":
-                            yield Seen((metadata,), gone=event["type"] == "DELETED")
+                async for event in _events(response):
+                    metadata = event["object"]["metadata"]
+                    version = metadata["resourceVersion"]
+                    if event["type"] != "BOOKMARK":
+                        yield Seen((_kept(objects, metadata, managers=True),), gone=event["type"] == "DELETED")
         except WatchEnded:
             await asyncio.sleep(backoff[0])
         except (ApiException, aiohttp.ClientError, TimeoutError, UnreadableError) as error:
@@ -81,30 +80,42 @@ async def watch(
 async def _list(kubernetes: Kubernetes, objects: Objects) -> tuple[tuple[Body, ...], str]:
     """List what there is, and the version to watch from."""
     found: list[Body] = []
-    more: str | None = None
-    while True:
-        response = await _open(kubernetes, objects, ACCEPT_LIST, limit=PAGE_SIZE, _continue=more)
-        page = parse_object(await response.read())
-        found += [item["metadata"] for item in page["items"] or ()]
-        more = page["metadata"].get("continue")
-        if not more:
-            return tuple(found), page["metadata"]["resourceVersion"]
+    version = ""
+    async with aclosing(kubernetes.pages(objects.path, bodies.METADATA_LIST, PAGE_SIZE, **_selectors(objects))) as pages:
+        async for page in pages:
+            found += [_kept(objects, item["metadata"]) for item in page["items"] or ()]
+            version = page["metadata"]["resourceVersion"]
+    return tuple(found), version
 
 
-async def _open(kubernetes: Kubernetes, objects: Objects, accept: str, **query: Any) -> aiohttp.ClientResponse:
-    if query.get("watch"):
-        query |= {"query_params": [("allowWatchBookmarks", "true")], "timeout_seconds": WATCH_SECONDS}
+def _kept(objects: Objects, metadata: Body, *, managers: bool = False) -> Body:
+    """Keep of an object's metadata what is looked at: users put more into it."""
+    labels = metadata.get("labels") or {}
+    kept: Body = {name: metadata[name] for name in ("name", "namespace", "resourceVersion") if name in metadata}
+    kept["labels"] = {name: labels[name] for name in objects.shown if name in labels}
+    if managers:
+        fields = metadata.get("managedFields") or ()
+        kept["managedFields"] = [{"manager": field.get("manager", ""), "time": field.get("time", "")} for field in fields]
+    return kept
+
+
+def _selectors(objects: Objects) -> dict[str, str]:
     selectors = {"label_selector": objects.labels, "field_selector": objects.fields}
-    return await kubernetes.open(objects.path, accept, **{key: value for key, value in selectors.items() if value}, **query)
+    return {key: value for key, value in selectors.items() if value}
+
+
+async def _open(kubernetes: Kubernetes, objects: Objects, version: str) -> aiohttp.ClientResponse:
+    query: dict[str, Any] = {"query_params": [("allowWatchBookmarks", "true")], "timeout_seconds": WATCH_SECONDS}
+    return await kubernetes.open(
+        objects.path, bodies.METADATA, watch=True, resource_version=version, **_selectors(objects), **query
+    )
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[Body]:
-    """Yield a watch's events. Lines are put together here: the client's own reader refuses long ones."""
-    rest = b""
-    async for chunk in response.content.iter_any():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            event = parse_object(line)
+    """Yield a watch's events."""
+    with closing(response):
+        async for line in bodies.lines(response.content):
+            event = parse_object(line, keep=bodies.cut)
             if event["type"] == "ERROR":
                 raise WatchEnded(event["object"].get("message"))
             yield event

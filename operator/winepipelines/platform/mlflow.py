@@ -5,6 +5,7 @@ Kubeflow's API carries neither outputs nor reasons, so the steps tag their MLflo
 to a thread. Its stores are used rather than `MlflowClient`, which takes credentials from the environment of the whole process.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -24,13 +25,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.rest_store import RestStore as RegistryStore
 from mlflow.store.tracking.rest_store import RestStore as TrackingStore
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
+from mlflow.utils.search_utils import SearchUtils
 
 from winecontract.text import clean
 from winepipelines.engine.threads import Threads
-from winepipelines.platform import predicted, records
+from winepipelines.platform import boundedpools, predicted, records
 from winepipelines.platform.answering import who_answers, why_no_answer, with_why
 from winepipelines.platform.records import Example
-from winepipelines.resource.errors import PlatformError, Refused, Unavailable
+from winepipelines.resource.errors import PlatformError, Refused, TooLarge, Unavailable
 from winepipelines.resource.naming import CHALLENGER, CHAMPION
 from winepipelines.resource.observed import DataCheck, ModelVersion, TrainingRecords
 from winepipelines.resource.outcome import PredictionRecords
@@ -39,6 +41,7 @@ from winepipelines.resource.prediction import EXPERIMENT, WinePrediction
 from winepipelines.settings import Settings
 from winepipelines.validation import named
 
+boundedpools.bound_all()
 T = TypeVar("T")
 LOOK_LIMIT = 1 << 16  # characters
 
@@ -109,17 +112,33 @@ class MLflow:
         if found.lifecycle_stage == LifecycleStage.DELETED:  # its runs are hidden with it
             restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
             raise Refused("ExperimentDeleted", f"the MLflow experiment {experiment!r} is deleted; restore it: {restore}")
-        return [
-            await self._call(
+        return [await self._search(found.experiment_id, tags) for tags in searches]
+
+    async def _search(self, experiment_id: str, tags: Mapping[str, str]) -> Sequence[Any]:
+        """Find the newest runs with these tags, leaving out a run that is too large: anybody may tag a run, with any text."""
+        query = " AND ".join(f"tags.`{GROUP}/{tag}` = '{value}'" for tag, value in tags.items())
+
+        async def search(number: int, token: str | None = None) -> Sequence[Any]:
+            return await self._call(
                 self._tracking.search_runs,
-                [found.experiment_id],
-                " AND ".join(f"tags.`{GROUP}/{tag}` = '{value}'" for tag, value in tags.items()),
+                [experiment_id],
+                query,
                 ViewType.ACTIVE_ONLY,
-                max_results=RUNS_READ,
+                max_results=number,
                 order_by=["attributes.start_time DESC"],
+                page_token=token,
             )
-            for tags in searches
-        ]
+
+        with contextlib.suppress(TooLarge):
+            return await search(RUNS_READ)
+        found: list[Any] = []
+        for offset in range(RUNS_READ):
+            with contextlib.suppress(TooLarge):
+                one = await search(1, SearchUtils.create_page_token(offset) if offset else None)
+                if not one:
+                    break
+                found += one
+        return found
 
     async def _run(self, run_id: str) -> Any:
         """Read a run; None where it is not there."""
@@ -275,7 +294,8 @@ class MLflow:
                 f"{where} shows a certificate that is not trusted: {why}; {named('WINE_MLFLOW_CA_FILE')} names its authority's"
             )
             return Refused("MlflowUntrusted", message)
-        return Unavailable("MlflowUnavailable", with_why(f"{where} does not answer", text))
+        kind = TooLarge if "AnswerTooLarge" in text else Unavailable
+        return kind("MlflowUnavailable", with_why(f"{where} does not answer", text))
 
     def _unauthorized(self, status: int) -> str:
         secret = self._settings.mlflow_secret

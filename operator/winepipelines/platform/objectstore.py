@@ -14,11 +14,13 @@ from minio.error import MinioException, S3Error
 from winecontract.text import clean
 from winepipelines.endpoints import are_written_alike
 from winepipelines.engine.threads import Threads
+from winepipelines.platform import boundedpools
 from winepipelines.platform.answering import causes, with_why
 from winepipelines.resource.errors import Unavailable
 from winepipelines.resource.observed import StoredModel
 from winepipelines.settings import Settings
 
+boundedpools.bound_all()
 PREFIX = "RCLONE_CONFIG_S3_"
 ABSENT = {"NoSuchKey", "NoSuchObject"}
 DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}

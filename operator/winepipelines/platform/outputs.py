@@ -12,8 +12,6 @@ from winepipelines.resource.addresses import AddressError, S3Address, may_be_obj
 from winepipelines.resource.outcome import OutputClaim, OutputUse
 from winepipelines.resource.prediction import REPORT_SUFFIX, PredictionStage, WinePrediction
 
-PAGE_SIZE = 500
-
 
 class OutputUses:
     """The resources of the namespaces that the operator looks after."""
@@ -49,15 +47,9 @@ class OutputUses:
 
     async def _all(self, kind: Kind) -> AsyncIterator[Body]:
         for namespace in self._namespaces:
-            more: str | None = None
-            while True:
-                query: dict[str, Any] = {"limit": PAGE_SIZE} | ({"_continue": more} if more else {})
-                page = await self._kubernetes.ask("get", kind.path(namespace), **query) or {}
+            async for page in self._kubernetes.listed(kind.path(namespace)):
                 for body in page.get("items") or ():
                     yield body
-                more = (page.get("metadata") or {}).get("continue")
-                if not more:
-                    break
 
 
 def _text(body: Body, *path: str) -> str:

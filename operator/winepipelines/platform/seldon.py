@@ -28,7 +28,7 @@ from winepipelines.platform.seldondeployment import (
     seldon_deployment,
     server_image,
 )
-from winepipelines.platform.workloads import Trouble, is_complete, steady, trouble_of
+from winepipelines.platform.workloads import Trouble, is_complete, steady, trimmed, trouble_of
 from winepipelines.resource.errors import Refused
 from winepipelines.resource.naming import (
     GRAPH,
@@ -49,6 +49,8 @@ from winepipelines.settings import Settings
 
 SELDONDEPLOYMENTS = Kind("machinelearning.seldon.io/v1", "seldondeployments")
 DEPLOYMENT_LABEL = "seldon-deployment-id"
+MOST_DEPLOYMENTS = 20  # of one SeldonDeployment; there are two, and some more while it changes
+MOST_PODS = 200  # that are looked at
 PATHS = {Protocol.SELDON: "/api/v1.0/predictions", Protocol.V2: f"/v2/models/{GRAPH}/infer"}
 RELEASES = "mlflowserver.yaml"  # what Seldon's own server can read, release by release
 PASSING = re.compile(  # of what Seldon makes itself: its cache has not seen what it has just made or deleted
@@ -166,7 +168,15 @@ class Seldon:
     async def _rollout(self, pipeline: WinePipeline, live: Body, wanted: Manifest) -> DeploymentView:
         """Tell whether the model is rolled out, and if not, why not."""
         selector = f"{DEPLOYMENT_LABEL}={pipeline.name}"
-        deployments = await self._kubernetes.list(DEPLOYMENTS, pipeline.namespace, selector)
+        deployments = await self._kubernetes.list(
+            DEPLOYMENTS, pipeline.namespace, trimmed, MOST_DEPLOYMENTS, label_selector=selector
+        )
+        if len(deployments) > MOST_DEPLOYMENTS:
+            raise Refused(
+                "TooManyDeployments",
+                f"more than {MOST_DEPLOYMENTS} Deployments in namespace {pipeline.namespace} have the label {selector}. Delete "
+                f"those that Seldon did not make (kubectl -n {pipeline.namespace} get deployments -l {selector})",
+            )
         predictors = wanted["spec"]["predictors"]
         new = [item for item in deployments if any(_is_of(item["spec"]["template"], predictor) for predictor in predictors)]
         status, autoscaling = live.get("status") or {}, pipeline.spec.serving.autoscaling
@@ -178,7 +188,7 @@ class Seldon:
         if serve and complete and len(new) == len(deployments) and status.get("state") in settled:
             return DeploymentView(Presence.CURRENT, rolled_out=True, trial_rolled_out=len(predictors) > 1, owned=True)
         trial_rolled_out = _trial_is_rolled_out(new, predictors, fewest)
-        pods = await self._kubernetes.list(PODS, pipeline.namespace, selector)
+        pods = await self._kubernetes.list(PODS, pipeline.namespace, trimmed, MOST_PODS, label_selector=selector)
         pods = [pod for pod in pods if any(_is_of(pod, predictor) for predictor in predictors)]
         troubles = [trouble for deployment in new if (trouble := trouble_of(deployment, pods)) is not None]
         troubles += _said(status)

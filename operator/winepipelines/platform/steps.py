@@ -6,11 +6,10 @@ most pods is what `kubectl get pods` shows of them.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from kubernetes.aio.dynamic.exceptions import NotFoundError
 
-from winepipelines.platform import metadata, steppods
+from winepipelines.platform import bodies, steppods, workloads
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import PODS, Body, Kubernetes
 from winepipelines.platform.workflows import RUN_LABEL, WORKFLOWS
@@ -19,7 +18,6 @@ from winepipelines.settings import Settings
 
 TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
 PODS_LIMIT = 100  # of one run
-PAGE_SIZE = 500
 ACTIVE = "status.phase!=Succeeded,status.phase!=Failed"
 HEALTHY = re.compile(r"Running|ContainerCreating|PodInitializing|Completed|Terminating|Init:\d+/\d+")
 
@@ -43,21 +41,21 @@ class Steps:
         if self._settings.namespaces and namespace not in self._settings.namespaces:
             return StepsView()  # the operator has no rights where the runs are
         try:
-            found = await self._list(WORKFLOWS.path(namespace), selector, metadata.ACCEPT_LIST)
-            pods = await self._list(PODS.path(namespace), selector)
+            found = await self._workflows(namespace, selector, bodies.METADATA_LIST)
+            pods = await self._kubernetes.list(PODS, namespace, workloads.trimmed, PODS_LIMIT, label_selector=selector)
             workflow = str(found[0]["metadata"]["name"]) if found else ""
             seen = steppods.view(workflow, pods)
             if workflow and not seen.explained and not steppods.is_at_work(pods):
-                nodes = [
-                    node for item in await self._list(WORKFLOWS.path(namespace), selector) for node in steppods.nodes_of(item)
-                ]
+                whole = await self._workflows(namespace, selector, "application/json")
+                nodes = [node for item in whole for node in steppods.nodes_of(item)]
                 seen = steppods.view(workflow, pods, nodes)
         except NotFoundError:  # no such kind: nothing is known
             return StepsView()
         return seen
 
-    async def _list(self, path: str, selector: str, accept: str = "application/json") -> list[Body]:
-        answer = await self._kubernetes.read(path, accept, label_selector=selector, limit=PODS_LIMIT)
+    async def _workflows(self, namespace: str, selector: str, accept: str) -> list[Body]:
+        """Read the Workflow of a run; there is one."""
+        answer = await self._kubernetes.read(WORKFLOWS.path(namespace), accept, label_selector=selector, limit=1)
         return list(answer.get("items") or [])
 
     async def moods(self) -> Mapping[str, frozenset[str]]:
@@ -80,15 +78,10 @@ class Steps:
     async def _rows(self, path: str) -> list[tuple[str, str]]:
         """List run id and status of every step pod that has not ended."""
         rows: list[tuple[str, str]] = []
-        more: str | None = None
-        while True:
-            query: dict[str, Any] = {"label_selector": RUN_LABEL, "field_selector": ACTIVE, "limit": PAGE_SIZE}
-            table = await self._kubernetes.read(path, TABLE, **query, **({"_continue": more} if more else {}))
+        async for table in self._kubernetes.listed(path, TABLE, label_selector=RUN_LABEL, field_selector=ACTIVE):
             columns = [column["name"] for column in table.get("columnDefinitions") or []]
             status = columns.index("Status") if "Status" in columns else None
             for row in table.get("rows") or []:
                 run = (row["object"]["metadata"].get("labels") or {}).get(RUN_LABEL, "")
                 rows.append((run, str(row["cells"][status]) if status is not None else ""))
-            more = (table.get("metadata") or {}).get("continue")
-            if not more:
-                return rows
+        return rows

@@ -50,7 +50,7 @@ class Workflows:
 
     async def _of(self, namespace: str) -> AsyncGenerator[Hint | None]:
         name = f"Workflows in {namespace}" if namespace else "Workflows"
-        objects = metadata.Objects(WORKFLOWS.path(namespace), name, labels=NOT_ENDED)
+        objects = metadata.Objects(WORKFLOWS.path(namespace), name, labels=NOT_ENDED, shown=(RUN_LABEL, PHASE_LABEL))
         async with aclosing(metadata.watch(self._kubernetes, objects, self._backoff)) as watch:
             async for seen in watch:
                 if seen is None:

@@ -12,6 +12,7 @@ from typing import Any
 from winecontract.text import clean
 from winepipelines.platform import admission
 from winepipelines.resource.errors import Unavailable
+from winepipelines.resource.naming import TEMPLATE_ANNOTATION
 
 Body = dict[str, Any]
 MESSAGE_LIMIT = 1000
@@ -19,6 +20,12 @@ HARMLESS = ("", "PodInitializing", "ContainerCreating")  # what a container wait
 PULLING = ("ErrImagePull", "ImagePullBackOff")  # two words for one trouble, in turns
 CAUSE = "ErrImagePull: "  # in the back-off's message, since Kubernetes 1.32
 STANDSTILL = "ProgressDeadlineExceeded"
+SHOWN = (  # of a status
+    *("observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "conditions"),
+    *("phase", "reason", "message", "initContainerStatuses", "containerStatuses"),
+)
+MOST_STATUSES = 32  # conditions, or containers
+ANNOTATIONS = (TEMPLATE_ANNOTATION, "workflows.argoproj.io/node-name")
 LONGEST_PREFIX = 40  # characters of a Deployment's name that a pod's name certainly begins with
 PASSING = (
     (re.compile(r"\b\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d\S{0,64}\s{0,64}"), ""),  # a log line's time
@@ -35,6 +42,27 @@ class Trouble:
     rank: int
     reason: str
     message: str
+
+
+def trimmed(workload: Body) -> Body:
+    """Keep of a Deployment or a pod what it is judged by: users and webhooks may have put anything else into it."""
+    metadata, spec, status = (workload.get(part) or {} for part in ("metadata", "spec", "status"))
+    template = spec.get("template") or {}
+    kept: Body = {name: spec[name] for name in ("replicas", "progressDeadlineSeconds") if name in spec}
+    if template:
+        copying = [
+            {"name": container.get("name", ""), "args": (container.get("args") or [])[:1]}
+            for container in (template.get("spec") or {}).get("initContainers") or []
+        ]
+        kept["template"] = {"metadata": _shown(template.get("metadata") or {}), "spec": {"initContainers": copying}}
+    said = {name: value[:MOST_STATUSES] if isinstance(value, list) else value for name, value in status.items() if name in SHOWN}
+    return {"metadata": _shown(metadata), "spec": kept, "status": said}
+
+
+def _shown(metadata: Body) -> Body:
+    annotations = metadata.get("annotations") or {}
+    kept: Body = {name: metadata[name] for name in ("namespace", "name", "generation", "deletionTimestamp") if name in metadata}
+    return {**kept, "annotations": {name: annotations[name] for name in ANNOTATIONS if name in annotations}}
 
 
 def is_complete(deployment: Body, fewest: int | None = None) -> bool:

@@ -29,5 +29,9 @@ class NotSent(Unavailable):
     """No connection was made, so that the request was certainly not carried out."""
 
 
+class TooLarge(Unavailable):
+    """Its answer is larger than the operator reads. It may have been carried out."""
+
+
 class Refused(PlatformError):
     """It understood and said no: only a change of the request or of the platform's settings helps."""

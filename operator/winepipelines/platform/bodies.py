@@ -1,0 +1,179 @@
+"""Bounded bodies: what is read of an answer of the API server's, and what of it is kept. Used by `kubernetes` and `handlers`.
+
+Users decide how large their objects are: an object may have 1.5 MB, a list as many objects as there are. So a body is read up to
+a limit, one large body at a time, and while it is parsed, what nobody needs is dropped object by object.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientMiddlewareType
+
+from winecontract.parsing import UnreadableError, parse_json, parse_object
+from winepipelines.resource.naming import MANAGED_BY_LABEL
+from winepipelines.resource.pipeline import GROUP
+
+Object = dict[str, Any]
+Keep = Callable[[Object], Object]
+PAGE_BYTES = 4 << 20  # of one page of a list
+OBJECT_BYTES = 8 << 20  # of one object: etcd takes 1.5 MB, which may be more in JSON
+LARGE = 256 << 10  # bytes from which on a body waits for its turn
+LONGEST_TEXT = 4096  # characters of one text of an object that somebody else made
+MOST_ENTRIES = 256  # of one list or mapping in such an object
+MOST_ANNOTATIONS, LONGEST_ANNOTATION = 32, 1024
+LISTS = frozenset({"items", "rows"})  # the objects of a list, which are not cut
+logger = logging.getLogger(__name__)
+IDENTITY = ("name", "namespace", "uid", "generation", "resourceVersion", "creationTimestamp", "deletionTimestamp", "finalizers")
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+class TooLarge(aiohttp.ClientPayloadError):
+    """An answer is larger than the operator reads."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the answer is larger than {limit >> 20} MiB")
+
+
+async def parsed(response: aiohttp.ClientResponse, limit: int, turn: asyncio.Semaphore, keep: Keep) -> Object:
+    """Read a body of at most `limit` bytes and parse it; a large one waits for its turn first.
+
+    Raises TooLarge, what the client raises, and UnreadableError where the body is no JSON object.
+    """
+    async with AsyncExitStack() as stack:
+        body, waits = bytearray(), True
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                response.close()
+                raise TooLarge(limit)
+            if waits and len(body) > LARGE:
+                await stack.enter_async_context(turn)
+                waits = False
+        return parse_object(body, keep=keep)
+
+
+def without_managers(found: Object) -> Object:
+    """Keep an object as it is, but for who owns which field: half of a body, and nobody reads it."""
+    found.pop("fieldsV1", None)
+    return found
+
+
+def cut(found: Object) -> Object:
+    """Keep of an object that somebody else made no long texts, lists and mappings: they are cut."""
+    return {name: _cut(name, value) for name, value in islice(found.items(), MOST_ENTRIES) if name != "fieldsV1"}
+
+
+def _cut(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:LONGEST_TEXT]
+    if isinstance(value, list) and name not in LISTS:
+        return [item[:LONGEST_TEXT] if isinstance(item, str) else item for item in value[:MOST_ENTRIES]]
+    return value
+
+
+def watched(found: Object) -> Object:
+    """Keep of an object that kopf lists or watches of its metadata what identifies it and what is the operator's."""
+    for name in ("fieldsV1", "openAPIV3Schema"):
+        found.pop(name, None)
+    if found.get("items", ()) is None:  # an empty list of metadata is written as null
+        found["items"] = []
+    return own_metadata(found) if "uid" in found and "resourceVersion" in found else found
+
+
+def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of an object's metadata what identifies it, and what is the operator's."""
+    kept = {name: metadata[name] for name in IDENTITY if name in metadata}
+    annotations = metadata.get("annotations") or {}
+    ours = [(name, str(value)[:LONGEST_ANNOTATION]) for name, value in annotations.items() if name.startswith(f"{GROUP}/")]
+    labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name == MANAGED_BY_LABEL}
+    owners = (metadata.get("ownerReferences") or [])[:MOST_ANNOTATIONS]
+    more = {"annotations": dict(ours[:MOST_ANNOTATIONS]), "labels": labels, "ownerReferences": owners}
+    return kept | {name: value for name, value in more.items() if value}
+
+
+def metadata_alone(plural: str) -> ClientMiddlewareType:
+    """Have a session ask for no more than the metadata of a kind: its spec may have any size, and any depth."""
+
+    async def middleware(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
+        if request.url.path.endswith(f"/{plural}"):
+            request.headers["Accept"] = METADATA if "watch" in request.url.query else METADATA_LIST
+        return await handler(request)
+
+    return middleware
+
+
+def response_class() -> type[aiohttp.ClientResponse]:
+    """Make a class of answers for a client that reads and parses by itself: bounded, and parsed by `watched`."""
+    turn = asyncio.Semaphore()
+
+    class BoundedResponse(aiohttp.ClientResponse):
+        async def start(self, connection: Any) -> aiohttp.ClientResponse:
+            await super().start(connection)
+            self.content = _Bounded(self.content, "watch" in self.url.query)  # type: ignore[assignment] # stands for it
+            return self
+
+        async def json(self, **options: Any) -> Any:
+            async with turn:
+                return await super().json(**{"loads": partial(parse_json, keep=watched), **options})
+
+    return BoundedResponse
+
+
+class _Bounded:
+    """A stream of a body that ends with an error where it is too large; a watch's events become small."""
+
+    def __init__(self, stream: aiohttp.StreamReader, is_watch: bool) -> None:
+        self._stream = stream
+        self._is_watch = is_watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def read(self, size: int = -1) -> bytes:
+        if size >= 0:
+            return await self._stream.read(size)
+        body = bytearray()
+        async for chunk in self._stream.iter_any():
+            body += chunk
+            if len(body) > OBJECT_BYTES:
+                raise TooLarge(OBJECT_BYTES)
+        return bytes(body)
+
+    def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        return self._events() if self._is_watch else self._stream.iter_chunked(size)
+
+    async def _events(self) -> AsyncGenerator[bytes]:
+        async for line in lines(self._stream):
+            try:
+                event = parse_json(line, keep=watched)
+            except UnreadableError as error:  # the next list has what it told
+                logger.warning("Ignoring an event", extra={"fields": {"error": error}})
+            else:
+                yield json.dumps(event).encode() + b"\n"
+
+
+async def lines(stream: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
+    """Yield a watch's lines, one event each; the client's own reader refuses long ones.
+
+    Raises TooLarge.
+    """
+    rest = bytearray()
+    async for chunk in stream.iter_any():
+        begin = len(rest)
+        rest += chunk
+        while (end := rest.find(b"\n", begin)) >= 0:
+            line = bytes(rest[:end])
+            del rest[: end + 1]
+            begin = 0
+            if line:
+                yield line
+        if len(rest) > OBJECT_BYTES:
+            raise TooLarge(OBJECT_BYTES)

@@ -1,0 +1,241 @@
+"""One team fills its namespace with huge objects and MLflow with huge runs: the operator's memory stays under the chart's limit.
+
+The API server, MLflow and the operator's process are real; so is all that is in them.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.cluster import Body, Cluster, eventually, ready, says
+from support.operator import OperatorProcess
+
+from dev import helm
+from sandbox.errors import KubectlError
+from sandbox.seldon.api import DEPLOYMENT, MERGE_PATCH, POD, Api
+from winepipelines.resource.naming import MANAGED_BY, MANAGED_BY_LABEL, SELDON_SECRET
+from winepipelines.resource.status import ConditionType
+
+LIMIT = 256 * 1024  # KiB: the chart's limits.memory
+CHART = yaml.safe_load((helm.CHARTS / "wine-operator/values.yaml").read_text())
+AT_ONCE = 8  # requests under way
+PIPELINES = "winepipelines.io/v1alpha1/winepipelines"
+ANNOTATION = "x" * 250_000  # the API server takes 256 KiB of annotations
+OURS = {MANAGED_BY_LABEL: MANAGED_BY}
+
+
+def _most(operator: OperatorProcess) -> int:
+    """Read the most memory that the process ever held, in KiB."""
+    status = Path(f"/proc/{operator.pid}/status").read_text()
+    return int(re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[0])
+
+
+def _metadata(namespace: str, name: str, **labels: str) -> Body:
+    return {"namespace": namespace, "name": name, "labels": labels, "annotations": {"big": ANNOTATION}}
+
+
+def _deployment(namespace: str, number: int) -> Body:
+    """A Deployment that claims to be the SeldonDeployment's, with as much in its environment as etcd takes."""
+    labels = {"app": "forged"}
+    container = {"name": "c", "image": "none", "env": [{"name": "E", "value": "x" * 1_000_000}]}
+    spec = {
+        "replicas": 0,
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+    }
+    metadata = {"namespace": namespace, "name": f"forged-{number}", "labels": {"seldon-deployment-id": "mlflow"}}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+
+
+def _pod(namespace: str, number: int) -> Body:
+    """A pod of a run, which is never scheduled."""
+    labels = {"pipeline/runid": f"run-{number}", "seldon-deployment-id": "mlflow"}
+    spec = {"schedulerName": "nobody", "containers": [{"name": "c", "image": "none"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _metadata(namespace, f"pod-{number}", **labels), "spec": spec}
+
+
+def _workflow(namespace: str, number: int) -> Body:
+    metadata = _metadata(namespace, f"workflow-{number}", **{"pipeline/runid": f"run-{number}"})
+    spec = {"arguments": {"parameters": [{"name": "p", "value": "x" * 700_000}]}}
+    return {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": metadata, "spec": spec}
+
+
+def _pod_default(namespace: str, number: int) -> Body:
+    spec = {"selector": {"matchLabels": {"a": "b"}}}
+    metadata = _metadata(namespace, f"default-{number}", **OURS)
+    return {"apiVersion": "kubeflow.org/v1alpha1", "kind": "PodDefault", "metadata": metadata, "spec": spec}
+
+
+def _seldon_deployment(namespace: str, number: int) -> Body:
+    metadata = _metadata(namespace, f"foreign-{number}", **OURS)
+    graph = {"name": "g", "implementation": "SKLEARN_SERVER", "modelUri": "s3://none/" + "x" * 500_000}
+    spec = {"predictors": [{"name": "p", "replicas": 0, "graph": graph}]}
+    return {"apiVersion": "machinelearning.seldon.io/v1", "kind": "SeldonDeployment", "metadata": metadata, "spec": spec}
+
+
+def _secret(namespace: str, _: int) -> Body:
+    data = {"k": "x" * 900_000}
+    metadata = _metadata(namespace, SELDON_SECRET, **OURS)
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}
+
+
+Objects = tuple[tuple[str, Callable[[str, int], Body], int], ...]
+LISTED: Objects = (
+    (DEPLOYMENT, _deployment, 80),
+    (POD, _pod, 100),
+    ("v1/secrets", _secret, 1),
+)  # of one WinePipeline's deployment
+WATCHED: Objects = (
+    ("argoproj.io/v1alpha1/workflows", _workflow, 60),
+    ("kubeflow.org/v1alpha1/poddefaults", _pod_default, 100),
+    ("machinelearning.seldon.io/v1/seldondeployments", _seldon_deployment, 40),
+)
+
+
+async def _fill(cluster: Cluster, namespace: str, crowded: str) -> None:
+    """Make the attacker's objects in his namespaces: 200 suspended WinePipelines in one, forged children of one in the other."""
+    api, slots = Api.connect(cluster.info.kubeconfig), asyncio.Semaphore(AT_ONCE)
+
+    async def make(resource: str, body: Body) -> None:
+        async with slots:
+            await api.create(resource, body)
+
+    def pipeline(number: int) -> Body:
+        body = cluster.resource(namespace, f"wine-{number}", suspend=True)
+        return {**body, "metadata": _metadata(namespace, f"wine-{number}")}
+
+    try:
+        await asyncio.gather(
+            *(make(PIPELINES, pipeline(number)) for number in range(200)),
+            *(make(resource, build(namespace, number)) for resource, build, count in WATCHED for number in range(count)),
+            *(make(resource, build(crowded, number)) for resource, build, count in LISTED for number in range(count)),
+        )
+    finally:
+        await api.close()
+
+
+async def _change(cluster: Cluster, namespace: str) -> None:
+    """Have all the attacker's WinePipelines change at once: a burst of events."""
+    api, slots = Api.connect(cluster.info.kubeconfig), asyncio.Semaphore(AT_ONCE)
+
+    async def change(number: int) -> None:
+        async with slots:
+            patch = {"metadata": {"annotations": {"big": "y" * 250_000}}}
+            url = api._url(PIPELINES, namespace, f"wine-{number}")
+            await api._request("PATCH", url, patch, MERGE_PATCH)
+
+    try:
+        await asyncio.gather(*(change(number) for number in range(200)))
+    finally:
+        await api.close()
+
+
+def _forge_run(cluster: Cluster, experiment: str, tags: dict[str, str]) -> None:
+    """Write an MLflow run with these tags, and with 28 MB of others."""
+
+    def post(path: str, body: Body) -> Body:
+        return cluster.http(f"{cluster.info.mlflow_url}/api/2.0/mlflow/{path}", body)
+
+    now = int(time.time() * 1000)
+    said = [{"key": f"winepipelines.io/{name}", "value": value} for name, value in tags.items()]
+    run = post("runs/create", {"experiment_id": experiment, "start_time": now, "tags": said})["run"]["info"]["run_id"]
+    for batch in range(70):
+        more = [{"key": f"t{batch}-{number}", "value": "x" * 4900} for number in range(80)]
+        post("runs/log-batch", {"run_id": run, "tags": more})
+
+
+@pytest.fixture
+def own_operator(cluster: Cluster) -> Iterator[OperatorProcess]:
+    """An operator whose memory nobody else has used, started in the middle of the attack."""
+    with OperatorProcess(cluster.sandbox, {"WINE_DOCTOR_SECONDS": "10"}) as operator:
+        yield operator
+
+
+@pytest.fixture
+def filled(cluster: Cluster, namespace: str) -> str:
+    asyncio.run(_fill(cluster, namespace, cluster.namespace("crowded")))
+    return namespace
+
+
+@pytest.mark.timeout(600)
+def test_huge_objects_and_runs_leave_the_operator_within_its_limit(
+    cluster: Cluster, filled: str, own_operator: OperatorProcess
+) -> None:
+    assert CHART["resources"]["limits"]["memory"] == "256Mi"
+    honest, pid = cluster.namespace("honest"), own_operator.pid
+    started = _most(own_operator)
+    cluster.apply(cluster.resource(honest))
+    cluster.apply(cluster.resource("crowded"))
+    run = cluster.wait(honest, lambda pipeline: bool(pipeline.status.run and pipeline.status.run.id), seconds=120).status.run
+    assert run is not None
+    pipeline = cluster.wait(honest, lambda _: True)
+    experiment = _experiment(cluster)
+    _forge_run(cluster, experiment, {"uid": pipeline.uid, "revision": "1", "kfp-run": run.id})
+    asyncio.run(_change(cluster, filled))
+    cluster.wait(honest, ready, seconds=240)
+    refused = cluster.wait("crowded", says(ConditionType.DEPLOYED, "TooManyDeployments"), seconds=240)
+    assert "kubectl" in str(refused.status.condition(ConditionType.DEPLOYED))
+    asyncio.run(_change(cluster, filled))
+    most = _most(own_operator)
+    measured = f"{started / 1024:.0f} MiB at most while it started, {most / 1024:.0f} MiB at most in the end"
+    logging.getLogger(__name__).warning(measured)
+    assert own_operator.pid == pid
+    assert own_operator.alive()
+    assert most < LIMIT, measured
+
+
+def _experiment(cluster: Cluster) -> str:
+    url = f"{cluster.info.mlflow_url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=wine"
+    found: dict[str, Any] = {}
+
+    def is_there() -> bool:
+        try:
+            found.update(cluster.http(url))
+        except OSError:  # 404 until the first step has begun
+            return False
+        return True
+
+    eventually(is_there, 60)
+    return str(found["experiment"]["experiment_id"])
+
+
+def test_the_charts_policy_refuses_too_much_metadata(cluster: Cluster, namespace: str) -> None:
+    stored = {**cluster.resource(namespace, "stored"), "metadata": _metadata(namespace, "stored")}
+    cluster.sandbox.kubectl("create", "-f", "-", stdin=yaml.safe_dump(stored))
+    policy = [one for one in helm.template() if one["metadata"]["name"].endswith(".limits")]
+    assert [one["kind"] for one in policy] == ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]
+    cluster.sandbox.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(policy))
+    try:
+        _refuses(cluster, namespace)
+        with pytest.raises(KubectlError, match="annotations, labels, finalizers and owners have 2500"):
+            cluster.sandbox.kubectl("-n", namespace, "annotate", "winepipeline", "stored", "winepipelines.io/retrain=now")
+        patch = '{"spec": {"suspend": true}}'  # what adds nothing passes, whatever was stored before
+        cluster.sandbox.kubectl("-n", namespace, "patch", "winepipeline", "stored", "--type=merge", f"--patch={patch}")
+    finally:
+        cluster.sandbox.kubectl("delete", "-f", "-", stdin=yaml.safe_dump_all(policy))
+
+
+def _refuses(cluster: Cluster, namespace: str) -> None:
+    """Wait until the policy holds; then what is ordinary passes, and each way to too much is refused."""
+
+    def refused(**metadata: Any) -> bool:
+        body = cluster.resource(namespace, "policy")
+        body["metadata"] |= metadata
+        try:
+            cluster.sandbox.kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(body))
+        except KubectlError as error:
+            return "at most 32768 are allowed" in str(error)
+        return False
+
+    eventually(lambda: refused(annotations={"big": ANNOTATION}), 30)
+    assert refused(labels={f"l{number}": "x" * 60 for number in range(600)})
+    assert refused(finalizers=[f"example.com/{number:060d}" for number in range(600)])
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c"}
+    assert refused(ownerReferences=[{**owner, "uid": str(number)} for number in range(200)])
+    assert not refused(annotations={"kubectl.kubernetes.io/last-applied-configuration": "x" * 20_000})

@@ -1,0 +1,364 @@
+"""No answer is read without end: too large, too slow, too well compressed, or other than it announces."""
+
+import asyncio
+import contextlib
+import gzip
+import http.server
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+import urllib3
+
+from winecontract.parsing import parse_json
+from winepipelines.platform import bodies, boundedpools
+from winepipelines.platform.kubeflow import Kubeflow
+from winepipelines.platform.kubernetes import DEPLOYMENTS, Kubernetes
+from winepipelines.platform.mlflow import MLflow
+from winepipelines.platform.workloads import trimmed
+from winepipelines.resource.errors import Refused, TooLarge, Unavailable
+from winepipelines.settings import Settings
+
+MIB = 1 << 20
+Answering = Callable[[http.server.BaseHTTPRequestHandler], None]
+
+
+@contextlib.contextmanager
+def server(answer: Answering) -> Iterator[str]:
+    """Serve one answer to every request, as long as the client listens."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            with contextlib.suppress(OSError):
+                answer(self)
+
+        do_POST = do_GET  # noqa: N815 - the base class names it so
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+            """Keep quiet."""
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.daemon_threads = True
+    threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_port}"
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+
+
+def _head(handler: http.server.BaseHTTPRequestHandler, **headers: str) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    if "Content_Length" not in headers:
+        handler.send_header("Connection", "close")
+    handler.end_headers()
+
+
+def endless(handler: http.server.BaseHTTPRequestHandler) -> None:
+    _head(handler)
+    while True:
+        handler.wfile.write(b'{"a": "' + b"x" * (1 << 16))
+
+
+def bomb(handler: http.server.BaseHTTPRequestHandler) -> None:
+    body = gzip.compress(b"[" + b"0" * (256 * MIB))
+    _head(handler, Content_Encoding="gzip", Content_Length=str(len(body)))
+    handler.wfile.write(body)
+
+
+def announces_much(handler: http.server.BaseHTTPRequestHandler) -> None:
+    _head(handler, Content_Length=str(1 << 40))
+    while True:
+        handler.wfile.write(b"x" * (1 << 16))
+
+
+def drips_headers(handler: http.server.BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+    while True:
+        handler.wfile.write(b"x")
+        time.sleep(0.05)  # slow is what it is
+
+
+def drips_body(handler: http.server.BaseHTTPRequestHandler) -> None:
+    _head(handler)
+    while True:
+        handler.wfile.write(b"x")
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def pool() -> urllib3.PoolManager:
+    return urllib3.PoolManager(retries=False, timeout=5)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boundedpools.BoundedConnection, "seconds", 0.5)
+
+
+@pytest.mark.parametrize("answer", [endless, bomb, announces_much])
+def test_a_blocking_client_reads_no_more_than_the_limit(pool: urllib3.PoolManager, answer: Answering) -> None:
+    with server(answer) as url, pytest.raises(boundedpools.AnswerTooLarge):
+        pool.request("GET", url)
+
+
+@pytest.mark.parametrize("answer", [drips_headers, drips_body])
+def test_a_blocking_client_waits_no_longer_than_the_deadline(
+    pool: urllib3.PoolManager, answer: Answering, impatient: None
+) -> None:
+    began = time.monotonic()
+    with server(answer) as url, pytest.raises(boundedpools.AnswerTooSlow):
+        pool.request("GET", url)
+    assert time.monotonic() - began < 3
+
+
+def test_an_answer_that_ends_early_is_not_taken_for_whole(pool: urllib3.PoolManager) -> None:
+    def short(handler: http.server.BaseHTTPRequestHandler) -> None:
+        _head(handler, Content_Length="100", Connection="close")
+        handler.wfile.write(b"{}")
+
+    with server(short) as url, pytest.raises(urllib3.exceptions.HTTPError):
+        pool.request("GET", url)
+
+
+def test_an_ordinary_answer_is_read_whole_and_its_connection_used_again(pool: urllib3.PoolManager) -> None:
+    clients = set()
+
+    def ordinary(handler: http.server.BaseHTTPRequestHandler) -> None:
+        clients.add(handler.client_address)
+        body = gzip.compress(b'{"a": 1}')
+        _head(handler, Content_Encoding="gzip", Content_Length=str(len(body)))
+        handler.wfile.write(body)
+
+    with server(ordinary) as url:
+        for _ in range(3):
+            assert pool.request("GET", url).json() == {"a": 1}
+        streamed = pool.request("GET", url, preload_content=False)
+        assert streamed.read() == b'{"a": 1}'
+        streamed.release_conn()
+        pool.clear()
+    assert len(clients) == 1
+
+
+@pytest.mark.parametrize("answer", [endless, bomb])
+async def test_mlflow_and_kubeflow_are_read_to_the_limit(answer: Answering) -> None:
+    with server(answer) as url:
+        settings = Settings(url, url, "http://minio")
+        with pytest.raises(TooLarge, match="larger than the operator reads"):
+            await MLflow(settings).records("wine", "uid", 1, "run")
+        with pytest.raises(TooLarge, match="larger than the operator reads"):
+            await Kubeflow(settings).health()
+
+
+async def test_mlflow_that_drips_is_given_up(impatient: None) -> None:
+    with server(drips_body) as url, pytest.raises(Unavailable, match="does not answer in time"):
+        await MLflow(Settings(url, url, "http://minio")).records("wine", "uid", 1, "run")
+
+
+async def test_a_run_with_huge_tags_hides_no_other_run() -> None:
+    """Anybody may tag a run of MLflow as a resource's, with as many megabytes as he likes."""
+
+    def run(name: str, tag: str) -> dict[str, Any]:
+        info = {
+            "run_id": name,
+            "experiment_id": "1",
+            "status": "RUNNING",
+            "start_time": 1,
+            "artifact_uri": "s3://b",
+            "lifecycle_stage": "active",
+        }
+        return {"info": info, "data": {"tags": [{"key": "winepipelines.io/failure-reason", "value": tag}]}}
+
+    runs = [run("forged", "x" * (3 * MIB)), run("own", "DataUnusable")]
+
+    def mlflow(handler: http.server.BaseHTTPRequestHandler) -> None:
+        length = int(handler.headers.get("Content-Length") or 0)
+        asked = json.loads(handler.rfile.read(length) or b"{}")
+        if "search" not in handler.path:
+            found: dict[str, Any] = {"experiment": {"experiment_id": "1", "name": "wine", "lifecycle_stage": "active"}}
+        else:
+            begin = _offset(asked.get("page_token"))
+            found = {"runs": runs[begin : begin + int(asked["max_results"])]}
+        body = json.dumps(found).encode()
+        _head(handler, Content_Length=str(len(body)))
+        handler.wfile.write(body)
+
+    with server(mlflow) as url:
+        records = await MLflow(Settings(url, url, "http://minio")).records("wine", "uid", 1, "run")
+    assert records.failure is not None
+    assert records.failure.reason == "DataUnusable"
+
+
+def _offset(token: str | None) -> int:
+    from mlflow.utils.search_utils import SearchUtils
+
+    return int(SearchUtils.parse_start_offset_from_page_token(token))
+
+
+# -- the API server ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [endless, bomb, announces_much])
+async def test_an_asynchronous_client_reads_no_more_than_the_limit(answer: Answering) -> None:
+    with server(answer) as url:
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            with pytest.raises(bodies.TooLarge):
+                await bodies.parsed(response, MIB, asyncio.Semaphore(), dict)
+        async with aiohttp.ClientSession(response_class=bodies.response_class()) as session, session.get(url) as response:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await response.json()
+
+
+async def test_one_large_body_is_held_at_a_time() -> None:
+    turn = asyncio.Semaphore()
+    held: list[int] = []
+
+    def keep(found: bodies.Object) -> bodies.Object:
+        held.append(turn._value)
+        return found
+
+    def large(handler: http.server.BaseHTTPRequestHandler) -> None:
+        _head(handler)
+        handler.wfile.write(json.dumps({"a": "x" * MIB}).encode())
+
+    with server(large) as url:
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            await bodies.parsed(response, 2 * MIB, turn, keep)
+    assert held == [0]
+    assert not turn.locked()
+
+
+async def test_an_event_of_a_watch_is_bounded() -> None:
+    with server(endless) as url:
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            with pytest.raises(bodies.TooLarge):
+                async for _ in bodies.lines(response.content):
+                    pass
+
+
+async def test_events_that_kopf_watches_lose_what_others_put_into_them() -> None:
+    metadata = {
+        "name": "wine",
+        "namespace": "team",
+        "uid": "1",
+        "resourceVersion": "7",
+        "annotations": {"big": "x" * MIB, "winepipelines.io/retrain": "now"},
+        "labels": {"app.kubernetes.io/managed-by": "wine-operator", **{f"l{number}": "" for number in range(1000)}},
+        "managedFields": [{"manager": "m", "fieldsV1": {"f:spec": {}}}],
+    }
+    event = {"type": "ADDED", "object": {"kind": "WinePipeline", "metadata": metadata, "spec": {"a": "b"}}}
+    bookmark = {"type": "BOOKMARK", "object": {"kind": "WinePipeline", "metadata": {"resourceVersion": "8"}}}
+
+    def watch(handler: http.server.BaseHTTPRequestHandler) -> None:
+        _head(handler)
+        handler.wfile.write(json.dumps(event).encode() + b"\n" + json.dumps(bookmark).encode() + b"\n")
+
+    with server(watch) as url:
+        async with (
+            aiohttp.ClientSession(response_class=bodies.response_class()) as session,
+            session.get(f"{url}?watch=true") as response,
+        ):
+            read = b"".join([chunk async for chunk in response.content.iter_chunked(MIB)])
+    first, second = map(json.loads, read.splitlines())
+    assert second == bookmark
+    assert first["object"]["spec"] == {"a": "b"}
+    assert first["object"]["metadata"] == {
+        **{name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion")},
+        "annotations": {"winepipelines.io/retrain": "now"},
+        "labels": {"app.kubernetes.io/managed-by": "wine-operator"},
+    }
+
+
+async def test_the_schema_of_a_crd_is_left_out() -> None:
+    schema = {"openAPIV3Schema": {"properties": {"kind": {"type": "string"}, "metadata": {"type": "object"}}}}
+    metadata = {"name": "wines.example.com", "uid": "1", "resourceVersion": "2"}
+    crd = {"metadata": metadata, "spec": {"group": "example.com", "versions": [{"name": "v1", "schema": schema}]}}
+    text = json.dumps({"kind": "CustomResourceDefinitionList", "items": [crd]})
+    [read] = parse_json(text, keep=bodies.watched)["items"]
+    assert read == {**crd, "spec": {"group": "example.com", "versions": [{"name": "v1", "schema": {}}]}}
+
+
+async def test_of_a_kind_whose_objects_have_any_depth_the_metadata_alone_is_asked_for() -> None:
+    asked: list[str | None] = []
+
+    def remember(handler: http.server.BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers.get("Accept"))
+        _head(handler, Content_Length="2")
+        handler.wfile.write(b"{}")
+
+    with server(remember) as url:
+        async with aiohttp.ClientSession(middlewares=(bodies.metadata_alone("seldondeployments"),)) as session:
+            for path in ("seldondeployments", "seldondeployments?watch=true", "winepipelines"):
+                async with session.get(f"{url}/{path}"):
+                    pass
+    assert asked == [bodies.METADATA_LIST, bodies.METADATA, "*/*"]
+
+
+async def test_an_event_that_cannot_be_read_is_left_out() -> None:
+    def watch(handler: http.server.BaseHTTPRequestHandler) -> None:
+        _head(handler)
+        handler.wfile.write(b"[" * 5000 + b"]" * 5000 + b"\n" + b'{"type": "BOOKMARK"}\n')
+
+    with server(watch) as url:
+        async with (
+            aiohttp.ClientSession(response_class=bodies.response_class()) as session,
+            session.get(f"{url}?watch=true") as response,
+        ):
+            assert [chunk async for chunk in response.content.iter_chunked(MIB)] == [b'{"type": "BOOKMARK"}\n']
+
+
+def test_an_empty_list_of_metadata_is_a_list() -> None:
+    empty = b'{"kind": "PartialObjectMetadataList", "metadata": {"resourceVersion": "1"}, "items": null}'
+    assert parse_json(empty, keep=bodies.watched)["items"] == []
+
+
+class Api(Kubernetes):
+    """The adapter, on a server of a test's own."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self._turn = asyncio.Semaphore()
+        self._url, self._session = url, session
+
+    async def open(self, path: str, accept: str, **query: Any) -> aiohttp.ClientResponse:
+        return await self._session.get(self._url + path, params={name: str(value) for name, value in query.items()})
+
+
+async def test_a_list_of_huge_objects_is_read_in_small_pages_and_no_further_than_needed() -> None:
+    asked: list[int] = []
+
+    def deployments(handler: http.server.BaseHTTPRequestHandler) -> None:
+        query = {name: value[0] for name, value in parse_qs(urlsplit(handler.path).query).items()}
+        begin, limit = int(query.get("_continue", 0)), int(query["limit"])
+        asked.append(limit)
+        container = {"name": "c", "env": [{"name": "E", "value": "x" * MIB}]}
+        spec = {"replicas": 1, "template": {"metadata": {}, "spec": {"containers": [container]}}}
+        items = [{"metadata": {"name": str(number)}, "spec": spec, "status": {}} for number in range(80)]
+        more = {"continue": str(begin + limit)} if begin + limit < 80 else {}
+        body = json.dumps({"items": items[begin : begin + limit], "metadata": more}).encode()
+        _head(handler, Content_Length=str(len(body)))
+        handler.wfile.write(body)
+
+    with server(deployments) as url:
+        async with aiohttp.ClientSession() as session:
+            found = await Api(url, session).list(DEPLOYMENTS, "team", trimmed, 20)
+    assert len(found) == 21, "one more, so that it is known that there are"
+    assert asked == [100, 12, *[1] * 21]
+    assert len(json.dumps(found)) < 10_000
+
+
+async def test_an_object_that_is_too_large_is_named() -> None:
+    with server(endless) as url:
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(Refused, match=r"/apis/apps/v1/namespaces/team/deployments is larger than 8 MiB") as caught:
+                await Api(url, session).list(DEPLOYMENTS, "team", trimmed, 20)
+    assert caught.value.reason == "ObjectTooLarge"

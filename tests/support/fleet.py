@@ -7,6 +7,7 @@ trained, and an MLflow run of their own.
 
 import asyncio
 import contextlib
+import os
 import re
 import subprocess
 import time
@@ -47,6 +48,11 @@ class RunningOperator:
         """Read its memory as the kernel has it: VmRSS now, VmHWM at most."""
         [found] = re.findall(rf"^{what}:\s+(\d+) kB$", Path(f"/proc/{self._process.pid}/status").read_text(), re.MULTILINE)
         return int(found)
+
+    def processor_seconds(self) -> float:
+        """Read for how long it has kept a processor busy."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stages(self) -> dict[str, int]:
         """Count resources by their stage."""

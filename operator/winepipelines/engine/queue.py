@@ -3,11 +3,10 @@
 An item is worked on by one task at a time, however often it is added, and once more if it was added meanwhile. Tenants take
 turns. Three bounds keep one tenant's work from holding up another's:
 
-- Slots: so many items are worked on at once. Each tenant is guaranteed a few of them. It may have more while there are enough for
-  others, except for the few that are kept free for tenants that have none.
-- Patience: an item that takes longer gives its slot back and goes on beside the slots. It still counts as its tenant's, which for
-  the next minute is held to its guarantee. So work that hangs holds up its own tenant only, whatever it hangs on, and even where
-  it cannot be canceled.
+- Slots: so many items are worked on at once. Each tenant is guaranteed a few of them. It may have more, whoever has fewest first,
+  but as many as are guaranteed to one tenant are kept free for those that have less than that.
+- Patience: an item that takes longer gives its slot back and goes on beside the slots. It still counts as its tenant's. So work
+  that hangs holds up its own tenant only, whatever it hangs on, and even where it cannot be canceled.
 - Rates: how often one item, and how often all items of one tenant, are worked on.
 """
 
@@ -23,7 +22,6 @@ from winepipelines.engine.tenant import TENANT
 
 Work = Callable[[], Awaitable[None]]
 PATIENCE_SECONDS = 2.0
-HELD_SECONDS = 60.0  # that a tenant whose work was slow is held to its guarantee
 GUARANTEED_SHARE = 5  # one slot of so many is guaranteed to each tenant
 logger = logging.getLogger(__name__)
 
@@ -68,6 +66,7 @@ class FairQueue:
         rates = rates or Rates()
         self._slots = slots
         self._guaranteed = max(1, slots // GUARANTEED_SHARE)
+        self._most = max(self._guaranteed, slots - self._guaranteed)  # that one tenant may have, slow ones included
         self._patience = patience
         self._item_rate = Rate(rates.item_per_second, rates.item_burst)
         self._tenant_rate = Rate(rates.tenant_per_second, rates.tenant_burst)
@@ -75,7 +74,6 @@ class FairQueue:
         self._running: dict[Hashable, _Running] = {}
         self._delayed: dict[Hashable, asyncio.TimerHandle] = {}  # items, until their rate lets them wait for a turn
         self._in_slots = 0
-        self._held_until: dict[str, float] = {}  # tenants whose work was slow
         self._is_stopped = False
 
     def add(self, tenant: str, item: Hashable, work: Work) -> None:
@@ -145,15 +143,14 @@ class FairQueue:
 
     def _next_lane(self) -> _Lane | None:
         best: _Lane | None = None
-        there_are_more = self._in_slots < self._slots - min(self._guaranteed, self._slots - 1)
-        now = asyncio.get_running_loop().time()
+        there_are_more = self._in_slots < self._most
         for lane in list(self._lanes.values()):
             if not lane.waiting or lane.timer is not None or not self._may_begin_now(lane):
                 continue
             if lane.running < self._guaranteed:
                 return lane
-            is_held = self._held_until.get(lane.tenant, now) > now
-            if there_are_more and not is_held and (best is None or lane.running < best.running):
+            may_have_more = there_are_more and lane.running < self._most
+            if may_have_more and (best is None or lane.running < best.running):
                 best = lane
         return best
 
@@ -190,9 +187,6 @@ class FairQueue:
         """Take the slot of work that is slow, which goes on without one."""
         running = self._running[item]
         running.slow = True
-        now = asyncio.get_running_loop().time()
-        self._held_until = {tenant: until for tenant, until in self._held_until.items() if until > now}
-        self._held_until[running.lane.tenant] = now + HELD_SECONDS
         self._in_slots -= 1
         self._begin()
 

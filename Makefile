@@ -86,14 +86,15 @@ export PREVIOUS KEEP ONE_NODE_CLUSTER
 e2e: ## both charts in real pods: install, upgrade, evict, remove; on kind, or ONE_NODE_CLUSTER=program
 	@$(call python,dev) $(PYTEST) tests/e2e -rs --exitfirst --timeout 1800 --capture no
 
-SUPPLY := dev/patterns.py dev/backtracking.py dev/version.py dev/release.py dev/pins.py dev/sbom.py dev/licences.py dev/audit.py
+SUPPLY := dev/lint_secrets.py dev/patterns.py dev/backtracking.py dev/version.py dev/release.py dev/pins.py dev/sbom.py dev/licences.py dev/audit.py
 
-lint: lint-chart ## ruff, mypy --strict, import rules, linear patterns, manifests, stale compiled pipelines, the chart, licences
+lint: lint-chart ## ruff, mypy --strict, import rules, secrets, linear patterns, manifests, stale compiled pipelines, the chart, licences
 	@$(call python,dev) -m ruff check .
 	@$(call python,dev) -m ruff format --check .
 	@$(call python,dev) -m mypy contract/winecontract operator/winepipelines tests/unit tests/simulation tests/contract tests/integration tests/rights tests/hermetic tests/support tests/chart tests/images tests/e2e dev/chart.py dev/lint_chart.py dev/helm.py $(SUPPLY)
 	@$(call python,dev) -m mypy --python-executable $(call python,pipeline-dev) pipeline sandbox bench tests/pipeline tests/sandbox
 	@$(call python,dev) dev/lint_imports.py
+	@$(call python,dev) dev/lint_secrets.py
 	@$(call python,dev) dev/lint_manifests.py
 	@$(call python,dev) -m dev.patterns
 	@$(call python,pipeline) -m winesteps.compile --check

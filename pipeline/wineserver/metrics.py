@@ -5,6 +5,7 @@ Source: seldon-core 1.18, `executor/api/metric`. The executor measures a request
 few values: the services, methods and codes that this server has, and the pod's own names.
 """
 
+import threading
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class _Series:
 
 
 class Metrics:
-    """Counts requests and feedback. Not for several threads: the event loop's alone counts."""
+    """Counts requests, in the event loop alone, and feedback, in any thread."""
 
     def __init__(self, environment: Environment) -> None:
         identity = environment.identity
@@ -55,6 +56,7 @@ class Metrics:
         self._counted = not environment.behind_executor
         self._server: dict[Key, _Series] = {}
         self._client: dict[Key, _Series] = {}
+        self._lock = threading.Lock()
         self._feedback = 0
         self._reward = 0.0
         self._registry = CollectorRegistry()
@@ -73,8 +75,9 @@ class Metrics:
     def count_feedback(self, reward: float) -> None:
         """Count a reward, as Seldon's servers do; none is no feedback."""
         if reward:
-            self._feedback += 1
-            self._reward += reward
+            with self._lock:
+                self._feedback += 1
+                self._reward += reward
 
     def exposition(self) -> tuple[bytes, str]:
         """Return all metrics in Prometheus' text form, and its media type."""

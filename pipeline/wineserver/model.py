@@ -1,6 +1,5 @@
 """The MLflow model in a folder: its columns, its example and its predictions."""
 
-import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from winecontract import signatures
 from wineserver.rows import Matrix, Schema
 
 # MLflow's column types as the Open Inference Protocol's datatypes; other types are no numbers.
-MANY = 1000  # rows; more would keep the event loop, and with it the probes, waiting
 DATATYPES = {"double": "FP64", "float": "FP32", "integer": "INT32", "long": "INT64"}
 
 
@@ -47,10 +45,6 @@ class WineModel:
             row = int(np.argwhere(~np.isfinite(values))[0][0])
             raise NotFiniteError(f"the model predicts no finite number for row {row + 1}")
         return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-
-    async def answer(self, matrix: Matrix) -> NDArray[np.float64]:
-        """Predict, in a thread where it takes long. Raises NotFiniteError."""
-        return await asyncio.to_thread(self.predict, matrix) if len(matrix) > MANY else self.predict(matrix)
 
 
 def load(folder: Path, digest: str = "") -> WineModel:

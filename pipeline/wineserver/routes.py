@@ -5,7 +5,7 @@ label. Source of the paths: seldon-core 1.18, `executor/api/rest/server.go` and 
 Inference Protocol.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -33,7 +33,8 @@ class Call:
     puid: str
 
 
-Handler = Callable[[Call], Awaitable[Response]]
+Handler = Callable[[Call], Response]
+"""Answers in the event loop, or in a thread where the request is large."""
 
 
 @dataclass(frozen=True)
@@ -98,28 +99,28 @@ class Routes:
             "/v2": Route({"GET": self._describe_server}),
         }
 
-    async def _predict(self, call: Call) -> Response:
-        message = await bodies.from_form(self._model.schema, call.body, call.headers, seldon.FORM)
+    def _predict(self, call: Call) -> Response:
+        message = bodies.from_form(self._model.schema, call.body, call.headers, seldon.FORM)
         request = seldon.read(self._model.schema, message, self._infer)
-        values = await self._model.answer(request.matrix)
+        values = self._model.predict(request.matrix)
         if "seldon-puid" not in call.headers:
             call.puid = request.meta.get("puid") or call.puid
         return json_response(seldon.answer(request, values, call.puid, self._request_path))
 
-    async def _infer_tensors(self, call: Call) -> Response:
+    def _infer_tensors(self, call: Call) -> Response:
         if bodies.BINARY_HEADER in call.headers:
             raise InputError(openinference.BINARY)
         payload = bodies.load(self._model.schema, call.body, call.headers.get("content-type", ""), openinference.FORM)
-        values = await self._model.answer(openinference.read(self._model.schema, payload, PREDICT))
+        values = self._model.predict(openinference.read(self._model.schema, payload, PREDICT))
         return json_response(openinference.answer(payload, values, self._name, call.puid))
 
-    async def _feedback(self, call: Call) -> Response:
-        message = await bodies.from_form(self._model.schema, call.body, call.headers, '{"request": ..., "reward": 1.0}')
+    def _feedback(self, call: Call) -> Response:
+        message = bodies.from_form(self._model.schema, call.body, call.headers, '{"request": ..., "reward": 1.0}')
         self._metrics.count_feedback(seldon.reward(self._model.schema, message))
         info = "counted in the metrics; the model does not learn from feedback"
         return json_response({"status": {"status": "SUCCESS", "code": 200, "info": info}, "meta": {"puid": call.puid}})
 
-    async def _ready(self, call: Call) -> Response:
+    def _ready(self, call: Call) -> Response:
         # The server starts to listen when its model is loaded, so that answering at all means being ready.
         if self.draining:
             return refusal(call.path, 503, "the server is shutting down")
@@ -127,22 +128,22 @@ class Routes:
             return Response()
         return json_response({"data": {"names": [], "ndarray": []}, "meta": {}})
 
-    async def _alive(self, _: Call) -> Response:
+    def _alive(self, _: Call) -> Response:
         return Response("pong", media_type="text/plain")
 
-    async def _describe(self, _: Call) -> Response:
+    def _describe(self, _: Call) -> Response:
         return json_response(seldon.metadata(self._model, self._name))
 
-    async def _describe_graph(self, _: Call) -> Response:
+    def _describe_graph(self, _: Call) -> Response:
         return json_response(seldon.graph_metadata(self._model, self._name, self._predictor))
 
-    async def _describe_tensors(self, _: Call) -> Response:
+    def _describe_tensors(self, _: Call) -> Response:
         return json_response(openinference.metadata(self._model, self._name))
 
-    async def _describe_server(self, _: Call) -> Response:
+    def _describe_server(self, _: Call) -> Response:
         return json_response({"name": "wineserver", "version": "", "extensions": []})
 
-    async def _exposition(self, _: Call) -> Response:
+    def _exposition(self, _: Call) -> Response:
         text, media_type = self._metrics.exposition()
         return Response(text, headers={"Content-Type": media_type})
 

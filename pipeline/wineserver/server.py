@@ -21,6 +21,7 @@ import uvicorn
 from winecontract.logs import guard_handlers
 from winecontract.text import clean
 from wineserver.application import Application
+from wineserver.connections import Connection
 from wineserver.environment import Environment, EnvironmentInvalidError
 from wineserver.model import ModelFolderError, load
 
@@ -31,6 +32,7 @@ TERMINATION_BYTES = 4096
 """The kubelet reads so much of it."""
 KEEP_ALIVE = 120  # seconds; longer than Seldon's executor keeps an idle connection (90), which then never meets a closed one
 IDLE = 2  # seconds after draining in which connections that are kept open are ended by an answer, not between two requests
+TICKS = 10  # of which uvicorn has as many a second
 GRACE = 13  # seconds for requests in flight after that
 
 
@@ -60,6 +62,11 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end; uvicorn asks ten times a second."""
+        if counter % TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.end_if_late(now)
         if self._application.draining:
             late = time.monotonic() - self._drained_at
             if late >= 0 and (not self.server_state.connections or late > IDLE):
@@ -99,6 +106,7 @@ def _serve(environment: Environment, application: Application) -> None:
     gc.enable()
     config = uvicorn.Config(
         application,
+        http=Connection,
         host=environment.host,
         port=environment.port,
         log_config=None,

@@ -1,7 +1,8 @@
 # The three images, by target: operator, steps, server. `make images` builds them; docs/images.md says what is in them. A fourth,
 # sandbox, is for the chart of that name alone: never for production.
 # The base has Python 3.11 or newer with pip and venv, and a shell. Labels that change with each version are given by dev/images.
-ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
+# Its digest is of the index of all architectures; docs/images.md says how it is renewed. The tag tells people which one it is.
+ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 # Packages are installed here. Of these stages an image gets the folders that it copies, and nothing else.
 FROM ${BASE_IMAGE} AS packages

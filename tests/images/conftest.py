@@ -1,5 +1,6 @@
 """The images, built once for all tests by `dev/images`; BUILDER and IMAGE_BUILD_ARGS go on to it."""
 
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,5 +24,6 @@ def engine() -> Engine:
 @pytest.fixture(scope="session")
 def images(engine: Engine) -> Mapping[str, str]:
     """The images' names by target."""
-    done = subprocess.run([ROOT / "dev/images", *TARGETS], stdout=subprocess.PIPE, text=True, check=True)
+    environment = {**os.environ, **containers.local_base(engine.name)}
+    done = subprocess.run([ROOT / "dev/images", *TARGETS], env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return dict(zip(TARGETS, done.stdout.split(), strict=True))

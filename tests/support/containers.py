@@ -7,6 +7,8 @@ import contextlib
 import gzip
 import io
 import json
+import os
+import re
 import subprocess
 import tarfile
 import tempfile
@@ -18,6 +20,7 @@ from typing import IO, Any
 from sandbox import engines
 from sandbox.errors import EngineError
 
+ROOT = Path(__file__).resolve().parents[2]
 # buildah has no read-only root: a view of it that is mounted so, in mounts of its own that end with the process.
 CHROOT = r"""
 root=$1 user=$2; shift 2
@@ -133,6 +136,24 @@ class Engine:
             yield [*arguments, "--", f"--chdir={configuration['WorkingDir']}", *variables, *(command or configuration["Cmd"])]
         finally:
             _output("buildah", "rm", container)
+
+
+def base_tag() -> str:
+    """Return the base image's name without its digest, by which a base that was made on this machine is known."""
+    default = re.search(r"^ARG BASE_IMAGE=(\S+)@sha256:[0-9a-f]{64}$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert default is not None, "the Dockerfile names its base by digest"
+    return default[1]
+
+
+def local_base(builder: str) -> dict[str, str]:
+    """Return the variable of `dev/images` for a base that was made on this machine, if there is one and no other is named."""
+    base = base_tag()
+    if (
+        "BASE_IMAGE" in os.environ
+        or subprocess.run([builder, "images", "--quiet", base], stdout=subprocess.PIPE).stdout.strip() == b""
+    ):
+        return {}
+    return {"BASE_IMAGE": base}
 
 
 def find() -> Engine | None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
+from support.containers import base_tag
+
 from sandbox import engines, kind
 from sandbox.errors import EngineError
 from sandbox.kind import Kind
@@ -90,6 +92,7 @@ class OneNode:
     building: Mapping[str, str] = field(
         default_factory=lambda: {
             "STORAGE_DRIVER": "overlay",
+            "BASE_IMAGE": os.environ.get("BASE_IMAGE") or base_tag(),
             "IMAGE_BUILD_ARGS": f"--isolation chroot --network host --pull-never {os.environ.get('IMAGE_BUILD_ARGS', '')}",
         }
     )

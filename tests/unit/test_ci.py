@@ -113,3 +113,10 @@ def test_what_is_pushed_is_what_the_chart_asks_for() -> None:
     named = [one["image"].rpartition(":")[0] for one in yaml.safe_load(chart["annotations"]["artifacthub.io/images"])]
     where = f"{release['env']['REGISTRY']}/{release['env']['REPOSITORY']}"
     assert named == [f"{where}/{image}" for image in pins.IMAGES]
+
+
+def test_images_are_built_on_a_base_that_is_named_by_digest() -> None:
+    text = (pins.ROOT / "Dockerfile").read_text()
+    assert re.search(r"^ARG BASE_IMAGE=docker\.io/library/python:[\w.-]+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+    bases, stages = re.findall(r"^FROM (\S+)", text, re.MULTILINE), re.findall(r"^FROM \S+ AS (\S+)", text, re.MULTILINE)
+    assert set(bases) <= {"${BASE_IMAGE}", *stages}

@@ -1,7 +1,7 @@
 """JSON of other systems, parsed under guard: of an endpoint, of Kubeflow Pipelines, MLflow, the API server, in tags and messages.
 
 `json.loads` alone raises RecursionError, and takes NaN, the second of two equal keys and halves of surrogate pairs. So it is not
-used elsewhere in the operator; `make lint` refuses it (TID251 in pyproject.toml).
+used elsewhere in the operator: `make lint` refuses it (TID251).
 """
 
 import contextlib

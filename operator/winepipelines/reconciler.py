@@ -20,7 +20,7 @@ from winepipelines.engine.queue import FairQueue
 from winepipelines.lifecycle.actions import ApplyChildren, ApplyDeployment, LeaveModels, RemoveFinalizer
 from winepipelines.lifecycle.decision import Decision
 from winepipelines.lifecycle.questions import Answer, Question
-from winepipelines.lifecycle.reasons import DEADLINE_EXCEEDED
+from winepipelines.lifecycle.reasons import DEADLINE_EXCEEDED, UNEXPECTED
 from winepipelines.lifecycle.verify import check_interval
 from winepipelines.platform.bodies import own_metadata
 from winepipelines.platform.kubernetes import Body, Conflict, KindMissing, Kubernetes
@@ -50,6 +50,7 @@ class _Entry:
     checked: dict[Question[object], object] = field(default_factory=dict)  # the last passed prediction check
     timer: asyncio.TimerHandle | None = None
     failures: int = 0
+    defect: tuple[str, str] = ("", "")  # the last call that failed unexpectedly, and of what
     calls_end: float = 0.0  # when the calls of the reconcile under way have to have ended, by the loop's clock
 
 
@@ -244,7 +245,8 @@ class Reconciler:
     async def _bounded(self, call: Awaitable[T], what: object, entry: _Entry) -> T:
         """Wait for a call, but not for ever: a system that hangs is one that does not answer.
 
-        Raises Unavailable at the deadline.
+        Raises Unavailable at the deadline, PlatformError where the call fails by a defect: most often over what a system has
+        sent, so that the status reports it, and does not stay as it was.
         """
         seconds = CALL_SHARE * self._seconds
         try:
@@ -256,6 +258,16 @@ class Reconciler:
                 "retries; find the system that is slow with `python -m winepipelines doctor`"
             )
             raise Unavailable(DEADLINE_EXCEEDED, message) from None
+        except (PlatformError, KindMissing, Conflict):
+            raise
+        except Exception as error:
+            place = entry.body["metadata"]
+            name, kind = type(what).__name__, type(error).__name__
+            if entry.defect != (name, kind):  # once: it is tried again and again
+                logger.exception("Call failed by a defect", extra=self._fields((place["namespace"], place["name"]), call=name))
+            entry.defect = name, kind
+            message = f"{name} failed unexpectedly ({kind}). The operator retries; its log has the details"
+            raise PlatformError(UNEXPECTED, message) from None
 
     def _still_fresh(self, entry: _Entry, status: object) -> dict[Question[object], object]:
         """Take over a prediction check that has passed not long ago: the endpoint is not asked at every look."""

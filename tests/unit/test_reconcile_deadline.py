@@ -57,6 +57,7 @@ class Operator:
         self.measured: list[bool] = []
         self.hang: Callable[[Key], bool] = lambda key: key[0] == ATTACKER
         self.hang_on_write = False
+        self.error: Exception | None = None
         self.moved = asyncio.Condition()
         subject = Subject(WINEPIPELINES, "Kind", self._read, self._decide, lambda _before, _after: (), lambda *_: None)
         self.queue = FairQueue(workers, patience=0.1)
@@ -102,6 +103,10 @@ class Operator:
     async def answer(self, question: Question[object], resource: _Resource) -> object:
         key = resource.namespace, resource.name
         self.asked.append(key)
+        if self.error is not None:
+            async with self.moved:
+                self.moved.notify_all()
+            raise self.error
         if self.hang(key):
             await asyncio.Event().wait()
         return "fine"
@@ -194,3 +199,29 @@ async def test_the_error_is_one_that_passes() -> None:
     with pytest.raises(Unavailable, match="_Act was canceled"):
         await operator.reconciler._bounded(asyncio.sleep(10), _Act(), entry)
     await operator.stop()
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["question", "action"])
+@pytest.mark.parametrize("error", [RecursionError("deep"), OverflowError(), ValueError("a\nb"), KeyError("x"), UnicodeError()])
+async def test_a_call_that_fails_unexpectedly_is_reported_and_retried(
+    asks: bool, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Field case M2: RecursionError over an endpoint's answer left the status as it was, Ready."""
+    operator = Operator(asks=asks)
+    operator.error = error
+    operator.see(HONEST, "wine")
+    await operator.until(lambda: bool(operator.written))
+    assert operator.written == {(HONEST, "wine"): [EXPECTED[asks].format(type(error).__name__)]}
+    if asks:  # an action that failed is not decided on again here
+        operator.reconciler.wake((HONEST, "wine"))
+        await operator.until(lambda: len(operator.asked) > 1)
+    await operator.stop()
+    logged = [record for record in caplog.records if record.message == "Call failed by a defect"]
+    assert len(logged) == 1, "each retry would write another traceback"
+    assert logged[0].exc_info
+
+
+EXPECTED = {
+    True: "Unexpected: Platform failed unexpectedly ({}). The operator retries; its log has the details",
+    False: "Unexpected: _Act failed unexpectedly ({}). The operator retries; its log has the details",
+}

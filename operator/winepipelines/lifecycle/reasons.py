@@ -84,6 +84,7 @@ CANNOT_START = frozenset(
 
 # said by the loop of a call that did not end in the time that a reconcile has
 DEADLINE_EXCEEDED = "DeadlineExceeded"
+UNEXPECTED = "Unexpected"  # a call failed by a defect
 
 # a system of the platform does not do what it is asked: said by the adapters
 PLATFORM_FAILURES = frozenset(
@@ -111,6 +112,7 @@ PLATFORM_FAILURES = frozenset(
         "ExperimentDeleted",
         "KindMissing",
         DEADLINE_EXCEEDED,
+        UNEXPECTED,
     }
 )
 

@@ -3,7 +3,7 @@
 `winesteps.compile` writes these files. They name a stand-in for the image, no resources and no variables: all are put in here.
 """
 
-import json
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class CompiledPipeline:
 
         `resources` are what a resource asks for some steps, by name.
         """
-        pipeline = json.loads(json.dumps(self._pipeline))
+        pipeline = copy.deepcopy(self._pipeline)
         variables = {
             "WINE_DATA_PRIVATE_NETWORKS": settings.data_private_networks,
             "WINE_DATA_ALLOWED_NETWORKS": ",".join(settings.data_allowed_networks),

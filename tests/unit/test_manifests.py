@@ -155,12 +155,14 @@ def test_autoscaling_is_a_utilization_of_what_the_container_requests() -> None:
         "type": "Resource",
         "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}},
     }
-    assert autoscaled["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "250m"}
+    assert autoscaled["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "250m", "memory": "256Mi"}
     for wished in ({"requests": {"cpu": "2"}}, {"limits": {"cpu": "2"}}):  # a limit is a request where none is named
         resources = part(autoscaling=AUTOSCALING, resources=wished)["spec"]["containers"][0]["resources"]
         assert "250m" not in resources["requests"].values()
     assert "hpaSpec" not in part()
-    assert part()["spec"]["containers"][0]["resources"]["requests"] == {}
+    assert part()["spec"]["containers"][0]["resources"] == {"requests": {"memory": "256Mi"}, "limits": {"memory": "2Gi"}}
+    named = part(resources={"limits": {"memory": "8Gi"}})["spec"]["containers"][0]["resources"]
+    assert named == {"requests": {}, "limits": {"memory": "8Gi"}}
 
 
 def test_only_what_changes_pods_makes_another_template() -> None:

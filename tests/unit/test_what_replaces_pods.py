@@ -312,6 +312,14 @@ def test_autoscaling_keeps_pods_whose_cpu_is_named() -> None:
     assert _pods(_seldon(SETTINGS).manifest(after, ROLLOUTS["bundled"], live)) == _pods(live)
 
 
+def test_pods_of_earlier_releases_keep_their_unlimited_memory() -> None:
+    live = _stored(_seldon(SETTINGS).manifest(GUIDE, ROLLOUTS["bundled"]))
+    part = live["spec"]["predictors"][0]["componentSpecs"][0]
+    part["spec"]["containers"][0]["resources"] = {"requests": {}, "limits": {}}
+    part["metadata"]["annotations"]["winepipelines.io/template"] = "of-an-earlier-release"
+    assert _pods(_seldon(SETTINGS).manifest(GUIDE, ROLLOUTS["bundled"], live)) == _pods(live)
+
+
 def test_a_command_that_someone_else_put_in_is_not_taken_over() -> None:
     live = _stored(_seldon(SETTINGS).manifest(GUIDE, ROLLOUTS["bundled"]))
     [container] = live["spec"]["predictors"][0]["componentSpecs"][0]["spec"]["containers"]

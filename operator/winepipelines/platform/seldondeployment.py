@@ -14,6 +14,8 @@ from winepipelines.resource.spec import Protocol, Resources, Runtime
 from winepipelines.settings import Settings
 
 CPU_REQUEST = "250m"  # a share of the request is what an autoscaler aims at: every container must have one
+DEFAULT_MEMORY = {"requests": "256Mi", "limits": "2Gi"}
+"""Memory of the bundled server where spec.serving.resources names none: idle it has 250 MiB, and 300 MiB more at the worst."""
 NO_EXECUTOR = "seldon.io/no-engine"  # on a predictor
 # Seconds for which the server of an ending pod takes new requests. kube-proxy needs one or two. Where no other pod is ready, it
 # sends requests to the ending one all that time: a single pod that is deleted or evicted is replaced meanwhile.
@@ -51,8 +53,11 @@ def seldon_deployment(
         predictors=predictors,
         replicas=serving.replicas,
         autoscaling=serving.autoscaling,
-        resources=_resources(serving.resources, autoscaled=serving.autoscaling is not None),
     )
+    for predictor, told in zip(manifest["spec"]["predictors"], predictors, strict=True):
+        [container] = predictor["componentSpecs"][0]["spec"]["containers"]
+        bundled = told["runtime"] is Runtime.BUNDLED
+        container["resources"] = _resources(serving.resources, autoscaled=serving.autoscaling is not None, bundled=bundled)
     spec = manifest["spec"]
     known = {predictor.get("name"): predictor for predictor in predictors_of(live)}
     for predictor in spec["predictors"]:
@@ -162,9 +167,12 @@ def _what_runs(predictor: Manifest) -> tuple[object, ...] | None:
     container, graph = next(containers_of(predictor), None), predictor.get("graph") or {}
     if container is None or len(predictor["componentSpecs"]) != 1:
         return None
-    resources = {kind: amounts for kind, amounts in (container.get("resources") or {}).items() if amounts}
+    amounts = {kind: dict((container.get("resources") or {}).get(kind) or {}) for kind in DEFAULT_MEMORY}
+    if all(amounts[kind].get("memory") == memory for kind, memory in DEFAULT_MEMORY.items()):
+        for named in amounts.values():  # as earlier releases applied it: an upgrade replaces no pods
+            del named["memory"]
     model = [graph.get(name) for name in ("implementation", "modelUri", "envSecretRefName", "parameters")]
-    return (model, container.get("image"), resources, (predictor.get("annotations") or {}).get(NO_EXECUTOR))
+    return (model, container.get("image"), amounts, (predictor.get("annotations") or {}).get(NO_EXECUTOR))
 
 
 def _predictor(settings: Settings, name: str, model: ModelRef, traffic: int) -> dict[str, Any]:
@@ -182,8 +190,12 @@ def _predictor(settings: Settings, name: str, model: ModelRef, traffic: int) -> 
     }
 
 
-def _resources(wished: Resources, *, autoscaled: bool) -> dict[str, Any]:
-    resources = wished.model_dump()
-    if autoscaled and "cpu" not in {**wished.requests, **wished.limits}:
-        resources["requests"] = {**wished.requests, "cpu": CPU_REQUEST}
+def _resources(wished: Resources, *, autoscaled: bool, bundled: bool) -> dict[str, dict[str, str | int]]:
+    resources = {"requests": dict(wished.requests), "limits": dict(wished.limits)}
+    named = {**wished.requests, **wished.limits}
+    if autoscaled and "cpu" not in named:
+        resources["requests"]["cpu"] = CPU_REQUEST
+    if bundled and "memory" not in named:
+        for kind, memory in DEFAULT_MEMORY.items():
+            resources[kind]["memory"] = memory
     return resources

@@ -48,6 +48,7 @@ class Actor:
             case ApplyChildren():
                 await self._namespace.apply(pipeline)
             case CreateRun(name, revision):
+                await self._namespace.model_keys(pipeline.namespace)  # without its Secret a step's pod would never start
                 await self._kubeflow.create(pipeline, name, revision)
             case TerminateRun(run_id):
                 await self._kubeflow.terminate(run_id)

@@ -121,7 +121,15 @@ class Operator:
             PREDICTIONS,
             kubernetes,
             MonitoredObserver(
-                PredictionObserver(kubernetes, kubeflow, steps, mlflow, OutputUses(kubernetes, settings.namespaces)), monitor
+                PredictionObserver(
+                    kubernetes,
+                    kubeflow,
+                    steps,
+                    mlflow,
+                    OutputUses(kubernetes, settings.namespaces),
+                    takes_unsigned=settings.serves_unsigned,
+                ),
+                monitor,
             ),
             MonitoredActor(PredictionActor(kubernetes, kubeflow), monitor),
             lambda key, run: runs.follow(_followed_for(key), run),

@@ -18,16 +18,24 @@ from winepipelines.lifecycle.questions import (
     Stored,
     Tried,
 )
-from winepipelines.lifecycle.reasons import EXAMPLE_MISSING
+from winepipelines.lifecycle.reasons import WITHOUT_EXAMPLE
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.records import Example
 from winepipelines.platform.seldon import Seldon
+from winepipelines.platform.signed import Expected
 from winepipelines.platform.steps import Steps as StepPods
 from winepipelines.resource.errors import Refused
-from winepipelines.resource.observed import DeploymentView, PlatformVerdict, PredictionCheck, ServerView, TrialView
+from winepipelines.resource.observed import (
+    DeploymentView,
+    PlatformVerdict,
+    PredictionCheck,
+    ServerView,
+    TrainingRecords,
+    TrialView,
+)
 from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.resource.rollout import ModelRef, Rollout
 from winepipelines.resource.spec import Runtime
@@ -57,7 +65,7 @@ class Observer:
         self._store = store
         self._seldon = seldon
         self._platform = platform
-        self._examples: dict[str, Example] = {}
+        self._examples: dict[tuple[str, str], Example] = {}
 
     async def answer(self, question: Question[object], pipeline: WinePipeline) -> object:
         """Answer a question about a resource.
@@ -77,8 +85,7 @@ class Observer:
             case RunSettings():
                 return self._run_settings()
             case Records(revision, run_id):
-                experiment, known = pipeline.spec.training.experiment, known_models(pipeline.status)
-                return self._mlflow.records(experiment, pipeline.uid, revision, run_id, known)
+                return self._records(pipeline, revision, run_id)
             case Stored(uri):
                 return self._stored(uri)
             case Server(runtime):
@@ -96,6 +103,11 @@ class Observer:
             case Platform():
                 return self._verdict()
         raise TypeError(f"nobody answers {question!r}")
+
+    async def _records(self, pipeline: WinePipeline, revision: int, run_id: str) -> TrainingRecords:
+        keys = await self._namespace.model_keys(pipeline.namespace)
+        whose = Expected(pipeline.namespace, pipeline.uid, revision, run_id, pipeline.registered_model, keys)
+        return await self._mlflow.records(pipeline.spec.training.experiment, whose, known_models(pipeline.status))
 
     async def _verdict(self) -> PlatformVerdict | None:
         return self._platform()
@@ -121,16 +133,17 @@ class Observer:
         try:
             of_served = await self._example(served)
         except Refused as error:
-            if error.reason != EXAMPLE_MISSING:
+            if error.reason not in WITHOUT_EXAMPLE:
                 raise
             of_served = None  # nobody can ask it: that says nothing against the one on trial
         return await self._seldon.compare(pipeline, Rollout(served, model), (of_served, await self._example(model)))
 
     async def _example(self, model: ModelRef) -> Example:
-        example = self._examples.get(model.mlflow_run)
+        key = model.mlflow_run, model.example_digest
+        example = self._examples.get(key)
         if example is None:
-            example = await self._mlflow.example(model.mlflow_run)
+            example = await self._mlflow.example(*key)
             if len(self._examples) >= EXAMPLES_KEPT:
                 self._examples.clear()
-            self._examples[model.mlflow_run] = example
+            self._examples[key] = example
         return example

@@ -20,8 +20,18 @@ from winepipelines.resource.status import Status
 class PredictionObserver:
     """Asks the platform."""
 
-    def __init__(self, kubernetes: Kubernetes, kubeflow: Kubeflow, steps: StepPods, mlflow: MLflow, outputs: OutputUses) -> None:
-        """Use these adapters."""
+    def __init__(
+        self,
+        kubernetes: Kubernetes,
+        kubeflow: Kubeflow,
+        steps: StepPods,
+        mlflow: MLflow,
+        outputs: OutputUses,
+        *,
+        takes_unsigned: bool = False,
+    ) -> None:
+        """Use these adapters; `takes_unsigned`: files may be scored with models without a signed record."""
+        self._takes_unsigned = takes_unsigned
         self._kubernetes = kubernetes
         self._kubeflow = kubeflow
         self._steps = steps
@@ -65,9 +75,14 @@ class PredictionObserver:
             return PipelineView(exists=True)
         uid = body["metadata"]["uid"]
         chosen = ChosenModel(
-            revision=served.revision, mlflow_run=served.mlflow_run, version=served.version, uri=served.uri, pipeline_uid=uid
+            revision=served.revision,
+            mlflow_run=served.mlflow_run,
+            version=served.version,
+            uri=served.uri,
+            digest=served.digest,
+            pipeline_uid=uid,
         )
-        return PipelineView(exists=True, served=chosen)
+        return PipelineView(exists=True, served=chosen, takes_unsigned=self._takes_unsigned)
 
 
 class PredictionActor:

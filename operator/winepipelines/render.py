@@ -14,11 +14,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from winecontract.signatures import CURRENT, SECRET
 from winepipelines.lifecycle.rolling import reference
 from winepipelines.platform import crds
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.manifests import Manifest, Manifests
 from winepipelines.platform.mlflow import CREDENTIAL_KEYS
+from winepipelines.platform.modelkeys import without_key
 from winepipelines.platform.namespace import SOURCE_KEYS, Namespace
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.seldondeployment import seldon_deployment
@@ -114,12 +116,15 @@ def _pipeline(pipeline: WinePipeline, settings: Settings, model_uri: str) -> Ite
     for manifest in Namespace(nobody, manifests, settings).wanted(pipeline, source, mlflow):
         metadata = manifest["metadata"]
         if manifest["kind"] == "Secret":
-            copied = settings.mlflow_secret if metadata["name"] == MLFLOW_SECRET else settings.source_secret
+            copied = settings.mlflow_secret_of_steps if metadata["name"] == MLFLOW_SECRET else settings.source_secret
             about = f"values copied from the Secret {settings.platform_namespace}/{copied}, masked here"
             manifest = {**manifest, "data": dict.fromkeys(manifest["data"], MASK)}
         else:
             about = "for notebooks"
         yield Document(f"{manifest['kind']} {metadata['name']}: {about}", _known_owner(pipeline, manifest))
+    key = {**without_key(pipeline, pipeline.namespace), "type": "Opaque", "data": {CURRENT: MASK}}
+    about = "the key that steps sign models with, made once and masked here"
+    yield Document(f"Secret {SECRET}: {about}", _known_owner(pipeline, key))
     yield _run(pipeline, settings)
     model = pipeline.status.candidate or pipeline.status.served
     serving = reference(model) if model else _model(pipeline, UNKNOWN_MODEL)

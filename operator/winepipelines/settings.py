@@ -43,6 +43,7 @@ class Settings:
     kfp_service_account: str = ""
     steps_mlflow_url: str = ""
     mlflow_secret: str = ""
+    steps_mlflow_secret: str = ""  # the one that steps have their credentials from; empty: the operator's own
     mlflow_ca_file: str = ""
     artifacts_destination: str = ""
     platform_namespace: str = "kubeflow"
@@ -50,6 +51,7 @@ class Settings:
     endpoint_template: str = "http://{name}-wine-super-model.{namespace}.svc.cluster.local:8000"
     predictor_template: str = "http://{name}-{predictor}.{namespace}.svc.cluster.local:8000"
     seldon_executor: bool = False  # whether new models of the bundled runtime are served behind Seldon's executor
+    unsigned_models: str = "refuse"  # or "serve": models that no train step has signed may be served anew
     traffic_splitting: str = "none"  # or what gives predictors their shares of the traffic
     steps_image: str = f"winepipelines/steps:{__version__}"
     server_image: str = f"winepipelines/server:{__version__}"
@@ -115,6 +117,16 @@ class Settings:
     def mlflow_url_in_steps(self) -> str:
         """MLflow's address as the steps see it."""
         return self.steps_mlflow_url or self.mlflow_url
+
+    @property
+    def mlflow_secret_of_steps(self) -> str:
+        """Name of the Secret that steps have their credentials for MLflow from; empty where they need none."""
+        return self.steps_mlflow_secret or self.mlflow_secret
+
+    @property
+    def serves_unsigned(self) -> bool:
+        """Whether a model without a signed record may be served anew."""
+        return self.unsigned_models == "serve"
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ CHART_VALUES: Mapping[str, str] = {
     "WINE_STEPS_MLFLOW_URL": "mlflow.stepsUrl",
     "WINE_ARTIFACTS_DESTINATION": "mlflow.artifactsDestination",
     "WINE_MLFLOW_SECRET": "mlflow.secret",
+    "WINE_STEPS_MLFLOW_SECRET": "mlflow.stepsSecret",
+    "WINE_UNSIGNED_MODELS": "models.unsigned",
     "WINE_MLFLOW_CA_FILE": "mlflow.ca",
     "WINE_S3_ENDPOINT_URL": "objectStore.url",
     "WINE_SOURCE_SECRET": "seldon.sourceSecret",
@@ -80,6 +82,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "WINE_LOG_FORMAT": ("text", "json"),
     "WINE_TRAFFIC_SPLITTING": ("none", "istio", "ambassador"),
     "WINE_DATA_PRIVATE_NETWORKS": ("direct", "allow", "refuse"),
+    "WINE_UNSIGNED_MODELS": ("refuse", "serve"),
 }
 LONGEST_SECONDS = 10 * 365 * 86400
 COUNTS: Mapping[str, tuple[int, int]] = {
@@ -242,6 +245,7 @@ RULES: Mapping[str, Callable[[object], str | None]] = {
     "WINE_S3_ENDPOINT_URL": _address("WINE_S3_ENDPOINT_URL", path=False),
     "WINE_KFP_SERVICE_ACCOUNT": _matches(SUBDOMAIN, "the name of a service account", optional=True),
     "WINE_MLFLOW_SECRET": _matches(SUBDOMAIN, "the name of a Secret", optional=True),
+    "WINE_STEPS_MLFLOW_SECRET": _matches(SUBDOMAIN, "the name of a Secret", optional=True),
     "WINE_SOURCE_SECRET": _secret,
     "WINE_PLATFORM_NAMESPACE": _matches(LABEL, "the name of a namespace"),
     "WINE_NAMESPACES": _namespaces,

@@ -13,12 +13,13 @@ from mlflow.entities import Metric, RunTag
 from mlflow.store.model_registry.rest_store import RestStore as RegistryStore
 from mlflow.store.tracking.rest_store import RestStore as TrackingStore
 from mlflow.utils.rest_utils import MlflowHostCreds
-from support.mlflow import MLFLOW_ONLY
+from support.mlflow import KEYS, MLFLOW_ONLY, expected, signature
 from support.proxy import Call, Proxy
 
 from sandbox.mlflow_server import VARIANTS, destination, variant
 from sandbox.plan import Info
 from sandbox.platform import Sandbox
+from winecontract.signatures import SIGNATURE_TAG, Keys
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.resource.errors import PlatformError, Refused, Unavailable
@@ -60,12 +61,21 @@ class Server:
         found = self.runs.get_experiment_by_name(name)
         return str(found.experiment_id if found else self.runs.create_experiment(name, root or None, []))
 
-    def log(self, experiment: str, tags: Mapping[str, str], status: str = "FINISHED", metrics: Mapping[str, float] = {}) -> Any:
-        """Make a run, with the words of `{root}` in its tags replaced by its own artifact root."""
-        now = int(time.time() * 1000)
+    def log(
+        self,
+        experiment: str,
+        tags: Mapping[str, str],
+        status: str = "FINISHED",
+        metrics: Mapping[str, float] = {},
+        keys: Keys | None = KEYS,
+        start: int = 0,
+    ) -> Any:
+        """Make a run, with the words of `{root}` in its tags replaced by its own artifact root, signed where it has a model."""
+        now = start or int(time.time() * 1000)
         run = self.runs.create_run(experiment, "someone", now, [], "by hand")
         words = {name: value.replace("{root}", run.info.artifact_uri) for name, value in tags.items()}
-        written = [RunTag(f"{GROUP}/{name}", value) for name, value in words.items()]
+        signed = signature(run.info.run_id, words, metrics, keys) if keys and "model-uri" in words else {}
+        written = [RunTag(name, value) for name, value in ({f"{GROUP}/{name}": words[name] for name in words} | signed).items()]
         self.runs.log_batch(run.info.run_id, [Metric(name, value, now, 0) for name, value in metrics.items()], [], written)
         self.runs.update_run_info(run.info.run_id, {"FINISHED": 3, "FAILED": 4}[status], now, "by hand")
         return run
@@ -84,7 +94,14 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield Server(request.param, sandbox.info)
 
 
-OF_ONE = {"uid": "uid-1", "revision": "7", "kfp-run": "kfp-1", "model-uri": "{root}/model", "model-version": "1"}
+OF_ONE = {
+    "namespace": "admin",
+    "uid": "uid-1",
+    "revision": "7",
+    "kfp-run": "kfp-1",
+    "model-uri": "{root}/model",
+    "model-version": "1",
+}
 
 
 async def test_a_model_and_a_failure_are_found_by_uid_and_revision(server: Server) -> None:
@@ -94,7 +111,7 @@ async def test_a_model_and_a_failure_are_found_by_uid_and_revision(server: Serve
     said = {"uid": "uid-1", "revision": "7", "kfp-run": "kfp-1", "failed-step": "train", "failure-reason": "TrainingFailed"}
     server.log(experiment, {**said, "failure-message": "no", "failure-permanent": "true"}, "FAILED")
     run = server.log(experiment, OF_ONE, metrics={"r2": 0.3, "rmse": 0.7})
-    records = await server.adapter().records("found", "uid-1", 7, "kfp-1")
+    records = await server.adapter().records("found", expected())
     assert records.model is not None
     assert records.model.uri == f"{run.info.artifact_uri}/model"
     assert records.model.mlflow_run == run.info.run_id
@@ -106,10 +123,10 @@ async def test_a_model_and_a_failure_are_found_by_uid_and_revision(server: Serve
 async def test_what_a_cloned_run_recorded_is_ignored_and_named(server: Server) -> None:
     """A clone copies the parameters of a run, the resource's uid and the revision among them, but not the run's id."""
     experiment, clone = server.experiment("cloned"), {**OF_ONE, "kfp-run": "kfp-2"}
-    records = await server.adapter().records("cloned", "uid-1", 7, "kfp-1")
+    records = await server.adapter().records("cloned", expected())
     assert (records.model, records.foreign) == (None, "")
     server.log(experiment, clone, metrics={"r2": 0.1})
-    records = await server.adapter().records("cloned", "uid-1", 7, "kfp-1")
+    records = await server.adapter().records("cloned", expected())
     assert (records.model, records.failure, records.refused) == (None, None, "")
     assert "Kubeflow run kfp-2" in records.foreign
     own = server.log(experiment, OF_ONE, metrics={"r2": 0.3})
@@ -118,7 +135,7 @@ async def test_what_a_cloned_run_recorded_is_ignored_and_named(server: Server) -
     server.log(experiment, {**clone, **failed}, "FAILED")
     for _ in range(25):
         server.log(experiment, {**clone, "model-uri": ""}, "FAILED")
-    records = await server.adapter().records("cloned", "uid-1", 7, "kfp-1")
+    records = await server.adapter().records("cloned", expected())
     assert records.model is not None
     assert records.model.mlflow_run == own.info.run_id
     assert records.failure is None
@@ -136,10 +153,10 @@ async def test_only_a_model_that_the_resource_has_had_is_reused(server: Server) 
     original = server.log(experiment, {**OF_ONE, "revision": "6", "kfp-run": "kfp-0"})
     uri = f"{original.info.artifact_uri}/model"
     server.log(experiment, {**OF_ONE, "model-uri": uri, "reused-run": original.info.run_id})
-    known = await server.adapter().records("reused", "uid-1", 7, "kfp-1", (original.info.run_id,))
+    known = await server.adapter().records("reused", expected(), (original.info.run_id,))
     assert known.model is not None
     assert known.model.mlflow_run == original.info.run_id
-    records = await server.adapter().records("reused", "uid-1", 7, "kfp-1", ("another",))
+    records = await server.adapter().records("reused", expected(), ("another",))
     assert records.model is None
     assert "which no run of this resource has made" in records.refused
 
@@ -147,13 +164,13 @@ async def test_only_a_model_that_the_resource_has_had_is_reused(server: Server) 
 @pytest.mark.parametrize("name", ["it's", 'the "wine" \\ experiment', "x' OR tags.`a` = 'b"])
 async def test_names_with_quotes_are_names(server: Server, name: str) -> None:
     server.log(server.experiment(name), OF_ONE)
-    assert (await server.adapter().records(name, "uid-1", 7, "kfp-1")).model is not None
-    assert (await server.adapter().records(name + "'", "uid-1", 7, "kfp-1")).model is None
+    assert (await server.adapter().records(name, expected())).model is not None
+    assert (await server.adapter().records(name + "'", expected())).model is None
     assert await server.adapter().aliased(name, "champion") is None
 
 
 async def test_an_experiment_that_is_not_there_has_no_records(server: Server) -> None:
-    records = await server.adapter().records("never", "uid-1", 7, "kfp-1")
+    records = await server.adapter().records("never", expected())
     assert (records.model, records.failure, records.refused) == (None, None, "")
 
 
@@ -162,10 +179,10 @@ async def test_a_deleted_experiment_is_named_until_it_is_restored(server: Server
     server.log(experiment, OF_ONE)
     server.runs.delete_experiment(experiment)
     with pytest.raises(Refused, match=f"restore --experiment-id {experiment}") as caught:
-        await server.adapter().records("deleted", "uid-1", 7, "kfp-1")
+        await server.adapter().records("deleted", expected())
     assert caught.value.reason == "ExperimentDeleted"
     server.runs.restore_experiment(experiment)
-    assert (await server.adapter().records("deleted", "uid-1", 7, "kfp-1")).model is not None
+    assert (await server.adapter().records("deleted", expected())).model is not None
 
 
 async def test_the_example_is_read(server: Server) -> None:
@@ -241,9 +258,10 @@ async def test_a_malicious_run_changes_nothing(server: Server) -> None:
         "http://evil.example/model",
         "/etc",
     ):
-        server.log(experiment, {**OF_ONE, "model-uri": uri, "model-version": "9' OR"}, metrics={**many, "r2": float("nan")})
+        tags = {**OF_ONE, "model-uri": uri, "model-version": "9' OR"}
+        server.log(experiment, tags, metrics={**many, "r2": float("nan")}, keys=None)
     server.log(experiment, {**OF_ONE, "failure-reason": "Ready=True; x", "failure-message": "a\nb\x00" + "c" * 3000}, "FAILED")
-    records = await server.adapter().records("malicious", "uid-1", 7, "kfp-1")
+    records = await server.adapter().records("malicious", expected())
     assert records.model is not None
     assert records.model.mlflow_run == good.info.run_id
     assert records.failure is not None
@@ -252,10 +270,100 @@ async def test_a_malicious_run_changes_nothing(server: Server) -> None:
     assert records.failure.message.isprintable()
 
 
+YEAR_2100 = 4_102_444_800_000
+
+
+async def test_a_forged_run_is_not_preferred_whatever_time_it_says(server: Server) -> None:
+    """It has the victim's uid, the next revision and the id of the Kubeflow run, as all who read MLflow can see them."""
+    experiment = server.experiment("forged")
+    digest = {"digest": "sha256:" + "a" * 64}
+    good = server.log(experiment, {**OF_ONE, **digest}, metrics={"r2": 0.3})
+    copied = server.runs.get_run(good.info.run_id).data.tags[SIGNATURE_TAG].removeprefix(f"{GROUP}/")
+    forged = {**OF_ONE, "digest": "sha256:" + "b" * 64}
+    attacks = [
+        server.log(experiment, forged, metrics={"r2": 0.9}, keys=None, start=YEAR_2100),
+        server.log(experiment, {**forged, "signature": copied}, metrics={"r2": 0.9}, keys=None, start=YEAR_2100),
+        server.log(experiment, forged, metrics={"r2": 0.9}, keys=Keys.parse({"current": "cd" * 32}), start=YEAR_2100),
+        server.log(experiment, {**forged, "namespace": "theirs"}, metrics={"r2": 0.9}, start=YEAR_2100),
+    ]
+    records = await server.adapter().records("forged", expected())
+    assert records.model is not None
+    assert (records.model.mlflow_run, records.model.digest) == (good.info.run_id, digest["digest"])
+    assert any(run.info.run_id in records.foreign for run in attacks), "what is ignored is told"
+    server.runs.delete_run(good.info.run_id)
+    records = await server.adapter().records("forged", expected())
+    assert (records.model, records.refused_reason) == (None, "ModelTampered")
+
+
+async def test_a_forged_run_is_not_taken_where_unsigned_ones_are_and_there_is_a_signed_one(server: Server) -> None:
+    experiment, adapter = server.experiment("transition"), server.adapter(unsigned_models="serve")
+    server.log(experiment, {**OF_ONE, "digest": "sha256:" + "b" * 64}, keys=None, start=YEAR_2100)
+    records = await adapter.records("transition", expected())
+    assert records.model is not None
+    assert records.model.digest == "", "nobody vouches for it"
+    good = server.log(experiment, {**OF_ONE, "digest": "sha256:" + "a" * 64})
+    records = await adapter.records("transition", expected())
+    assert records.model is not None
+    assert (records.model.mlflow_run, records.model.digest) == (good.info.run_id, "sha256:" + "a" * 64)
+    server.runs.set_tag(good.info.run_id, RunTag(f"{GROUP}/digest", "sha256:" + "c" * 64))
+    records = await adapter.records("transition", expected())
+    assert records.model is not None
+    assert records.model.digest == "", "one that was changed is not taken"
+
+
+@pytest.mark.parametrize("change", ["metric", "new metric", "digest", "model-uri", "example", "data-sha256", "revision"])
+async def test_a_record_that_was_changed_after_it_was_signed_is_refused(server: Server, change: str) -> None:
+    experiment = server.experiment(f"changed {change}")
+    run_id = server.log(experiment, {**OF_ONE, "digest": "sha256:" + "a" * 64, "revision": "6"}, metrics={"r2": 0.3}).info.run_id
+    revision = 6
+    if "metric" in change:
+        server.runs.log_metric(run_id, Metric("r2" if change == "metric" else "mae", 0.9, YEAR_2100, 1))
+    elif change == "revision":  # replayed for the next one
+        revision = 7
+        server.runs.set_tag(run_id, RunTag(f"{GROUP}/revision", "7"))
+    else:
+        server.runs.set_tag(run_id, RunTag(f"{GROUP}/{change}", "sha256:" + "b" * 64))
+    records = await server.adapter().records(f"changed {change}", expected(revision=revision))
+    assert (records.model, records.refused_reason) == (None, "ModelTampered")
+    assert run_id in records.refused
+
+
+async def test_a_key_that_is_replaced_verifies_as_long_as_it_is_the_previous_one(server: Server) -> None:
+    server.log(server.experiment("rotated"), {**OF_ONE, "digest": "sha256:" + "a" * 64})
+    new, old = "ef" * 32, "ab" * 32
+    replaced, lost = Keys.parse({"current": new, "previous": old}), Keys.parse({"current": new})
+    assert (await server.adapter().records("rotated", expected(keys=replaced))).model is not None
+    records = await server.adapter().records("rotated", expected(keys=lost))
+    assert (records.model, records.refused_reason) == (None, "ModelUnsigned")
+    assert "wine-model-key" in records.refused
+
+
+async def test_a_genuine_run_is_found_among_a_flood_of_forged_ones(server: Server) -> None:
+    experiment = server.experiment("flood")
+    good = server.log(experiment, {**OF_ONE, "digest": "sha256:" + "a" * 64})
+    for _ in range(60):
+        server.log(experiment, OF_ONE, keys=None, start=YEAR_2100)
+    records = await server.adapter().records("flood", expected())
+    assert records.model is not None
+    assert records.model.mlflow_run == good.info.run_id
+
+
+async def test_an_example_that_was_changed_is_not_used(server: Server) -> None:
+    said = {**OF_ONE, "example": '{"names": ["a"], "ndarray": [[1]]}', "prediction": "[5.7]"}
+    run_id = server.log(server.experiment("swapped"), said).info.run_id
+    records, adapter = await server.adapter().records("swapped", expected()), server.adapter()
+    assert records.model is not None
+    assert (await adapter.example(run_id, records.model.example_digest)).predictions == [5.7]
+    server.runs.set_tag(run_id, RunTag(f"{GROUP}/prediction", "[6.6]"))
+    with pytest.raises(Refused, match=run_id) as caught:
+        await adapter.example(run_id, records.model.example_digest)
+    assert caught.value.reason == "ModelTampered"
+
+
 async def test_nothing_but_malicious_runs_is_said(server: Server) -> None:
     experiment = server.experiment("alone")
     run = server.log(experiment, {**OF_ONE, "model-uri": "s3,endpoint=http://evil.example:mlflow/model"})
-    records = await server.adapter().records("alone", "uid-1", 7, "kfp-1")
+    records = await server.adapter().records("alone", expected())
     assert records.model is None
     assert run.info.run_id in records.refused
 
@@ -264,7 +372,7 @@ async def test_metrics_that_no_status_can_hold_are_left_out(server: Server) -> N
     many = {f"metric-{number:03}": float(number) for number in range(60)}
     odd = {"nan": float("nan"), "inf": float("inf"), "x" * 200: 1.0, "r2": 0.5}
     server.log(server.experiment("metrics"), OF_ONE, metrics={**many, **odd})
-    records = await server.adapter().records("metrics", "uid-1", 7, "kfp-1")
+    records = await server.adapter().records("metrics", expected())
     assert records.model is not None
     assert len(records.model.metrics) == 32
     assert records.model.metrics["r2"] == 0.5
@@ -279,7 +387,7 @@ async def test_an_experiment_with_an_evil_root_is_no_address(server: Server) -> 
         except Exception:
             continue
         server.log(experiment, OF_ONE)
-        records = await server.adapter().records(f"evil-{number}", "uid-1", 7, "kfp-1")
+        records = await server.adapter().records(f"evil-{number}", expected())
         assert records.model is not None
         stored = await ObjectStore(server.settings).stored(records.model.uri, server.rclone())
         assert (stored.readable, stored.reason) == (False, "ModelAddressUnusable")
@@ -321,7 +429,7 @@ async def test_the_store_is_looked_at_with_seldons_eyes(server: Server) -> None:
 async def test_a_path_that_is_not_the_servers_is_said(server: Server) -> None:
     wrong = server.info.mlflow_url + "/no/such/path"
     with pytest.raises(PlatformError) as caught:
-        await server.adapter(mlflow_url=wrong).records("found", "uid-1", 7, "kfp-1")
+        await server.adapter(mlflow_url=wrong).records("found", expected())
     assert isinstance(caught.value, Refused)
     assert "WINE_MLFLOW_URL" in caught.value.message or caught.value.reason == "MlflowUnauthorized"
 
@@ -336,7 +444,7 @@ async def test_behind_a_path_of_a_reverse_proxy(server: Server) -> None:
     root = server.info.mlflow_url
     with Proxy(root, before=stripped, strip="/tools/mlflow") as proxy:
         adapter = server.adapter(mlflow_url=f"{proxy.url}/tools/mlflow")
-        assert (await adapter.records("prefixed", "uid-1", 7, "kfp-1")).model is not None
+        assert (await adapter.records("prefixed", expected())).model is not None
 
 
 async def test_a_host_that_the_server_does_not_know_is_said(server: Server) -> None:
@@ -354,7 +462,7 @@ async def test_a_host_that_the_server_does_not_know_is_said(server: Server) -> N
 
 async def _refusal(adapter: MLflow) -> PlatformError:
     with pytest.raises(PlatformError) as caught:
-        await adapter.records("found", "uid-1", 7, "kfp-1")
+        await adapter.records("found", expected())
     return caught.value
 
 
@@ -377,7 +485,7 @@ async def test_a_token_goes_with_every_request_and_nowhere_else(server: Server) 
     user = server.info.mlflow_user
     with Proxy(server.info.mlflow_url, before=guard, basic=(user, server.info.mlflow_password) if user else None) as proxy:
         adapter = server.adapter(values, mlflow_url=proxy.url, mlflow_secret="mlflow-tracking-credentials")
-        await adapter.records("never", "uid-1", 7, "kfp-1")
+        await adapter.records("never", expected())
         assert set(seen) == {"Bearer first"}
         known = {"second"}  # rotated: the Secret is read again when it was refused
         error = await _refusal(adapter)
@@ -385,7 +493,7 @@ async def test_a_token_goes_with_every_request_and_nowhere_else(server: Server) 
         assert "first" not in error.message
         assert "mlflow-tracking-credentials" in error.message
         values["MLFLOW_TRACKING_TOKEN"] = "second"
-        await adapter.records("never", "uid-1", 7, "kfp-1")
+        await adapter.records("never", expected())
     assert seen[-1] == "Bearer second"
 
 
@@ -423,4 +531,4 @@ class TestAuthentication:
         adapter = server.adapter(values)
         await _refusal(adapter)
         values.update(server.credentials)
-        await adapter.records("never", "uid-1", 7, "kfp-1")
+        await adapter.records("never", expected())

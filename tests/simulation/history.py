@@ -13,10 +13,10 @@ from datetime import timedelta
 from typing import Any, Self
 
 from support.memory import Crash
-from support.world import World, revision_of
+from support.world import World, digest_of, revision_of
 
 from simulation import faults
-from winepipelines.lifecycle import actions
+from winepipelines.lifecycle import actions, reasons
 from winepipelines.lifecycle.actions import Action, ApplyDeployment, CreateDataCheck, CreateRun
 from winepipelines.lifecycle.history import entry_of
 from winepipelines.lifecycle.questions import (
@@ -185,6 +185,11 @@ class History:
             world.runs[position] = replace(run, state=RunState.FAILED, finished_at=world.now, failed_step="download")
             world.records[revision] = TrainingRecords(failure=failure)
             return
+        if chance.random() < 0.06:
+            reason = chance.choice((reasons.MODEL_UNSIGNED, reasons.MODEL_TAMPERED))
+            world.runs[position] = replace(run, state=RunState.SUCCEEDED, finished_at=world.now)
+            world.records[revision] = TrainingRecords(refused="the model of MLflow run x is not used", refused_reason=reason)
+            return
         served, status = {}, world.status
         metrics = {"r2": round(chance.uniform(0, 0.6), 3), "rmse": round(chance.uniform(0.5, 1), 3)}
         if status.served is not None and chance.random() < 0.8:
@@ -193,11 +198,20 @@ class History:
             metrics["r2"] = math.nan
         known = {name: value for name, value in (metrics | served).items() if math.isfinite(value)}
         self.made[revision].metrics = known
-        model = LoggedModel(f"s3://mlflow/{revision}/model", f"mlflow-{revision}", str(revision), known, data_sha256=self.data)
+        model = LoggedModel(
+            f"s3://mlflow/{revision}/model",
+            f"mlflow-{revision}",
+            str(revision),
+            known,
+            digest=digest_of(revision),
+            data_sha256=self.data,
+        )
         kept = status.served
         # The same data, and the same spec: the model that is there.
         if kept is not None and kept.data_sha256 == self.data and chance.random() < 0.1:
-            model = LoggedModel(kept.uri, kept.mlflow_run, kept.version, known, reused=True, data_sha256=self.data)
+            model = LoggedModel(
+                kept.uri, kept.mlflow_run, kept.version, known, reused=True, digest=kept.digest, data_sha256=self.data
+            )
         world.runs[position] = replace(run, state=RunState.SUCCEEDED, finished_at=world.now)
         world.records[revision] = TrainingRecords(model)
 
@@ -289,8 +303,10 @@ class History:
         self.world.settings = f"settings {self.random.randrange(3)}"
 
     def the_operator_is_upgraded(self) -> None:
-        """It comes with another server image, which may not exist."""
+        """It comes with another server image, which may not exist; the one before may not have known signatures."""
         faults.install(self.world, self.random.choice((*faults.GOOD_IMAGES, faults.WRONG_IMAGE)), self.random)
+        if self.random.random() < 0.3:
+            faults.forget_signatures(self.world)
 
     def models_turn_bad(self) -> None:
         """A model answers wrongly, or slowly, or its pods do not start."""
@@ -303,7 +319,7 @@ class History:
             case 2:
                 self.world.trials[revision] = TrialView(20, 9, reason="EndpointUnreachable", message="no answer")
             case 3:
-                self.world.trouble = ("ErrImagePull", "no such image")
+                self.world.trouble = chance.choice((("ErrImagePull", "no such image"), (reasons.MODEL_TAMPERED, "other bytes")))
 
     def data_change(self) -> None:
         """Other bytes are behind the address."""
@@ -525,7 +541,7 @@ class History:
                     revision = revision_of(run.name)
                     world.runs[position] = replace(run, state=RunState.SUCCEEDED, finished_at=world.now)
                     uri, mlflow_run = f"s3://mlflow/{revision}/model", f"mlflow-{revision}"
-                    model = LoggedModel(uri, mlflow_run, str(revision), GOOD, data_sha256=self.data)
+                    model = LoggedModel(uri, mlflow_run, str(revision), GOOD, digest=digest_of(revision), data_sha256=self.data)
                     world.records[revision] = TrainingRecords(model)
                     self.made[revision].metrics = GOOD
             world.rolled_out = True

@@ -14,7 +14,9 @@ from winepipelines.subjects import PREDICTIONS
 
 OUTPUT = "s3://scores/red.parquet"
 SPEC = PredictionSpec.model_validate({"pipeline": "mlflow", "input": {"url": "http://data/new.csv"}, "output": OUTPUT})
-CHAMPION = ChosenModel(revision=3, mlflow_run="abc", version="3", uri="s3://mlflow/1/model", pipeline_uid="0123456789ab")
+CHAMPION = ChosenModel(
+    revision=3, mlflow_run="abc", version="3", uri="s3://mlflow/1/model", digest="sha256:" + "d" * 64, pipeline_uid="0123456789ab"
+)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from winepipelines.doctor.observations import (
     Webhook,
 )
 from winepipelines.doctor.rights import PIPELINES, rights
-from winepipelines.resource.observed import Presence, SecretState
+from winepipelines.resource.observed import KeyState, Presence, SecretState
 from winepipelines.settings import Settings
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -42,6 +42,7 @@ NAMESPACE = NamespaceView(
     bucket=BUCKET,
     objects=(ObjectView("Secret", "seldon-init-container-secret", Presence.ABSENT),),
     rights=RIGHTS,
+    key=KeyState("admin", exists=True),
 )
 HOST = HostView("http://data.example.org/wine.csv", "data.example.org", ("192.0.2.1",), ("192.0.2.1",))
 GOOD = Survey(

@@ -35,6 +35,7 @@ from winepipelines.resource.observed import (
     ChildrenView,
     DataCheck,
     DeploymentView,
+    KeyState,
     LoggedModel,
     ModelVersion,
     PlatformVerdict,
@@ -62,7 +63,7 @@ GOOD = Spec.model_validate({"data": {"url": "http://data/wine.csv"}})
 def _same_pods(rollout: Rollout, other: Rollout | None) -> bool:
     """Tell whether nothing new has to start."""
     pods = [
-        [model and (model.uri, model.image, model.executor) for model in (one.model, one.trial)]
+        [model and (model.uri, model.image, model.executor, model.digest) for model in (one.model, one.trial)]
         for one in (rollout, other)
         if one is not None
     ]
@@ -72,6 +73,11 @@ def _same_pods(rollout: Rollout, other: Rollout | None) -> bool:
 def revision_of(run: str) -> int:
     """Tell which revision a run is of, by its name: that of the resource, part of its uid, the revision, and an attempt."""
     return int(run.split("-")[2])
+
+
+def digest_of(revision: int) -> str:
+    """Digest of the files of a revision's model."""
+    return f"sha256:{revision:064x}"
 
 
 @dataclass
@@ -89,6 +95,7 @@ class World(InMemory[Status]):
     records: dict[int, TrainingRecords] = field(default_factory=dict)
     writers: dict[int, str] = field(default_factory=dict)  # revision: the run that wrote its records, where that matters
     mlflow_secret: SecretState | None = None
+    key: KeyState | None = KeyState("admin", exists=True)
     aliases: dict[tuple[str, str], ModelVersion] = field(default_factory=dict)  # MLflow's registry: by model and alias
     trials: dict[int, TrialView] = field(default_factory=dict)  # how a revision's model does on trial
     data_checks: dict[int, DataCheck] = field(default_factory=dict)
@@ -174,7 +181,12 @@ class World(InMemory[Status]):
         self.writers[revision] = self.run().id
         self.records[revision] = TrainingRecords(
             LoggedModel(
-                f"s3://mlflow/{revision}/model", f"mlflow-{revision}", str(revision), {"r2": r2, **metrics}, data_sha256="a" * 64
+                f"s3://mlflow/{revision}/model",
+                f"mlflow-{revision}",
+                str(revision),
+                {"r2": r2, **metrics},
+                digest=digest_of(revision),
+                data_sha256="a" * 64,
             )
         )
 
@@ -208,7 +220,7 @@ class World(InMemory[Status]):
                 names = (("PodDefault", "access-minio"), ("Secret", "seldon-init-container-secret"))
                 found = [(kind, name, Presence.FOREIGN if kind in self.foreign_kinds else self.children) for kind, name in names]
                 made = tuple(Child(*child) for child in found)
-                return ChildrenView(self.source, self.artifacts, made, self.mlflow_secret)
+                return ChildrenView(self.source, self.artifacts, made, self.mlflow_secret, self.key)
             case Records(revision, run_id):
                 if self.writers.get(revision, run_id) == run_id:
                     return self.records.get(revision, TrainingRecords())

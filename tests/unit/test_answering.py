@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
+from support.mlflow import expected
 from support.website import Answer, Site
 
 from winepipelines.platform.answering import who_answers, why_no_answer
@@ -50,7 +51,7 @@ def _kubeflow(url: str) -> PlatformError:
 
 
 def _mlflow(url: str) -> PlatformError:
-    return _error(lambda: asyncio.run(MLflow(Settings("http://k", url, "http://s")).records("wine", "uid", 1, "run")))
+    return _error(lambda: asyncio.run(MLflow(Settings("http://k", url, "http://s")).records("wine", expected())))
 
 
 def _store(url: str) -> PlatformError:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 import urllib3
+from support.mlflow import expected
 
 from winecontract.parsing import parse_json
 from winepipelines.platform import bodies, boundedpools
@@ -155,14 +156,14 @@ async def test_mlflow_and_kubeflow_are_read_to_the_limit(answer: Answering) -> N
     with server(answer) as url:
         settings = Settings(url, url, "http://minio")
         with pytest.raises(TooLarge, match="larger than the operator reads"):
-            await MLflow(settings).records("wine", "uid", 1, "run")
+            await MLflow(settings).records("wine", expected())
         with pytest.raises(TooLarge, match="larger than the operator reads"):
             await Kubeflow(settings).health()
 
 
 async def test_mlflow_that_drips_is_given_up(impatient: None) -> None:
     with server(drips_body) as url, pytest.raises(Unavailable, match="does not answer in time"):
-        await MLflow(Settings(url, url, "http://minio")).records("wine", "uid", 1, "run")
+        await MLflow(Settings(url, url, "http://minio")).records("wine", expected())
 
 
 async def test_a_run_with_huge_tags_hides_no_other_run() -> None:
@@ -194,7 +195,7 @@ async def test_a_run_with_huge_tags_hides_no_other_run() -> None:
         handler.wfile.write(body)
 
     with server(mlflow) as url:
-        records = await MLflow(Settings(url, url, "http://minio")).records("wine", "uid", 1, "run")
+        records = await MLflow(Settings(url, url, "http://minio")).records("wine", expected())
     assert records.failure is not None
     assert records.failure.reason == "DataUnusable"
 

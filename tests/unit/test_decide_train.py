@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from support.memory import START
-from support.world import World
+from support.world import World, digest_of
 
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import CreateRun, TerminateRun
@@ -318,7 +318,7 @@ def test_mlflow_down_after_the_run_is_waited_for(world: World) -> None:
 def test_two_models_of_one_revision_leave_the_newest(world: World) -> None:
     world.reconcile()
     world.succeed()
-    model = LoggedModel("s3://mlflow/retry/model", "mlflow-retry", "2", {"r2": 0.2})
+    model = LoggedModel("s3://mlflow/retry/model", "mlflow-retry", "2", {"r2": 0.2}, digest=digest_of(2))
     world.records[1] = replace(world.records[1], model=model)
     assert isinstance(world.records[1], TrainingRecords)
     world.reconcile()

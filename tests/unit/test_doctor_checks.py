@@ -35,7 +35,7 @@ from winepipelines.doctor.observations import (
 from winepipelines.doctor.rights import Right
 from winepipelines.doctor.walk import judge
 from winepipelines.resource.errors import Refused, Unavailable
-from winepipelines.resource.observed import Presence, SecretState
+from winepipelines.resource.observed import KeyState, Presence, SecretState
 
 
 def find(seen: Survey, check: str) -> Finding:
@@ -551,3 +551,24 @@ class TestDataHost:
     def test_from_a_laptop_the_answer_is_the_laptops(self) -> None:
         finding = find(replace(GOOD, inside=False), "data host resolves")
         assert "as seen from this machine" in finding.says
+
+
+class TestSignedModels:
+    def test_a_key_of_no_use_is_told(self) -> None:
+        key = KeyState("admin", exists=True, problem="the Secret wine-model-key has no key 'current'")
+        finding = only_failure(replace(GOOD, namespace=replace(NAMESPACE, key=key)))
+        assert (finding.check, finding.reason) == ("model key is usable", "ModelKeyInvalid")
+        assert "kubectl -n admin delete secret wine-model-key" in finding.mend
+
+    def test_a_key_is_missing_only_where_the_operator_may_not_make_it(self) -> None:
+        view = replace(NAMESPACE, key=KeyState("kubeflow", exists=False), runs_in="kubeflow")
+        assert find(replace(GOOD, namespace=view), "model key is usable").result is Result.OK
+        limited = replace(SETTINGS, namespaces=("admin",))
+        finding = find(replace(GOOD, settings=limited, namespace=view), "model key is usable")
+        assert finding.reason == "ModelKeyMissing"
+
+    def test_models_of_before_are_listed(self) -> None:
+        finding = find(replace(GOOD, namespace=replace(NAMESPACE, unsigned=("red", "white"))), "models are signed")
+        assert finding.result is Result.WARNING
+        assert "red, white" in finding.says
+        assert "winepipelines.io/retrain" in finding.mend

@@ -71,3 +71,4 @@ def test_an_operator_of_some_namespaces_needs_its_rights_there_alone() -> None:
     found = rights(settings)
     assert {right.namespace for right in found} == {"red", "white", "kubeflow"}
     assert not any(right.resource == "customresourcedefinitions" for right in found)
+    assert Right("", "secrets", ("get", "list", "watch"), "wine-model-key", "kubeflow") in found, "of runs in single-user mode"

@@ -1,6 +1,7 @@
 """A model earns its place: what it must show, what becomes of one that does not, and how what serves is told."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from support.world import World
@@ -196,8 +197,7 @@ class TestNoWorseThanServed:
         world.succeed(0.9, rmse=0.1)
         model = world.records[2].model
         assert model is not None
-        fields = (model.uri, model.mlflow_run, model.version, model.metrics)
-        world.records[2] = TrainingRecords(type(model)(*fields, served_problem="the data have no column alcohol"))
+        world.records[2] = TrainingRecords(replace(model, served_problem="the data have no column alcohol"))
         world.reconcile()
         assert "could not be measured on the same rows: the data have no column alcohol" in world.condition(ACCEPTED).message
 

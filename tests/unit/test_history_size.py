@@ -56,7 +56,15 @@ def _begin(world: World, revision: int) -> None:
 
 def _log(world: World, revision: int, metrics: dict[str, float], folder: str = "s3://mlflow-artifacts-of-team-wine") -> None:
     uri = f"{folder}/experiments/1234567890/models/m-{revision:032x}/artifacts"
-    model = LoggedModel(uri, f"{revision:032x}", str(revision), metrics, data_sha256=f"{revision:064x}")
+    model = LoggedModel(
+        uri,
+        f"{revision:032x}",
+        str(revision),
+        metrics,
+        digest=f"sha256:{revision:064x}",
+        example_digest=f"{revision:032x}",
+        data_sha256=f"{revision:064x}",
+    )
     world.move_run(RunState.SUCCEEDED)
     world.records[revision] = TrainingRecords(model)
     world.reconcile()

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from winecontract.signatures import Keys
 from winepipelines.platform import kubeflow as adapter
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import Kind
@@ -130,6 +131,11 @@ class Cluster:
         self.secrets = set(secrets)
         self.asked: list[tuple[str, str]] = []
         self.applied: list[dict[str, Any]] = []
+        self.made: list[tuple[str, dict[str, Any]]] = []
+
+    async def ask(self, method: str, path: str, body: dict[str, Any]) -> None:
+        assert method == "post"
+        self.made.append((path, body))
 
     async def get(self, kind: Any, namespace: str, name: str) -> dict[str, Any] | None:
         self.asked.append((namespace, name))
@@ -176,6 +182,26 @@ async def test_credentials_for_mlflow_are_copied_to_where_steps_run(server: Serv
     assert ("ownerReferences" in copy["metadata"]) == server.multi_user, "an owner is in the same namespace"
     others = {manifest["metadata"]["namespace"] for manifest in cluster.applied if manifest is not copy}
     assert others == {"admin"}, "Seldon and notebooks are in the resource's"
+
+
+async def test_a_key_to_sign_models_with_is_made_where_steps_run(server: Server) -> None:
+    cluster = Cluster()
+    await _namespace(server, cluster).apply(PIPELINE)
+    [(path, key)] = cluster.made
+    where = "admin" if server.multi_user else "kubeflow"
+    assert path == f"/api/v1/namespaces/{where}/secrets"
+    assert (key["metadata"]["namespace"], key["metadata"]["name"], key["type"]) == (where, "wine-model-key", "Opaque")
+    assert ("ownerReferences" in key["metadata"]) == server.multi_user
+    assert len(Keys.parse(key["stringData"]).current.secret) == 32
+    assert "wine-model-key" not in {manifest["metadata"]["name"] for manifest in cluster.applied}
+
+
+async def test_a_key_that_the_operator_may_not_make_is_asked_for(server: Server) -> None:
+    cluster = Cluster()
+    view = await _namespace(server, cluster, namespaces=("admin",)).view(PIPELINE)
+    assert view.key is not None
+    assert not view.key.exists
+    assert ("wine-model-key" in {child.name for child in view.children}) == server.multi_user
 
 
 async def test_where_the_operator_has_no_rights_nothing_is_looked_at(server: Server) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support import website
+from support.mlflow import expected
 from support.website import Answer, Site
 
 from sandbox import certificates
@@ -23,7 +24,7 @@ async def ask(url: str, credentials: Mapping[str, str] | None = None, **settings
         return credentials or {}
 
     adapter = MLflow(Settings("http://kfp", url, "http://minio", **settings), read)  # type: ignore[arg-type] # all are texts
-    await adapter.records("wine", "uid", 1, "run")
+    await adapter.records("wine", expected())
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class MLflow:
     def __init__(self, error: PlatformError) -> None:
         self.error = error
 
-    async def example(self, mlflow_run: str) -> Example:
+    async def example(self, mlflow_run: str, _digest: str) -> Example:
         if mlflow_run == "gone":
             raise self.error
         return EXAMPLE

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from support.mlflow import expected
 from support.website import Answer, Site
 
 from winecontract.parsing import (
@@ -182,7 +183,7 @@ TRACKING = "/api/2.0/mlflow/experiments/get-by-name"
 def test_mlflow_with_hostile_json_is_a_failure_of_the_platform(site: Site, body: bytes, said: str) -> None:
     site.give(TRACKING, Answer(body, headers={"Content-Type": "application/json"}))
     mlflow = MLflow(Settings("http://k", f"http://127.0.0.1:{site.port}", "http://s"))
-    error = _raised(lambda: asyncio.run(mlflow.records("wine", "uid", 1, "run")))
+    error = _raised(lambda: asyncio.run(mlflow.records("wine", expected())))
     assert error.reason.startswith("Mlflow")
     assert error.message.isprintable()
 
@@ -191,7 +192,7 @@ def test_mlflow_with_hostile_json_is_a_failure_of_the_platform(site: Site, body:
 def test_mlflow_with_json_of_another_form_is_a_failure_of_the_platform(site: Site, body: bytes) -> None:
     site.give(TRACKING, Answer(body, headers={"Content-Type": "application/json"}))
     mlflow = MLflow(Settings("http://k", f"http://127.0.0.1:{site.port}", "http://s"))
-    assert _raised(lambda: asyncio.run(mlflow.records("wine", "uid", 1, "run"))).reason.startswith("Mlflow")
+    assert _raised(lambda: asyncio.run(mlflow.records("wine", expected()))).reason.startswith("Mlflow")
 
 
 RUNS, HEALTH = "/apis/v2beta1/runs", "/apis/v2beta1/healthz"

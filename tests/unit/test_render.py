@@ -49,6 +49,7 @@ def test_every_object_and_the_run_are_shown(capsys: pytest.CaptureFixture[str]) 
         ("PodDefault", "mlflow-server-minio"),
         ("PodDefault", "access-minio"),
         ("Secret", "seldon-init-container-secret"),
+        ("Secret", "wine-model-key"),
         ("SeldonDeployment", "mlflow"),
     ]
     [run] = [document for document in documents if "kind" not in document]
@@ -71,8 +72,9 @@ def test_a_prediction_that_the_schema_refuses_is_told_by_its_field(tmp_path: Pat
 
 
 def test_secrets_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
-    [secret] = [d for d in yaml.safe_load_all(rendered(capsys, "-f", str(EXAMPLE))) if d.get("kind") == "Secret"]
-    assert set(secret["data"].values()) == {"***"}
+    secrets = [d for d in yaml.safe_load_all(rendered(capsys, "-f", str(EXAMPLE))) if d.get("kind") == "Secret"]
+    assert [secret["metadata"]["name"] for secret in secrets] == ["seldon-init-container-secret", "wine-model-key"]
+    assert {value for secret in secrets for value in secret["data"].values()} == {"***"}
 
 
 def test_mlflows_secret_is_shown_where_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,7 +162,10 @@ def _settings() -> Iterator[tuple[str, Settings]]:
 
 
 CHANGED_SETTINGS = dict(_settings())
+DIGEST = "sha256:" + "a" * 64
+SIGNED = replace(one(1, MODEL, image="registry/server:1", executor=False).model, digest=DIGEST)
 ROLLOUTS = {
+    "signed": Rollout(SIGNED),
     "bundled": one(1, MODEL, image="registry/server:1", executor=False),
     "executor": one(1, MODEL, image="registry/server:1", executor=True),
     "mlflowserver": one(1, MODEL, "mlflowserver", "registry/mlflowserver:1.18.2", executor=True),
@@ -177,6 +180,35 @@ def test_no_setting_of_the_operator_replaces_pods_of_a_served_model(name: str, s
     wanted = _seldon(CHANGED_SETTINGS[name]).manifest(GUIDE, ROLLOUTS[served], live)
     assert _pods(wanted) == _pods(live)
     assert _is_applied(live, wanted), "nothing is even applied"
+
+
+def _variables(manifest: Object) -> Object:
+    [predictor] = manifest["spec"]["predictors"]
+    [container] = predictor["componentSpecs"][0]["spec"]["containers"]
+    return {item["name"]: item["value"] for item in container.get("env", [])}
+
+
+def test_the_bundled_server_gets_the_digest_and_another_one_replaces_its_pods() -> None:
+    live = _stored(_seldon(SETTINGS).manifest(GUIDE, ROLLOUTS["signed"]))
+    assert _variables(live) == {"MODEL_DIGEST": DIGEST}
+    other = Rollout(replace(SIGNED, digest="sha256:" + "b" * 64))
+    wanted = _seldon(SETTINGS).manifest(GUIDE, other, live)
+    assert _pods(wanted) != _pods(live)
+    assert not _is_applied(live, wanted)
+    stripped = copy.deepcopy(live)
+    stripped["spec"]["predictors"][0]["componentSpecs"][0]["spec"]["containers"][0].pop("env")
+    assert not _is_applied(stripped, _seldon(SETTINGS).manifest(GUIDE, ROLLOUTS["signed"], stripped)), "that is drift"
+
+
+def test_a_model_of_before_records_were_signed_keeps_its_pods() -> None:
+    live = _stored(_seldon(SETTINGS).manifest(GUIDE, ROLLOUTS["bundled"]))
+    assert _variables(live) == {}
+    assert _is_applied(live, _seldon(SETTINGS).manifest(GUIDE, ROLLOUTS["bundled"], live))
+
+
+def test_seldons_own_server_gets_no_digest() -> None:
+    rollout = Rollout(replace(ROLLOUTS["mlflowserver"].model, digest=DIGEST))
+    assert _variables(_seldon(SETTINGS).manifest(GUIDE, rollout)) == {}
 
 
 def test_a_candidate_keeps_its_pods_too() -> None:

@@ -96,6 +96,19 @@ def test_why_a_container_was_ended_is_its_reason() -> None:
     assert _told(_pod(main=killed)) == ("OOMKilled", "container classifier ended with exit code 137")
 
 
+def test_files_that_the_server_refuses_are_told_in_its_own_word() -> None:
+    said = "ModelTampered: /mnt/models: the files have the digest sha256:b, but sha256:a was signed"
+    for state in ({**_waiting("CrashLoopBackOff"), "lastState": _ended(1, said)}, {"state": _ended(1, said)}):
+        reason, message = _told(_pod(main=state))
+        assert reason == "ModelTampered"
+        assert (
+            message
+            == "the server does not load the model: /mnt/models: the files have the digest sha256:b, but sha256:a was signed"
+        )
+    elsewhere = {**_waiting("CrashLoopBackOff"), "lastState": _ended(1, said)}
+    assert _told(_pod(init=elsewhere, main=_waiting("PodInitializing")))[0] == "CrashLoopBackOff", "it is not the server's word"
+
+
 def test_an_init_container_that_fails_is_named() -> None:
     failing = {**_waiting("CrashLoopBackOff"), "lastState": _ended(1, "2026/01/05 12:00:01 ERROR : directory not found")}
     reason, message = _told(_pod(init=failing, main=_waiting("PodInitializing")))

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from winecontract.signatures import SECRET as KEY_SECRET
 from winepipelines.doctor.asking import Account, Asker
 from winepipelines.doctor.observations import (
     PROFILE_ACCOUNT,
@@ -13,8 +14,9 @@ from winepipelines.doctor.observations import (
 )
 from winepipelines.doctor.rights import in_namespaces
 from winepipelines.platform.buckets import StoreAccess
-from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, Body, Kind, KindMissing
-from winepipelines.platform.namespace import ARTIFACT_KEYS, secret_state, secret_values
+from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, WINEPIPELINES, Body, Kind, KindMissing, secret_values
+from winepipelines.platform.modelkeys import key_state
+from winepipelines.platform.namespace import ARTIFACT_KEYS, secret_state
 from winepipelines.platform.seldon import SELDONDEPLOYMENTS
 from winepipelines.resource.errors import PlatformError, Refused
 from winepipelines.resource.naming import (
@@ -26,8 +28,11 @@ from winepipelines.resource.naming import (
     PODDEFAULT_MLFLOW,
     SELDON_SECRET,
 )
-from winepipelines.resource.observed import Presence
+from winepipelines.resource.observed import KeyState, Presence
+from winepipelines.resource.status import Status
 from winepipelines.settings import Settings
+
+LISTED = 500  # WinePipelines of a namespace
 
 
 async def look_at_namespace(
@@ -47,6 +52,7 @@ async def look_at_namespace(
     shared = not isinstance(platform, PlatformError) and not platform.multi_user
     runs_in = settings.platform_namespace if shared else name
     service_account = settings.kfp_service_account or (SHARED_ACCOUNT if shared else PROFILE_ACCOUNT)
+    models = asyncio.gather(asker.bounded(_key(asker, runs_in)), asker.bounded(_unsigned(asker, name)))
     labels, exists, artifacts, access, view, objects = await asyncio.gather(
         asker.bounded(_labels(asker, name)),
         asker.bounded(_has_service_account(asker, runs_in, service_account)),
@@ -63,7 +69,22 @@ async def look_at_namespace(
     state = (
         artifacts if isinstance(artifacts, PlatformError) else secret_state(runs_in, ARTIFACT_SECRET, artifacts, ARTIFACT_KEYS)
     )
-    return NamespaceView(name, labels, exists, state, bucket, tuple(objects), view, access, runs_in)
+    key, unsigned = await models
+    return NamespaceView(name, labels, exists, state, bucket, tuple(objects), view, access, runs_in, key, unsigned)
+
+
+async def _key(asker: Asker, namespace: str) -> KeyState:
+    return key_state(namespace, await asker.secret(namespace, KEY_SECRET))
+
+
+async def _unsigned(asker: Asker, namespace: str) -> tuple[str, ...]:
+    """List the resources that serve a model without a signed record."""
+    listed = await asker.kubernetes.ask("get", WINEPIPELINES.path(namespace), limit=LISTED)
+    served = {
+        str(body["metadata"]["name"]): Status.read_leniently(body.get("status") or {}).served
+        for body in (listed or {}).get("items") or ()
+    }
+    return tuple(sorted(name for name, model in served.items() if model is not None and not model.digest))
 
 
 async def _labels(asker: Asker, namespace: str) -> dict[str, str] | None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from winepipelines.doctor.rights import Right
 from winepipelines.resource.errors import PlatformError
-from winepipelines.resource.observed import Presence, SecretState
+from winepipelines.resource.observed import KeyState, Presence, SecretState
 from winepipelines.settings import Settings
 
 
@@ -174,6 +174,8 @@ class NamespaceView:
     rights: RightsView | PlatformError
     access: PlatformError | None = None
     runs_in: str = ""
+    key: KeyState | PlatformError | None = None  # that steps sign models with
+    unsigned: tuple[str, ...] | PlatformError = ()  # WinePipelines that serve a model without a signed record
 
     @property
     def of_runs(self) -> str:

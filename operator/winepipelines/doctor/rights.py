@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from winecontract.signatures import SECRET as KEY_SECRET
 from winepipelines.resource.naming import ARTIFACT_SECRET, MLFLOW_SECRET, SELDON_SECRET
 from winepipelines.settings import Settings
 
@@ -41,7 +42,9 @@ def rights(settings: Settings) -> tuple[Right, ...]:
     else:
         # kopf looks which kinds there are
         there = [*everywhere, Right("apiextensions.k8s.io", "customresourcedefinitions", ("list", "watch"))]
-    sources = (name for name in (settings.source_secret, settings.mlflow_secret) if name)
+    sources = dict.fromkeys(filter(None, (settings.source_secret, settings.mlflow_secret, settings.steps_mlflow_secret)))
+    if settings.namespaces and settings.platform_namespace not in settings.namespaces:
+        sources[KEY_SECRET] = None  # of runs in single-user mode
     # what copies are made from, followed as they change
     return (*there, *(Right("", "secrets", ("get", "list", "watch"), name, settings.platform_namespace) for name in sources))
 
@@ -60,8 +63,11 @@ def in_namespaces(settings: Settings) -> tuple[Right, ...]:
         ),  # what serves
         Right("", "secrets", ("get", "list", "watch", "patch"), name=SELDON_SECRET),  # made for Seldon
         *(
-            (Right("", "secrets", ("get", "list", "watch", "patch"), name=MLFLOW_SECRET),) if settings.mlflow_secret else ()
+            (Right("", "secrets", ("get", "list", "watch", "patch"), name=MLFLOW_SECRET),)
+            if settings.mlflow_secret_of_steps
+            else ()
         ),  # made for steps
+        Right("", "secrets", ("get", "list", "watch", "patch"), name=KEY_SECRET),  # that steps sign with
         Right("", "secrets", ("get",), name=ARTIFACT_SECRET),  # whose keys are looked at
         Right("", "secrets", ("create",)),  # cannot be limited by name
         Right("apps", "deployments", ("list",)),  # what Seldon makes of it

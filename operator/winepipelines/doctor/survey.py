@@ -38,9 +38,9 @@ from winepipelines.doctor.schema import missing_fields
 from winepipelines.endpoints import are_written_alike, server
 from winepipelines.platform.buckets import StoreAccess, sample
 from winepipelines.platform.cluster import Cluster
-from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Body
+from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Body, secret_values
 from winepipelines.platform.mlflow import PASSWORD, TOKEN, USERNAME
-from winepipelines.platform.namespace import ARTIFACT_KEYS, SOURCE_KEYS, secret_state, secret_values
+from winepipelines.platform.namespace import ARTIFACT_KEYS, SOURCE_KEYS, secret_state
 from winepipelines.platform.network import is_address
 from winepipelines.platform.token import TokenUnreadable, claims
 from winepipelines.resource.errors import PlatformError, Refused, Unavailable
@@ -217,12 +217,15 @@ class _Surveyor:
         return SourceView(state, values.get("RCLONE_CONFIG_S3_TYPE", ""), _endpoint(values))
 
     async def _mlflow_secret(self) -> SecretState | None:
-        namespace, name = self._settings.platform_namespace, self._settings.mlflow_secret
-        if not name:
-            return None
-        secret = await self._asker.secret(namespace, name)
-        keys = () if secret_values(secret).get(TOKEN) else (USERNAME, PASSWORD)  # the one or the other
-        return secret_state(namespace, name, secret, keys)
+        """Look at the Secret with the operator's credentials for MLflow, and, where that is complete, at the steps' own."""
+        namespace, state = self._settings.platform_namespace, None
+        for name in filter(None, (self._settings.mlflow_secret, self._settings.steps_mlflow_secret)):
+            secret = await self._asker.secret(namespace, name)
+            keys = () if secret_values(secret).get(TOKEN) else (USERNAME, PASSWORD)  # the one or the other
+            state = secret_state(namespace, name, secret, keys)
+            if not state.exists or state.missing_keys:
+                break
+        return state
 
     # -- Kubeflow Pipelines --
 

@@ -64,8 +64,9 @@ def champion_is_named(look: Look, served: ServedModel) -> SetAlias | Status | No
 
 
 def version_of(pipeline: WinePipeline, model: TrainedModel | HistoryEntry) -> ModelVersion:
-    """Name a model's version in the registry. A status of before that was written does not say in which registered model."""
-    return ModelVersion(model.registered_model or pipeline.registered_model, model.version, model.mlflow_run)
+    """Name a model's version in the registry. Neither the history nor an earlier status says in which registered model."""
+    registered_model = model.registered_model if isinstance(model, TrainedModel) else ""
+    return ModelVersion(registered_model or pipeline.registered_model, model.version, model.mlflow_run)
 
 
 def _wanted(look: Look) -> ModelVersion | None:

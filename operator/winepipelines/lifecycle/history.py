@@ -8,6 +8,8 @@ from operator import sub
 from winepipelines.resource.spec import Spec
 from winepipelines.resource.status import HistoryEntry, Outcome, Status, Trigger
 
+SERVED_OUTCOMES = (Outcome.SERVED, Outcome.UNCHANGED, Outcome.ROLLED_BACK)  # of models that can be rolled back to
+
 
 def entry_of(status: Status, revision: int) -> HistoryEntry | None:
     """Look up how a revision ended, if it has."""
@@ -36,7 +38,8 @@ def ended(status: Status, spec: Spec, outcome: Outcome, reason: str, now: dateti
         runtime=candidate.runtime if candidate else spec.serving.runtime,
         image=candidate.image if candidate else "",
         executor=candidate.executor if candidate else True,
-        registered_model=candidate.registered_model if candidate else "",
+        digest=candidate.digest if candidate and outcome in SERVED_OUTCOMES else "",
+        example_digest=candidate.example_digest if candidate and outcome in SERVED_OUTCOMES else "",
         inputs=candidate.inputs if candidate else "",
         origin=candidate.origin if candidate else None,
         started=status.run.submitted_at if status.run else None,
@@ -64,7 +67,7 @@ def within(entries: tuple[HistoryEntry, ...], most: int) -> tuple[HistoryEntry, 
 
 
 USUAL = frozenset({"r2", "rmse", "mae"})
-BYTES = 36 * 1024  # of the status; an object is read, compared and sent as a whole
+BYTES = 37 * 1024  # of the status; an object is read, compared and sent as a whole
 
 
 def _essential(metrics: dict[str, float], spec: Spec) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from winecontract.signatures import CURRENT, SECRET
 from winepipelines.lifecycle import reasons
 from winepipelines.lifecycle.actions import AddFinalizer, ApplyChildren
 from winepipelines.lifecycle.look import Held, Look, Outcome, Passed, failed, first
@@ -47,6 +48,24 @@ def mlflow_secret_is_complete(look: Look) -> Held | None:
     return _secret_is_complete(look, secret, reasons.MLFLOW_SECRET_MISSING, reasons.MLFLOW_SECRET_INCOMPLETE)
 
 
+def model_key_is_usable(look: Look) -> Held | None:
+    """The key that steps sign models with. The operator makes one where it may, and changes none that is there."""
+    view = look.at(Children())
+    key = view.key
+    if key is None:
+        return None
+    where = f"the Secret {SECRET} in namespace {key.namespace}"
+    if key.problem:
+        mend = f"kubectl -n {key.namespace} delete secret {SECRET}"
+        message = f"{where} is of no use: {key.problem}. Correct it, or have the operator make another key: {mend}"
+        return Held(reasons.MODEL_KEY_INVALID, message, stalled=True, wake_in=look.policy.retry_interval)
+    if not key.exists and SECRET not in {child.name for child in view.children}:
+        make = f"kubectl -n {key.namespace} create secret generic {SECRET} --from-literal={CURRENT}=$(openssl rand -hex 32)"
+        message = f"{where} does not exist, and the operator has no right to make it; the platform's administrator does: {make}"
+        return Held(reasons.MODEL_KEY_MISSING, message, stalled=True, wake_in=look.policy.retry_interval)
+    return None
+
+
 def secret_is_ours(look: Look) -> Held | None:
     """Objects that others made are reported, not changed."""
     for child in look.at(Children()).children:
@@ -74,6 +93,7 @@ CHECKS = (
     source_secret_is_complete,  # what the copy is made from
     artifact_secret_is_complete,  # what the steps read and write with
     mlflow_secret_is_complete,  # and what they and the operator ask MLflow with
+    model_key_is_usable,  # what they sign models with
     secret_is_ours,  # what others made stays
     children_are_current,  # the rest is made
 )

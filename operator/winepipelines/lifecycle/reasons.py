@@ -13,6 +13,8 @@ MLFLOW_SECRET_MISSING = "MlflowSecretMissing"
 MLFLOW_SECRET_INCOMPLETE = "MlflowSecretIncomplete"
 ARTIFACT_SECRET_MISSING = "ArtifactSecretMissing"
 ARTIFACT_SECRET_INCOMPLETE = "ArtifactSecretIncomplete"
+MODEL_KEY_MISSING = "ModelKeyMissing"
+MODEL_KEY_INVALID = "ModelKeyInvalid"
 FOREIGN_OBJECT = "ForeignObject"
 APPLYING = "Applying"
 
@@ -35,6 +37,8 @@ DUPLICATE_RUN = "DuplicateRun"
 MODEL_PENDING = "ModelPending"
 MODEL_NOT_LOGGED = "ModelNotLogged"
 MODEL_RECORD_REFUSED = "ModelRecordRefused"
+MODEL_UNSIGNED = "ModelUnsigned"
+MODEL_TAMPERED = "ModelTampered"
 MODEL_LOGGED = "ModelLogged"
 
 # gate
@@ -55,8 +59,9 @@ SERVING = "Serving"
 ROLLED_BACK = "RolledBack"
 UNCHANGED = "Unchanged"
 
-# said by MLflow's adapter of a model that cannot be asked about
+# said by MLflow's adapter of a model that cannot be asked about: its example is gone, or is not the one that was signed
 EXAMPLE_MISSING = "ExampleMissing"
+WITHOUT_EXAMPLE = frozenset({EXAMPLE_MISSING, MODEL_TAMPERED})
 
 # the platform as a whole; the reasons against it are those of the checks in `doctor`
 CHECKS_PASSED = "ChecksPassed"
@@ -109,6 +114,9 @@ PLATFORM_FAILURES = frozenset(
         "MlflowUntrusted",
         "StoreUnavailable",
         EXAMPLE_MISSING,
+        MODEL_TAMPERED,
+        MODEL_KEY_MISSING,
+        MODEL_KEY_INVALID,
         "ExperimentDeleted",
         "KindMissing",
         DEADLINE_EXCEEDED,

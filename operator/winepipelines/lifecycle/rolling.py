@@ -20,7 +20,16 @@ PROBE_INTERVAL = timedelta(seconds=0.5)  # meanwhile
 
 def reference(model: TrainedModel) -> ModelRef:
     """Name a model for the serving platform."""
-    return ModelRef(model.revision, model.uri, model.mlflow_run, model.runtime, model.image, model.executor)
+    return ModelRef(
+        revision=model.revision,
+        uri=model.uri,
+        mlflow_run=model.mlflow_run,
+        runtime=model.runtime,
+        image=model.image,
+        executor=model.executor,
+        digest=model.digest,
+        example_digest=model.example_digest,
+    )
 
 
 def deployment_can_be_made(look: Look, view: DeploymentView) -> Held | None:
@@ -63,6 +72,8 @@ def wait_for_rollout(look: Look, candidate: Candidate, view: DeploymentView) -> 
     if candidate.deploying_since is None:
         return Record(look.status.with_(candidate=candidate.with_(deploying_since=since)))
     what = _fuller_word(look, view)
+    if view.reason == reasons.MODEL_TAMPERED:  # the server has compared the files, and does not load them
+        return reject(look, candidate, view.reason, f"revision {candidate.revision}: {what}")
     bundled = candidate.runtime is Runtime.BUNDLED
     patience = look.policy.progress_deadline if bundled else look.policy.slow_progress_deadline
     deadline = since + patience

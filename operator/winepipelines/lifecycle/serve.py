@@ -86,6 +86,8 @@ def _served(candidate: Candidate, now: datetime) -> ServedModel:
         image=candidate.image,
         executor=candidate.executor,
         registered_model=candidate.registered_model,
+        digest=candidate.digest,
+        example_digest=candidate.example_digest,
         metrics=candidate.metrics,
         inputs=candidate.inputs,
         origin=candidate.origin,

@@ -87,7 +87,7 @@ def model_is_logged(look: Look) -> Held | None:
     if found.model is not None:
         return None
     if found.refused:
-        return _finish(look, reasons.MODEL_RECORD_REFUSED, found.refused)
+        return _finish(look, found.refused_reason or reasons.MODEL_RECORD_REFUSED, found.refused)
     finished = past(look.run.view.finished_at or look.now, look.now)
     if look.now < finished + look.policy.records_grace:
         message = "the run has succeeded; waiting for its model in MLflow"
@@ -148,6 +148,8 @@ def _run_of(look: Look) -> Record:
         image=kept.image,
         executor=kept.executor,
         registered_model=look.pipeline.registered_model,
+        digest=model.digest,
+        example_digest=model.example_digest,
         metrics=model.metrics,
         inputs=look.inputs,
         data_sha256=model.data_sha256,

@@ -67,7 +67,7 @@ def _against(look: Look, candidate: Candidate, served: ServedModel) -> tuple[str
     try:
         return _objection(look.at(Tried(reference(candidate), reference(served))))
     except PlatformError as error:
-        if error.reason != reasons.EXAMPLE_MISSING:
+        if error.reason not in reasons.WITHOUT_EXAMPLE:
             raise
         return error.reason, error.message
 

@@ -6,16 +6,14 @@ its end, so that there are never two at a time. `suspend` holds back whatever wo
 
 from winepipelines.lifecycle import reasons, schedule
 from winepipelines.lifecycle.candidates import current_candidate, is_in_charge, stands_back
-from winepipelines.lifecycle.history import ended, entry_of, run_is_over
+from winepipelines.lifecycle.history import SERVED_OUTCOMES, ended, entry_of, run_is_over
 from winepipelines.lifecycle.look import Held, Look, Record, held
-from winepipelines.lifecycle.questions import Stored
+from winepipelines.lifecycle.questions import Server, Stored
 from winepipelines.lifecycle.run import end, submission_in_doubt
 from winepipelines.lifecycle.schedule import ScheduleError
 from winepipelines.resource.naming import run_name
 from winepipelines.resource.observed import RunState
 from winepipelines.resource.status import Candidate, ConditionType, DataCheck, HistoryEntry, Outcome, Run, Stage, Status, Trigger
-
-SERVED_OUTCOMES = (Outcome.SERVED, Outcome.UNCHANGED, Outcome.ROLLED_BACK)
 
 
 def clocks_are_set(look: Look) -> Record | Held | None:
@@ -153,7 +151,18 @@ def _restored(look: Look, revision: int) -> Candidate:
     return Candidate(revision=revision, **{**taken, "origin": entry.origin or entry.revision})
 
 
-TAKEN = ("uri", "mlflow_run", "version", "runtime", "image", "executor", "registered_model", "metrics", "inputs")
+TAKEN = (
+    "uri",
+    "mlflow_run",
+    "version",
+    "runtime",
+    "image",
+    "executor",
+    "digest",
+    "example_digest",
+    "metrics",
+    "inputs",
+)
 
 
 def _entry_wanted(look: Look, wanted: str) -> HistoryEntry | None:
@@ -185,5 +194,7 @@ def _rollback_problem(look: Look, wanted: str) -> str:
         return f"rollback to {wanted} is not possible: an older version of the operator recorded it"
     if served is not None and entry.uri == served.uri:
         return f"rollback to {wanted} is not needed: its model serves"
+    if not entry.digest and not look.at(Server(entry.runtime)).takes_unsigned:
+        return f"rollback to {wanted} is not possible: its model has no signed record, it was made before records were signed"
     stored = look.at(Stored(entry.uri))
     return "" if stored.readable else f"rollback to {wanted} is not possible: {stored.message}"

@@ -85,7 +85,7 @@ def last_check(look: Look, candidate: Candidate) -> PredictionCheck | None:
         in_charge = is_in_charge(look.status, candidate)
         if in_charge and was_answering(look.status.condition(ConditionType.ANSWERING)):
             return None
-        if not in_charge and error.reason == reasons.EXAMPLE_MISSING:  # of the model, not of the platform: it cannot pass
+        if not in_charge and error.reason in reasons.WITHOUT_EXAMPLE:  # of the model, not of the platform: it cannot pass
             return PredictionCheck(look.now, False, reason=error.reason, message=error.message)
         raise
 

@@ -179,7 +179,8 @@ class Kubeflow:
             "mlflow_run": model.mlflow_run,
             "model_version": model.version,
             "pipeline_uid": model.pipeline_uid,
-            "allow_unsigned": True,  # until status keeps digests
+            "model_digest": model.digest,
+            "allow_unsigned": self._settings.serves_unsigned,
             "overwrite": spec.overwrite,
             **_credentials(spec.input),
             "experiment": EXPERIMENT,
@@ -231,7 +232,8 @@ class Kubeflow:
             "registered_model": pipeline.registered_model,
             "server_version": self._server_version(pipeline),
             "served_run": served_run(pipeline),
-            "allow_unsigned": True,  # until status keeps digests
+            "served_digest": served_digest(pipeline),
+            "allow_unsigned": self._settings.serves_unsigned,
             "reusable_runs": list(known_models(pipeline.status)),
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,
             "s3_endpoint_url": self._settings.s3_endpoint_url,
@@ -478,6 +480,11 @@ def served_run(pipeline: WinePipeline) -> str:
     """Name the MLflow run whose model serves, where a step can load it: those of Seldon's mlflowserver are for its packages."""
     served = pipeline.status.served
     return served.mlflow_run if served is not None and served.runtime is Runtime.BUNDLED else ""
+
+
+def served_digest(pipeline: WinePipeline) -> str:
+    """Digest of the files of the model that serves, which a step compares before it loads them."""
+    return pipeline.status.served.digest if pipeline.status.served is not None else ""
 
 
 def _credentials(data: Data | Input) -> dict[str, Any]:

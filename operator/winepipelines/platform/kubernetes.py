@@ -4,6 +4,7 @@ Called by the other adapters and by `reconciler`.
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import time
@@ -278,6 +279,12 @@ def _explained(method: str, path: str) -> Iterator[None]:
         raise Refused("ObjectTooLarge", message) from None
     except (aiohttp.ClientError, TimeoutError):
         raise Unavailable("KubernetesUnavailable", "the API server did not answer") from None
+
+
+def secret_values(secret: Body | None) -> dict[str, str]:
+    """Read a Secret's values; none where it is not there."""
+    data = (secret or {}).get("data") or {}
+    return {key: base64.b64decode(value).decode(errors="replace") for key, value in data.items()}
 
 
 async def lost(namespace: str, seconds: float) -> str:

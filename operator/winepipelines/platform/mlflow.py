@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -29,9 +30,10 @@ from mlflow.utils.search_utils import SearchUtils
 
 from winecontract.text import clean
 from winepipelines.engine.threads import Threads
-from winepipelines.platform import boundedpools, predicted, records
+from winepipelines.platform import boundedpools, predicted, records, signed
 from winepipelines.platform.answering import who_answers, why_no_answer, with_why
 from winepipelines.platform.records import Example
+from winepipelines.platform.signed import MOST_RUNS, Expected
 from winepipelines.resource.errors import PlatformError, Refused, TooLarge, Unavailable
 from winepipelines.resource.naming import CHALLENGER, CHAMPION
 from winepipelines.resource.observed import DataCheck, ModelVersion, TrainingRecords
@@ -50,7 +52,7 @@ ABSENT = (
     "RESOURCE_DOES_NOT_EXIST",
     "INVALID_PARAMETER_VALUE",
 )  # of an alias or a run: the server's word for it depends on its version
-RUNS_READ = 20
+RUNS_READ = 20  # at a time
 MESSAGE_LIMIT = 500
 BODY_LOST = " error responses"  # of "too many 503 error responses", all that the client's retries leave of an answer
 
@@ -79,46 +81,74 @@ class MLflow:
         """Read them anew before the next request: the Secret has changed."""
         self._credentials = None
 
-    async def records(
-        self, experiment: str, uid: str, revision: int, kfp_run: str, known: Collection[str] = ()
-    ) -> TrainingRecords:
-        """Find what a revision's Kubeflow run recorded: the newest model and the newest failure.
+    async def records(self, experiment: str, expected: Expected, known: Collection[str] = ()) -> TrainingRecords:
+        """Find what a revision's Kubeflow run recorded: a model with its signature, and a failure.
 
         The resource's uid and the revision are parameters of the run, which a clone of it copies; the id of the Kubeflow run
         is its own. What other Kubeflow runs recorded for this revision is only named. `known` are the MLflow runs whose models
         may be reused.
         """
-        whose = {"uid": uid, "revision": str(revision)}
-        runs, others = await self._tagged(experiment, whose | {"kfp-run": kfp_run}, whose)
-        foreign = records.foreign(others, kfp_run)
-        original = await self._run(reused) if (reused := records.reused_run(runs)) else None
-        return records.read(runs, original, known, foreign)
+        whose = {"uid": expected.uid, "revision": str(expected.revision)}
+        experiment_id = await self._experiment(experiment)
+        runs = await self._tagged(experiment_id, whose | {"kfp-run": expected.kfp_run})
+        foreign = records.foreign(await self._tagged(experiment_id, whose, RUNS_READ), expected.kfp_run)
+        judged = signed.judge(runs, expected, takes_unsigned=self._settings.serves_unsigned)
+        reports = [run for run in runs if not records.has_model(run)]
+        for models in (judged.signed, judged.unsigned):
+            original = await self._run(reused) if (reused := records.reused_run(models)) else None
+            found = records.read((*models, *reports), original, known, foreign)
+            if found.model is not None and models is judged.unsigned:
+                found = replace(found, model=replace(found.model, digest="", example_digest=""))
+            if found.model is not None or found.refused:
+                break
+        if found.model is not None:
+            return replace(found, foreign=foreign or judged.message)
+        return replace(found, refused=found.refused or judged.message, refused_reason="" if found.refused else judged.reason)
 
     async def check_record(self, experiment: str, uid: str, check_id: str, kfp_run: str) -> DataCheck | None:
         """Find what the Kubeflow run of a data check found; None where it has recorded no result yet."""
-        (runs,) = await self._tagged(experiment, {"uid": uid, "check": check_id, "kfp-run": kfp_run})
+        runs = await self._tagged(await self._experiment(experiment), {"uid": uid, "check": check_id, "kfp-run": kfp_run})
         return records.read_check(runs)
 
     async def prediction(self, prediction: WinePrediction, kfp_run: str) -> PredictionRecords:
         """Find what the step of a prediction's Kubeflow run recorded: its outcome and its newest failure."""
-        (runs,) = await self._tagged(EXPERIMENT, {"uid": prediction.uid, "kfp-run": kfp_run})
+        runs = await self._tagged(await self._experiment(EXPERIMENT), {"uid": prediction.uid, "kfp-run": kfp_run})
         return predicted.read(runs, prediction)
 
-    async def _tagged(self, experiment: str, *searches: Mapping[str, str]) -> list[Sequence[Any]]:
-        """Find, for each of these sets of tags, the runs that have them, newest first. No value may hold a quote."""
-        found = await self._call(self._tracking.get_experiment_by_name, experiment)
+    async def _experiment(self, name: str) -> str | None:
+        """Find the id of an experiment; None where there is none."""
+        found = await self._call(self._tracking.get_experiment_by_name, name)
         if found is None:
-            return [() for _ in searches]
+            return None
         if found.lifecycle_stage == LifecycleStage.DELETED:  # its runs are hidden with it
             restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
-            raise Refused("ExperimentDeleted", f"the MLflow experiment {experiment!r} is deleted; restore it: {restore}")
-        return [await self._search(found.experiment_id, tags) for tags in searches]
+            raise Refused("ExperimentDeleted", f"the MLflow experiment {name!r} is deleted; restore it: {restore}")
+        return str(found.experiment_id)
 
-    async def _search(self, experiment_id: str, tags: Mapping[str, str]) -> Sequence[Any]:
-        """Find the newest runs with these tags, leaving out a run that is too large: anybody may tag a run, with any text."""
-        query = " AND ".join(f"tags.`{GROUP}/{tag}` = '{value}'" for tag, value in tags.items())
+    async def _tagged(self, experiment_id: str | None, tags: Mapping[str, str], most: int = MOST_RUNS) -> Sequence[Any]:
+        """Find an experiment's runs that have these tags, whose values may hold no quote.
 
-        async def search(number: int, token: str | None = None) -> Sequence[Any]:
+        Raises Refused where there are more than `MOST_RUNS`: any client may write runs with these tags, and say any time of them.
+        """
+        asked = " AND ".join(f"tags.`{GROUP}/{tag}` = '{value}'" for tag, value in tags.items())
+        runs, more = list[Any](), experiment_id is not None
+        for offset in range(0, most, RUNS_READ):
+            if not more:
+                break
+            page, more = await self._page(str(experiment_id), asked, offset)
+            runs += page
+        if more and most == MOST_RUNS:
+            message = (
+                f"more than {MOST_RUNS} MLflow runs in experiment {experiment_id} have the tags {asked}, and a step writes one: "
+                "find out who has written the others, and delete them"
+            )
+            raise Refused("MlflowRefused", message)
+        return runs
+
+    async def _page(self, experiment_id: str, query: str, offset: int) -> tuple[Sequence[Any], bool]:
+        """Read some runs, but for those that are too large: anybody may tag a run, with any text. Tell whether there are more."""
+
+        async def search(number: int, first: int) -> Any:
             return await self._call(
                 self._tracking.search_runs,
                 [experiment_id],
@@ -126,19 +156,20 @@ class MLflow:
                 ViewType.ACTIVE_ONLY,
                 max_results=number,
                 order_by=["attributes.start_time DESC"],
-                page_token=token,
+                page_token=SearchUtils.create_page_token(first) if first else None,
             )
 
         with contextlib.suppress(TooLarge):
-            return await search(RUNS_READ)
+            page = await search(RUNS_READ, offset)
+            return page, bool(page.token)
         found: list[Any] = []
-        for offset in range(RUNS_READ):
+        for first in range(offset, offset + RUNS_READ):
             with contextlib.suppress(TooLarge):
-                one = await search(1, SearchUtils.create_page_token(offset) if offset else None)
+                one = await search(1, first)
                 if not one:
-                    break
+                    return found, False
                 found += one
-        return found
+        return found, True
 
     async def _run(self, run_id: str) -> Any:
         """Read a run; None where it is not there."""
@@ -147,14 +178,17 @@ class MLflow:
         except _Forgiven:
             return None
 
-    async def example(self, mlflow_run: str) -> Example:
-        """Read a model's own example.
+    async def example(self, mlflow_run: str, digest: str = "") -> Example:
+        """Read a model's own example; `digest` is that of the example that was signed, where one was.
 
-        Raises Refused where the training step left none, or the run has been removed.
+        Raises Refused where the training step left none, the run has been removed, or the example is another one by now.
         """
         run = await self._run(mlflow_run)
         if run is None:
             raise Refused("ExampleMissing", f"MLflow run {mlflow_run}, which has the model's input example, no longer exists")
+        if digest and records.example_digest(run.data.tags) != digest:
+            message = f"the input example in the tags of MLflow run {mlflow_run} was changed after the train step had signed it"
+            raise Refused("ModelTampered", message)
         example = records.example(run)
         if example is None:
             raise Refused("ExampleMissing", f"MLflow run {mlflow_run} has no usable input example in its tags")

@@ -1,7 +1,7 @@
 """What a user's namespace needs: two PodDefaults for notebooks, the Secret that Seldon copies models with and, where MLflow asks
-for credentials, the Secret that the steps have theirs from.
+for credentials, the Secret that the steps have theirs from; and the Secret with the key that the steps sign models with.
 
-Where Kubeflow Pipelines is in single-user mode, steps run in its own namespace: the last one is made there.
+Where Kubeflow Pipelines is in single-user mode, steps run in its own namespace: the last two are made there.
 
 Several resources of a namespace share them. Each applies them under a field manager of its own, so that every one is an owner,
 and the garbage collector takes them with the last. Called by `observe` and `act`.
@@ -11,10 +11,13 @@ import base64
 import re
 from collections.abc import Awaitable, Callable, Iterable
 
-from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, Body, Kind, KindMissing, Kubernetes
+from winecontract.signatures import SECRET as KEY_SECRET
+from winecontract.signatures import Keys
+from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, Body, Kind, KindMissing, Kubernetes, secret_values
 from winepipelines.platform.manifests import Manifest, Manifests, covers
 from winepipelines.platform.metadata import Objects
 from winepipelines.platform.mlflow import CREDENTIAL_KEYS, PASSWORD, TOKEN, USERNAME
+from winepipelines.platform.modelkeys import ModelKeys
 from winepipelines.resource.errors import PlatformError
 from winepipelines.resource.naming import (
     ARTIFACT_SECRET,
@@ -50,14 +53,14 @@ KINDS: dict[str, Kind] = {"PodDefault": PODDEFAULTS, "Secret": SECRETS}
 
 def sources(settings: Settings) -> list[Objects]:
     """Name the platform's Secrets that copies are made from."""
-    named = [name for name in (settings.source_secret, settings.mlflow_secret) if name]
+    named = dict.fromkeys(filter(None, (settings.source_secret, settings.mlflow_secret, settings.steps_mlflow_secret)))
     path = SECRETS.path(settings.platform_namespace)
     return [Objects(path, f"the Secret {name}", fields=f"metadata.name={name}") for name in named]
 
 
 def copies(settings: Settings) -> list[Objects]:
     """Name what is made in users' namespaces: in all of them at once, or in each that the operator is limited to."""
-    named = [SELDON_SECRET, *([MLFLOW_SECRET] if settings.mlflow_secret else [])]
+    named = [SELDON_SECRET, KEY_SECRET, *([MLFLOW_SECRET] if settings.mlflow_secret_of_steps else [])]
     ours = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
     found = []
     for namespace in settings.namespaces or ("",):
@@ -86,31 +89,38 @@ class Namespace:
     ) -> None:
         """Use these adapters; `namespace_of_runs` says where the runs of a namespace's resources are."""
         self._namespace_of_runs = namespace_of_runs
+        self._keys = ModelKeys(kubernetes)
         self._kubernetes = kubernetes
         self._manifests = manifests
         self._settings = settings
 
     async def view(self, pipeline: WinePipeline) -> ChildrenView:
         """See what is there, compared with what shall be."""
-        source, mlflow, where = await self._source(), await self._mlflow_source(), await self._where_runs_are(pipeline)
+        source, mlflow, where = await self._source(), await self._steps_source(), await self._where_runs_are(pipeline)
         reached = self._if_reached(where, pipeline)
         children = []
         for manifest in self.wanted(pipeline, source, mlflow, reached):
             presence = await self._presence(manifest)
             children.append(Child(manifest["kind"], manifest["metadata"]["name"], presence))
-        if where is None and self._settings.mlflow_secret:  # it is where it was: an outage of Kubeflow Pipelines changes nothing
+        if where is None and self._settings.mlflow_secret_of_steps:  # it is where it was: Kubeflow's outage changes nothing
             children.append(Child("Secret", MLFLOW_SECRET, Presence.CURRENT))
+        if where is None or reached is not None:
+            presence = await self._keys.presence(pipeline, reached) if reached is not None else Presence.CURRENT
+            children.append(Child("Secret", KEY_SECRET, presence))
         return ChildrenView(
             source=secret_state(self._settings.platform_namespace, self._settings.source_secret, source, SOURCE_KEYS),
             artifacts=await self._artifacts(reached),
             children=tuple(children),
-            mlflow=self._mlflow_state(mlflow),
+            mlflow=await self._mlflow_state(mlflow),
+            key=await self._keys.state(where) if where is not None else None,
         )
 
     async def apply(self, pipeline: WinePipeline) -> None:
         """Apply what is absent or differs; leave alone what others made."""
         reached = self._if_reached(await self._where_runs_are(pipeline), pipeline)
-        for manifest in self.wanted(pipeline, await self._source(), await self._mlflow_source(), reached):
+        if reached is not None:
+            await self._keys.ensure(pipeline, reached)
+        for manifest in self.wanted(pipeline, await self._source(), await self._steps_source(), reached):
             if await self._presence(manifest) in (Presence.ABSENT, Presence.DIFFERS, Presence.OUTDATED):
                 live = await self._kubernetes.apply(KINDS[manifest["kind"]], manifest, field_manager(pipeline))
                 await self._remove_strange_keys(manifest, live)
@@ -145,11 +155,23 @@ class Namespace:
         """Read the credentials for MLflow; none where the administrator has named no Secret, or where it is not there."""
         return _mlflow_credentials(await self._mlflow_source())
 
+    async def model_keys(self, namespace: str) -> Keys:
+        """Read the keys that the train steps of a namespace's resources sign with.
+
+        Raises PlatformError where there are none, or it is not known where runs are.
+        """
+        return await self._keys.keys(await self._namespace_of_runs(namespace))
+
     async def _source(self) -> Body | None:
         return await self._kubernetes.get(SECRETS, self._settings.platform_namespace, self._settings.source_secret)
 
     async def _mlflow_source(self) -> Body | None:
-        name = self._settings.mlflow_secret
+        return await self._named(self._settings.mlflow_secret)
+
+    async def _steps_source(self) -> Body | None:
+        return await self._named(self._settings.mlflow_secret_of_steps)
+
+    async def _named(self, name: str) -> Body | None:
         return await self._kubernetes.get(SECRETS, self._settings.platform_namespace, name) if name else None
 
     async def _where_runs_are(self, pipeline: WinePipeline) -> str | None:
@@ -170,11 +192,19 @@ class Namespace:
             return None
         return secret_state(where, ARTIFACT_SECRET, await self._kubernetes.get(SECRETS, where, ARTIFACT_SECRET), ARTIFACT_KEYS)
 
-    def _mlflow_state(self, secret: Body | None) -> SecretState | None:
-        if not self._settings.mlflow_secret:
+    async def _mlflow_state(self, of_steps: Body | None) -> SecretState | None:
+        """See whether there are credentials for MLflow: the steps', and the operator's where these are others."""
+        name, own = self._settings.mlflow_secret_of_steps, self._settings.mlflow_secret
+        if not name:
             return None
+        state = self._credentials_state(name, of_steps)
+        if not own or own == name or not state.exists or state.missing_keys:
+            return state
+        return self._credentials_state(own, await self._mlflow_source())
+
+    def _credentials_state(self, name: str, secret: Body | None) -> SecretState:
         keys = () if TOKEN in _mlflow_credentials(secret) else (USERNAME, PASSWORD)  # the one or the other
-        return secret_state(self._settings.platform_namespace, self._settings.mlflow_secret, secret, keys)
+        return secret_state(self._settings.platform_namespace, name, secret, keys)
 
     def wanted(
         self, pipeline: WinePipeline, source: Body | None, mlflow: Body | None = None, runs_in: str | None = ""
@@ -192,7 +222,7 @@ class Namespace:
         )
         settings = {key: value for key, value in ((source or {}).get("data") or {}).items() if COPIED_KEY.fullmatch(key)}
         manifests += self._manifests.render("secret.yaml.j2", name=SELDON_SECRET, data=settings, **values)
-        if self._settings.mlflow_secret and runs_in is not None:
+        if self._settings.mlflow_secret_of_steps and runs_in is not None:
             data = {key: base64.b64encode(value.encode()).decode() for key, value in _mlflow_credentials(mlflow).items()}
             copy = {"name": MLFLOW_SECRET, "data": data}
             if runs_in in ("", pipeline.namespace):
@@ -225,12 +255,6 @@ def _mlflow_credentials(secret: Body | None) -> dict[str, str]:
     """Take MLflow's credentials from a Secret, and nothing else that may be in it; a line's end is no part of any."""
     values = {key: value.strip() for key, value in secret_values(secret).items()}
     return {key: values[key] for key in CREDENTIAL_KEYS if values.get(key)}
-
-
-def secret_values(secret: Body | None) -> dict[str, str]:
-    """Read a Secret's values; none where it is not there."""
-    data = (secret or {}).get("data") or {}
-    return {key: base64.b64decode(value).decode(errors="replace") for key, value in data.items()}
 
 
 def secret_state(namespace: str, name: str, secret: Body | None, keys: Iterable[str]) -> SecretState:

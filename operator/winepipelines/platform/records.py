@@ -6,13 +6,16 @@ or those of the run that it reuses, of the same resource; numbers must be finite
 said.
 """
 
+import hashlib
+import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from winecontract.parsing import UnreadableError, is_finite_number, parse_json, parse_object
+from winecontract.signatures import DIGEST
 from winecontract.text import clean
 from winepipelines.resource.observed import DataCheck, LoggedModel, StepFailure, TrainingRecords
 from winepipelines.resource.pipeline import GROUP
@@ -49,17 +52,17 @@ class Example:
 
 
 def reused_run(runs: Iterable[Any]) -> str:
-    """Name the MLflow run whose model the newest of these reuses; empty where it has its own, or names none."""
-    newest = next((run for run in runs if _has_model(run)), None)
-    named = "" if newest is None else str(newest.data.tags.get(f"{GROUP}/reused-run", ""))
+    """Name the MLflow run whose model the first of these reuses; empty where it has its own, or names none."""
+    first = next((run for run in runs if has_model(run)), None)
+    named = "" if first is None else str(first.data.tags.get(f"{GROUP}/reused-run", ""))
     return named if RUN_ID.fullmatch(named) else ""
 
 
 def foreign(runs: Iterable[Any], kfp_run: str) -> str:
-    """Name the newest of a revision's MLflow runs that is not of its Kubeflow run and claims a model; empty where none does."""
+    """Name the first of a revision's MLflow runs that is not of its Kubeflow run and claims a model; empty where none does."""
     for run in runs:
         writer = run.data.tags.get(f"{GROUP}/kfp-run", "")
-        if _has_model(run) and writer != kfp_run:
+        if has_model(run) and writer != kfp_run:
             by = f"Kubeflow run {clean(writer, WORD_LIMIT)}" if writer else "no Kubeflow run"
             named = f"MLflow run {clean(run.info.run_id, WORD_LIMIT)} has this revision's tags, but was written by {by}"
             return f"{named}, not by this revision's run {kfp_run}"
@@ -67,7 +70,7 @@ def foreign(runs: Iterable[Any], kfp_run: str) -> str:
 
 
 def read(runs: Iterable[Any], original: Any = None, known: Collection[str] | None = None, foreign: str = "") -> TrainingRecords:
-    """Read the MLflow runs of a revision's Kubeflow run, newest first: its newest model and its newest failure.
+    """Read the MLflow runs of a revision's Kubeflow run: the first model that is believable, and the first failure.
 
     `original` is the run that `reused_run` names, where it is there; `known` are the MLflow runs whose models the resource has
     had before, None where that is not looked at: only those can be reused, and the Kubeflow run's own. `foreign` is passed on.
@@ -76,7 +79,7 @@ def read(runs: Iterable[Any], original: Any = None, known: Collection[str] | Non
     failure: StepFailure | None = None
     refused = ""
     for run in runs:
-        if _has_model(run):
+        if has_model(run):
             said = "" if model else refusal(run, original, known)
             refused = refused or said
             model = model or (None if said else _model(run))
@@ -147,6 +150,12 @@ def example(run: Any) -> Example | None:
     return Example(names, rows, predictions) if fits else None
 
 
+def example_digest(tags: Mapping[str, str]) -> str:
+    """Hash a model's example and what it answered, to see later whether they are still those that were signed."""
+    texts = [str(tags.get(f"{GROUP}/{name}", "")) for name in ("example", "prediction")]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
+
+
 def metrics(values: dict[str, float]) -> dict[str, float]:
     """Choose the metrics that a status can hold: finite, with plain names, the usual ones first."""
     usable = {name: round(value, 6) for name, value in values.items() if METRIC.fullmatch(name) and abs(value) < INFINITE}
@@ -154,7 +163,8 @@ def metrics(values: dict[str, float]) -> dict[str, float]:
     return {name: usable[name] for name in order[:METRICS_KEPT]}
 
 
-def _has_model(run: Any) -> bool:
+def has_model(run: Any) -> bool:
+    """Tell whether a run has ended well and names a model."""
     return run.info.status == "FINISHED" and f"{GROUP}/model-uri" in run.data.tags
 
 
@@ -168,6 +178,8 @@ def _model(run: Any) -> LoggedModel:
         version=_text(tags, "model-version", VERSION),
         metrics=metrics(run.data.metrics),
         reused=reused is not None,
+        digest=_text(tags, "digest", DIGEST),
+        example_digest=example_digest(tags),
         data_sha256=_text(tags, "data-sha256", SHA256),
         data_etag=_text(tags, "data-etag", ETAG),
         data_version=_text(tags, "data-version", DATA_VERSION),

@@ -86,6 +86,7 @@ class Seldon:
             image=server_image(self._settings, runtime),
             splits_traffic=self._settings.traffic_splitting != "none",
             executor=needs_executor(self._settings, runtime),
+            takes_unsigned=self._settings.serves_unsigned,
         )
 
     def manifest(self, pipeline: WinePipeline, rollout: Rollout, live: Body | None = None) -> Manifest:
@@ -290,7 +291,7 @@ def _essential(predictor: Manifest) -> Manifest:
         key: predictor[key] for key in ("name", "annotations", "replicas", "graph", "traffic") if key in predictor
     }
     spec = {key: part["spec"][key] for key in RESTRICTIONS if key in part["spec"]}
-    spec["containers"] = [{key: container[key] for key in ("name", "image", "securityContext") if key in container}]
+    spec["containers"] = [{key: container[key] for key in ("name", "image", "env", "securityContext") if key in container}]
     return {**essential, "componentSpecs": [{"spec": spec, **{key: part[key] for key in ("metadata", "hpaSpec") if key in part}}]}
 
 

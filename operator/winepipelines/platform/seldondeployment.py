@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+from winecontract.signatures import DIGEST_VARIABLE
 from winepipelines.platform.manifests import Manifest, Manifests, digest
 from winepipelines.resource.naming import GRAPH, HASH_ANNOTATION, PREDICTOR, TEMPLATE_ANNOTATION, TRIAL_PREDICTOR, owner_reference
 from winepipelines.resource.pipeline import WinePipeline
@@ -172,7 +173,9 @@ def _what_runs(predictor: Manifest) -> tuple[object, ...] | None:
         for named in amounts.values():  # as earlier releases applied it: an upgrade replaces no pods
             del named["memory"]
     model = [graph.get(name) for name in ("implementation", "modelUri", "envSecretRefName", "parameters")]
-    return (model, container.get("image"), amounts, (predictor.get("annotations") or {}).get(NO_EXECUTOR))
+    variables = {str(item.get("name")): item.get("value") for item in container.get("env") or []}
+    executor = (predictor.get("annotations") or {}).get(NO_EXECUTOR)
+    return (model, container.get("image"), amounts, executor, variables.get(DIGEST_VARIABLE))
 
 
 def _predictor(settings: Settings, name: str, model: ModelRef, traffic: int) -> dict[str, Any]:
@@ -184,6 +187,7 @@ def _predictor(settings: Settings, name: str, model: ModelRef, traffic: int) -> 
         "uri": model.uri,
         "runtime": model.runtime,
         "image": model.image or server_image(settings, model.runtime),
+        "digest": model.digest if model.runtime is Runtime.BUNDLED else "",  # Seldon's own server compares nothing
         "executor": needs_executor(settings, model.runtime) if model.executor is None else model.executor,
         "drain_seconds": DRAIN_SECONDS if name == PREDICTOR else TRIAL_DRAIN_SECONDS,
         "deadline": max(1, math.ceil(patience / timedelta(seconds=1))),

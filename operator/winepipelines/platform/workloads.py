@@ -12,7 +12,7 @@ from typing import Any
 from winecontract.text import clean
 from winepipelines.platform import admission
 from winepipelines.resource.errors import Unavailable
-from winepipelines.resource.naming import TEMPLATE_ANNOTATION
+from winepipelines.resource.naming import GRAPH, TEMPLATE_ANNOTATION
 
 Body = dict[str, Any]
 MESSAGE_LIMIT = 1000
@@ -26,6 +26,7 @@ SHOWN = (  # of a status
 )
 MOST_STATUSES = 32  # conditions, or containers
 ANNOTATIONS = (TEMPLATE_ANNOTATION, "workflows.argoproj.io/node-name")
+TAMPERED = "ModelTampered"
 LONGEST_PREFIX = 40  # characters of a Deployment's name that a pod's name certainly begins with
 PASSING = (
     (re.compile(r"\b\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d\S{0,64}\s{0,64}"), ""),  # a log line's time
@@ -146,6 +147,9 @@ def _container_trouble(container: Body, *, initial: bool) -> Trouble | None:
         return Trouble(1, PULLING[0], _sentence(f"the image {container.get('image', '')} of container {name} is not pulled", why))
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     if ended and not container.get("ready") and not (initial and ended.get("exitCode") == 0):
+        said = str(ended.get("message") or "")
+        if name == GRAPH and said.startswith(f"{TAMPERED}:"):  # the server's own word, in its termination message
+            return Trouble(0, TAMPERED, _sentence("the server does not load the model", said.removeprefix(f"{TAMPERED}:")))
         cause = ended.get("reason") or ""
         word = cause if cause not in ("", "Error", "Completed") else "CrashLoopBackOff"
         return Trouble(2, word, _sentence(f"container {name} ended with exit code {ended.get('exitCode')}", ended.get("message")))

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from winepipelines.lifecycle import reasons as run_reasons
 from winepipelines.lifecycle.actions import AddFinalizer
+from winepipelines.lifecycle.gate import RETRAIN
 from winepipelines.lifecycle.run import Lost, see_through
 from winepipelines.lifecycle.setback import past
 from winepipelines.predictions import reasons
@@ -117,6 +118,12 @@ def model_is_chosen(look: Look) -> Record | Held | None:
     if view.served is None:
         message = f"WinePipeline {name!r} serves no model yet; this waits until it does: kubectl get winepipeline {name}"
         return Held(reasons.NOTHING_SERVED, message, wake_in=look.policy.check_interval)
+    if not view.served.digest and not view.takes_unsigned:
+        message = (
+            f"the model that WinePipeline {name!r} serves has no signed record: it was made before records were signed. This "
+            f"waits for another: kubectl -n {look.prediction.namespace} annotate --overwrite winepipeline {name} {RETRAIN}"
+        )
+        return Held(run_reasons.MODEL_UNSIGNED, message, wake_in=look.policy.check_interval)
     return Record(look.status.with_(model=view.served))
 
 

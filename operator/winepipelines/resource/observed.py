@@ -42,6 +42,15 @@ class SecretState(Cleaned):
 
 
 @dataclass(frozen=True)
+class KeyState(Cleaned):
+    """Whether the namespace in which steps run has a key that they sign models with. Never its value."""
+
+    namespace: str
+    exists: bool
+    problem: str = ""  # why it is of no use
+
+
+@dataclass(frozen=True)
 class ChildrenView(Cleaned):
     """What `prepare` needs: the Secrets that the platform's administrators make, and the objects made from them.
 
@@ -52,6 +61,7 @@ class ChildrenView(Cleaned):
     artifacts: SecretState | None
     children: tuple[Child, ...]
     mlflow: SecretState | None = None  # None where MLflow needs no credentials
+    key: KeyState | None = None  # None where it is not known now in which namespace steps run
 
 
 class RunState(StrEnum):
@@ -129,6 +139,8 @@ class LoggedModel(Cleaned):
     version: str
     metrics: dict[str, float] = field(default_factory=dict, hash=False)
     reused: bool = False
+    digest: str = ""  # of its files; empty where its record is not signed
+    example_digest: str = ""  # of its example and the answers to it
     data_sha256: str = ""
     data_etag: str = ""
     data_version: str = ""  # of the object, in a bucket that keeps versions
@@ -141,13 +153,15 @@ class LoggedModel(Cleaned):
 class TrainingRecords(Cleaned):
     """What MLflow knows of a revision's run: its newest model and its newest failure.
 
-    `refused` says, where there is no model, why one that is recorded is not believed in. `foreign` names a record with this
-    revision's tags that another Kubeflow run wrote, such as a clone of this one: it is ignored.
+    `refused` says, where there is no model, why one that is recorded is not believed in; `refused_reason` is the condition's
+    reason, where it is about the signature. `foreign` names a record with this revision's tags that is ignored, because another
+    Kubeflow run wrote it, such as a clone of this one, or because of its signature.
     """
 
     model: LoggedModel | None = None
     failure: StepFailure | None = None
     refused: str = ""
+    refused_reason: str = ""
     foreign: str = ""
 
 
@@ -185,7 +199,7 @@ class ServerView(Cleaned):
     """The server of a runtime. `version` is that of its image, "" for the bundled one; `problem` why it is of no use.
 
     `image` is what a model of now is served with, `executor` whether Seldon's executor stands in front of it; `splits_traffic`
-    says that shares of the traffic mean something here.
+    says that shares of the traffic mean something here, `takes_unsigned` that models without a signed record may be served anew.
     """
 
     version: str = ""
@@ -193,6 +207,7 @@ class ServerView(Cleaned):
     image: str = ""
     splits_traffic: bool = False
     executor: bool = False
+    takes_unsigned: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,14 @@ from winepipelines.resource.prediction import ChosenModel, PredictionStage, Reje
 
 @dataclass(frozen=True)
 class PipelineView(Cleaned):
-    """A WinePipeline, as far as it matters here: whether it is there, and the model that it serves."""
+    """A WinePipeline, as far as it matters here: whether it is there, and the model that it serves.
+
+    `takes_unsigned` says that a model without a signed record may be scored with.
+    """
 
     exists: bool
     served: ChosenModel | None = None
+    takes_unsigned: bool = False
 
 
 @dataclass(frozen=True)

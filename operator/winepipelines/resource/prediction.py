@@ -77,12 +77,16 @@ class PredictionStage(StrEnum):
 
 
 class ChosenModel(StatusModel):
-    """The model that is scored with: what the WinePipeline served when it was chosen. `uri` is for a person to read."""
+    """The model that is scored with: what the WinePipeline served when it was chosen. `uri` is for a person to read.
+
+    `digest` is that of its files, which the step compares before it loads them; empty where no train step has signed one.
+    """
 
     revision: int
     mlflow_run: str
     version: str = ""
     uri: str = ""
+    digest: str = ""
     pipeline_uid: str = ""
 
 

@@ -10,7 +10,8 @@ class ModelRef:
     """A model, as the serving platform needs to know it. `uri` is the address that rclone copies.
 
     `executor` tells whether Seldon's executor stands in front of the server. Without `image` or `executor`, those of the
-    predictor that serves this model already are kept; a new one gets what the settings say.
+    predictor that serves this model already are kept; a new one gets what the settings say. `digest` is that of the model's
+    files, which the bundled server compares before it loads them, `example_digest` that of its example; empty: none was signed.
     """
 
     revision: int
@@ -19,6 +20,8 @@ class ModelRef:
     runtime: Runtime = Runtime.BUNDLED
     image: str = ""
     executor: bool | None = None
+    digest: str = ""
+    example_digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,8 @@ class TrainedModel(StatusModel):
     `image` is the server's that it was first to be served with, and stays so; a status of before that was written has none.
     `executor` tells likewise whether Seldon's executor stands in front of it: before that was written it always did. `inputs` is
     the hash of the spec that it was made of; `origin` the revision that made it, where that is another one. `version` is one of
-    `registered_model` in MLflow's registry.
+    `registered_model` in MLflow's registry. `digest` is that of its files, as the train step has signed it; a model that was
+    recorded before records were signed has none. `example_digest` is that of the example that its answers are compared with.
     """
 
     revision: int
@@ -130,6 +131,8 @@ class TrainedModel(StatusModel):
     image: str = ""
     executor: bool = True
     registered_model: str = ""
+    digest: str = ""
+    example_digest: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
     inputs: str = ""
     origin: int | None = None
@@ -206,7 +209,8 @@ class HistoryEntry(StatusModel):
     runtime: Runtime = Runtime.BUNDLED
     image: str = ""
     executor: bool = True
-    registered_model: str = ""
+    digest: str = ""
+    example_digest: str = ""
     inputs: str = ""
     origin: int | None = None
     started: Time | None = None

@@ -44,6 +44,7 @@ would be another program's variable, such as LD_PRELOAD, and rclone runs command
 {{- define "wine-operator.guard.keys" -}}
 seldon-init-container-secret: ^RCLONE_CONFIG_S3_[A-Z0-9_]+$
 wine-mlflow-credentials: ^MLFLOW_TRACKING_(USERNAME|PASSWORD|TOKEN)$
+wine-model-key: ^(current|previous)$
 {{- end -}}
 
 {{- define "wine-operator.guard.secrets.variables" -}}
@@ -65,10 +66,13 @@ wine-mlflow-credentials: ^MLFLOW_TRACKING_(USERNAME|PASSWORD|TOKEN)$
   expression: object.type == 'Opaque'
 - message: a Secret of the operator's has data and no other field
   expression: object.all(f, f in ['apiVersion', 'data', 'kind', 'metadata', 'type'])
-- message: a Secret of the operator's has settings of the object store or credentials for MLflow, and nothing else
+- message: a Secret of the operator's has settings of the object store, credentials for MLflow or the key of models, and nothing else
   expression: >-
     variables.data.all(k, k.matches(variables.keys[object.metadata.name])
     || k in variables.dataBefore && variables.data[k] == variables.dataBefore[k])
+- message: the operator makes the key that models are signed with, and never changes one that is there
+  expression: >-
+    object.metadata.name != 'wine-model-key' || request.operation == 'CREATE' || variables.data == variables.dataBefore
 - message: the store that models are copied from is an S3 store
   expression: >-
     !('RCLONE_CONFIG_S3_TYPE' in variables.data) || variables.data['RCLONE_CONFIG_S3_TYPE'] == {{ b64enc "s3" | squote }}

@@ -70,6 +70,8 @@ NAMESPACE = (
     Check(namespace.kubeflow_runs_may_start, needs=(kubeflow.kubeflow_lets_the_operator_in,)),  # its own word
     Check(namespace.artifact_secret_is_complete, needs=(kubernetes.kubernetes_answers,)),  # the steps' way to the store
     Check(namespace.steps_can_read_artifacts, needs=(namespace.artifact_secret_is_complete, mlflow.artifacts_are_in_the_store)),
+    Check(namespace.model_key_is_usable, needs=(kubernetes.kubernetes_answers,)),  # what steps sign models with
+    Check(namespace.models_are_signed, needs=(kubernetes.kubernetes_answers,)),  # or were made before that
     Check(namespace.names_are_free, needs=(kubernetes.kubernetes_answers,)),  # nobody else's objects under our names
 )
 

@@ -2,16 +2,19 @@
 
 from urllib.parse import urlsplit
 
+from winecontract.signatures import SECRET as KEY_SECRET
 from winepipelines.doctor.checks.kubernetes import judge_rights
 from winepipelines.doctor.checks.systems import does_not_answer
 from winepipelines.doctor.finding import Finding, Result, failed, ok, skipped, warning
 from winepipelines.doctor.observations import PROFILE_ACCOUNT, SHARED_ACCOUNT, NamespaceView, Survey, answered
 from winepipelines.doctor.rights import PIPELINES
+from winepipelines.lifecycle.gate import RETRAIN
 from winepipelines.resource.errors import PlatformError, Refused
 from winepipelines.resource.naming import ARTIFACT_SECRET
 from winepipelines.resource.observed import Presence, SecretState
 
 PROFILE_LABEL, PROFILE = "app.kubernetes.io/part-of", "kubeflow-profile"
+NAMED = 10  # WinePipelines that a finding names
 SHORT_NAMES = {"SeldonDeployment": "sdep"}
 
 
@@ -125,6 +128,36 @@ def steps_can_read_artifacts(survey: Survey) -> Finding:
         says = f"{bucket.endpoint} refuses {bucket.uri} to the keys in {secret} ({bucket.code})"
         return failed("StoreAccessDenied", says, f"keys in that Secret that may list, read and write bucket {name}")
     return ok(f"{bucket.uri} at {bucket.endpoint}; writing is not tried")
+
+
+def model_key_is_usable(survey: Survey) -> Finding:
+    """The key that steps sign models with is there, or the operator makes it."""
+    view, settings = _view(survey), survey.settings
+    where = f"the Secret {KEY_SECRET} in {view.of_runs}"
+    if view.key is None or isinstance(view.key, PlatformError):
+        why = view.key.message if view.key is not None else "nobody has looked"
+        return skipped(f"{where} could not be read: {why}", f"kubectl -n {view.of_runs} describe secret {KEY_SECRET}")
+    if view.key.problem:
+        mend = f"kubectl -n {view.of_runs} delete secret {KEY_SECRET}: the operator makes another"
+        return failed("ModelKeyInvalid", f"{where} is of no use: {view.key.problem}", mend)
+    limited = settings.namespaces and view.of_runs not in settings.namespaces
+    if not view.key.exists and limited:
+        key = "--from-literal=current=$(openssl rand -hex 32)"
+        says = f"{where} does not exist, and the operator may not make it there"
+        return failed("ModelKeyMissing", says, f"kubectl -n {view.of_runs} create secret generic {KEY_SECRET} {key}")
+    return ok(where if view.key.exists else f"{where} is made before the first run")
+
+
+def models_are_signed(survey: Survey) -> Finding:
+    """No model serves whose files nobody vouches for: those of before records were signed go on serving."""
+    view = _view(survey)
+    if isinstance(view.unsigned, PlatformError):
+        return skipped(f"WinePipelines could not be listed: {view.unsigned.message}", f"kubectl -n {view.name} get winepipelines")
+    if not view.unsigned:
+        return ok("every model that serves has a signed record")
+    more = f" and {len(view.unsigned) - NAMED} more" if len(view.unsigned) > NAMED else ""
+    says = f"these WinePipelines serve models without a signed record: {', '.join(view.unsigned[:NAMED])}{more}"
+    return warning(says, f"kubectl -n {view.name} annotate --overwrite winepipeline {view.unsigned[0]} {RETRAIN}")
 
 
 def names_are_free(survey: Survey) -> list[Finding]:

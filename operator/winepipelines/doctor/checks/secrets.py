@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 from winepipelines.doctor.finding import Finding, failed, ok, skipped
 from winepipelines.doctor.observations import Survey
 from winepipelines.resource.errors import PlatformError, Refused
+from winepipelines.resource.observed import SecretState
 
 
 def source_secret_is_complete(survey: Survey) -> Finding:
@@ -45,15 +46,16 @@ def mlflow_secret_is_complete(survey: Survey) -> Finding:
     settings, secret = survey.settings, survey.mlflow_secret
     if secret is None:
         return ok("none is named: WINE_MLFLOW_SECRET is not set")
-    where = f"the Secret {settings.mlflow_secret} in namespace {settings.platform_namespace}"
-    get = f"kubectl -n {settings.platform_namespace} describe secret {settings.mlflow_secret}"
+    name = secret.name if isinstance(secret, SecretState) else settings.mlflow_secret
+    where = f"the Secret {name} in namespace {settings.platform_namespace}"
+    get = f"kubectl -n {settings.platform_namespace} describe secret {name}"
     if isinstance(secret, Refused):
         return skipped(f"whoever runs this may not read {where}: see the rights above", get)
     if isinstance(secret, PlatformError):
         return skipped(f"{where} could not be read: {secret.message}", get)
     if not secret.exists:
         mend = (
-            f"kubectl -n {settings.platform_namespace} create secret generic {settings.mlflow_secret} "
+            f"kubectl -n {settings.platform_namespace} create secret generic {name} "
             "--from-env-file=<file with MLFLOW_TRACKING_… lines>, or unset WINE_MLFLOW_SECRET where MLflow asks for none"
         )
         return failed("MlflowSecretMissing", f"{where} does not exist", mend)
@@ -61,4 +63,5 @@ def mlflow_secret_is_complete(survey: Survey) -> Finding:
         keys = ", ".join(secret.missing_keys)
         says = f"{where} has no value for {keys}"
         return failed("MlflowSecretIncomplete", says, f"{get}; set {keys}, or MLFLOW_TRACKING_TOKEN")
-    return ok(f"{settings.mlflow_secret} in {settings.platform_namespace}")
+    names = dict.fromkeys(filter(None, (settings.mlflow_secret, settings.steps_mlflow_secret)))
+    return ok(f"{' and '.join(names)} in {settings.platform_namespace}")

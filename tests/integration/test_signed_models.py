@@ -1,0 +1,170 @@
+"""Nobody but a revision's own train step decides which bytes are served: on a real API server, object store and MLflow."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from minio import Minio
+from mlflow.entities import RunTag
+from mlflow.store.tracking.rest_store import RestStore as TrackingStore
+from mlflow.utils.rest_utils import MlflowHostCreds
+from support.cluster import Cluster, eventually, ready
+from support.operator import OperatorProcess
+
+from sandbox.platform import Sandbox
+from winecontract.signatures import DIGEST, SECRET
+from winepipelines.resource.pipeline import GROUP, WinePipeline
+from winepipelines.resource.status import Outcome, TrainedModel
+
+NAMESPACE = "signed"
+YEAR_2100 = 4_102_444_800_000
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Sandbox("signed", tmp_path_factory.mktemp("sandbox"), without={"operator"}) as sandbox:
+        yield Cluster(sandbox)
+
+
+@pytest.fixture(scope="module")
+def operator(cluster: Cluster) -> Iterator[OperatorProcess]:
+    with OperatorProcess(cluster.sandbox) as operator:
+        yield operator
+
+
+@pytest.fixture(scope="module")
+def served(cluster: Cluster, operator: OperatorProcess) -> WinePipeline:
+    cluster.namespace(NAMESPACE)
+    cluster.apply(cluster.resource(NAMESPACE))
+    return cluster.wait(NAMESPACE, ready)
+
+
+def annotate(cluster: Cluster, **asks: str) -> None:
+    values = [f"{GROUP}/{name}={value}" for name, value in asks.items()]
+    cluster.sandbox.kubectl("-n", NAMESPACE, "annotate", "--overwrite", "winepipeline", "mlflow", *values)
+
+
+def served_digest(cluster: Cluster) -> str:
+    deployment = cluster.get("sdep", NAMESPACE, "mlflow")
+    assert deployment is not None
+    [container] = deployment["spec"]["predictors"][0]["componentSpecs"][0]["spec"]["containers"]
+    [variable] = container["env"]
+    assert variable["name"] == "MODEL_DIGEST"
+    return str(variable["value"])
+
+
+def key(cluster: Cluster) -> str:
+    secret = cluster.get("secrets", NAMESPACE, SECRET)
+    assert secret is not None
+    return str(secret["data"]["current"])
+
+
+def change_a_byte(cluster: Cluster, model: TrainedModel) -> None:
+    """Whoever may write to the bucket changes one byte of the pickle."""
+    info = cluster.info
+    client = Minio(info.s3_endpoint.partition("://")[2], info.s3_access_key, info.s3_secret_key, secure=False)
+    bucket, _, folder = model.uri.removeprefix("s3://").partition("/")
+    with client.get_object(bucket, f"{folder}/model.pkl") as answer:
+        content = bytearray(answer.read())
+    content[-2] ^= 1
+    path = Path(info.folder) / "changed.pkl"
+    path.write_bytes(content)
+    client.fput_object(bucket, f"{folder}/model.pkl", str(path))
+
+
+def forge(cluster: Cluster, pipeline: WinePipeline) -> str:
+    """Write a run that looks newer and better than any, with all that can be read of the victim's."""
+    assert pipeline.status.run is not None
+    host = MlflowHostCreds(cluster.info.mlflow_url)
+    store = TrackingStore(lambda: host)
+    found = store.get_experiment_by_name("wine")
+    run = store.create_run(found.experiment_id, "evil", YEAR_2100, [], "evil")
+    tags = {
+        "namespace": NAMESPACE,
+        "name": "mlflow",
+        "uid": pipeline.uid,
+        "revision": str(pipeline.status.revision),
+        "kfp-run": pipeline.status.run.id,
+        "model-uri": f"{run.info.artifact_uri}/model",
+        "digest": "sha256:" + "e" * 64,
+        "signature": "v1:00000000:" + "0" * 64,
+    }
+    store.log_batch(run.info.run_id, [], [], [RunTag(f"{GROUP}/{name}", value) for name, value in tags.items()])
+    store.update_run_info(run.info.run_id, 3, YEAR_2100 + 1, "evil")
+    return str(run.info.run_id)
+
+
+def test_the_server_is_told_the_digest_that_the_step_has_signed(cluster: Cluster, served: WinePipeline) -> None:
+    assert served.status.served is not None
+    assert DIGEST.fullmatch(served.status.served.digest)
+    assert served_digest(cluster) == served.status.served.digest
+    assert 5 < cluster.predict(NAMESPACE) < 7
+
+
+def test_the_key_is_in_the_secret_and_nowhere_else(cluster: Cluster, operator: OperatorProcess, served: WinePipeline) -> None:
+    secret = cluster.get("secrets", NAMESPACE, SECRET)
+    assert secret is not None
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == served.uid
+    logs = [path.read_text(errors="replace") for path in Path(cluster.info.folder).glob("kubeflow/runs/**/*") if path.is_file()]
+    assert logs
+    kinds = "wp,sdep,deployments,pods,poddefaults,events,wf"
+    places = {
+        "objects": cluster.sandbox.kubectl("-n", NAMESPACE, "get", kinds, "-o", "yaml"),
+        "runs": json.dumps(cluster.runs(NAMESPACE)),
+        "log": operator.log.read_text(),
+        "steps": "".join(logs),
+    }
+    value = key(cluster)
+    for place, text in places.items():
+        assert value not in text, place
+        assert base64.b64decode(value).decode() not in text, place
+
+
+def test_a_forged_run_is_not_served(cluster: Cluster, served: WinePipeline) -> None:
+    annotate(cluster, retrain="forged")
+    pipeline = cluster.wait(NAMESPACE, lambda pipeline: pipeline.status.revision == 2 and bool(pipeline.status.run.id))  # type: ignore[union-attr]
+    forged = forge(cluster, pipeline)
+    pipeline = cluster.wait(NAMESPACE, lambda pipeline: pipeline.status.candidate is not None and pipeline.status.revision == 2)
+    candidate = pipeline.status.candidate
+    assert candidate is not None
+    assert candidate.mlflow_run != forged
+    assert forged in candidate.ignored, "what is ignored is told"
+    cluster.wait(NAMESPACE, ready)
+
+
+def test_a_byte_changed_in_the_store_is_not_loaded_and_what_served_serves_on(cluster: Cluster, served: WinePipeline) -> None:
+    first = cluster.wait(NAMESPACE, ready).status.served
+    assert first is not None
+    cluster.apply(cluster.resource(NAMESPACE, training={"seed": 7}))
+    second = cluster.wait(NAMESPACE, lambda pipeline: ready(pipeline) and pipeline.status.served != first)
+    served_now = second.status.served
+    assert served_now is not None
+    assert served_now.digest != first.digest
+    change_a_byte(cluster, first)
+    annotate(cluster, rollback=str(first.revision))
+    refused = cluster.wait(
+        NAMESPACE, lambda pipeline: any(entry.reason == "ModelTampered" for entry in pipeline.status.history), seconds=120
+    )
+    assert refused.status.history[0].outcome is Outcome.REJECTED
+    assert refused.status.served is not None
+    assert refused.status.served.revision == served_now.revision
+    assert 5 < cluster.predict(NAMESPACE) < 7
+    eventually(lambda: served_digest(cluster) == served_now.digest)
+    annotate(cluster, retrain="after the attack")
+    led_on = cluster.wait(NAMESPACE, lambda pipeline: ready(pipeline) and pipeline.status.revision > refused.status.revision)
+    assert led_on.status.served is not None
+    assert led_on.status.served.digest == served_digest(cluster)
+
+
+def test_a_deleted_key_is_made_anew_and_the_model_serves_on(cluster: Cluster, served: WinePipeline) -> None:
+    before, pipeline = key(cluster), cluster.wait(NAMESPACE, ready)
+    cluster.sandbox.kubectl("-n", NAMESPACE, "delete", "secret", SECRET)
+    eventually(lambda: cluster.get("secrets", NAMESPACE, SECRET) is not None)
+    assert key(cluster) != before
+    assert cluster.wait(NAMESPACE, ready).status.served == pipeline.status.served
+    annotate(cluster, retrain="with another key")
+    revision = pipeline.status.revision + 1
+    trained = cluster.wait(NAMESPACE, lambda pipeline: ready(pipeline) and pipeline.status.revision == revision)
+    assert trained.status.history[0].outcome in (Outcome.SERVED, Outcome.UNCHANGED)

@@ -62,6 +62,7 @@ test-integration: ## the operator on a real API server, MLflow and object store
 
 test-rights: ## every right of the operator's is used, and it asks for no other: by the API server's audit log
 	@$(call programs)
+	@$(call programs,helm)
 	@$(call python,dev) $(PYTEST) tests/rights
 
 test-hermetic: ## parts of each suite beside servers on all well-known ports, with settings that lead elsewhere
@@ -71,6 +72,7 @@ test-hermetic: ## parts of each suite beside servers on all well-known ports, wi
 
 rights: ## takes each right of the operator's away in turn: something must fail; half an hour
 	@$(call programs)
+	@$(call programs,helm)
 	@WINE_RIGHTS=each $(call python,dev) $(PYTEST) tests/rights/test_rights_are_needed.py --capture no
 
 # BUILDER, REGISTRY, BASE_IMAGE, IMAGE_BUILD_ARGS, SOURCE_DATE_EPOCH: docs/images.md

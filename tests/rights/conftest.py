@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support.cluster import Cluster
+from support.guard import install
 
+from sandbox.plan import load
 from sandbox.platform import Sandbox
 
 _numbers = itertools.count(1)
@@ -15,6 +17,10 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     with Sandbox(f"rights-{os.getpid()}", without={"operator"}, authenticate=True, audit=True, mlflow="proxied") as sandbox:
+        plan = load(sandbox.folder)
+        assert plan is not None
+        # All that the operator applies on its ways passes the chart's guard.
+        install(sandbox, {"mlflow": {"url": plan.mlflow_url}, "objectStore": {"url": plan.url("minio")}})
         yield Cluster(sandbox)
 
 

@@ -47,10 +47,7 @@ class Guarded:
 
     def install(self, **guard: object) -> None:
         """Put the chart's policies in force."""
-        values = {**VALUES, "guard": {**GUARD, **guard}}
-        policies = [one for one in helm.template(values) if one["kind"].startswith("ValidatingAdmissionPolicy")]
-        options = ("apply", "--server-side", "--force-conflicts", "-f", "-")
-        self.cluster.sandbox.kubectl(*options, stdin=yaml.safe_dump_all(policies))
+        install(self.cluster.sandbox, {**VALUES, "guard": {**GUARD, **guard}})
 
     @contextmanager
     def existing(self, manifest: Object) -> Iterator[None]:
@@ -62,6 +59,13 @@ class Guarded:
             yield
         finally:
             sandbox.kubectl(*where, "delete", manifest["kind"], metadata["name"], "--ignore-not-found")
+
+
+def install(sandbox: Sandbox, values: Object) -> None:
+    """Put the policies of the chart in force, as they are with these values."""
+    policies = [one for one in helm.template(values) if one["kind"].startswith("ValidatingAdmissionPolicy")]
+    options = ("apply", "--server-side", "--force-conflicts", "-f", "-")
+    sandbox.kubectl(*options, stdin=yaml.safe_dump_all(policies))
 
 
 @contextmanager

@@ -8,11 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import yaml
 from support.guard import CRD, POLICY, Guarded
 from support.guard_attacks import OWN
 from support.mutations import Mutation, Mutations
 
+from sandbox.places import ROOT
+
 Object = dict[str, Any]
+PODDEFAULTS = ROOT / "sandbox/manifests/20-poddefaults.yaml"
 log = logging.getLogger(__name__)
 SEED = int(os.environ.get("SEED", "13"))  # the same mutations each time; another one chooses others
 NUMBER, NUMBER_OF_CHANGES, THREADS = 2000, 400, 4
@@ -21,7 +25,7 @@ METADATA: Object = {
     "type": "object",
     "properties": {
         **{name: {"type": "object", "additionalProperties": {"type": "string"}} for name in ("labels", "annotations")},
-        "finalizers": {"type": "array", "items": {"type": "string"}},
+        "finalizers": {"type": "array", "items": {"enum": ["example.org/other"]}},
         "generateName": {"type": "string"},
         "ownerReferences": {
             "type": "array",
@@ -79,6 +83,39 @@ SCHEMA = json.loads(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3
 MUTATIONS = Mutations(SCHEMA, FREE, {r"\.metadata": METADATA}, ALLOWED)
 
 
+CONTAINERS = SCHEMA["properties"]["spec"]["properties"]["predictors"]["items"]["properties"]["componentSpecs"]["items"][
+    "properties"
+]
+CONTAINER = CONTAINERS["spec"]["properties"]["containers"]["items"]
+# Lists of a PodDefault, which the sandbox's schema leaves open: those of a container or a pod.
+OPENED = {
+    r"\.metadata": METADATA,
+    r"\.spec\.(initContainers|sidecars)\[\]": CONTAINER,
+    r"\.spec\.env(\[\d?\])": CONTAINER["properties"]["env"]["items"],
+    r"\.spec\.envFrom\[\]": CONTAINER["properties"]["envFrom"]["items"],
+    r"\.spec\.volumeMounts\[\]": CONTAINER["properties"]["volumeMounts"]["items"],
+    r"\.spec\.volumes\[\]": CONTAINERS["spec"]["properties"]["volumes"]["items"],
+    r"\.spec\.tolerations\[\]": CONTAINERS["spec"]["properties"]["tolerations"]["items"],
+}
+SECRET: Object = {
+    "properties": {
+        "type": {"type": "string"},
+        "immutable": {"type": "boolean"},
+        "data": {"type": "object", "additionalProperties": {"type": "string", "format": "byte"}},
+        "stringData": {"type": "object", "additionalProperties": {"type": "string"}},
+    }
+}
+
+
+def _of_kind(kind: str) -> list[Mutation]:
+    """Mutations of the PodDefaults or the Secrets."""
+    crd = yaml.safe_load(PODDEFAULTS.read_text())
+    schemas = {"Secret": SECRET, "PodDefault": crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]}
+    any_pipeline = {r"\.metadata\.ownerReferences\[0\]\.name": ()}  # each in the namespace is an owner
+    mutations = Mutations(schemas[kind], FREE | any_pipeline, OPENED, ALLOWED)
+    return [mutation for manifest in OWN.values() if manifest["kind"] == kind for mutation in mutations.of(manifest)]
+
+
 def _mutations() -> list[Mutation]:
     cases = [manifest for name, manifest in OWN.items() if name.startswith("SeldonDeployment")]
     found = {mutation.path: mutation for manifest in cases for mutation in MUTATIONS.of(manifest)}
@@ -93,6 +130,15 @@ def test_every_one_of_2000_mutations_is_refused(guard: Guarded) -> None:
     with ThreadPoolExecutor(THREADS) as threads:
         answers = list(threads.map(lambda one: (one.path, guard.operator.create(one.object)), chosen))
     assert [path for path, answer in answers if POLICY not in answer] == [], f"seed {SEED}"
+
+
+@pytest.mark.parametrize(("kind", "least"), [("PodDefault", 1000), ("Secret", 20)])
+def test_every_mutation_of_what_namespaces_share_is_refused(guard: Guarded, kind: str, least: int) -> None:
+    found = _of_kind(kind)
+    assert len(found) > least
+    with ThreadPoolExecutor(THREADS) as threads:
+        answers = list(threads.map(lambda one: (one.path, guard.operator.create(one.object)), found))
+    assert [path for path, answer in answers if POLICY not in answer] == []
 
 
 @pytest.mark.parametrize(

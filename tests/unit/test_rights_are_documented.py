@@ -1,4 +1,4 @@
-"""Each right of the operator is on the page that says what it is worth to a thief, and no other is."""
+"""Each right of the operator is on the page that says what it is worth to an attacker, and no other is."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def _granted() -> set[str]:
 
 
 def test_every_right_is_on_the_page() -> None:
-    page = (ROOT / "docs/security.md").read_text()
+    page = (ROOT / "docs/rights.md").read_text()
     told = set()
     for row in re.findall(r"^\| (`[^|]+) \|", page.partition("## Rule by rule")[2].partition("\n## ")[0], re.MULTILINE):
         told |= set(re.findall(r"`([a-z./0-9]+)`", row))
@@ -29,3 +29,13 @@ def test_every_right_is_on_the_page() -> None:
 
 def test_nothing_is_granted_for_everything() -> None:
     assert "*" not in re.sub(r"#.*", "", (ROOT / "deploy/operator/rbac.yaml").read_text())
+
+
+def test_pages_on_security_lead_to_files_that_exist() -> None:
+    for page in ("security.md", "rights.md"):
+        text = (ROOT / "docs" / page).read_text()
+        linked = {ROOT / "docs" / path for path in re.findall(r"\]\(([a-z./-]+)(?:#[a-z-]+)?\)", text)}
+        named = {ROOT / path for path in re.findall(r"`((?:tests|bench|deploy)/[\w./-]+)`", text)}
+        assert [str(path) for path in linked | named if not path.exists()] == []
+        assert linked
+        assert named

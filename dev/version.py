@@ -67,7 +67,7 @@ def write(another: str, root: Path = ROOT) -> list[str]:
 
 
 def _patterns(root: Path) -> list[tuple[str, re.Pattern[str]]]:
-    listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], check=True, capture_output=True, text=True)  # noqa: S603, S607
+    listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], check=True, capture_output=True, text=True)  # noqa: S603, S607 - git
     return [
         (path, re.compile(f"(?P<before>{'|'.join(filter(None, (SAID.get(path), IMAGE)))}){WORD}"))
         for path in sorted({*listed.stdout.split("\0"), *SAID} - {"", HISTORY})

@@ -233,7 +233,7 @@ class _Outputs:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._outputs: dict[str, dict[str, Any]] = pickle.loads(path.read_bytes()) if path.exists() else {}
+        self._outputs: dict[str, dict[str, Any]] = pickle.loads(path.read_bytes()) if path.exists() else {}  # noqa: S301 - its own
 
     def __contains__(self, key: str) -> bool:
         return key in self._outputs

@@ -51,7 +51,7 @@ async def run(executor: Executor, port: int) -> None:
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
-    await executor.start(port, host="0.0.0.0")
+    await executor.start(port, host="0.0.0.0")  # noqa: S104 - in a pod
     await over.wait()
     await executor.stop()
 

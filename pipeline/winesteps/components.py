@@ -300,6 +300,7 @@ def predict(
     model_digest: str,
     allow_unsigned: bool,
     overwrite: bool,
+    escape_formulas: bool,
     data_secret: str,
     credentials_over_http: bool,
     s3_endpoint_url: str,
@@ -326,6 +327,7 @@ def predict(
         model_digest: Digest of the model's folder, which must have it; empty: none was signed.
         allow_unsigned: Whether the model is loaded without a digest, as one trained before models were signed.
         overwrite: Whether an object that is at the output already is replaced; never the input or the model's training data.
+        escape_formulas: Whether texts of CSV that a spreadsheet would run as a formula get an apostrophe in front.
         data_secret: Secret whose keys the environment holds, username and password or token; winepipelines-no-credentials - none.
         credentials_over_http: Whether they may be sent over plain http.
         s3_endpoint_url: Address of the object store.
@@ -362,6 +364,7 @@ def predict(
             model_digest=model_digest,
             allow_unsigned=allow_unsigned,
             overwrite=overwrite,
+            escape_formulas=escape_formulas,
             data_secret=data_secret,
             credentials_over_http=credentials_over_http,
         )

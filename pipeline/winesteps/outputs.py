@@ -7,20 +7,15 @@ the step began: each write carries the condition that what was seen is still the
 """
 
 import contextlib
-import csv
 import io
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Any, NoReturn, Protocol
-
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
+from typing import Any, NoReturn
 
 from winesteps.addresses import AddressError, S3Address, parse
 from winesteps.failures import Reason, StepFailure
@@ -305,56 +300,6 @@ class Upload(io.RawIOBase):
         with store_errors(self._place):
             sent = self._store.client.upload_part(**self._upload, PartNumber=number, Body=part)
         self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
-
-
-class Writer(Protocol):
-    """What writes tables of one schema, one after another."""
-
-    def write_table(self, table: pa.Table) -> None:
-        """Write another table."""
-
-    def close(self) -> None:
-        """Write what comes last."""
-
-
-def open_writer(upload: Upload, suffix: str, schema: pa.Schema, separator: str) -> Writer:
-    """What writes rows to an upload in the form that its name ends in.
-
-    Raises:
-        StepFailure: DataInvalid where CSV cannot hold one of the columns.
-
-    """
-    if suffix == ".parquet":
-        writer: Writer = pq.ParquetWriter(upload, schema, compression="zstd")
-        return writer
-    for name, kind in zip(schema.names, schema.types, strict=True):
-        if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-            message = f"The column {name!r} is of type {kind}, which CSV cannot hold: write parquet, or leave it out."
-            raise StepFailure(Reason.DATA_INVALID, message)
-    if not separator.isascii():  # pyarrow writes no other
-        return _PlainCsv(upload, schema, separator)
-    plain: Writer = pyarrow.csv.CSVWriter(upload, schema, write_options=pyarrow.csv.WriteOptions(delimiter=separator))
-    return plain
-
-
-class _PlainCsv:
-    """Writes CSV with any separator, slowly."""
-
-    def __init__(self, upload: Upload, schema: pa.Schema, separator: str) -> None:
-        self._upload, self._separator = upload, separator
-        self._write([schema.names])
-
-    def write_table(self, table: pa.Table) -> None:
-        """Write another table."""
-        self._write(zip(*(column.to_pylist() for column in table.columns), strict=True))
-
-    def close(self) -> None:
-        """Write what comes last: nothing."""
-
-    def _write(self, rows: Iterable[Iterable[object]]) -> None:
-        text = io.StringIO(newline="")
-        csv.writer(text, delimiter=self._separator, lineterminator="\n").writerows(rows)
-        self._upload.write(text.getvalue().encode())
 
 
 @contextlib.contextmanager

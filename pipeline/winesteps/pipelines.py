@@ -242,6 +242,7 @@ def wine_prediction(
     model_digest: str = "",
     allow_unsigned: bool = False,
     overwrite: bool = False,
+    escape_formulas: bool = True,
     experiment: str = "wine-predictions",
     data_secret: str = NO_SECRET,
     credentials_over_http: bool = False,
@@ -268,6 +269,7 @@ def wine_prediction(
         model_digest: Digest of the model's folder, which must have it; empty: none was signed.
         allow_unsigned: Whether the model is loaded without a digest, as one trained before models were signed.
         overwrite: Whether an object that is at the output already is replaced; never the input or the model's training data.
+        escape_formulas: Whether texts of CSV that a spreadsheet would run as a formula get an apostrophe in front.
         experiment: MLflow experiment that runs are kept under.
         data_secret: Secret of data behind http or https, with the keys username and password or token; it need not be there.
         credentials_over_http: Whether they may be sent over plain http.
@@ -294,6 +296,7 @@ def wine_prediction(
         model_digest=model_digest,
         allow_unsigned=allow_unsigned,
         overwrite=overwrite,
+        escape_formulas=escape_formulas,
         data_secret=data_secret,
         credentials_over_http=credentials_over_http,
         **_reported(s3_endpoint_url, mlflow_tracking_uri, experiment, owner),

@@ -27,7 +27,7 @@ from winesteps.chosen import Chosen, find, load
 from winesteps.credentials import from_environment
 from winesteps.download import Downloaded, download
 from winesteps.failures import Attempt, Reason, StepFailure, redact_url, unquoted
-from winesteps.outputs import Claim, Owner, Place, Store, Upload, open_writer
+from winesteps.outputs import Claim, Owner, Place, Store, Upload
 from winesteps.reading import (
     Chunk,
     Columns,
@@ -44,6 +44,7 @@ from winesteps.reading import (
 )
 from winesteps.sources import address_of
 from winesteps.trackingerrors import tracking_errors
+from winesteps.writers import Writer, open_writer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -68,8 +69,8 @@ class Task:
     `input_format` is csv, parquet or empty, which goes by the file's content; `columns` has `drop` or `only`. The model is
     the one that `mlflow_run` logged; it must be of the resource with `pipeline_uid`, and of `model_version`, where these are
     given, and its folder must have `model_digest`, unless `allow_unsigned` lets one be loaded that was not signed. `overwrite`
-    lets the output replace what is there already, unless that is the input or the model's training data. `data_secret` names the
-    Secret whose keys the step's environment holds, for http and https.
+    lets the output replace what is there already, unless that is the input or the model's training data. `escape_formulas` makes
+    CSV harmless to spreadsheets. `data_secret` names the Secret whose keys the step's environment holds, for http and https.
     """
 
     input_url: str
@@ -86,6 +87,7 @@ class Task:
     model_digest: str = ""
     allow_unsigned: bool = False
     overwrite: bool = False
+    escape_formulas: bool = True
     data_secret: str = ""
     credentials_over_http: bool = False
 
@@ -182,7 +184,9 @@ def predict(task: Task, s3_endpoint_url: str, record: tracking.Record, attempt: 
                 lambda: Sink(
                     store,
                     claim,
-                    source.separator or task.separator,
+                    lambda upload, suffix, schema: open_writer(
+                        upload, suffix, schema, source.separator or task.separator, escape_formulas=task.escape_formulas
+                    ),
                     lambda upload: _remember(client, attempt, upload, record.tracking_uri),
                 ),
             )
@@ -280,8 +284,10 @@ class Sink:
     `begun` is told of the upload as soon as there is one.
     """
 
-    def __init__(self, store: Store, claim: Claim, separator: str, begun: Callable[[Upload], None]) -> None:
-        self._store, self._claim, self._separator, self._begun = store, claim, separator, begun
+    def __init__(
+        self, store: Store, claim: Claim, opener: Callable[[Upload, str, pa.Schema], Writer], begun: Callable[[Upload], None]
+    ) -> None:
+        self._store, self._claim, self._open, self._begun = store, claim, opener, begun
         self._upload: Upload | None = None
         self._writer: Any = None
 
@@ -290,7 +296,7 @@ class Sink:
         if self._upload is None:
             self._upload = Upload(self._store, self._claim)
             self._begun(self._upload)
-            self._writer = open_writer(self._upload, self._claim.place.suffix, table.schema, self._separator)
+            self._writer = self._open(self._upload, self._claim.place.suffix, table.schema)
         self._writer.write_table(table)
 
     def complete(self) -> None:

@@ -41,6 +41,7 @@ def test_the_defaults_are_the_same() -> None:
         "attempts": SPEC.attempts,
         "resources": {},
         "overwrite": SPEC.overwrite,
+        "escapeFormulas": SPEC.escape_formulas,
     }
     assert SCHEMA["properties"]["spec"]["properties"]["input"]["properties"]["separator"]["default"] == SPEC.input.separator
 

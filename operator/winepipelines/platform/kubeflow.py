@@ -182,6 +182,7 @@ class Kubeflow:
             "model_digest": model.digest,
             "allow_unsigned": self._settings.serves_unsigned,
             "overwrite": spec.overwrite,
+            "escape_formulas": spec.escape_formulas,
             **_credentials(spec.input),
             "experiment": EXPERIMENT,
             "mlflow_tracking_uri": self._settings.mlflow_url_in_steps,

@@ -51,6 +51,7 @@ class PredictionSpec(Model):
     input: Input
     output: str
     overwrite: bool = False
+    escape_formulas: bool = True
     timeout: str = "1h"
     attempts: int = 3
     ttl_after_finished: str | None = None

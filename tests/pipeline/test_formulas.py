@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pyarrow as pa
@@ -28,7 +29,7 @@ HARMFUL = [
 HARMLESS = ["", "red", "a=b", "-5", "+3.2e5", "-.5", " -5 ", "-5,3", "1-2", "'=1", "5%"]
 
 
-def written(texts: list[str | None], separator: str = ";", **options: bool) -> list[list[str]]:
+def written(texts: Sequence[str | None], separator: str = ";", **options: bool) -> list[list[str]]:
     buffer = io.BytesIO()
     numbers = [-1.5] * len(texts)
     coded = pa.array(texts, pa.string()).dictionary_encode()

@@ -1,4 +1,4 @@
-"""What was stored under another schema can be deleted: the API server takes the operator's writes, and the operator makes them."""
+"""What was stored under another schema can be deleted: the API server takes the operator's writes, and it makes them."""
 
 import json
 from collections.abc import Iterator

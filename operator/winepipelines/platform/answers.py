@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import socket
 import statistics
 import time
 from collections.abc import Iterable
@@ -12,13 +11,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from winecontract.parsing import UnreadableError, is_finite_number, parse_object
 from winecontract.text import clean
-from winepipelines.engine.threads import Threads
 from winepipelines.platform.answering import who_answers
 from winepipelines.platform.records import Example
+from winepipelines.platform.resolver import Resolver, why_foreign
 from winepipelines.resource.observed import PredictionCheck, TrialView
 from winepipelines.resource.spec import Protocol
 
@@ -47,28 +45,8 @@ def session(request_seconds: float) -> aiohttp.ClientSession:
     """Make a session that asks each question over a connection of its own: one that is kept leads to a pod that was replaced."""
     timeout = aiohttp.ClientTimeout(total=request_seconds, sock_connect=CONNECT_SECONDS)
     # No limit of connections: one that many tenants share would make them wait for whoever has endpoints that hang.
-    connector = aiohttp.TCPConnector(force_close=True, limit=0, resolver=_Resolver())
+    connector = aiohttp.TCPConnector(force_close=True, limit=0, resolver=Resolver())
     return aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
-
-
-class _Resolver(AbstractResolver):
-    """Resolves names that tenants choose (a Service may stand for any host) on threads that name servers which hang may keep."""
-
-    def __init__(self) -> None:
-        self._threads = Threads("endpoint names")
-
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
-        """List the addresses of a host. Raises OSError where it has none."""
-        kind, flags = socket.SOCK_STREAM, socket.AI_ADDRCONFIG
-        found = await self._threads.run(lambda: socket.getaddrinfo(host, port, family=family, type=kind, flags=flags))
-        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        return [
-            ResolveResult(hostname=host, host=str(address[0]), port=int(address[1]), family=family, proto=proto, flags=numeric)
-            for family, _, proto, _, address in found
-        ]
-
-    async def close(self) -> None:
-        """Leave threads that hang to themselves."""
 
 
 async def ask(session: aiohttp.ClientSession, asked: Asked, seconds: float | None = None) -> PredictionCheck:
@@ -90,8 +68,9 @@ async def ask(session: aiohttp.ClientSession, asked: Asked, seconds: float | Non
             status = response.status
     except UnreadableError as error:
         return failed("PredictionRefused", f"{url} sent an answer that is not read: {error}")
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):  # ValueError: headers that the client cannot read
-        return failed(UNREACHABLE, f"{url} does not answer")
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:  # ValueError: headers that the client cannot read
+        foreign = why_foreign(error)
+        return failed(UNREACHABLE, f"{url} is not asked: {foreign}" if foreign else f"{url} does not answer")
     milliseconds = round((time.perf_counter() - begun) * 1000)
     if status != 200 and (other := who_answers(status, text.decode(errors="replace"), "")):  # not the model's server
         reason = UNREACHABLE if status >= 500 else "PredictionRefused"

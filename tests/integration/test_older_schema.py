@@ -19,14 +19,14 @@ SPECS: dict[str, dict[str, dict[str, Any]]] = {
     "WinePipeline": {
         "a-rule": {"data": {"url": "http://data/{{workflow.name}}.csv"}},
         "an-enum": {"data": {"url": "http://data/wine.csv"}, "training": {"algorithm": "Astrology"}},
-        "a-type": {"data": {"url": 7}},
-        "a-required-field": {"data": {}},
+        "a-required-field": {"data": {"credentialsSecret": "wine-data"}},
         "a-spec": {},
         "a.name": {"data": {"url": "http://data/wine.csv"}},
     },
     "WinePrediction": {
         "a-rule": {"pipeline": "wine", "input": {"url": "http://data/{{x}}.csv"}, "output": "s3://scores/a.csv"},
         "a-required-field": {"pipeline": "wine"},
+        "an-address": {"pipeline": "wine", "input": {"credentialsSecret": "wine-data"}, "output": "s3://scores/c.csv"},
         "a.name": {"pipeline": "wine", "input": {"url": "http://data/wine.csv"}, "output": "s3://scores/b.csv"},
     },
 }

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 Keep = Callable[[dict[str, Any]], dict[str, Any]]
 DEPTH_LIMIT = 128  # levels of lists and objects; the deepest object of Kubernetes' own, a CRD, has some 60
 DIGITS_LIMIT = 64  # of one number
+VALUES_LIMIT = 10_000_000
 SIZE_LIMIT = 64 << 20  # bytes or characters; who reads a body limits it further
 
 
@@ -20,13 +21,14 @@ class UnreadableError(ValueError):
     """A text is not JSON that the operator takes; the message says what is wrong, and repeats nothing of the text."""
 
 
-def parse_json(text: str | bytes | bytearray, limit: int = SIZE_LIMIT, keep: Keep | None = None) -> Any:
+def parse_json(text: str | bytes | bytearray, limit: int = SIZE_LIMIT, keep: Keep | None = None, most: int = VALUES_LIMIT) -> Any:
     """Parse JSON of another system.
 
     Args:
         text: bytes must be UTF-8.
         limit: bytes or characters that are taken.
         keep: called with each object, the innermost first; what it returns takes the object's place.
+        most: values that are taken, after `keep`; an empty list takes twenty times as much memory as text.
 
     Raises:
         UnreadableError: it is too long, no JSON, nested too deep, or has numbers, keys or characters that JSON does not allow.
@@ -35,13 +37,15 @@ def parse_json(text: str | bytes | bytearray, limit: int = SIZE_LIMIT, keep: Kee
     _check_size(text, limit)
     with _guarded():
         value = _decoder(keep).decode(text if isinstance(text, str) else text.decode("utf-8-sig"))
-        _check(value)
+        _check(value, most)
     return value
 
 
-def parse_object(text: str | bytes | bytearray, limit: int = SIZE_LIMIT, keep: Keep | None = None) -> dict[str, Any]:
+def parse_object(
+    text: str | bytes | bytearray, limit: int = SIZE_LIMIT, keep: Keep | None = None, most: int = VALUES_LIMIT
+) -> dict[str, Any]:
     """Parse a JSON object of another system, see `parse_json`. Raises UnreadableError."""
-    return _as_object(parse_json(text, limit, keep))
+    return _as_object(parse_json(text, limit, keep, most))
 
 
 def parse_first_object(text: str, begin: int, limit: int = SIZE_LIMIT) -> dict[str, Any]:
@@ -123,11 +127,18 @@ _NUMBERS: dict[str, Any] = {"parse_int": _integer, "parse_float": _number, "pars
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, **_NUMBERS)
 
 
-def _check(value: Any) -> None:
-    """Refuse what is nested too deep, and halves of surrogate pairs, which cannot be written again. Not recursive."""
+def _check(value: Any, most: int = VALUES_LIMIT) -> None:
+    """Refuse what is nested too deep, has too many values or halves of surrogate pairs: these cannot be written again.
+
+    Not recursive.
+    """
     level: list[Any] = [value]
+    found = 0
     for _ in range(DEPTH_LIMIT + 1):
         inner: list[Any] = []
+        found += len(level)
+        if found > most:
+            raise UnreadableError(f"it has more than {most} values")
         for item in level:
             if type(item) is str:
                 _check_text(item)

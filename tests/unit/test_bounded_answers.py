@@ -16,7 +16,7 @@ import pytest
 import urllib3
 from support.mlflow import expected
 
-from winecontract.parsing import parse_json
+from winecontract.parsing import UnreadableError, parse_json
 from winepipelines.platform import bodies, boundedpools
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import DEPLOYMENTS, Kubernetes
@@ -214,7 +214,7 @@ async def test_an_asynchronous_client_reads_no_more_than_the_limit(answer: Answe
     with server(answer) as url:
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             with pytest.raises(bodies.TooLarge):
-                await bodies.parsed(response, MIB, asyncio.Semaphore(), dict)
+                await bodies.parsed(response, MIB, asyncio.Semaphore(), dict, 10)
         async with aiohttp.ClientSession(response_class=bodies.response_class()) as session, session.get(url) as response:
             with pytest.raises(aiohttp.ClientPayloadError):
                 await response.json()
@@ -234,7 +234,7 @@ async def test_one_large_body_is_held_at_a_time() -> None:
 
     with server(large) as url:
         async with aiohttp.ClientSession() as session, session.get(url) as response:
-            await bodies.parsed(response, 2 * MIB, turn, keep)
+            await bodies.parsed(response, 2 * MIB, turn, keep, 10)
     assert held == [0]
     assert not turn.locked()
 
@@ -363,3 +363,19 @@ async def test_an_object_that_is_too_large_is_named() -> None:
             with pytest.raises(Refused, match=r"/apis/apps/v1/namespaces/team/deployments is larger than 8 MiB") as caught:
                 await Api(url, session).list(DEPLOYMENTS, "team", trimmed, 20)
     assert caught.value.reason == "ObjectTooLarge"
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"0", b'"ab"'])
+async def test_an_object_of_very_many_values_is_refused(value: bytes) -> None:
+    """A SeldonDeployment may hold anything: an empty list takes twenty times as much memory as text."""
+
+    def many(handler: http.server.BaseHTTPRequestHandler) -> None:
+        body = b'{"spec": {"a": [[' + b",".join([value] * 30_000) + b"], [" + b",".join([value] * 30_000) + b"]]}}"
+        _head(handler, Content_Length=str(len(body)))
+        handler.wfile.write(body)
+
+    with server(many) as url:
+        async with aiohttp.ClientSession() as session:
+            api = Api(url, session)
+            with pytest.raises(UnreadableError, match="more than 50000 values"):
+                await api.parsed(await api.open("/", ""))

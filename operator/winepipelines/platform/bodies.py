@@ -24,6 +24,8 @@ Object = dict[str, Any]
 Keep = Callable[[Object], Object]
 PAGE_BYTES = 4 << 20  # of one page of a list
 OBJECT_BYTES = 8 << 20  # of one object: etcd takes 1.5 MB, which may be more in JSON
+OBJECT_VALUES = 50_000  # of one object: a SeldonDeployment has some hundreds, a Workflow some thousands
+PAGE_VALUES = 2_000_000  # of a page, of whose objects little is kept
 LARGE = 256 << 10  # bytes from which on a body waits for its turn
 LONGEST_TEXT = 4096  # characters of one text of an object that somebody else made
 MOST_ENTRIES = 256  # of one list or mapping in such an object
@@ -42,8 +44,8 @@ class TooLarge(aiohttp.ClientPayloadError):
         super().__init__(f"the answer is larger than {limit >> 20} MiB")
 
 
-async def parsed(response: aiohttp.ClientResponse, limit: int, turn: asyncio.Semaphore, keep: Keep) -> Object:
-    """Read a body of at most `limit` bytes and parse it; a large one waits for its turn first.
+async def parsed(response: aiohttp.ClientResponse, limit: int, turn: asyncio.Semaphore, keep: Keep, most: int) -> Object:
+    """Read a body of at most `limit` bytes and `most` values and parse it; a large one waits for its turn first.
 
     Raises TooLarge, what the client raises, and UnreadableError where the body is no JSON object.
     """
@@ -57,7 +59,7 @@ async def parsed(response: aiohttp.ClientResponse, limit: int, turn: asyncio.Sem
             if waits and len(body) > LARGE:
                 await stack.enter_async_context(turn)
                 waits = False
-        return parse_object(body, keep=keep)
+        return parse_object(body, keep=keep, most=most)
 
 
 def without_managers(found: Object) -> Object:

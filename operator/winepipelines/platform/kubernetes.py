@@ -139,7 +139,7 @@ class Kubernetes:
             limit = bodies.PAGE_BYTES if size > 1 else bodies.OBJECT_BYTES
             try:
                 response = await self.open(path, accept, limit=size, **more, **query)
-                page = await self.parsed(response, limit, bodies.cut)
+                page = await self.parsed(response, limit, bodies.cut, bodies.PAGE_VALUES)
             except bodies.TooLarge:
                 if size == 1:
                     raise
@@ -152,11 +152,15 @@ class Kubernetes:
             more = {"_continue": token}
 
     async def parsed(
-        self, response: aiohttp.ClientResponse, limit: int = bodies.OBJECT_BYTES, keep: bodies.Keep = bodies.without_managers
+        self,
+        response: aiohttp.ClientResponse,
+        limit: int = bodies.OBJECT_BYTES,
+        keep: bodies.Keep = bodies.without_managers,
+        most: int = bodies.OBJECT_VALUES,
     ) -> Body:
-        """Read and parse an answer's body, in `REQUEST_SECONDS` and within a limit of bytes."""
+        """Read and parse an answer's body, in `REQUEST_SECONDS` and within a limit of bytes and of values."""
         async with asyncio.timeout(REQUEST_SECONDS):
-            return with_clean_statuses(await bodies.parsed(response, limit, self._turn, keep))
+            return with_clean_statuses(await bodies.parsed(response, limit, self._turn, keep, most))
 
     async def apply(self, kind: Kind, body: Body, manager: str) -> Body:
         """Apply an object server-side."""

@@ -25,7 +25,8 @@ RETRIED = re.compile(r"\(\d+\)$")  # of a pod that Argo makes again itself
 MAIN = "main"
 RUN_FAILED, FAILED_CREATE, POD_DELETED = "RunFailed", "FailedCreate", "PodDeleted"
 BEGINNING = datetime.fromtimestamp(0, UTC)
-NODES_LIMIT = 4 << 20  # bytes of a Workflow's nodes
+NODES_LIMIT = 1 << 20  # bytes of a Workflow's nodes
+NODES_VALUES = 50_000  # values in them
 
 
 def view(workflow: str, pods: Iterable[Body], nodes: Iterable[Mapping[str, Any]] = ()) -> StepsView:
@@ -50,7 +51,7 @@ def nodes_of(workflow: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if not nodes and isinstance(packed := status.get("compressedNodes"), str):
         try:
             unpacked = zlib.decompressobj(wbits=47)  # gzip or zlib
-            nodes = cleaned(parse_json(unpacked.decompress(base64.b64decode(packed), NODES_LIMIT)))
+            nodes = cleaned(parse_json(unpacked.decompress(base64.b64decode(packed), NODES_LIMIT), most=NODES_VALUES))
         except (binascii.Error, zlib.error, ValueError):
             nodes = {}
     return [node for node in nodes.values() if isinstance(node, dict)] if isinstance(nodes, dict) else []

@@ -224,12 +224,12 @@ def _refuses(cluster: Cluster, namespace: str) -> None:
         try:
             cluster.sandbox.kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(body))
         except KubectlError as error:
-            return "at most 32768 are allowed" in str(error)
+            return "at most 65536 are allowed" in str(error)
         return False
 
     eventually(lambda: refused(annotations={"big": ANNOTATION}), 30)
-    assert refused(labels={f"l{number}": "x" * 60 for number in range(600)})
-    assert refused(finalizers=[f"example.com/{number:060d}" for number in range(600)])
+    assert refused(labels={f"l{number}": "x" * 60 for number in range(1200)})
+    assert refused(finalizers=[f"example.com/{number:060d}" for number in range(1200)])
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c"}
-    assert refused(ownerReferences=[{**owner, "uid": str(number)} for number in range(200)])
-    assert not refused(annotations={"kubectl.kubernetes.io/last-applied-configuration": "x" * 20_000})
+    assert refused(ownerReferences=[{**owner, "uid": str(number)} for number in range(400)])
+    assert not refused(annotations={"kubectl.kubernetes.io/last-applied-configuration": "x" * 45_000})

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -71,8 +72,13 @@ def endless(handler: http.server.BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b'{"a": "' + b"x" * (1 << 16))
 
 
+@cache
+def _compressed() -> bytes:
+    return gzip.compress(b"[" + b"0" * (64 * MIB), 1)
+
+
 def bomb(handler: http.server.BaseHTTPRequestHandler) -> None:
-    body = gzip.compress(b"[" + b"0" * (256 * MIB))
+    body = _compressed()
     _head(handler, Content_Encoding="gzip", Content_Length=str(len(body)))
     handler.wfile.write(body)
 
@@ -99,7 +105,7 @@ def drips_body(handler: http.server.BaseHTTPRequestHandler) -> None:
 
 @pytest.fixture
 def pool() -> urllib3.PoolManager:
-    return urllib3.PoolManager(retries=False, timeout=5)
+    return urllib3.PoolManager(retries=False, timeout=20)
 
 
 @pytest.fixture
@@ -120,7 +126,7 @@ def test_a_blocking_client_waits_no_longer_than_the_deadline(
     began = time.monotonic()
     with server(answer) as url, pytest.raises(boundedpools.AnswerTooSlow):
         pool.request("GET", url)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10, "not until the client's own timeout"
 
 
 def test_an_answer_that_ends_early_is_not_taken_for_whole(pool: urllib3.PoolManager) -> None:

@@ -129,6 +129,7 @@ bench: ## measure: from apply to Ready against one straight script, and the rest
 	@$(call python,operator) bench/apply_to_ready.py
 	@$(call python,pipeline-dev) bench/batch.py
 	@$(call python,operator) bench/promotion.py
+	@$(call python,pipeline-dev) bench/model_formats.py
 
 bench-thousand: ## memory and requests with 1,000 resources; a quarter of an hour
 	@$(call python,operator) bench/thousand.py

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow.pyfunc
-import mlflow.sklearn
 import numpy as np
 import pandas as pd
 from mlflow.models import Model
 from numpy.typing import NDArray
 
-from winecontract import signatures
+from winecontract import linear, signatures
 from wineserver.rows import Matrix, Schema
 
 # MLflow's column types as the Open Inference Protocol's datatypes; other types are no numbers.
@@ -61,9 +59,7 @@ def load(folder: Path, digest: str = "") -> WineModel:
     description = _describe(folder)
     columns, datatypes = _columns(folder, description)
     try:
-        # The scikit-learn flavor predicts without pyfunc's schema check, which rows.py has done with better messages.
-        flavor = mlflow.sklearn if "sklearn" in description.flavors else mlflow.pyfunc
-        predict = flavor.load_model(str(folder)).predict
+        predict = _linear(folder, columns) or _unpickled(folder, description)
     except Exception as error:
         raise ModelFolderError(
             f"the model in {folder} cannot be loaded: {type(error).__name__}: {_line(error)}; "
@@ -80,6 +76,27 @@ def load(folder: Path, digest: str = "") -> WineModel:
             "serve it with the packages that trained it (its requirements.txt), or train it again"
         ) from error
     return model
+
+
+def _linear(folder: Path, columns: tuple[str, ...]) -> Callable[[pd.DataFrame], Any] | None:
+    """Take a linear model from its numbers, without a pickle and without scikit-learn; None where the folder has no such file."""
+    if (numbers := linear.read(folder)) is None:
+        return None
+    if numbers.columns != columns:
+        raise ModelFolderError(f"{linear.FILE} names other columns than the signature")
+    coefficients, intercept = np.array(numbers.coefficients), numbers.intercept
+    return lambda frame: frame.to_numpy(dtype=np.float64) @ coefficients + intercept
+
+
+def _unpickled(folder: Path, description: Model) -> Callable[[pd.DataFrame], Any]:
+    """Load the model as MLflow does. Imported here: of a linear model's server scikit-learn would be a third."""
+    import mlflow.pyfunc
+    import mlflow.sklearn
+
+    # The scikit-learn flavor predicts without pyfunc's schema check, which rows.py has done with better messages.
+    flavor = mlflow.sklearn if "sklearn" in description.flavors else mlflow.pyfunc
+    predict: Callable[[pd.DataFrame], Any] = flavor.load_model(str(folder)).predict
+    return predict
 
 
 def verify(folder: Path, digest: str) -> None:

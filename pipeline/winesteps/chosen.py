@@ -1,11 +1,10 @@
 """The model that a file is scored with: found in MLflow, fetched, verified and loaded, in this order. Called by `predict`."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from winesteps import model, servers, tracking
+from winesteps import model, tracking
 from winesteps.failures import Reason, StepFailure, describe
 from winesteps.trackingerrors import tracking_errors
 
@@ -67,18 +66,9 @@ def load(run: "Run", chosen: Chosen, root: Path, tracking_uri: str) -> tuple[Any
         loaded = model.load(folder)
     except Exception as error:
         raise _unusable(chosen, f"it cannot be loaded: {describe(error)}") from None
-    if not (columns := _columns(loaded, folder)):
+    if not (columns := model.columns(loaded)):
         raise _unusable(chosen, "it does not name its columns")
     return loaded, columns
-
-
-def _columns(loaded: Any, folder: Path) -> list[str]:
-    """The columns that a model needs, by its signature; one for Seldon's mlflowserver has none, but names its coefficients."""
-    signature = loaded.metadata.signature
-    if signature is not None and signature.inputs.has_input_names():
-        return [str(name) for name in signature.inputs.input_names()]
-    numbers = folder / servers.NUMBERS
-    return list(json.loads(numbers.read_text())["columns"]) if numbers.is_file() else []
 
 
 def _unusable(chosen: Chosen, why: str) -> StepFailure:

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from winecontract import signatures
+from winecontract import linear, signatures
+from winesteps.wine_linear import LinearModel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,8 @@ def save(fitted: "RegressorMixin", folder: Path, features: "pd.DataFrame", examp
 
     The format is cloudpickle. skops, MLflow's default since 3.14, is unknown to the servers that Seldon ships
     (seldonio/mlflowserver up to 1.19), and guards nothing here: whoever can write the folder can write the list of types
-    it asks to be trusted. The guard is the folder's digest, which is signed by the train step and verified before a load.
+    it asks to be trusted. The guard is the folder's digest, which is signed by the train step and verified before a load. Of a
+    linear model there is `linear.json` too, which this project's server and steps load in place of the pickle.
     """
     from mlflow import sklearn as mlflow_sklearn
     from mlflow.models import infer_signature
@@ -59,15 +61,27 @@ def save(fitted: "RegressorMixin", folder: Path, features: "pd.DataFrame", examp
         input_example=example,
         pip_requirements=requirements(),
     )
+    if hasattr(fitted, "coef_"):
+        linear.Linear.of(features.columns, fitted.coef_, fitted.intercept_).write(folder)
+
+
+def columns(loaded: Any) -> list[str]:
+    """The columns that a loaded model needs, in its order, by its numbers or its signature; none where it does not name them."""
+    if isinstance(loaded, LinearModel):
+        return list(loaded.columns)
+    schema = loaded.metadata.get_input_schema()
+    return [str(name) for name in schema.input_names()] if schema is not None and schema.has_input_names() else []
 
 
 def load(folder: Path | str) -> Any:
     """The saved model, loaded back as a server would: what it predicts is what serving must answer.
 
-    Loading runs the code in the folder: it must be this step's own, or have passed `verify`.
+    Loading runs the code in the folder, but for a linear model's: it must be this step's own, or have passed `verify`.
     """
     from mlflow import pyfunc
 
+    if (numbers := linear.read(Path(folder))) is not None:
+        return LinearModel(list(numbers.columns), list(numbers.coefficients), numbers.intercept)
     with _no_bytecode():
         return pyfunc.load_model(str(folder))
 

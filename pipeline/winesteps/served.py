@@ -8,7 +8,7 @@ import math
 import re
 import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from winesteps import estimator, model, tracking
 from winesteps.failures import describe, shorten
@@ -64,15 +64,9 @@ def _measured(
         fetched = model.fetch(run, folder, record.tracking_uri)
         model.verify(fetched, served.digest, allow_unsigned=served.allow_unsigned)
         loaded = model.load(fetched)
-        if missing := _columns(loaded) - set(split.x_test.columns):
+        if missing := set(model.columns(loaded)) - set(split.x_test.columns):
             raise _Unmeasurable(f"it needs columns that the data no longer has: {', '.join(sorted(missing))}.")
         predicted = [float(value) for value in loaded.predict(split.x_test)]
     if not all(map(math.isfinite, predicted)):
         raise _Unmeasurable("it predicts values that are not finite.")
     return estimator.evaluate(split.y_test, predicted)
-
-
-def _columns(loaded: Any) -> set[str]:
-    """The columns that a model's signature asks for; none where it has no signature."""
-    schema = loaded.metadata.get_input_schema()
-    return set(schema.input_names()) if schema is not None and schema.has_input_names() else set()

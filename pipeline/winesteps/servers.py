@@ -7,22 +7,21 @@ numbers: a linear one is written as coefficients with the few lines that read th
 of this project, whose image has the very packages that trained them.
 """
 
-import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from winecontract import linear
 from winesteps import wine_linear
 from winesteps.failures import Reason, StepFailure
 
 LINEAR = ("ElasticNet",)
 """Algorithms whose models are coefficients and an intercept."""
-NUMBERS = "linear.json"
 CODE = "code"
 KEPT_FIELDS = ("flavors", "mlflow_version", "model_uuid", "utc_time_created")
 """Fields of `MLmodel` that every MLflow since 1.23 takes. Of the others the signature stops those before 2.10, which do not know
@@ -74,21 +73,15 @@ def server(version: str, algorithm: str) -> Server | None:
     return found
 
 
-def adapt(folder: Path, fitted: Any, columns: Sequence[str], target: Server) -> None:
-    """Turn a saved model's folder into one that the server reads. The scikit-learn flavor stays for those with its packages."""
-    numbers = {
-        "columns": list(columns),
-        "coefficients": [float(value) for value in fitted.coef_],
-        "intercept": float(fitted.intercept_),
-    }
-    (folder / NUMBERS).write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+def adapt(folder: Path, target: Server) -> None:
+    """Turn a saved linear model's folder into one that the server reads. The scikit-learn flavor stays beside it."""
     (folder / CODE).mkdir()
     shutil.copy(wine_linear.__file__, folder / CODE)
     description = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
     description = {name: description[name] for name in KEPT_FIELDS}
     description["flavors"]["python_function"] = {
         "code": CODE,
-        "data": NUMBERS,
+        "data": linear.FILE,
         "env": "conda.yaml",  # a word, not a mapping: servers before 1.16 join it to the folder's path as it is
         "loader_module": wine_linear.__name__.rpartition(".")[2],
         "python_version": target.python,

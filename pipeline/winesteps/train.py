@@ -167,7 +167,7 @@ def _learn(start: _Start, task: Task, record: tracking.Record) -> Trained:
         example = split.x_test.head(EXAMPLE_ROWS)
         model.save(fitted, root / model.FOLDER, split.x_train, example)
         if start.server is not None:
-            servers.adapt(root / model.FOLDER, fitted, list(split.x_train.columns), start.server)
+            servers.adapt(root / model.FOLDER, start.server)
         answers = model.load(root / model.FOLDER).predict(example)
         tags = _example_tags(example, [float(value) for value in answers]) | {"fingerprint": start.fingerprint}
         (root / PICTURE).parent.mkdir()

@@ -7,6 +7,7 @@ import gc
 import importlib
 
 gc.disable()  # as `python -m wineserver` does; the server turns it on again when its model is loaded
-for name in ("wineserver.server", "sklearn.linear_model", "sklearn.ensemble", "skops.io", "sandbox.seldon.process"):
+SERVERS = ("wineserver.server", "mlflow.pyfunc", "mlflow.sklearn", "sklearn.linear_model", "sklearn.ensemble", "skops.io")
+for name in (*SERVERS, "sandbox.seldon.process"):
     importlib.import_module(name)
 gc.freeze()  # what is imported stays on pages that all forks share

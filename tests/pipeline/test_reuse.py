@@ -229,6 +229,9 @@ class TestServed:
 
     def test_its_files_are_broken(self, run: Run_, client: MlflowClient) -> None:
         serves = run()
+        Path(serves.model_uri, "linear.json").write_bytes(b"no model")
+        assert "could not be loaded" in self.unmeasured(run, client, serves.run_id)
+        Path(serves.model_uri, "linear.json").unlink()
         Path(serves.model_uri, "model.pkl").write_bytes(b"not a pickle")
         assert "could not be loaded" in self.unmeasured(run, client, serves.run_id)
 
@@ -238,4 +241,5 @@ class TestServed:
         fitted = pickle.loads(file.read_bytes())  # noqa: S301 - the model that this test has trained
         fitted.intercept_ = float("inf")
         file.write_bytes(pickle.dumps(fitted))
+        Path(serves.model_uri, "linear.json").unlink()
         assert "not finite" in self.unmeasured(run, client, serves.run_id)

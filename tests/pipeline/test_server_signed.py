@@ -21,7 +21,7 @@ import pytest
 from mlflow.models import infer_signature
 from sklearn.linear_model import ElasticNet
 
-from winecontract import signatures
+from winecontract import linear, signatures
 
 ROOT = Path(__file__).parents[2]
 
@@ -159,3 +159,31 @@ def test_changed_model_would_have_been_loaded_without_a_digest(signed: tuple[Pat
 
 def test_digest_that_is_none_is_refused(signed: tuple[Path, str], tmp_path: Path) -> None:
     assert refusal(signed[0], tmp_path, "yes").startswith("ModelTampered: ")
+
+
+def test_linear_model_is_served_from_its_numbers_without_a_pickle(signed: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = signed
+    trace = tmp_path / "intruder was here"
+    _pickle(folder, trace)
+    linear.Linear(("sulphates", "alcohol"), (0.5, 2.0), 1.0).write(folder)
+    port = free_port()
+    process = start(folder, tmp_path, port, MODEL_DIGEST=signatures.digest(folder))
+    wait_until_ready(process, port)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    body = json.dumps({"data": {"names": ["alcohol", "sulphates"], "ndarray": [[10.0, 2.0]]}}).encode()
+    question = urllib.request.Request(f"http://127.0.0.1:{port}/predict", body, {"Content-Type": "application/json"})
+    with opener.open(question, timeout=10) as answer:
+        assert json.load(answer)["data"]["ndarray"] == [22.0]
+    assert "sklearn" not in Path(f"/proc/{process.pid}/maps").read_text(), "nor is scikit-learn in memory"
+    process.terminate()
+    assert process.wait(30) == 0
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("columns", [("alcohol", "sulphates"), ("sulphates",)])
+def test_numbers_of_other_columns_than_the_signature_are_refused(
+    signed: tuple[Path, str], tmp_path: Path, columns: tuple[str, ...]
+) -> None:
+    folder, _ = signed
+    linear.Linear(columns, (1.0,) * len(columns), 1.0).write(folder)
+    assert "names other columns than the signature" in refusal(folder, tmp_path, "")

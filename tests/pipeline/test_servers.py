@@ -40,7 +40,7 @@ def folder(rows: pd.DataFrame, fitted: RegressorMixin, tmp_path: Path, request: 
     model.save(fitted, made, rows, rows.head(3))
     target = server(getattr(request, "param", "1.17.1"), "ElasticNet")
     assert target is not None
-    adapt(made, fitted, COLUMNS, target)
+    adapt(made, target)
     return made
 
 

@@ -20,7 +20,8 @@ from winesteps.failures import Attempt, Reason, StepFailure, redact, reporting
 from winesteps.train import Task, Trained, train
 
 OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 1.0}
-TASK = Task(parameters={"alpha": 0.5, "l1_ratio": 0.5}, source={"data_sha256": "a" * 64}, data_etag='"one"')
+FOREST = {"n_estimators": 5.0}
+TASK = Task(algorithm="RandomForest", parameters=FOREST, source={"data_sha256": "a" * 64}, data_etag='"one"')
 KEY, OTHER_KEY = signatures.new_key(), signatures.new_key()
 Train = Callable[..., Trained]
 Forge = Callable[[MlflowClient, str], None]
@@ -80,17 +81,21 @@ class TestRecord:
     """What the train step writes, and what of it can be changed afterwards."""
 
     def test_record_verifies_as_mlflow_gives_it_back(self, run: Train, client: MlflowClient) -> None:
-        searched = run(search={"alpha": [0.01, 0.5]}, parameters={"l1_ratio": 0.5})
+        searched = run(search={"max_features": [0.5, 1.0]})
         measured = run(served_run=searched.run_id, served_digest=tags(client, searched)["digest"])
         for trained in (searched, measured):
             assert fault(client.get_run(trained.run_id)) is None
             assert signatures.digest(Path(trained.model_uri)) == tags(client, trained)["digest"]
         assert "served_r2" in measured.metrics
 
-    @pytest.mark.parametrize("server_version", ["", "1.15.1"])
-    def test_stored_folder_is_the_one_that_was_signed(self, run: Train, client: MlflowClient, server_version: str) -> None:
+    @pytest.mark.parametrize(
+        "task",
+        [TASK, Task(), Task(server_version="1.15.1"), Task(algorithm="HistGradientBoosting")],
+        ids=["forest", "linear", "mlflowserver", "boosting"],
+    )
+    def test_stored_folder_is_the_one_that_was_signed(self, run: Train, client: MlflowClient, task: Task) -> None:
         """Loading the model once more, as the step does, leaves nothing beside it."""
-        trained = run(server_version=server_version)
+        trained = run(task)
         assert signatures.digest(Path(trained.model_uri)) == tags(client, trained)["digest"]
         assert not list(Path(trained.model_uri).rglob("*.pyc"))
 

@@ -27,7 +27,7 @@ from winepipelines.engine.queue import FairQueue
 from winepipelines.metrics import Metrics
 from winepipelines.monitored import MonitoredActor, MonitoredObserver
 from winepipelines.observe import Observer
-from winepipelines.platform import answers, bodies, metadata
+from winepipelines.platform import answers, bodies, boundedpools, metadata
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Kubernetes, lost
 from winepipelines.platform.manifests import Manifests
@@ -78,6 +78,7 @@ class Operator:
         """Build the adapters and start what runs in the background."""
         # Blocking clients wait on threads: a slow system must not take them from the others.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * settings.workers))
+        boundedpools.allow_seconds(settings.request_seconds)
         kubernetes = await Kubernetes.connect()
         session = answers.session(settings.request_seconds)
         manifests = Manifests(settings.templates)

@@ -129,6 +129,13 @@ def test_a_blocking_client_waits_no_longer_than_the_deadline(
     assert time.monotonic() - began < 10, "not until the client's own timeout"
 
 
+def test_the_deadline_leaves_an_answer_the_time_that_the_administrator_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boundedpools.BoundedConnection, "seconds", 0.0)
+    for request_seconds, deadline in ((20, 30), (60, 90)):
+        boundedpools.allow_seconds(request_seconds)
+        assert boundedpools.BoundedConnection.seconds == deadline
+
+
 def test_an_answer_that_ends_early_is_not_taken_for_whole(pool: urllib3.PoolManager) -> None:
     def short(handler: http.server.BaseHTTPRequestHandler) -> None:
         _head(handler, Content_Length="100", Connection="close")

@@ -139,6 +139,11 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _BoundedTls
 
 
+def allow_seconds(request_seconds: float) -> None:
+    """Give requests a deadline that fits the administrator's wait for one answer."""
+    BoundedConnection.seconds = max(SECONDS, 1.5 * request_seconds)
+
+
 def bound_all() -> None:
     """Have every pool manager of this process, also those inside of clients, make bounded connections."""
     poolmanager.pool_classes_by_scheme.update(http=_Pool, https=_TlsPool)

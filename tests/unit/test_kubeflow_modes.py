@@ -184,6 +184,36 @@ async def test_credentials_for_mlflow_are_copied_to_where_steps_run(server: Serv
     assert others == {"admin"}, "Seldon and notebooks are in the resource's"
 
 
+class Sources(Cluster):
+    """An API server with the platform's two Secrets with credentials for MLflow."""
+
+    async def get(self, kind: Any, namespace: str, name: str) -> dict[str, Any] | None:
+        users = {"tracking": "b3BlcmF0b3I=", "weaker": "c3RlcHM="}
+        if name not in users:
+            return None
+        data = {"MLFLOW_TRACKING_USERNAME": users[name], "MLFLOW_TRACKING_PASSWORD": "eA=="}
+        return {"metadata": {"name": name, "namespace": namespace}, "data": data}
+
+
+@pytest.mark.parametrize(("steps", "user"), [("weaker", "c3RlcHM="), ("", "b3BlcmF0b3I=")])
+async def test_steps_may_have_other_credentials_than_the_operator(server: Server, steps: str, user: str) -> None:
+    cluster = Sources()
+    namespace = _namespace(server, cluster, steps_mlflow_secret=steps)
+    await namespace.apply(PIPELINE)
+    [copy] = [manifest for manifest in cluster.applied if manifest["metadata"]["name"] == MLFLOW]
+    assert copy["data"]["MLFLOW_TRACKING_USERNAME"] == user
+    assert (await namespace.mlflow_credentials())["MLFLOW_TRACKING_USERNAME"] == "operator", "which it keeps"
+
+
+async def test_the_operators_own_credentials_are_asked_for_too(server: Server) -> None:
+    view = await _namespace(server, Sources(), mlflow_secret="missing", steps_mlflow_secret="weaker").view(PIPELINE)
+    assert view.mlflow is not None
+    assert (view.mlflow.name, view.mlflow.exists) == ("missing", False)
+    view = await _namespace(server, Sources(), steps_mlflow_secret="missing").view(PIPELINE)
+    assert view.mlflow is not None
+    assert (view.mlflow.name, view.mlflow.exists) == ("missing", False)
+
+
 async def test_a_key_to_sign_models_with_is_made_where_steps_run(server: Server) -> None:
     cluster = Cluster()
     await _namespace(server, cluster).apply(PIPELINE)

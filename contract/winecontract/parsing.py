@@ -7,6 +7,7 @@ used elsewhere in the operator: `make lint` refuses it (TID251).
 import contextlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -21,7 +22,20 @@ class UnreadableError(ValueError):
     """A text is not JSON that the operator takes; the message says what is wrong, and repeats nothing of the text."""
 
 
-def parse_json(text: str | bytes | bytearray, limit: int = SIZE_LIMIT, keep: Keep | None = None, most: int = VALUES_LIMIT) -> Any:
+class TooDeepError(UnreadableError):
+    """A text is nested deeper than the operator goes."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it is nested deeper than {DEPTH_LIMIT} levels")
+
+
+def parse_json(
+    text: str | bytes | bytearray,
+    limit: int = SIZE_LIMIT,
+    keep: Keep | None = None,
+    most: int = VALUES_LIMIT,
+    prune: bool = False,
+) -> Any:
     """Parse JSON of another system.
 
     Args:
@@ -29,6 +43,7 @@ def parse_json(text: str | bytes | bytearray, limit: int = SIZE_LIMIT, keep: Kee
         limit: bytes or characters that are taken.
         keep: called with each object, the innermost first; what it returns takes the object's place.
         most: values that are taken, after `keep`; an empty list takes twenty times as much memory as text.
+        prune: leave out what is nested too deep, rather than refuse the whole: of a list, one object may be such.
 
     Raises:
         UnreadableError: it is too long, no JSON, nested too deep, or has numbers, keys or characters that JSON does not allow.
@@ -36,16 +51,27 @@ def parse_json(text: str | bytes | bytearray, limit: int = SIZE_LIMIT, keep: Kee
     """
     _check_size(text, limit)
     with _guarded():
-        value = _decoder(keep).decode(text if isinstance(text, str) else text.decode("utf-8-sig"))
-        _check(value, most)
+        text = text if isinstance(text, str) else text.decode("utf-8-sig")
+        try:
+            value = _decoder(keep).decode(text)
+            _check(value, most)
+        except (RecursionError, TooDeepError):
+            if not prune:
+                raise
+            value = _decoder(keep).decode(_pruned(text))
+            _check(value, most)
     return value
 
 
 def parse_object(
-    text: str | bytes | bytearray, limit: int = SIZE_LIMIT, keep: Keep | None = None, most: int = VALUES_LIMIT
+    text: str | bytes | bytearray,
+    limit: int = SIZE_LIMIT,
+    keep: Keep | None = None,
+    most: int = VALUES_LIMIT,
+    prune: bool = False,
 ) -> dict[str, Any]:
     """Parse a JSON object of another system, see `parse_json`. Raises UnreadableError."""
-    return _as_object(parse_json(text, limit, keep, most))
+    return _as_object(parse_json(text, limit, keep, most, prune))
 
 
 def parse_first_object(text: str, begin: int, limit: int = SIZE_LIMIT) -> dict[str, Any]:
@@ -65,7 +91,22 @@ def is_finite_number(value: object) -> bool:
         return False
 
 
-_TOO_DEEP = f"it is nested deeper than {DEPTH_LIMIT} levels"
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+
+
+def _pruned(text: str) -> str:
+    """Write null in the place of what is nested too deep."""
+    parts, depth, begin = [], 0, 0
+    for found in _TOKEN.finditer(text):
+        if found[0] in ("[", "{"):
+            depth += 1
+            if depth == DEPTH_LIMIT + 1:
+                parts += [text[begin : found.start()], "null"]
+        elif found[0] in ("]", "}"):
+            if depth == DEPTH_LIMIT + 1:
+                begin = found.end()
+            depth -= 1
+    return "".join((*parts, text[begin:] if depth <= DEPTH_LIMIT else ""))
 
 
 @contextlib.contextmanager
@@ -77,7 +118,7 @@ def _guarded() -> Iterator[None]:
     except UnicodeDecodeError:
         raise UnreadableError("it is not UTF-8") from None
     except RecursionError:
-        raise UnreadableError(_TOO_DEEP) from None
+        raise TooDeepError from None
     except ValueError:
         raise UnreadableError("it is not JSON") from None
 
@@ -151,7 +192,7 @@ def _check(value: Any, most: int = VALUES_LIMIT) -> None:
         if not inner:
             return
         level = inner
-    raise UnreadableError(_TOO_DEEP)
+    raise TooDeepError
 
 
 def _check_text(text: str) -> None:

@@ -72,6 +72,19 @@ def test_json_is_parsed() -> None:
     assert parse_json("[" * DEPTH_LIMIT + "]" * DEPTH_LIMIT)
 
 
+@pytest.mark.parametrize("levels", [127, 128, 129, 1000, 200_000])
+def test_what_is_nested_too_deep_can_be_left_out(levels: int) -> None:
+    """A list of the API server's holds objects of all teams: one that is nested too deep must not cost the others."""
+    inner = '{"a":[' * (levels // 2) + r'"]}\"{["' + "]}" * (levels // 2)
+    text = f'{{"items":[{{"name":"deep","spec":{inner}}},{{"name":"other","spec":"]}}\\"[{{"}}]}}'
+    [deep, other] = parse_object(text, prune=True)["items"]
+    assert other == {"name": "other", "spec": ']}"[{'}
+    assert deep["name"] == "deep"
+    for broken in ("[" * 200_000, '"\\' * 200_000, '{"a":' * 1000 + '"' * 200_001):
+        with pytest.raises(UnreadableError):
+            parse_json(broken, prune=True)
+
+
 def test_what_is_too_long_is_refused_unread() -> None:
     with pytest.raises(UnreadableError, match="longer than 10"):
         parse_json(" " * 11, 10)
@@ -253,7 +266,7 @@ async def test_an_object_of_the_cluster_that_cannot_be_parsed_is_a_failure_of_th
     kubernetes = Kubernetes.__new__(Kubernetes)
     cast("Any", kubernetes)._dynamic = Client()
     kubernetes._turn = asyncio.Semaphore()
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(Refused, match="cannot be read"):
         await kubernetes.ask("get", "/apis/machinelearning.seldon.io/v1/namespaces/team/seldondeployments/wine")
 
 

@@ -59,7 +59,7 @@ async def parsed(response: aiohttp.ClientResponse, limit: int, turn: asyncio.Sem
             if waits and len(body) > LARGE:
                 await stack.enter_async_context(turn)
                 waits = False
-        return parse_object(body, keep=keep, most=most)
+        return parse_object(body, keep=keep, most=most, prune=True)
 
 
 def without_managers(found: Object) -> Object:
@@ -124,7 +124,7 @@ def response_class() -> type[aiohttp.ClientResponse]:
 
         async def json(self, **options: Any) -> Any:
             async with turn:
-                return await super().json(**{"loads": partial(parse_json, keep=watched), **options})
+                return await super().json(**{"loads": partial(parse_json, keep=watched, prune=True), **options})
 
     return BoundedResponse
 
@@ -155,7 +155,7 @@ class _Bounded:
     async def _events(self) -> AsyncGenerator[bytes]:
         async for line in lines(self._stream):
             try:
-                event = parse_json(line, keep=watched)
+                event = parse_object(line, keep=watched, prune=True)
             except UnreadableError as error:  # the next list has what it told
                 logger.warning("Ignoring an event", extra={"fields": {"error": error}})
             else:

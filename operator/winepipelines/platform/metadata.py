@@ -115,7 +115,7 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[Body]:
     """Yield a watch's events."""
     with closing(response):
         async for line in bodies.lines(response.content):
-            event = parse_object(line, keep=bodies.cut)
+            event = parse_object(line, keep=bodies.cut, prune=True)
             if event["type"] == "ERROR":
                 raise WatchEnded(event["object"].get("message"))
             yield event

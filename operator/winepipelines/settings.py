@@ -12,7 +12,7 @@ from typing import Self
 
 from winepipelines import __version__
 from winepipelines.resource.policy import Policy
-from winepipelines.validation import named, problem
+from winepipelines.validation import IMAGE, named, problem
 
 PREFIX = "WINE_"
 ADDRESSES = ("kfp_url", "mlflow_url", "s3_endpoint_url")
@@ -98,7 +98,12 @@ class Settings:
         elif missing:
             raise SettingsError(f"not set: {', '.join(map(named, missing))}")
         if "mlflowserver_image" in values:  # another image is another release: a model for this one would not start there
-            values.setdefault("mlflowserver_version", str(values["mlflowserver_image"]).rpartition("/")[2].partition(":")[2])
+            found = IMAGE.match(str(values["mlflowserver_image"]))
+            tag = (found["tag"] or "").removeprefix(":") if found else ""
+            if found and found["digest"] and not tag and not values.get("mlflowserver_version"):
+                what = f"a digest alone does not tell Seldon's release: add the tag, or set {named('WINE_MLFLOWSERVER_VERSION')}"
+                raise SettingsError(f"{named('WINE_MLFLOWSERVER_IMAGE')}: {what}")
+            values.setdefault("mlflowserver_version", tag)
         problems = [
             f"{named(variable)}: {said}"
             for name, value in values.items()

@@ -48,6 +48,7 @@ def test_an_endpoint_with_a_protocols_path_is_refused() -> None:
     [
         ("registry:5000/seldonio/mlflowserver:1.17.1", "1.17.1"),
         ("registry:5000/seldonio/mlflowserver", ""),
+        (f"registry:5000/seldonio/mlflowserver:1.17.1@sha256:{'0' * 64}", "1.17.1"),
         ("mine:latest", "latest"),
     ],
 )
@@ -55,6 +56,14 @@ def test_another_mlflowserver_image_is_of_the_release_that_its_tag_says(image: s
     assert Settings.from_environment({**ADDRESSES, "WINE_MLFLOWSERVER_IMAGE": image}).mlflowserver_version == version
     named = {"WINE_MLFLOWSERVER_IMAGE": image, "WINE_MLFLOWSERVER_VERSION": "1.16.0"}
     assert Settings.from_environment({**ADDRESSES, **named}).mlflowserver_version == "1.16.0"
+
+
+def test_an_mlflowserver_image_with_a_digest_alone_needs_its_release() -> None:
+    image = {"WINE_MLFLOWSERVER_IMAGE": f"seldonio/mlflowserver@sha256:{'0' * 64}"}
+    with pytest.raises(SettingsError, match="a digest alone does not tell"):
+        Settings.from_environment({**ADDRESSES, **image})
+    settings = Settings.from_environment({**ADDRESSES, **image, "WINE_MLFLOWSERVER_VERSION": "1.18.2"})
+    assert settings.mlflowserver_version == "1.18.2"
 
 
 def test_a_switch_is_true_or_false() -> None:

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from winesteps import tracking
-from winesteps.failures import (
+from winesteps.failures import (, unquoted, without_templates
     MESSAGE_LENGTH,
     Reason,
     StepFailure,
@@ -343,3 +343,32 @@ def test_long_text_is_redacted_without_delay() -> None:
         redact(shape * (1_000_000 // len(shape)))
         assert time.process_time() - began < 1, shape
     assert redact("a://b/" + "c" * 100_000 + "?signature=hidden") == "a://b/" + "c" * 100_000
+
+
+@pytest.mark.parametrize("reason", ["DataNotCsv", "DataInvalid", "ColumnMissing", "TooFewRows", "DataNotParquet", "AllRowsRejected"])
+def test_a_file_from_another_host_is_not_quoted(reason: str) -> None:
+    with pytest.raises(StepFailure) as caught, unquoted(redirected=True):
+        raise StepFailure(Reason(reason), "Line 1, 'hidden', is not what it must be.")
+    assert caught.value.reason == reason
+    assert "hidden" not in caught.value.message
+    assert "redirects to another host" in caught.value.message
+
+
+def test_an_error_about_a_file_from_another_host_is_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(StepFailure) as caught, unquoted(redirected=True):
+        raise ValueError("could not convert 'hidden'")
+    assert "hidden" not in str(caught.value) + caplog.text
+    assert caught.value.__suppress_context__
+
+
+def test_a_file_from_its_own_host_is_quoted() -> None:
+    with pytest.raises(StepFailure, match="shown"), unquoted(redirected=False):
+        raise StepFailure(Reason.DATA_INVALID, "shown")
+
+
+@pytest.mark.parametrize("text", ["{{x}}", "a{{b", "a}}b", "{{{x}}}", "{{=1}}", "}}}}"])
+def test_text_of_others_is_no_template_of_argo(text: str) -> None:
+    safe = without_templates([text])[0]
+    assert "{{" not in safe
+    assert "}}" not in safe
+    assert safe.replace(" ", "") == text

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from winesteps import tracking
-from winesteps.failures import (, unquoted, without_templates
+from winesteps.failures import (
     MESSAGE_LENGTH,
     Reason,
     StepFailure,
@@ -24,6 +24,8 @@ from winesteps.failures import (, unquoted, without_templates
     redact,
     redact_url,
     reporting,
+    unquoted,
+    without_templates,
 )
 
 OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7.0}
@@ -345,7 +347,10 @@ def test_long_text_is_redacted_without_delay() -> None:
     assert redact("a://b/" + "c" * 100_000 + "?signature=hidden") == "a://b/" + "c" * 100_000
 
 
-@pytest.mark.parametrize("reason", ["DataNotCsv", "DataInvalid", "ColumnMissing", "TooFewRows", "DataNotParquet", "AllRowsRejected"])
+QUOTING = ["DataNotCsv", "DataInvalid", "ColumnMissing", "TooFewRows", "DataNotParquet", "AllRowsRejected"]
+
+
+@pytest.mark.parametrize("reason", QUOTING)
 def test_a_file_from_another_host_is_not_quoted(reason: str) -> None:
     with pytest.raises(StepFailure) as caught, unquoted(redirected=True):
         raise StepFailure(Reason(reason), "Line 1, 'hidden', is not what it must be.")

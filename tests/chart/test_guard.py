@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 import yaml
 from support.cluster import eventually
+from support.earlier import earlier_manifests
 from support.guard import CRD, NAMESPACE, POLICY, RIGHTS, Guarded, applied, shared
 from support.guard_attacks import ATTACKS, CASES, EARLIER, GUIDE, KINDS, OWN, changed, labels, pod_of, predictor_of, server_of
 
 from dev import helm
+from winepipelines.platform.modelkeys import without_key
 
 Object = dict[str, Any]
 NEW_OBJECTS = {"another name", "the name of another resource", "no owner"}  # what is there may lose its owner
@@ -112,6 +114,16 @@ def test_a_secret_may_live_as_long_as_a_deployment_that_stays(guard: Guarded) ->
         del secret["data"], secret["type"], secret["metadata"]["labels"]
         secret["metadata"]["ownerReferences"] = [owner]
         assert guard.operator.apply(secret, "wine-operator-1") == ""
+
+
+def test_the_key_of_models_is_made_and_never_changed(guard: Guarded) -> None:
+    owned = without_key(earlier_manifests()[0].pipeline, NAMESPACE)
+    made = {**owned, "type": "Opaque", "stringData": {"current": "0" * 64}}
+    assert guard.operator.create(made) == ""
+    with guard.existing(made):
+        assert guard.operator.apply(owned) == ""
+        assert "never changes one that is there" in guard.operator.merge(made, {"stringData": {"current": "1" * 64}})
+        assert POLICY in guard.operator.merge(made, {"stringData": {"previous": "1" * 64}})
 
 
 # -- what is refused --

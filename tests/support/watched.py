@@ -21,6 +21,7 @@ class Watched:
     def __init__(self, api: Api) -> None:
         self._api = api
         self.pipelines: dict[Key, WinePipeline] = {}
+        self.requests: list[float] = []  # how long the API server took for each of these changes, in seconds
         self._moved = asyncio.Condition()
 
     async def until(self, so: Callable[[], bool], seconds: float, what: str) -> None:
@@ -40,6 +41,7 @@ class Watched:
         limit = 11 if self.pipelines[key].spec.history_limit != 11 else 12
         began = time.perf_counter()
         changed = await self._api.merge(PIPELINES, *key, {"spec": {"historyLimit": limit}})
+        self.requests.append(time.perf_counter() - began)
         wanted = changed["metadata"]["generation"]
         reacted = lambda: (self.pipelines[key].status.observed_generation or 0) >= wanted  # noqa: E731
         await self.until(reacted, seconds, f"the status of {key[0]}/{key[1]} tells of generation {wanted}")

@@ -120,6 +120,14 @@ class TestFairness:
         counts = Counter(tenant for tenant, _ in workshop.running)
         assert counts == {"first": SLOTS - 2 * GUARANTEED, "second": GUARANTEED, "third": GUARANTEED}
 
+    async def test_a_tenant_has_an_equal_share_while_others_are_active(self, workshop: Workshop) -> None:
+        for number in range(4):
+            workshop.add(f"honest-{number}", 1, until=quick)
+        await workshop.until(lambda: len(workshop.ended) == 4)
+        workshop.add("attacker", *range(500))
+        await settle()
+        assert workshop.running.total() == SLOTS // 5
+
     async def test_none_starves_behind_many_busy_tenants(self) -> None:
         workshop = Workshop()
         for number in range(50):

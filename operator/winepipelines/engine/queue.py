@@ -3,8 +3,8 @@
 An item is worked on by one task at a time, however often it is added, and once more if it was added meanwhile. Tenants take
 turns. Three bounds keep one tenant's work from holding up another's:
 
-- Slots: so many items are worked on at once. Each tenant is guaranteed a few of them. It may have more, whoever has fewest first,
-  but as many as are guaranteed to one tenant are kept free for those that have less than that.
+- Slots: so many items are worked on at once. Each tenant is guaranteed a few. It may have more, up to an equal share among
+  the tenants of the last seconds, but as many as are guaranteed to one tenant are kept free for those that have less than that.
 - Patience: an item that takes longer gives its slot back and goes on beside the slots. It still counts as its tenant's. So work
   that hangs holds up its own tenant only, whatever it hangs on, and even where it cannot be canceled.
 - Rates: how often one item, and how often all items of one tenant, are worked on.
@@ -22,6 +22,7 @@ from winepipelines.engine.tenant import TENANT
 
 Work = Callable[[], Awaitable[None]]
 PATIENCE_SECONDS = 2.0
+RECENT_SECONDS = 10.0  # for which a tenant whose work has begun counts as one that shares the slots
 GUARANTEED_SHARE = 5  # one slot of so many is guaranteed to each tenant
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class FairQueue:
         self._running: dict[Hashable, _Running] = {}
         self._delayed: dict[Hashable, asyncio.TimerHandle] = {}  # items, until their rate lets them wait for a turn
         self._in_slots = 0
+        self._recent: OrderedDict[str, float] = OrderedDict()  # when work of a tenant began last, the longest ago first
         self._is_stopped = False
 
     def add(self, tenant: str, item: Hashable, work: Work) -> None:
@@ -143,16 +145,23 @@ class FairQueue:
 
     def _next_lane(self) -> _Lane | None:
         best: _Lane | None = None
-        there_are_more = self._in_slots < self._most
+        there_are_more, share = self._in_slots < self._most, self._share()
         for lane in list(self._lanes.values()):
             if not lane.waiting or lane.timer is not None or not self._may_begin_now(lane):
                 continue
             if lane.running < self._guaranteed:
                 return lane
-            may_have_more = there_are_more and lane.running < self._most
+            may_have_more = there_are_more and lane.running < share
             if may_have_more and (best is None or lane.running < best.running):
                 best = lane
         return best
+
+    def _share(self) -> int:
+        """Say how many slots a tenant may have that has more than are guaranteed to it."""
+        earliest = asyncio.get_running_loop().time() - RECENT_SECONDS
+        while self._recent and next(iter(self._recent.values())) < earliest:
+            self._recent.popitem(last=False)
+        return min(self._most, max(self._guaranteed, self._slots // max(1, len(self._recent))))
 
     def _may_begin_now(self, lane: _Lane) -> bool:
         """Tell whether a tenant's rate lets it begin; see to it that it is its turn again when it does."""
@@ -174,6 +183,8 @@ class FairQueue:
         now = loop.time()
         self._item_rate.take(item, now)
         self._tenant_rate.take(lane.tenant, now)
+        self._recent[lane.tenant] = now
+        self._recent.move_to_end(lane.tenant)
         lane.running += 1
         self._in_slots += 1
         context = contextvars.copy_context()

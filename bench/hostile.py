@@ -9,9 +9,10 @@ that replaces nothing; measured is the time until their status tells of the chan
 - has Deployments with huge environments and WinePipelines with huge annotations,
 - changes an annotation of a resource that a hundred predictions wait for, dozens of times a second.
 
-At last the operator is started anew in the midst of it. Judged are the 99th percentile of the honest reactions (at most
-twice that in peace), the most memory that an operator ever held, and the liveness probe, which must have been answered all
-the while.
+At last the operator is started anew in the midst of it, which lists everything first. Judged are the 99th percentile of the
+honest reactions under attack (at most twice that in peace), the most memory that an operator ever held, and the liveness
+probe, which must have been answered all the while. The numbers are of use only on a machine that does nothing else: all
+parts share its processors.
 """
 
 import argparse
@@ -91,11 +92,11 @@ def _judge(peace: "_Phase", war: "_Phase", anew: "_Phase", attack: "_Attack") ->
     peak = max(phase.peak for phase in phases)
     failures, restarts = sum(phase.liveness.failures for phase in phases), sum(not phase.survived for phase in phases)
     print(f"p99 under attack              {ratio:7.2f} times that in peace (at most {RATIO:g})")
-    print(f"p99 after a start             {ratio_of_start:7.2f} times that in peace (at most {RATIO:g})")
+    print(f"p99 after a start             {ratio_of_start:7.2f} times that in peace")
     print(f"memory                        {peak / 1024:7.0f} MiB at most (at most {LIMIT / 1024:.0f})")
     print(f"liveness                      {failures:7} probes failed, {restarts} operators ended (none)")
     print(f"what the API server refused   {attack.refused:7} objects of the attacker's")
-    return 0 if max(ratio, ratio_of_start) <= RATIO and peak <= LIMIT and not failures and not restarts else 1
+    return 0 if ratio <= RATIO and peak <= LIMIT and not failures and not restarts else 1
 
 
 # -- measuring ---------------------------------------------------------------------------------------------------------

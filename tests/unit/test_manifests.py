@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -398,3 +399,24 @@ def test_steps_are_told_where_data_may_come_from() -> None:
 )
 def test_predictions_of_an_answer_in_either_protocol(text: bytes, values: list[float] | str) -> None:
     assert _predictions(text) == values
+
+
+def test_a_signed_address_reaches_only_the_step_that_fetches() -> None:
+    """Kubeflow keeps each step's inputs in its database and in the step's log."""
+    for pipeline, url, fetching in (
+        ("wine-training", "data_url", "download"),
+        ("wine-data-check", "data_url", "check"),
+        ("wine-prediction", "input_url", "predict"),
+    ):
+        compiled = next(yaml.safe_load_all(Path(SETTINGS.templates, "pipelines", f"{pipeline}.yaml").read_text()))
+        tasks = compiled["root"]["dag"]["tasks"]
+        given = {
+            name
+            for name, task in tasks.items()
+            for source in task["inputs"]["parameters"].values()
+            if source.get("componentInputParameter") == url
+        }
+        assert given == {fetching}
+    training = next(yaml.safe_load_all(Path(SETTINGS.templates, "pipelines", "wine-training.yaml").read_text()))
+    source = training["root"]["dag"]["tasks"]["train"]["inputs"]["parameters"]["data_url"]["taskOutputParameter"]
+    assert source == {"outputParameterKey": "source", "producerTask": "download"}

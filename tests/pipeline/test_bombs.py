@@ -17,7 +17,7 @@ import pytest
 
 from winesteps.failures import Reason, StepFailure
 from winesteps.preprocess import preprocess
-from winesteps.reading import Options, Wanted, open_csv, open_parquet, parquetfile
+from winesteps.reading import Options, Wanted, open_csv, open_parquet, parquetfile, records
 from winesteps.reading.formats import recognize
 from winesteps.reading.values import Rejection, number
 
@@ -209,3 +209,12 @@ def test_the_memory_that_a_parquet_bomb_takes(tmp_path: Path) -> None:
     reason, mebibytes = done.stdout.split()
     assert reason == Reason.DATA_TOO_LARGE
     assert int(mebibytes) < 512
+
+
+@pytest.mark.parametrize("line", [b'"\n', b'x"x;"y\n', b'"a;1\n', b'""";\n'])
+def test_csv_whose_quotes_do_not_close(line: bytes) -> None:
+    """Each line may begin a record of many lines: the time must not grow with the square of their number."""
+    block = line * (600_000 // len(line))
+    began = time.monotonic()
+    records.split(block, 1, ";", fits=lambda _row: False, last=True)
+    assert time.monotonic() - began < 15

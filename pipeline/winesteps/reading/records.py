@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 MOST_LINES = 1000
 MOST_BYTES = 1024 * 1024
 """A record with line breaks within quotes may have so many lines and bytes; else its quotes are taken for unclosed."""
+MOST_UNCLOSED = 200
+"""After so many records of a block whose quotes do not close, none is looked for beyond its line."""
 csv.field_size_limit(16 * MOST_BYTES)
 
 
@@ -64,7 +66,7 @@ def split(block: bytes, line: int, separator: str, *, fits: Callable[[list[str]]
     """
     found = Records()
     lines = block.removesuffix(b"\n").split(b"\n")
-    at = 0
+    at = unclosed = 0
     while at < len(lines):
         text = lines[at]
         if b'"' not in text:
@@ -72,10 +74,11 @@ def split(block: bytes, line: int, separator: str, *, fits: Callable[[list[str]]
                 found.add(text, line + at)
             at += 1
             continue
-        span = _span(lines, at, separator, fits)
-        if span is None and not last and _is_small(lines[at:]):
+        span = _span(lines, at, separator, fits) if unclosed < MOST_UNCLOSED else is_closed(decode(text), separator)
+        if span is None and not last and _is_small(lines, at):
             found.rest = b"\n".join(lines[at:]) + b"\n"
             return found
+        unclosed += span is None
         found.add(b"\n".join(lines[at : at + (span or 1)]), line + at, is_broken=not span)
         at += span or 1
     return found
@@ -85,16 +88,18 @@ def _span(lines: Sequence[bytes], at: int, separator: str, fits: Callable[[list[
     """How many lines the record that begins here has; 0 where its quotes do not close, None where they may in a later block."""
     if is_closed(decode(lines[at]), separator):
         return 1
-    ahead = [decode(text) + "\n" for text in itertools.islice(lines, at, at + MOST_LINES)]
-    reader = csv.reader([*ahead, ""], delimiter=separator)
+    end = min(at + MOST_LINES, len(lines))
+    # By position, and only as far as the record goes: each line of a block may begin one.
+    ahead = (decode(lines[index]) + "\n" for index in range(at, end))
+    reader = csv.reader(itertools.chain(ahead, [""]), delimiter=separator)
     row = next(reader)
-    if reader.line_num > len(ahead):
+    if reader.line_num > end - at:
         return None
     return reader.line_num if fits(row) else 0
 
 
-def _is_small(lines: Sequence[bytes]) -> bool:
-    return len(lines) < MOST_LINES and sum(map(len, lines)) < MOST_BYTES
+def _is_small(lines: Sequence[bytes], at: int) -> bool:
+    return len(lines) - at < MOST_LINES and sum(map(len, lines[at:])) < MOST_BYTES
 
 
 def _lines(text: str) -> list[str]:

@@ -267,7 +267,7 @@ class TestAutoscaling:
 
         def has_requests(item: Body) -> bool:  # the template with the autoscaler's request has come
             seen.append(item["spec"]["replicas"])
-            return "requests" in _container(item)["resources"]
+            return "cpu" in _container(item)["resources"]["requests"]
 
         operator.endpoint.wait("deployments", operator.namespace, NAME, has_requests)
         assert set(seen) == {3}
@@ -276,7 +276,7 @@ class TestAutoscaling:
 
         def has_none(item: Body) -> bool:
             seen.append(item["spec"]["replicas"])
-            return "requests" not in _container(item)["resources"]
+            return "cpu" not in _container(item)["resources"]["requests"]
 
         operator.endpoint.wait("deployments", operator.namespace, NAME, has_none)
         assert set(seen) <= {3, 2}

@@ -184,7 +184,7 @@ def test_a_wrong_password_is_said_and_not_shown(
         pytest.skip("it asks for none")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "not-the-password")
     message = refused(table, record, Reason.TRACKING_REFUSED)
-    assert "mlflow_secret" in message
+    assert "wine-mlflow-credentials" in message
     assert "not-the-password" not in message
 
 

@@ -27,6 +27,7 @@ from support.cluster import Cluster, ready
 from sandbox.components import base_environment
 from sandbox.places import interpreter
 from sandbox.platform import Sandbox
+from winepipelines.resource.status import ServedModel
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOOR = 20.0  # rows a second of the step, as a multiple of the endpoint's
@@ -41,8 +42,8 @@ with uncollected():
     from winesteps.failures import Attempt
     from winesteps.predict import Task, predict
     from winesteps.tracking import Record
-    url, output, run, mlflow, store = sys.argv[1:]
-    done = predict(Task(url, output, run), store, Record(mlflow, "wine-predictions", store), Attempt())
+    url, output, run, digest, mlflow, store = sys.argv[1:]
+    done = predict(Task(url, output, run, model_digest=digest), store, Record(mlflow, "wine-predictions", store), Attempt())
 peak = re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())
 print(json.dumps({**done.content, "peak": int(peak[1])}))
 """
@@ -62,7 +63,7 @@ def main() -> int:
         asked = _endpoint(cluster)
         size = _upload(cluster, rows)
         began = time.perf_counter()
-        said = _step(cluster, pipeline.status.served.mlflow_run)
+        said = _step(cluster, pipeline.status.served)
         took = time.perf_counter() - began
     ratio = rows / took / asked
     print(f"endpoint, one row at a time  {asked:12,.0f} rows/s")
@@ -114,11 +115,11 @@ def _upload(cluster: Cluster, rows: int) -> int:
         return file.tell()
 
 
-def _step(cluster: Cluster, mlflow_run: str) -> dict[str, float]:
+def _step(cluster: Cluster, served: ServedModel) -> dict[str, float]:
     """Run the step in a process of its own, as Kubeflow does; what it says of its work, and its peak of memory in kilobytes."""
     info = cluster.info
     keys = {"AWS_ACCESS_KEY_ID": info.s3_access_key, "AWS_SECRET_ACCESS_KEY": info.s3_secret_key}
-    arguments = ["s3://mlpipeline/bench/wine.csv", "s3://mlpipeline/bench/scored.parquet", mlflow_run]
+    arguments = ["s3://mlpipeline/bench/wine.csv", "s3://mlpipeline/bench/scored.parquet", served.mlflow_run, served.digest]
     command = [interpreter("pipeline"), "-c", STEP, *arguments, info.mlflow_url, info.s3_endpoint]
     environment = {
         **base_environment(),

@@ -230,4 +230,4 @@ def test_a_name_that_the_server_does_not_answer_to_is_said(
 def test_a_path_that_is_not_the_servers_is_said(record: tracking.Record, table: Path) -> None:
     elsewhere = replace(record, tracking_uri=record.tracking_uri.removesuffix("/mlflow") + "/no/such/path")
     message = refused(table, elsewhere, Reason.TRACKING_UNAVAILABLE, Reason.TRACKING_REFUSED)
-    assert "the path that the server is under" in message or "mlflow_secret" in message
+    assert "the path that the server is under" in message or "wine-mlflow-credentials" in message

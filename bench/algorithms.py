@@ -1,6 +1,7 @@
-"""What each algorithm, and a search, reach on the guide's data: `python bench/algorithms.py`, with pipeline/ on the path.
+"""Measure each algorithm, and a search, on the guide's data: `python bench/algorithms.py`, with pipeline/ on the path.
 
-Prints the table of docs/models.md. It learns and measures by the very code of the train step, with neither Kubeflow nor MLflow.
+Prints the table of docs/how-to/choose-an-algorithm.md. Trains and measures with the code of the train step, without Kubeflow and
+MLflow.
 """
 
 import argparse
@@ -27,13 +28,13 @@ CASES: tuple[Case, ...] = (
     ("HistGradientBoosting", {}, {}),
     ("HistGradientBoosting", {}, {"learning_rate": [0.03, 0.1]}),
 )
-"""Algorithm, parameters, values to try. The first one is the guide's."""
+"""Algorithm, parameters and candidate values. The first row is the guide's."""
 
 HEAD = "| algorithm | parameters | search | chosen | r2 | rmse | mae |\n|---|---|---|---|---|---|---|"
 
 
 def measure(case: Case, table: pd.DataFrame) -> tuple[dict[str, float], dict[str, float]]:
-    """Learn as the train step does; return what the search chose, and r2, rmse and mae of the held-out rows."""
+    """Train as the train step does. Return the parameters that the search selected, and r2, rmse and mae of the held-out rows."""
     algorithm, given, values = case
     split = estimator.split_rows(table, "quality", TEST_FRACTION, SEED)
     parameters = estimator.check_parameters(algorithm, given, TEST_FRACTION, SEED)
@@ -47,7 +48,7 @@ def measure(case: Case, table: pd.DataFrame) -> tuple[dict[str, float], dict[str
 
 
 def row(case: Case, table: pd.DataFrame) -> str:
-    """A row of the table."""
+    """Format a row of the table."""
     algorithm, given, values = case
     chosen, measured = measure(case, table)
     numbers = " | ".join(f"{measured[name]:.3f}" for name in ("r2", "rmse", "mae"))
@@ -55,13 +56,13 @@ def row(case: Case, table: pd.DataFrame) -> str:
 
 
 def guide_table(folder: Path) -> pd.DataFrame:
-    """The guide's data as the preprocess step makes it."""
+    """Return the guide's data, preprocessed as in the step."""
     preprocess(DATA, folder / "table")
     return pd.read_parquet(folder / "table")
 
 
 def main() -> None:
-    """Print the table, and beside each row how long it took."""
+    """Print the table, with the time of each row in a comment."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         table = guide_table(Path(folder))

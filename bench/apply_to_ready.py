@@ -1,11 +1,11 @@
-"""From apply to Ready, against one straight script that does the same work: `make bench`.
+"""Measure the time from apply to Ready, relative to a baseline script that does the same work: `make bench`.
 
-Both run in turn on the same sandbox, several times; the ratio of the medians is held against its floor. The script downloads,
-preprocesses, trains, measures and logs in one process; the operator has the same done by three steps of a Kubeflow Pipelines run,
-and then has the model served and checked. Also measured: what the idle operator holds in memory.
+Both run several times on the same sandbox, in turn. The ratio of the medians must not exceed its limit. The script downloads,
+preprocesses, trains, evaluates and logs in one process. The operator runs the same work as three steps of a Kubeflow Pipelines
+run, and then serves and checks the model. The benchmark also measures the memory of the idle operator.
 
 The sandbox forks its steps from a process that has imported their packages, as a node has its images cached. The script imports
-them itself. So the ratio that is judged has the script's import time added to the operator's side.
+them itself. For a fair ratio, the script's import time is therefore added to the operator's time.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from sandbox.places import interpreter
 from sandbox.platform import Sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
-LIMIT = 1.5  # apply to Ready, as a multiple of the straight script
-MEMORY = 150_000  # kilobytes that the idle operator may hold
+LIMIT = 1.5  # time from apply to Ready, as a multiple of the baseline script's
+MEMORY = 150_000  # maximal memory of the idle operator, in kilobytes
 
 
 def main() -> int:
-    """Measure, print, judge; return the exit status."""
+    """Measure, print the results and compare them with the limits. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -41,7 +41,7 @@ def main() -> int:
     applied, scripted, imports = (statistics.median(times) for times in zip(*rows, strict=True))
     ratio = (applied + imports) / scripted
     print(f"apply to Ready    median {applied:6.2f} s   {_spread(rows, 0)}")
-    print(f"straight script   median {scripted:6.2f} s   {_spread(rows, 1)}")
+    print(f"baseline script   median {scripted:6.2f} s   {_spread(rows, 1)}")
     print(f"  of it, imports  median {imports:6.2f} s   {_spread(rows, 2)}")
     print(f"ratio as measured        {applied / scripted:6.2f}")
     print(f"ratio with the imports   {ratio:6.2f}     (at most {LIMIT})")
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _settle(cluster: Cluster) -> None:
-    """One resource beforehand: what is done once (imports of the warm processes, first connections) is not what is measured."""
+    """Serve one resource before the measurement, so that one-time costs (imports, first connections) are not measured."""
     cluster.namespace("bench")
     cluster.apply(cluster.resource("bench", "first"))
     cluster.wait("bench", ready, "first", seconds=180)
@@ -66,21 +66,21 @@ def _operator(cluster: Cluster, number: int) -> float:
 
 
 def _script(cluster: Cluster) -> tuple[float, float]:
-    """Run the straight script; its own start is part of it, as it is when a person runs it. All of it, and its imports."""
+    """Run the baseline script. Return its total seconds, including the interpreter's start, and the seconds of its imports."""
     info = cluster.info
     keys = {"AWS_ACCESS_KEY_ID": info.s3_access_key, "AWS_SECRET_ACCESS_KEY": info.s3_secret_key}
-    command = [interpreter("pipeline"), str(ROOT / "bench" / "straight.py"), "--url", info.data_url]
-    command += ["--tracking-uri", info.mlflow_url, "--s3-endpoint", info.s3_endpoint, "--experiment", "straight"]
+    command = [interpreter("pipeline"), str(ROOT / "bench" / "baseline.py"), "--url", info.data_url]
+    command += ["--tracking-uri", info.mlflow_url, "--s3-endpoint", info.s3_endpoint, "--experiment", "baseline"]
     began = time.perf_counter()
     done = subprocess.run(command, env={**base_environment(), **keys}, capture_output=True, text=True, check=False)
     took = time.perf_counter() - began
     if done.returncode != 0:
-        raise SystemExit(f"the straight script failed:\n{done.stderr}")
+        raise SystemExit(f"the baseline script failed:\n{done.stderr}")
     return took, float(json.loads(done.stdout)["seconds"]["import"])
 
 
 def _resident(sandbox: Sandbox) -> int:
-    """Kilobytes that the operator holds."""
+    """Return the operator's resident memory in kilobytes."""
     [pid] = [int(path.read_text().split()[0]) for path in (sandbox.folder / "run").glob("operator*") if path.is_file()]
     done = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True)
     return int(done.stdout)

@@ -1,11 +1,11 @@
-"""Scoring a file: the batch step against the endpoint asked in a loop, and the memory that the step needs: `make bench`.
+"""Measure batch scoring, relative to requests to the endpoint in a loop, and the memory of the step: `make bench`.
 
     PYTHONPATH=contract:operator:pipeline:tests:. $(dev/environment pipeline-dev) bench/batch.py [--rows 10000000]
 
-A WinePipeline trains and serves on a sandbox. Its endpoint is asked for rows one after another on one kept connection, as a loop
-in a notebook would at best. The step's process scores a CSV file of wine rows drawn anew, from the object store into the object
-store; all of it counts, from the interpreter's start: imports, the model, the transfer, the upload. The kernel says how much
-memory it had at its peak (VmHWM). Both are the same model and the same machine.
+A WinePipeline trains and serves a model in a sandbox. The benchmark requests predictions row by row over one connection, as an
+efficient loop in a notebook would. Then a process of the step scores a CSV file of random wine rows, from the object store into
+the object store. Its time includes the interpreter's start, imports, loading the model, download and upload. Its peak memory is
+the kernel's VmHWM. Both use the same model and machine.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from support.cluster import Cluster, ready
 from sandbox.components import base_environment
 from sandbox.places import interpreter
 from sandbox.platform import Sandbox
-from winepipelines.resource.status import ServedModel
+from winepipelines.api.status import ServedModel
 
 ROOT = Path(__file__).resolve().parents[1]
-FLOOR = 20.0  # rows a second of the step, as a multiple of the endpoint's
-LIMIT_KB = 1 << 20  # resident memory of the step's process at its peak
+FLOOR = 20.0  # minimal throughput of the step, as a multiple of the endpoint's
+LIMIT_KB = 1 << 20  # maximal peak memory of the step's process
 LOOP_SECONDS = 5.0
 LINES_A_WRITE = 100_000
 STEP = """
@@ -50,7 +50,7 @@ print(json.dumps({**done.content, "peak": int(peak[1])}))
 
 
 def main() -> int:
-    """Measure, print, judge; return the exit status."""
+    """Measure, print the results and compare them with the limits. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the file (default: %(default)s)")
     rows = parser.parse_args().rows
@@ -60,41 +60,41 @@ def main() -> int:
         cluster.apply(cluster.resource("bench"))
         pipeline = cluster.wait("bench", ready, seconds=180)
         assert pipeline.status.served is not None, "it is Ready"
-        asked = _endpoint(cluster)
+        answered = _endpoint(cluster)
         size = _upload(cluster, rows)
         began = time.perf_counter()
-        said = _step(cluster, pipeline.status.served)
+        result = _step(cluster, pipeline.status.served)
         took = time.perf_counter() - began
-    ratio = rows / took / asked
-    print(f"endpoint, one row at a time  {asked:12,.0f} rows/s")
+    ratio = rows / took / answered
+    print(f"endpoint, one row at a time  {answered:12,.0f} rows/s")
     print(
         f"batch step, all of it        {rows / took:12,.0f} rows/s   {rows:,} rows, {size / 1e6:,.0f} MB of CSV in {took:.1f} s"
     )
-    print(f"  of it, scoring alone       {said['rowsPerSecond']:12,.0f} rows/s")
+    print(f"  of it, scoring only        {result['rowsPerSecond']:12,.0f} rows/s")
     print(f"ratio                        {ratio:12,.0f}          (at least {FLOOR:.0f})")
-    print(f"memory at its peak           {said['peak'] / 1000:12,.0f} MB      (at most {LIMIT_KB / 1000:,.0f})")
-    return 0 if said["scored"] == rows and ratio >= FLOOR and said["peak"] <= LIMIT_KB else 1
+    print(f"memory at its peak           {result['peak'] / 1000:12,.0f} MB      (at most {LIMIT_KB / 1000:,.0f})")
+    return 0 if result["scored"] == rows and ratio >= FLOOR and result["peak"] <= LIMIT_KB else 1
 
 
 def _endpoint(cluster: Cluster) -> float:
-    """Rows a second that the endpoint answers, one after another."""
+    """Return the rows per second that the endpoint answers, one row per request."""
     table = np.loadtxt(ROOT / "data" / "winequality-red.csv", delimiter=";", skiprows=1)[:, :-1]
     connection = http.client.HTTPConnection(urlsplit(cluster.info.gateway_url).netloc, timeout=20)
-    began, asked = time.perf_counter(), 0
+    began, answered = time.perf_counter(), 0
     while (passed := time.perf_counter() - began) < LOOP_SECONDS:
-        body = json.dumps({"data": {"ndarray": [table[asked % len(table)].tolist()]}})
+        body = json.dumps({"data": {"ndarray": [table[answered % len(table)].tolist()]}})
         headers = {"Content-Type": "application/json"}
         connection.request("POST", "/seldon/bench/mlflow/api/v1.0/predictions", body, headers)
         answer = connection.getresponse()
         content = answer.read()
         if answer.status != 200:
             raise SystemExit(f"the endpoint answered {answer.status}: {content[:500]!r}")
-        asked += 1
-    return asked / passed
+        answered += 1
+    return answered / passed
 
 
 def _upload(cluster: Cluster, rows: int) -> int:
-    """Put a file of so many rows, drawn from the wine data, into the store; return its size in bytes."""
+    """Upload a file with this number of rows, drawn from the wine data. Return its size in bytes."""
     header, *lines = (ROOT / "data" / "winequality-red.csv").read_bytes().splitlines()
     dice = np.random.default_rng(1)
     info = cluster.info
@@ -116,10 +116,15 @@ def _upload(cluster: Cluster, rows: int) -> int:
 
 
 def _step(cluster: Cluster, served: ServedModel) -> dict[str, float]:
-    """Run the step in a process of its own, as Kubeflow does; what it says of its work, and its peak of memory in kilobytes."""
+    """Run the step in its own process, as Kubeflow does. Return its report, with its peak memory in kilobytes."""
     info = cluster.info
     keys = {"AWS_ACCESS_KEY_ID": info.s3_access_key, "AWS_SECRET_ACCESS_KEY": info.s3_secret_key}
-    arguments = ["s3://mlpipeline/bench/wine.csv", "s3://mlpipeline/bench/scored.parquet", served.mlflow_run, served.digest]
+    arguments = [
+        "s3://mlpipeline/bench/wine.csv",
+        "s3://mlpipeline/bench/scored.parquet",
+        served.model.mlflow_run,
+        served.model.digest,
+    ]
     command = [interpreter("pipeline"), "-c", STEP, *arguments, info.mlflow_url, info.s3_endpoint]
     environment = {
         **base_environment(),

@@ -1,18 +1,17 @@
-"""Fifty honest resources and one hostile tenant: what the attack costs the others.
+"""Measure how one hostile tenant affects fifty honest resources: `make bench-hostile`.
 
-`make bench-hostile`. The API server, MLflow and the object store are real, and so is the operator, with the settings that it
-has by default. Each of the honest resources is in a namespace of its own. One after another their specs are changed in a way
-that replaces nothing; measured is the time until their status tells of the change: first in peace, then while one namespace
+The API server, MLflow, the object store and the operator are real. The operator has its default settings. Each honest resource
+has its own namespace. Users change their specs one after another in a way that replaces no pod. The benchmark measures the time
+until their status shows the change: first without an attack, then while one namespace
 
 - has endpoints that accept connections and never answer, of models that are verified and of candidates that are compared,
-- has 200 kB of text in the status of its SeldonDeployments, other text every few seconds,
+- has 200 kB of text in the status of its SeldonDeployments, which changes every few seconds,
 - has Deployments with huge environments and WinePipelines with huge annotations,
 - changes an annotation of a resource that a hundred predictions wait for, dozens of times a second.
 
-At last the operator is started anew in the midst of it, which lists everything first. Judged are the 99th percentile of the
-honest reactions under attack (at most twice that in peace), the most memory that an operator ever held, and the liveness
-probe, which must have been answered all the while. The numbers are of use only on a machine that does nothing else: all
-parts share its processors.
+Finally the operator is restarted during the attack, when it lists everything. The benchmark limits the 99th percentile of the
+honest reactions under attack (at most twice that without an attack) and the peak memory of the operator, and the liveness probe
+must always be answered. The results are valid only on a machine without other load, because all parts share its processors.
 """
 
 import argparse
@@ -35,25 +34,25 @@ from support.watched import Key, Watched, watched
 
 from sandbox.platform import Sandbox
 from sandbox.seldon.api import DEPLOYMENT, SDEP, Api, ApiError
-from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.api.pipeline import WinePipeline
 
 Object = dict[str, Any]
 PREDICTIONS = "winepipelines.io/v1alpha1/winepredictions"
 ATTACKER, FIRST = "attacker", "first"
-RATIO, LIMIT = 2.0, 256 * 1024  # of the percentiles; KiB: the chart's limits.memory
-FLAP_SECONDS, TEXT_SECONDS = 0.02, 5.0  # more would measure how the API server's own processor is shared
-USERS = 4  # honest ones who wait for the operator
+RATIO, LIMIT = 2.0, 256 * 1024  # maximal ratio of the percentiles; KiB, the chart's limits.memory
+FLAP_SECONDS, TEXT_SECONDS = 0.02, 5.0  # shorter intervals would measure how the API server shares its processor
+USERS = 4  # concurrent honest users
 HANGING, PREDICTING = 40, 100
 HUGE_DEPLOYMENTS, HUGE_PIPELINES, ENVIRONMENT_BYTES, ANNOTATION_BYTES, TEXT_BYTES = 80, 200, 300_000, 250_000, 200_000
 
 
 def main() -> int:
-    """Measure, print, judge; return the exit status."""
+    """Measure, print the results and compare them with the limits. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--resources", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each phase")
     options = parser.parse_args()
-    with Sandbox(f"hostile-{os.getpid()}", without={"operator", "seldon"}, report=_say) as sandbox:
+    with Sandbox(f"hostile-{os.getpid()}", without={"operator", "seldon"}, report=_log) as sandbox:
         return asyncio.run(_bench(sandbox, options.resources, options.seconds))
 
 
@@ -64,20 +63,20 @@ async def _bench(sandbox: Sandbox, number: int, seconds: float) -> int:
     with running_operator(sandbox, {}):
         cluster.apply(cluster.resource(FIRST))
         trained = await asyncio.to_thread(cluster.wait, FIRST, _is_trained, seconds=180)
-    sandbox.stop("controller-manager")  # which would write the status of the Deployments itself
+    sandbox.stop("controller-manager")  # it would write the status of the Deployments
     api = Api.connect(sandbox.info.kubeconfig)
     endpoints = Endpoints(predictions_of(cluster, trained), {ATTACKER})
     try:
         async with endpoints.serve(), rolled_out_at_once(api), watched(api, "who=honest") as honest:
             await make_trained(cluster, api, trained, keys, metadata={"labels": {"who": "honest"}})
             with running_operator(sandbox, endpoints.variables) as operator:
-                _say(f"waiting until {number} honest resources are Ready")
+                _log(f"waiting until {number} honest resources are Ready")
                 await honest.until_ready(number, 300)
                 attack = _Attack(cluster, api, trained)
                 peace = await _measure("in peace", operator, honest, keys, seconds)
                 async with attack.under_way():
                     war = await _measure("under attack", operator, honest, keys, seconds)
-                    assert endpoints.asked[ATTACKER], "the operator has asked the endpoints that hang"
+                    assert endpoints.requests[ATTACKER], "the operator must have sent requests to the endpoints that hang"
             async with attack.under_way():
                 with running_operator(sandbox, endpoints.variables) as operator:
                     anew = await _measure("after a start", operator, honest, keys, seconds)
@@ -91,11 +90,11 @@ def _judge(peace: "_Phase", war: "_Phase", anew: "_Phase", attack: "_Attack") ->
     ratio, ratio_of_start = war.percentile(99) / peace.percentile(99), anew.percentile(99) / peace.percentile(99)
     peak = max(phase.peak for phase in phases)
     failures, restarts = sum(phase.liveness.failures for phase in phases), sum(not phase.survived for phase in phases)
-    print(f"p99 under attack              {ratio:7.2f} times that in peace (at most {RATIO:g})")
-    print(f"p99 after a start             {ratio_of_start:7.2f} times that in peace")
-    print(f"memory                        {peak / 1024:7.0f} MiB at most (at most {LIMIT / 1024:.0f})")
-    print(f"liveness                      {failures:7} probes failed, {restarts} operators ended (none)")
-    print(f"what the API server refused   {attack.refused:7} objects of the attacker's")
+    print(f"p99 under attack              {ratio:7.2f} times that without an attack (at most {RATIO:g})")
+    print(f"p99 after a start             {ratio_of_start:7.2f} times that without an attack")
+    print(f"peak memory                   {peak / 1024:7.0f} MiB (at most {LIMIT / 1024:.0f})")
+    print(f"liveness                      {failures:7} probes failed, {restarts} operators ended (limit: none)")
+    print(f"refused by the API server     {attack.refused:7} objects of the attacker")
     return 0 if ratio <= RATIO and peak <= LIMIT and not failures and not restarts else 1
 
 
@@ -117,8 +116,8 @@ class _Phase:
 
 
 async def _measure(name: str, operator: RunningOperator, honest: Watched, keys: list[Key], seconds: float) -> _Phase:
-    """Have a few users change one spec after another, each as soon as the operator has reacted to the last one."""
-    _say(f"measuring {name}")
+    """Let a few users change one spec after another, each as soon as the operator reacted to the last change."""
+    _log(f"measuring {name}")
     before, cpu, reactions, turns = operator.reconciles(), operator.processor_seconds(), list[float](), itertools.cycle(keys)
     end = time.monotonic() + seconds
     honest.requests.clear()
@@ -149,7 +148,7 @@ async def _measure(name: str, operator: RunningOperator, honest: Watched, keys: 
 
 @dataclass
 class _Attack:
-    """Everything that one namespace's user can do to the operator, at once."""
+    """All attacks that the user of one namespace can make on the operator, at the same time."""
 
     cluster: Cluster
     api: Api
@@ -160,12 +159,12 @@ class _Attack:
 
     @contextlib.asynccontextmanager
     async def under_way(self) -> AsyncIterator[None]:
-        """Make what is there for good, once, and do what is done all the while."""
+        """Create the permanent objects once, and repeat the writes until the block ends."""
         if not self.made:
-            _say("the attack begins")
+            _log("the attack begins")
             await self._make()
             self.made = True
-        tasks = [asyncio.create_task(forever) for forever in (self._write_texts(), self._flap())]
+        tasks = [asyncio.create_task(attack) for attack in (self._write_texts(), self._flap())]
         try:
             yield
         finally:
@@ -175,15 +174,15 @@ class _Attack:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _make(self) -> None:
-        new, trials = ([(ATTACKER, f"{kind}-{number}") for number in range(HANGING // 2)] for kind in ("new", "trial"))
+        new, canaries = ([(ATTACKER, f"{kind}-{number}") for number in range(HANGING // 2)] for kind in ("new", "canary"))
         await make_trained(self.cluster, self.api, self.trained, new)
-        await make_trained(self.cluster, self.api, self.trained, trials, on_trial=True)
+        await make_trained(self.cluster, self.api, self.trained, canaries, canary_in_progress=True)
         slots = asyncio.Semaphore(8)
 
-        async def attempt(what: Coroutine[Any, Any, object]) -> None:
+        async def attempt(creation: Coroutine[Any, Any, object]) -> None:
             async with slots:
                 try:
-                    await what
+                    await creation
                 except ApiError:
                     self.refused += 1
 
@@ -198,12 +197,12 @@ class _Attack:
         return body
 
     async def _write_texts(self) -> None:
-        """Have Seldon fail in every SeldonDeployment of the namespace, in very many words that change."""
+        """Write a failure with a very long text into the status of every SeldonDeployment of the namespace."""
         for letter in itertools.cycle("ab1: ["):
             for body in await self.api.list(SDEP, ATTACKER, ""):
-                with contextlib.suppress(ApiError):  # it has just been deleted
-                    said = {**(body.get("status") or {}), "state": "Failed", "description": letter * TEXT_BYTES}
-                    await self.api.set_status(SDEP, body, said)
+                with contextlib.suppress(ApiError):  # it was just deleted
+                    status = {**(body.get("status") or {}), "state": "Failed", "description": letter * TEXT_BYTES}
+                    await self.api.set_status(SDEP, body, status)
             await asyncio.sleep(TEXT_SECONDS)
 
     async def _flap(self) -> None:
@@ -233,7 +232,7 @@ def _is_trained(pipeline: WinePipeline) -> bool:
     return pipeline.status.candidate is not None
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(f"  {time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 

@@ -1,9 +1,9 @@
-"""How long a model takes to load, from a pickle, joblib, skops and plain numbers: `make bench`.
+"""Measure how long a model takes to load from a pickle, joblib, skops and plain numbers: `make bench`.
 
     PYTHONPATH=contract:pipeline:. $(dev/environment pipeline) bench/model_formats.py
 
-Each format of the guide's model is loaded in fresh processes, imports included, as a server's start does; then the same again in
-a process that has imported everything. The digest of the folder is what verifying adds. The ratio is to the pickle.
+Each format of the guide's model is loaded in new processes, with imports, as when a server starts; then again in a process that
+has imported everything. Verification adds the digest of the folder. Ratios are relative to the pickle.
 """
 
 import json
@@ -63,7 +63,7 @@ def save(folder: Path) -> None:
 
 
 def measured(program: str, folder: Path) -> tuple[float, float, float]:
-    """Medians over fresh processes that load the model: seconds of the first load, of the later ones, and MiB."""
+    """Return medians over new processes that load the model: seconds of the first load, seconds of later loads, and MiB."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "contract")}
     command = [sys.executable, "-c", MEASURE.format(program=program), str(folder)]
     found = []
@@ -75,7 +75,7 @@ def measured(program: str, folder: Path) -> tuple[float, float, float]:
 
 
 def digested(folder: Path) -> float:
-    """Seconds that a digest takes."""
+    """Return the seconds that a digest takes."""
     began = time.perf_counter()
     signatures.digest(folder)
     return time.perf_counter() - began

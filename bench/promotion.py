@@ -1,15 +1,15 @@
-"""No request fails while a model is promoted, taken back, or its server restarted: `make bench`.
+"""Check that no request fails during a promotion, a rollback or a restart of the model server: `make bench`.
 
     PYTHONPATH=contract:operator:pipeline:tests:. $(dev/environment operator) bench/promotion.py [--rate 50]
 
-A WinePipeline with a canary and two replicas is asked for predictions at a steady rate through the gateway, each request at its
-own time: a slow answer delays no other request, and what a request waited for the generator counts as its answer's time.
-Meanwhile, one after another: another alpha is trained and takes over by its canary; a rollback to revision 1; one of two serving
-pods is deleted; all are replaced, as by `kubectl rollout restart`. Whatever is not 200 with a finite number is a failure. Where
-the load itself could not be given, that is said, for the measurement then says nothing.
+A WinePipeline with a canary and two replicas gets prediction requests at a constant rate through the gateway. Each request has
+its own scheduled time: a slow answer delays no other request, and a delay of the generator counts as part of the response time.
+Meanwhile, these phases follow one another: another alpha is trained and promoted by its canary; a rollback to revision 1; one of
+two serving pods is deleted; all pods are replaced, as by `kubectl rollout restart`. Every answer except 200 with a finite number
+is a failure. If the generator cannot keep the rate, the benchmark reports that the measurement is invalid.
 
-What is measured is the order in which the operator and the controllers do things, on the sandbox's gateway: it is told at once
-which servers are ready, and waits for what is on its way to one that ends. A mesh learns of it later.
+The benchmark tests the order in which the operator and the controllers act. The sandbox's gateway knows at once which servers are
+ready, and waits for requests in flight to a server that ends. A service mesh knows later.
 """
 
 import argparse
@@ -28,19 +28,19 @@ import aiohttp
 from support.cluster import EXAMPLE_ROW, Cluster, eventually, says, settled
 
 from sandbox.platform import Sandbox
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.status import ConditionType
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.status import ConditionType
 
 NAMESPACE, NAME = "bench", "mlflow"
 SERVING = {"replicas": 2, "canary": {"steps": [10, 50], "pause": "2s"}}
-ENOUGH = 0.9  # of the rate that was meant to be: else the generator, not the platform, was measured
-TAIL = 1.0  # seconds of load after each phase: what it leaves behind may fail late
-OFTEN = 0.1  # seconds between looks where no watch tells
+ENOUGH = 0.9  # minimal share of the intended rate; below it, the generator is measured and not the platform
+TAIL = 1.0  # seconds of load after each phase, for late failures
+POLL_SECONDS = 0.1  # seconds between polls where no watch exists
 
 
 @dataclass
 class Phase:
-    """What was asked in one phase: when each request was sent, how long its answer took, and what failed."""
+    """The requests of one phase: their times, response times and failures."""
 
     name: str
     seconds: float = 0.0
@@ -51,18 +51,18 @@ class Phase:
 
     @property
     def rate(self) -> float:
-        """Requests sent a second."""
+        """Return the requests sent per second."""
         return self.sent / self.seconds
 
     def row(self) -> str:
-        """One line of the table."""
+        """Format a row of the table."""
         shares = statistics.quantiles(self.milliseconds, n=100)
         counted = f"{self.name:16} {self.seconds:8.1f} {self.sent:9,} {self.rate:7.1f} {len(self.failures):7}"
         return f"{counted} {shares[49]:8.1f} {shares[98]:8.1f}"
 
 
 class Load:
-    """Requests at a steady rate, on one event loop. `phase` is who counts those that are sent now."""
+    """Requests at a constant rate, on one event loop. `phase` records the requests that are sent now."""
 
     def __init__(self, url: str, rate: float) -> None:
         self._url, self._rate = url, rate
@@ -70,7 +70,7 @@ class Load:
         self.phase: Phase | None = None
 
     async def run(self) -> None:
-        """Ask until cancelled; what was asked by then is still waited for."""
+        """Send requests until canceled, and wait for those in flight."""
         timeout = aiohttp.ClientTimeout(total=20)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
             began, number = time.perf_counter(), 0
@@ -106,7 +106,7 @@ def _value(text: str) -> float:
 
 
 def main() -> int:
-    """Measure, print, judge; return the exit status."""
+    """Measure, print the results and compare them with the limits. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=50.0, help="requests a second (default: %(default)s)")
     rate = parser.parse_args().rate
@@ -123,10 +123,10 @@ def main() -> int:
 
 
 async def _measure(cluster: Cluster, rate: float) -> list[Phase]:
-    """All phases under one load that never pauses."""
+    """Run all phases under continuous load."""
     first = cluster.predict(NAMESPACE)
     load = Load(f"{cluster.info.gateway_url}/seldon/{NAMESPACE}/{NAME}/api/v1.0/predictions", rate)
-    asking = asyncio.create_task(load.run())
+    requests = asyncio.create_task(load.run())
     steps: list[tuple[str, Callable[[], None]]] = [
         ("promotion", lambda: _promote(cluster)),
         ("rollback", lambda: _roll_back(cluster, first)),
@@ -140,11 +140,11 @@ async def _measure(cluster: Cluster, rate: float) -> list[Phase]:
         await asyncio.to_thread(step)
         await asyncio.sleep(TAIL)
         load.phase, phase.seconds = None, time.perf_counter() - began
-    asking.cancel()
-    await asyncio.wait([asking])
-    if not asking.cancelled():
-        asking.result()  # it has ended by itself: for what error
-    assert len(phases[0].values) == 2, f"the promoted model has not answered: {phases[0].values}"
+    requests.cancel()
+    await asyncio.wait([requests])
+    if not requests.cancelled():
+        requests.result()  # it ended by itself: raise its error
+    assert len(phases[0].values) == 2, f"the promoted model did not answer: {phases[0].values}"
     return phases
 
 
@@ -154,7 +154,7 @@ def _judge(phases: list[Phase], rate: float) -> int:
     for name, failure in failed[:10]:
         print(f"FAILED in {name}: {failure}")
     for phase in slow:
-        print(f"TOO SLOW in {phase.name}: {phase.rate:.1f} of {rate:.0f} requests/s were sent: this measurement says nothing")
+        print(f"TOO SLOW in {phase.name}: {phase.rate:.1f} of {rate:.0f} requests/s were sent: this measurement is invalid")
     if not failed and not slow:
         print(f"no request of {sum(phase.sent for phase in phases):,} failed at {rate:.0f} requests/s")
     return 1 if failed or slow else 0
@@ -166,21 +166,21 @@ def _promote(cluster: Cluster) -> None:
 
 
 def _roll_back(cluster: Cluster, first: float) -> None:
-    """Back to revision 1, by annotation, until its numbers are the answers."""
+    """Roll back to revision 1, and wait until its predictions are answered."""
     cluster.sandbox.kubectl("-n", NAMESPACE, "annotate", "winepipeline", NAME, "winepipelines.io/rollback=1")
     cluster.wait(NAMESPACE, says(ConditionType.READY, "RolledBack"))
     eventually(lambda: cluster.predict(NAMESPACE) == first)
 
 
 def _delete_a_pod(cluster: Cluster) -> None:
-    """As an eviction does: the Deployment makes another one."""
+    """Delete a serving pod, as an eviction does. The Deployment creates another one."""
     [gone, *_] = before = _ready_pods(cluster)
     cluster.sandbox.kubectl("-n", NAMESPACE, "delete", "pod", gone)
     eventually(lambda: len(pods := _ready_pods(cluster)) == len(before) and gone not in pods)
 
 
 def _restart(cluster: Cluster) -> None:
-    """Replace all pods by others of the same model."""
+    """Replace all pods by new ones of the same model."""
     before = set(_ready_pods(cluster))
     [deployment] = [item["metadata"]["name"] for item in cluster.objects("deployments", NAMESPACE)]
     cluster.sandbox.kubectl("-n", NAMESPACE, "rollout", "restart", f"deployment/{deployment}")
@@ -189,7 +189,7 @@ def _restart(cluster: Cluster) -> None:
 
 
 def _ready_pods(cluster: Cluster) -> list[str]:
-    """Names of the pods that are ready and stay."""
+    """List the names of pods that are ready and not terminating."""
     return [pod["metadata"]["name"] for pod in cluster.objects("pods", NAMESPACE) if _is_ready(pod)]
 
 

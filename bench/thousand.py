@@ -1,13 +1,12 @@
-"""A thousand resources: what the operator holds in memory, and what it asks, at a start and when all is quiet.
+"""Measure the operator's memory and requests with a thousand resources, at start and when idle: `make bench-thousand`.
 
-`make bench-thousand`. The API server, MLflow and the object store are real, and so is every write of the operator's. One resource
-goes the whole way; its model stands for all of them: the others get its status of the moment when the model was trained, and an
-MLflow run of their own. The operator then has each of them served. A machine of two cores cannot run a thousand model servers, so
-here `support.fleet` makes the Deployments that Seldon makes, and says of them what Kubernetes says when all is well; predictions
-are asked of the one real server.
+The API server, MLflow, the object store and all writes of the operator are real. One resource is trained and served completely.
+The others get the status that it had when its model was trained, and an MLflow run of their own; then the operator serves each of
+them. A machine with two cores cannot run a thousand model servers, so `support.fleet` creates the Deployments that Seldon would
+create, with the status of a complete rollout. Predictions go to the one real server.
 
-Judged is the most that the operator ever held, with its own settings as they are by default: at a start with a thousand settled
-resources, and while it had them settle. A start may write nothing.
+The benchmark limits the peak memory of the operator with its default settings: while the resources settle, and at a start with a
+thousand settled resources. A start must write nothing.
 """
 
 import argparse
@@ -30,18 +29,18 @@ from sandbox.plan import load
 from sandbox.platform import Sandbox
 from sandbox.seldon.api import SDEP, Api
 
-LIMIT = 256 * 1024  # KiB that the operator may ever hold: the chart's limits.memory
+LIMIT = 256 * 1024  # maximal memory of the operator in KiB: the chart's limits.memory
 GROUPS = ("", "apps", "argoproj.io", "events.k8s.io", "kubeflow.org", "machinelearning.seldon.io", "winepipelines.io")
 RESOURCES = ("deployments", "events", "poddefaults", "pods", "secrets", "seldondeployments", "winepipelines", "workflows")
 NAMESPACES = 20
-PATIENCE = 900.0  # seconds
+TIMEOUT = 900.0  # seconds
 
 
 def main() -> int:
-    """Measure, print, judge; return the exit status."""
+    """Measure, print the results and compare them with the limits. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--resources", type=int, default=1000)
-    parser.add_argument("--quiet-seconds", type=float, default=330.0)  # each is looked at every 300
+    parser.add_argument("--quiet-seconds", type=float, default=330.0)  # each resource is reconciled every 300 s
     options = parser.parse_args()
     with Sandbox(f"thousand-{os.getpid()}", without={"operator"}, report=_say) as sandbox:
         return asyncio.run(_bench(sandbox, options.resources, options.quiet_seconds))
@@ -55,7 +54,7 @@ async def _bench(sandbox: Sandbox, number: int, quiet_seconds: float) -> int:
         cluster.apply(cluster.resource("first"))
         first = await asyncio.to_thread(cluster.wait, "first", settled, seconds=180)
     server = _only_server(sandbox)
-    sandbox.stop("seldon", kill=True)  # whose model server goes on
+    sandbox.stop("seldon", kill=True)  # its model server keeps running
     sandbox.stop("controller-manager")
     api = Api.connect(sandbox.info.kubeconfig)
     try:
@@ -70,18 +69,18 @@ async def _bench(sandbox: Sandbox, number: int, quiet_seconds: float) -> int:
                 await _until(lambda: operator.stages().get("Serving") == total, "all are served")
                 settling = time.perf_counter() - began
             settling_peak, asked = operator.kibibytes("VmHWM"), operator.reconciles()
-        print(f"to be served, all {number}     {settling:7.0f} s, {asked} reconciles")
+        print(f"time to serve all {number}     {settling:7.0f} s, {asked} reconciles")
 
         before, requests = await _versions(api), _requests(sandbox)
         began = time.perf_counter()
         with running_operator(sandbox, {"WINE_ENDPOINT_TEMPLATE": endpoint}) as operator:
-            await _until(lambda: operator.reconciles() >= total, "all are looked at")
+            await _until(lambda: operator.reconciles() >= total, "all are reconciled")
             looked, counted = time.perf_counter() - began, _requests(sandbox)
-            await _until(lambda: operator.walks() > 0, "the platform is looked at")
+            await _until(lambda: operator.walks() > 0, "the platform is checked")
             peak = operator.kibibytes("VmHWM")
-            print(f"start: all looked at after    {looked:7.1f} s, {counted - requests} requests of the API server")
-            await asyncio.sleep(10)  # until nothing of the start is left to do
-            # Later on each is told once what doctor says of one endpoint for all, which is this program's doing.
+            print(f"start: all reconciled after   {looked:7.1f} s, {counted - requests} requests of the API server")
+            await asyncio.sleep(10)  # until the work of the start is done
+            # Later, each status is written once: this program's shared endpoint changes the result of the platform checks.
             written = sorted(name for name, version in (await _versions(api)).items() if before.get(name) != version)
             counted, began = _requests(sandbox), time.perf_counter()
             await asyncio.sleep(quiet_seconds)
@@ -92,18 +91,18 @@ async def _bench(sandbox: Sandbox, number: int, quiet_seconds: float) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.kill(server.pid, signal.SIGTERM)
     print(f"quiet, over {quiet_seconds:.0f} s             {rate:7.1f} requests a second of the API server")
-    print(f"memory while they settled     {settling_peak / 1024:7.0f} MiB at most")
-    print(f"memory of a start             {peak / 1024:7.0f} MiB at most, {latest / 1024:.0f} later on")
-    print(f"memory when all is quiet      {resident / 1024:7.0f} MiB")
-    print(f"judged                        {max(settling_peak, latest) / 1024:7.0f} MiB (at most {LIMIT / 1024:.0f})")
-    print(f"written by a start            {len(written):7} objects (none) {' '.join(written[:3])}")
+    print(f"peak memory while settling    {settling_peak / 1024:7.0f} MiB")
+    print(f"peak memory at a start        {peak / 1024:7.0f} MiB, {latest / 1024:.0f} later on")
+    print(f"memory when idle              {resident / 1024:7.0f} MiB")
+    print(f"limited peak memory           {max(settling_peak, latest) / 1024:7.0f} MiB (at most {LIMIT / 1024:.0f})")
+    print(f"written by a start            {len(written):7} objects (limit: none) {' '.join(written[:3])}")
     return 0 if max(settling_peak, latest) <= LIMIT and not written else 1
 
 
 async def _until(so: Any, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not await asyncio.to_thread(so):
-        assert time.monotonic() < deadline, f"not in {PATIENCE:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not in {TIMEOUT:.0f} s: {what}"
         await asyncio.sleep(0.2)
 
 
@@ -112,7 +111,7 @@ async def _until(so: Any, what: str) -> None:
 
 @dataclass(frozen=True)
 class _Server:
-    """The model server that answers for all."""
+    """The model server that answers all predictions."""
 
     pid: int
     port: int
@@ -125,7 +124,7 @@ def _only_server(sandbox: Sandbox) -> _Server:
 
 
 async def _versions(api: Api) -> dict[str, str]:
-    """List the versions of all that the operator writes."""
+    """List the versions of all objects that the operator writes."""
     kinds = {
         PIPELINES: "",
         SDEP: "",
@@ -141,7 +140,7 @@ async def _versions(api: Api) -> dict[str, str]:
 
 
 def _requests(sandbox: Sandbox) -> int:
-    """Count the requests about what the operator is about; with Seldon and the controllers away, next to all are its own."""
+    """Count the requests for the operator's kinds. Without Seldon and the controllers, nearly all are the operator's."""
     plan = load(sandbox.folder)
     assert plan is not None
     https = urllib.request.HTTPSHandler(context=administrator(plan))

@@ -1,4 +1,4 @@
-"""Ask a vulnerability service about all that is pinned: `make audit`. Exits with
+"""Query a vulnerability service about every pin: `make audit`. Exits with
 
     0  it was asked about every pin, and knows of no flaw that requirements/audit-ignore.yaml does not accept
     1  it knows of flaws, or an acceptance has ended
@@ -31,22 +31,22 @@ CLEAN, FLAWED, MISUSED, UNKNOWN = 0, 1, 2, 3
 
 
 class CouldNotAskError(Exception):
-    """The service gave no answer that can be believed; the message says why."""
+    """The service gave no usable answer; the message has the cause."""
 
 
 @dataclass(frozen=True)
 class Flaw:
-    """A known flaw of a pin. `names` are all that it is known by, the first one the service's own."""
+    """A known flaw of a pin. `names` are its identifiers, the service's own first."""
 
     package: str
     version: str
     names: tuple[str, ...]
-    mended_in: tuple[str, ...]
+    fixed_in: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """A flaw that is accepted up to and including a day."""
+    """A flaw that is accepted until a day, inclusive."""
 
     name: str
     package: str
@@ -55,7 +55,7 @@ class Acceptance:
 
 
 def main() -> int:
-    """Ask about every environment; print what is known; return the exit status."""
+    """Query every environment, print the flaws, return the exit status."""
     try:
         accepted = acceptances(IGNORED.read_text())
         where: dict[Flaw, list[str]] = {}
@@ -78,12 +78,12 @@ def main() -> int:
 
 
 def environments() -> list[str]:
-    """List what is asked about, by the names of the files in requirements/."""
+    """List the environments to query, by the names of the files in requirements/."""
     return sorted({path.stem for path in pins.REQUIREMENTS.glob("*.txt")} - LEFT_OUT)
 
 
 def acceptances(text: str) -> list[Acceptance]:
-    """Read the accepted flaws. Raises ValueError, which names the entry that is not complete."""
+    """Read the accepted flaws. Raises ValueError, which names an incomplete entry."""
     entries = (yaml.safe_load(text) or {}).get("ignored") or []
     for entry in entries:
         if not isinstance(entry, dict) or entry.keys() != {"id", "package", "reason", "until"}:
@@ -94,7 +94,7 @@ def acceptances(text: str) -> list[Acceptance]:
 
 
 def probe() -> None:
-    """Ask about what is known to be flawed. Raises CouldNotAskError where the service does not know it."""
+    """Query a version that is known to be flawed. Raises CouldNotAskError if the service does not know the flaw."""
     with TemporaryDirectory() as folder:
         canary = Path(folder, "canary.txt")
         canary.write_text("{}=={}\n".format(*CANARY))
@@ -103,35 +103,35 @@ def probe() -> None:
 
 
 def ask(requirements: Path) -> list[Flaw]:
-    """Ask about the pins of one file.
+    """Query the pins of one file.
 
-    Raises CouldNotAskError, and ValueError where the file holds anything but pins with hashes.
+    Raises CouldNotAskError, and ValueError if the file holds anything except pins with hashes.
     """
     expected = {(pin.name, pin.version) for pin in pins.parse(requirements.read_text(), {})}
     found = answers(requirements, "--require-hashes")
-    told = {(dependency["name"], dependency.get("version")) for dependency in found if "skip_reason" not in dependency}
-    if untold := sorted(f"{name} {version}" for name, version in expected - told):
-        raise CouldNotAskError(f"no answer about {', '.join(untold)} of {requirements.name}")
+    reported = {(dependency["name"], dependency.get("version")) for dependency in found if "skip_reason" not in dependency}
+    if missing := sorted(f"{name} {version}" for name, version in expected - reported):
+        raise CouldNotAskError(f"no answer about {', '.join(missing)} of {requirements.name}")
     return list(flaws(found))
 
 
 def answers(requirements: Path, *options: str) -> list[dict[str, Any]]:
-    """Run pip-audit on a file; return what it tells of each package. Raises CouldNotAskError."""
+    """Run pip-audit on a file; return its report for each package. Raises CouldNotAskError."""
     service = ["--vulnerability-service", "osv"]
     if url := os.environ.get("AUDIT_URL"):
         service += ["--osv-url", url]
     command = [sys.executable, "-m", "pip_audit", "--disable-pip", *options, *service]
     command += ["--format", "json", "--aliases", "on", "--progress-spinner", "off", "--requirement", str(requirements)]
     done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - our own
-    try:  # it exits with 1 for flaws and for failures alike; only with the former it prints what it has found
+    try:  # it exits with 1 for flaws and for failures; only for flaws does it print a report
         return list(json.loads(done.stdout)["dependencies"])
     except (ValueError, KeyError):
-        said = done.stderr.strip().splitlines()
-        raise CouldNotAskError(said[-1] if said else f"pip-audit exited with {done.returncode} and said nothing") from None
+        lines = done.stderr.strip().splitlines()
+        raise CouldNotAskError(lines[-1] if lines else f"pip-audit exited with {done.returncode} and printed nothing") from None
 
 
 def flaws(dependencies: Iterable[dict[str, Any]]) -> Iterator[Flaw]:
-    """Read the flaws from what pip-audit tells."""
+    """Read the flaws from the report of pip-audit."""
     for dependency in dependencies:
         for flaw in dependency.get("vulns", []):
             names = (flaw["id"], *sorted(flaw["aliases"]))
@@ -139,22 +139,22 @@ def flaws(dependencies: Iterable[dict[str, Any]]) -> Iterator[Flaw]:
 
 
 def judge(where: dict[Flaw, list[str]], accepted: list[Acceptance], today: date) -> tuple[list[str], list[str]]:
-    """Tell what must be acted on, and what is only worth knowing, a line each. `where` has the environments by flaw."""
+    """Return findings that need action, and notes, one line each. `where` has the environments by flaw."""
     findings = []
     notes = []
     used = set()
     for flaw, environments in sorted(where.items(), key=lambda item: (item[0].package, item[0].names)):
-        said = f"{flaw.package} {flaw.version} ({', '.join(environments)}): {', '.join(flaw.names)}"
+        known = f"{flaw.package} {flaw.version} ({', '.join(environments)}): {', '.join(flaw.names)}"
         matching = [one for one in accepted if one.name in flaw.names and one.package == flaw.package]
         used.update(matching)
         if any(one.until >= today for one in matching):
             [*_, one] = sorted(matching, key=lambda one: one.until)
-            notes.append(f"accepted until {one.until}: {said}: {one.reason}")
+            notes.append(f"accepted until {one.until}: {known}: {one.reason}")
         elif matching:
-            findings.append(f"ACCEPTANCE ENDED {matching[0].until}: {said}")
+            findings.append(f"ACCEPTANCE ENDED {matching[0].until}: {known}")
         else:
-            mend = f"mended in {', '.join(flaw.mended_in)}" if flaw.mended_in else "no release mends it"
-            findings.append(f"KNOWN FLAW: {said}: {mend}")
+            remedy = f"fixed in {', '.join(flaw.fixed_in)}" if flaw.fixed_in else "no release fixes it"
+            findings.append(f"KNOWN FLAW: {known}: {remedy}")
     for one in accepted:
         if one not in used and one.until < today:
             findings.append(f"ACCEPTANCE ENDED {one.until}: {one.package}: {one.name}; nothing pinned has it: remove it")

@@ -241,7 +241,7 @@ class Attacks:
     """Strings of the form prefix, pump again and again, suffix, made of a pattern's parse tree."""
 
     def __init__(self, engine: Engine) -> None:
-        """Look at the pattern."""
+        """Read the pattern."""
         self._engine = engine
         self.alphabet = _alphabet(engine)
         self.prefixes, self.pumps = [""], list(self.alphabet)

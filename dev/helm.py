@@ -1,4 +1,4 @@
-"""Helm, as the checks and tests of the charts use it."""
+"""Run Helm for the checks and tests of the charts."""
 
 import os
 import subprocess
@@ -18,15 +18,15 @@ KUBERNETES = "1.34.0"
 
 
 class HelmError(Exception):
-    """Helm refused; the message is what it said."""
+    """Helm failed; the message is its own."""
 
 
 def run(*arguments: str, stdin: str = "", kubeconfig: str = os.devnull) -> str:
-    """Run Helm, built when that is first asked for; return what it printed.
+    """Run Helm, built on first use; return its output.
 
     Raises HelmError.
     """
-    with TemporaryDirectory() as home:  # nothing of the user's: no plugins, no repositories
+    with TemporaryDirectory() as home:  # without the user's plugins and repositories
         places = {f"HELM_{place}_HOME": home for place in ("CACHE", "CONFIG", "DATA")}
         done = subprocess.run(  # noqa: S603 - our own arguments
             [_path(), *arguments],
@@ -44,7 +44,7 @@ def run(*arguments: str, stdin: str = "", kubeconfig: str = os.devnull) -> str:
 def template(
     values: dict[str, Any] | None = None, *, chart: Path = CHART, release: str = "", namespace: str = "kubeflow"
 ) -> list[Any]:
-    """Render a chart with these values; give its manifests. The release has the chart's name unless said otherwise.
+    """Render a chart with these values; return its manifests. The release name defaults to the chart's name.
 
     Raises HelmError.
     """
@@ -53,7 +53,7 @@ def template(
 
 
 def notes(values: dict[str, Any] | None = None, *, chart: Path = CHART, namespace: str = "kubeflow") -> str:
-    """Render what is said after an installation."""
+    """Render the notes that Helm prints after an installation."""
     arguments = ("install", chart.name, str(chart), "--namespace", namespace, "--dry-run=client", "--values", "-")
     return run(*arguments, stdin=yaml.safe_dump(values or {})).partition("NOTES:\n")[2]
 

@@ -1,7 +1,9 @@
-"""List under which licence each package in an image is: `make licences`; `--check` fails where docs/licences.md is stale.
+"""List the licence of each package in the images: `make licences`.
 
-A licence is what a package's own metadata say, as an SPDX expression. One that is not among those allowed is named, and nothing
-is written.
+`--check` fails if docs/reference/licences.md is stale.
+
+The licence comes from the package's own metadata, as an SPDX expression. If one is not allowed, it is printed and nothing is
+written.
 """
 
 import re
@@ -13,18 +15,18 @@ from license_expression import ExpressionError, LicenseExpression, get_spdx_lice
 
 from dev import pins
 
-LIST = pins.ROOT / "docs/licences.md"
+LIST = pins.ROOT / "docs/reference/licences.md"
 HEAD = "| package | version | licence | images |\n|---|---|---|---|\n"  # what is above is written by hand
 SPDX = get_spdx_licensing()
 
 ALLOWED = {
-    # Ask for a notice at most.
+    # Require a notice at most.
     *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MIT-0", "MIT-CMU", "PSF-2.0"),
     *("Unlicense", "ZPL-2.1", "Zlib"),
-    # Asks to pass changes of its own files on, of which there are none.
+    # Requires changed files of the package to be published; none is changed.
     "MPL-2.0",
 }
-WORDS = {  # what the field License and the classifiers say, in lower case, without "license" and punctuation
+WORDS = {  # the field License and the classifiers, in lower case, without "license" and punctuation
     "apache": "Apache-2.0",
     "apache 2": "Apache-2.0",
     "apache 2 0": "Apache-2.0",
@@ -36,7 +38,7 @@ WORDS = {  # what the field License and the classifiers say, in lower case, with
     "mozilla public 2 0 mpl 2 0": "MPL-2.0",
     "python software foundation": "PSF-2.0",
 }
-READ = {  # the metadata say nothing, or not enough: read in the package's licence file
+READ = {  # not, or not fully, in the metadata: read in the package's licence file
     "huey": "MIT",
     "py-grpc-prometheus": "Apache-2.0",
     "python-dateutil": "Apache-2.0 OR BSD-3-Clause",
@@ -45,7 +47,7 @@ READ = {  # the metadata say nothing, or not enough: read in the package's licen
 
 
 def main() -> int:
-    """Write the list, or tell that it is stale; return the exit status."""
+    """Write the list, or report that it is stale; return the exit status."""
     environments = {environment: pins.installed(environment) for environment in sorted(set(pins.IMAGES.values()))}
     found: dict[tuple[str, str], tuple[str, list[str]]] = {}
     for image, environment in pins.IMAGES.items():
@@ -54,7 +56,7 @@ def main() -> int:
             found.setdefault((pin.name, pin.version), (expression, []))[1].append(image)
     outside = {name: expression for (name, _), (expression, _) in found.items() if not allowed(expression)}
     for name, expression in outside.items():
-        print(f"{name}: {expression or 'its metadata name no licence'}: not among those of dev/licences.py", file=sys.stderr)
+        print(f"{name}: {expression or 'no licence in its metadata'}: not among those of dev/licences.py", file=sys.stderr)
     if outside:
         return 1
     rows = [f"| {name} | {held} | {says} | {', '.join(images)} |\n" for (name, held), (says, images) in sorted(found.items())]
@@ -70,7 +72,7 @@ def main() -> int:
 
 
 def licence(distribution: Distribution) -> str:
-    """Return a package's licence as an SPDX expression; what it says itself where that is none; "" where it says nothing."""
+    """Return a package's licence as an SPDX expression, else in its own words; "" if it has none."""
     metadata = distribution.metadata
     if "License-Expression" in metadata:
         return metadata["License-Expression"]
@@ -79,10 +81,10 @@ def licence(distribution: Distribution) -> str:
         return READ[name]
     field = "".join(metadata.get_all("License", []))
     classifiers = [one.rpartition(" :: ")[2] for one in metadata.get_all("Classifier", []) if one.startswith("License :: ")]
-    for said in (field, " OR ".join(map(_spdx, classifiers))):
-        if (said and (known := _spdx(said)) in SPDX.known_symbols) or is_expression(said):
-            return known if known in SPDX.known_symbols else said
-        if _spdx(said) == "BSD":
+    for stated in (field, " OR ".join(map(_spdx, classifiers))):
+        if (stated and (known := _spdx(stated)) in SPDX.known_symbols) or is_expression(stated):
+            return known if known in SPDX.known_symbols else stated
+        if _spdx(stated) == "BSD":
             return _bsd(distribution)
     return field or " OR ".join(classifiers)
 
@@ -96,7 +98,7 @@ def is_expression(text: str) -> bool:
 
 
 def allowed(expression: str) -> bool:
-    """Whether some choice that an expression leaves asks for allowed licences only."""
+    """Whether an expression can be satisfied by allowed licences only."""
     return is_expression(expression) and _holds(SPDX.parse(expression))
 
 
@@ -114,9 +116,9 @@ def _holds(node: LicenseExpression) -> bool:
     return str(node) in ALLOWED
 
 
-def _spdx(said: str) -> str:
-    words = " ".join(re.sub(r"licen[cs]e|[^0-9a-z]", " ", said.lower()).split())
-    return WORDS.get(words, said.strip())
+def _spdx(stated: str) -> str:
+    words = " ".join(re.sub(r"licen[cs]e|[^0-9a-z]", " ", stated.lower()).split())
+    return WORDS.get(words, stated.strip())
 
 
 def _bsd(distribution: Distribution) -> str:

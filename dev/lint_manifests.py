@@ -5,24 +5,25 @@ refused in both. What the operator renders is checked as it is rendered.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import yaml
 
+from winepipelines.api.modelrecord import ModelRecord
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.rollout import Rollout
 from winepipelines.platform import crds
 from winepipelines.platform.manifests import Manifests
 from winepipelines.platform.namespace import Namespace
-from winepipelines.platform.seldondeployment import seldon_deployment
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.rollout import ModelRef, Rollout
+from winepipelines.serving.backends import BACKENDS
 from winepipelines.settings import Settings
 
 KUBERNETES = "1.34"
 FILES = ("crds/*.yaml", "deploy/[!c]*/**/*.yaml", "sandbox/manifests/*.yaml")  # charts/ is rendered first, by lint_chart
-FOREIGN = ("monitoring.coreos.com", ".toolkit.fluxcd.io")  # groups whose schemas are not here
+FOREIGN = ("monitoring.coreos.com", ".toolkit.fluxcd.io", "serving.kserve.io")  # groups whose schemas are not in the repository
 Manifest = dict[str, Any]
 
 
@@ -52,17 +53,22 @@ def _files() -> Iterator[tuple[str, Manifest]]:
                     yield str(path), manifest
 
 
-def rendered() -> Iterator[tuple[str, Manifest]]:
-    """Render what the operator applies for an example."""
+def rendered(backends: Iterable[str] = tuple(BACKENDS)) -> Iterator[tuple[str, Manifest]]:
+    """Render what the operator applies for an example, with each of these serving backends."""
     settings = Settings(kfp_url="http://kfp", mlflow_url="http://mlflow", s3_endpoint_url="http://minio")
     manifests = Manifests(settings.templates)
     example = yaml.safe_load(Path("deploy/examples/wine.yaml").read_text())
     example["metadata"] |= {"uid": "01234567-89ab-cdef", "resourceVersion": "1"}
     pipeline = WinePipeline.from_body(example)
     nobody: Any = None  # rendering asks no API server
-    children = Namespace(nobody, manifests, settings).wanted(pipeline, {"data": {"RCLONE_CONFIG_S3_TYPE": "czM="}})
-    serving = seldon_deployment(manifests, settings, pipeline, Rollout(ModelRef(1, "s3://mlflow/1/model", "")))
-    for manifest in (*children, serving):
+    rollout = Rollout(1, ModelRecord(uri="s3://mlflow/1/model"))
+    built: list[Manifest] = []
+    for name in backends:
+        backend = BACKENDS[name](settings)
+        source = {"data": dict.fromkeys(backend.source.keys, "czM=")}
+        built += Namespace(nobody, manifests, settings, backend.source).wanted(pipeline, source)
+        built += backend.manifests(pipeline, rollout)
+    for manifest in built:
         yield f"rendered {manifest['kind']} {manifest['metadata']['name']}", manifest
 
 

@@ -1,4 +1,4 @@
-"""Find secrets that are checked in: `make lint`. Prints each with its file and line; exits with 1 if there is any.
+"""Find secrets that are checked in: `make lint`. Print each with its file and line; exit with 1 if there is one.
 
 detect-secrets knows the form of keys, tokens and passwords in addresses, and texts too random to be words. What is accepted, such
 as a test's made-up password, is in dev/secrets-accepted.yaml by its SHA-256, with a reason; what is accepted there and no longer
@@ -21,9 +21,9 @@ ACCEPTED = "dev/secrets-accepted.yaml"
 LEFT_OUT = ("requirements/", ACCEPTED)
 """Hashes of packages, and of what is accepted."""
 BY_KEYWORD = ("deploy/charts/wine-operator/values", "deploy/charts/wine-sandbox/values", "deploy/examples/", "docs/", ".github/")
-"""Where the text after a word such as `password` is looked at, whatever its form."""
+"""Where the text after a word such as `password` is checked, whatever its form."""
 NO_DIGESTS = ("tests/",)
-"""Where texts of random hex digits are left alone: they are digests of models and templates."""
+"""Where random hex digits are accepted: they are digests of models and templates."""
 
 
 @dataclass(frozen=True)

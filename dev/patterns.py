@@ -1,7 +1,7 @@
-"""Checks that no regular expression takes more than linear time: whoever writes the text chooses the one that costs most.
+"""Check that no regular expression takes more than linear time, because an attacker chooses the text that costs most.
 
-Looks at the calls of `re` in the packages' source, and at `pattern` and `matches()` in the CRDs, which the command line matches
-in Python. A pattern must be written where it can be read: as a constant, at module level or in the call. Run by `make lint`.
+Reads the calls of `re` in the packages' source, and `pattern` and `matches()` in the CRDs, which the command line matches
+in Python. A pattern must be a constant, at module level or in the call. Run by `make lint`.
 """
 
 import ast
@@ -20,13 +20,13 @@ from dev.backtracking import MODES, problem
 FOLDERS = ("contract", "operator", "pipeline", "sandbox")
 CRDS, SCHEMAS = ("crds",), ("deploy/charts",)
 CALLS = {"compile", "search", "match", "fullmatch", "split", "findall", "finditer", "sub", "subn"}
-# Patterns that come from elsewhere: from the CRDs, which are looked at here too.
+# Patterns from the CRDs, which are checked here too.
 FROM_ELSEWHERE = {("platform/rules.py", "pattern")}
 MATCHES = re.compile(r"""\.matches\(\s{0,20}r?('(?:[^'\\]|\\.){1,2000}'|"(?:[^"\\]|\\.){1,2000}")\s{0,20}\)""")
 
 
 class UnreadableError(Exception):
-    """A pattern is no constant."""
+    """A pattern is not a constant."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Module:
             try:
                 yield Pattern(place, self._text(node.args[0]), self._flags(node), self._mode(node, called.attr))
             except UnreadableError as error:
-                yield f"{place}: {error} is no constant: write the pattern at module level, compiled, or in the call"
+                yield f"{place}: {error} is not a constant: write the pattern at module level, compiled, or in the call"
 
     def _mode(self, node: ast.Call, called: str) -> str:
         if called != "compile":
@@ -117,7 +117,7 @@ class Module:
 
 
 def uses(paths: list[Path]) -> dict[str, set[str]]:
-    """List for each name what is looked up on it, as in NAME.fullmatch and module.NAME.match; `search`, where it is passed on."""
+    """List the attributes used on each name, as in NAME.fullmatch and module.NAME.match; `search` if it is passed on."""
     found: dict[str, set[str]] = {}
     for path in paths:
         tree = ast.parse(path.read_text())

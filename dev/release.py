@@ -1,4 +1,4 @@
-"""Check that a tag may become a release, and print what CHANGELOG.md says of it: `PYTHONPATH=. python dev/release.py v0.1.0`.
+"""Check that a tag can be released, and print its section of CHANGELOG.md: `PYTHONPATH=. python dev/release.py v0.1.0`.
 
 Called by the release workflow before anything is built. Needs Python alone.
 """
@@ -13,7 +13,7 @@ UNRELEASED = "Unreleased"
 
 
 class ReleaseError(Exception):
-    """The tag is no release; the message says what is to be done."""
+    """The tag cannot be released; the message says what to do."""
 
 
 def main() -> int:
@@ -27,17 +27,19 @@ def main() -> int:
     return 0
 
 
-def notes(tag: str, said: str, changelog: str) -> str:
-    """Return the section that tells of the tag's version.
+def notes(tag: str, current: str, changelog: str) -> str:
+    """Return the section of the tag's version.
 
     Raises ReleaseError where the tag is another version than the files say, or its section is missing, empty or has no date.
     """
-    if tag != f"v{said}":
-        raise ReleaseError(f"the tag is {tag!r} and {version.SOURCE} says {said}: python dev/version.py --set …, or another tag")
+    if tag != f"v{current}":
+        raise ReleaseError(
+            f"the tag is {tag!r} and the version in {version.SOURCE} is {current}: run dev/version.py --set …, or use another tag"
+        )
     dates = {match["name"]: match["date"] for match in SECTION.finditer(changelog)}
-    text = sections(changelog).get(said, "")
-    if not text or not dates[said]:
-        raise ReleaseError(f"{version.HISTORY} has no section '## [{said}] - <date>' with something in it")
+    text = sections(changelog).get(current, "")
+    if not text or not dates[current]:
+        raise ReleaseError(f"{version.HISTORY} has no section '## [{current}] - <date>' with text")
     return text
 
 

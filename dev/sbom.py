@@ -32,7 +32,7 @@ REPOSITORY = "docker.io/winepipelines"
 
 
 class SbomError(Exception):
-    """It cannot be told what an image holds."""
+    """The contents of an image are unknown."""
 
 
 def main() -> int:
@@ -61,7 +61,7 @@ def of_image(
     direct: Iterable[Requirement],
     made: datetime,
 ) -> Bom:
-    """Build an image's bill: pins by name, metadata by name, what is asked for by name.
+    """Build an image's bill: pins by name, metadata by name, requirements by name.
 
     Raises SbomError where a package is pinned but not installed, or nothing needs it.
     """
@@ -93,7 +93,7 @@ def text(bom: Bom) -> str:
 
 
 def needed(direct: list[Requirement], requires: Mapping[str, list[str]]) -> dict[str, set[str]]:
-    """List by name what each package needs in an image, with the extras that were asked of it; "" is the image itself."""
+    """List by name what each package needs in an image, with the requested extras; "" is the image itself."""
     needs: dict[str, set[str]] = {"": set()}
     queue = [("", requirement) for requirement in direct]
     seen: set[tuple[str, str]] = set()

@@ -1,10 +1,10 @@
-"""The project's version, in the one place where it is said: `[project] version` of pyproject.toml.
+"""Read or set the project's version, `[project] version` of pyproject.toml.
 
     python dev/version.py              print it
-    python dev/version.py --set 0.2.0  say another, there and wherever it is repeated
+    python dev/version.py --set 0.2.0  set it, in pyproject.toml and in all copies
 
-Repeated it is where a file must stand on its own: the operator's package, which no installer gives metadata in its image, the
-chart, and the names of the images. A unit test holds them together. Needs Python and Git alone.
+Copies are in files that cannot read pyproject.toml: the operator's package, which has no metadata in its image, the charts, and
+the names of the images. A unit test compares them. Needs only Python and Git.
 """
 
 import argparse
@@ -14,31 +14,33 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# As an image's tag, a chart's version and, after a "v", a tag of Git can all be.
+# Valid as an image tag, a chart version and, after a "v", a Git tag.
 WORD = r"(?P<version>[0-9]+\.[0-9]+\.[0-9]+(?:-[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)*)?)"
 SOURCE = "pyproject.toml"
-SAID = {  # by file: what stands before the version
+COPIES = {  # by file: the text before the version
     SOURCE: r'(?m:^version = ")',
     "operator/winepipelines/__init__.py": r'(?m:^__version__ = ")',
     "deploy/charts/wine-operator/Chart.yaml": r"(?m:^(?:version|appVersion): )",
     "deploy/charts/wine-sandbox/Chart.yaml": r"(?m:^(?:version|appVersion): )",
 }
 IMAGE = r"\bwinepipelines/(?:operator|steps|server|sandbox):"
-"""Stands before it in every tracked file."""
-HISTORY = "CHANGELOG.md"  # names older ones
+"""The text before the version in every tracked file."""
+HISTORY = "CHANGELOG.md"  # has older ones
 
 
 def main() -> None:
-    """Print the version, or say another."""
+    """Print the version, or set another."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--set", metavar="VERSION", dest="another", type=_version, help="say another one everywhere")
+    parser.add_argument(
+        "--set", metavar="VERSION", dest="another", type=_version, help="set the version in pyproject.toml and in all copies"
+    )
     another = parser.parse_args().another
     if another is None:
         print(version())
         return
     for path in write(another):
         print(f"wrote {path}")
-    print("now: make chart compile; then CHANGELOG.md, see docs/releasing.md")
+    print("now: make generate; then CHANGELOG.md, see docs/how-to/release.md")
 
 
 def version(root: Path = ROOT) -> str:
@@ -46,15 +48,15 @@ def version(root: Path = ROOT) -> str:
     return str(tomllib.loads((root / SOURCE).read_text())["project"]["version"])
 
 
-def said(root: Path = ROOT) -> dict[str, list[str]]:
-    """List the versions that each file says, by its path; tests may speak of others."""
+def copies(root: Path = ROOT) -> dict[str, list[str]]:
+    """List the versions in each file, by its path; tests can contain others."""
     files = [(path, pattern) for path, pattern in _patterns(root) if not path.startswith("tests/")]
     found = {path: [match["version"] for match in pattern.finditer(_text(root / path))] for path, pattern in files}
-    return {path: versions for path, versions in found.items() if versions or path in SAID}
+    return {path: versions for path, versions in found.items() if versions or path in COPIES}
 
 
 def write(another: str, root: Path = ROOT) -> list[str]:
-    """Say another version wherever one is said; return the paths of the files that have changed."""
+    """Replace the version in all copies; return the paths of the changed files."""
     changed = []
     now = version(root)
     for path, pattern in _patterns(root):
@@ -69,9 +71,9 @@ def write(another: str, root: Path = ROOT) -> list[str]:
 def _patterns(root: Path) -> list[tuple[str, re.Pattern[str]]]:
     listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], check=True, capture_output=True, text=True)  # noqa: S603, S607 - git
     return [
-        (path, re.compile(f"(?P<before>{'|'.join(filter(None, (SAID.get(path), IMAGE)))}){WORD}"))
-        for path in sorted({*listed.stdout.split("\0"), *SAID} - {"", HISTORY})
-        if (root / path).is_file() or path in SAID
+        (path, re.compile(f"(?P<before>{'|'.join(filter(None, (COPIES.get(path), IMAGE)))}){WORD}"))
+        for path in sorted({*listed.stdout.split("\0"), *COPIES} - {"", HISTORY})
+        if (root / path).is_file() or path in COPIES
     ]
 
 

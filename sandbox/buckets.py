@@ -1,4 +1,4 @@
-"""Make the object store's buckets: `python -m sandbox.buckets NAME...`, run by `platform` in the pipeline environment.
+"""Create the object store's buckets: `python -m sandbox.buckets NAME...`, run by `platform` in the pipeline environment.
 
 Address and credentials come from `MLFLOW_S3_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
 """
@@ -10,7 +10,7 @@ import boto3
 
 
 def make_buckets(names: list[str]) -> None:
-    """Create the buckets that are not there yet."""
+    """Create the buckets that are missing."""
     store = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"], region_name="us-east-1")
     present = {bucket["Name"] for bucket in store.list_buckets()["Buckets"]}
     for name in names:

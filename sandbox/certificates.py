@@ -1,4 +1,4 @@
-"""The control plane's certificates and its service-account key. Called by `clusters` before the first start."""
+"""The control plane's certificates and its service-account key."""
 
 import datetime
 import ipaddress
@@ -17,15 +17,15 @@ ADMINISTRATORS = "system:masters"
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may ever read."""
+    """Write a file that only its owner may read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
 
 
 def make(folder: Path) -> None:
-    """Write ca, apiserver, admin and controller-manager `.crt` and `.key` and `service-accounts.key`, unless they are there."""
-    if (folder / "admin.crt").exists():  # the last one written
+    """Write ca, apiserver, admin and controller-manager `.crt` and `.key` and `service-accounts.key`, unless they exist."""
+    if (folder / "admin.crt").exists():  # the file that is written last
         return
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority_key = ec.generate_private_key(ec.SECP256R1())

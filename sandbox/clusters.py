@@ -1,4 +1,4 @@
-"""Which API server a sandbox is on: its own, a kind cluster of its own, or one that the user has. Called by `platform`.
+"""The API server of a sandbox: its own control plane, its own kind cluster, or a cluster of the user.
 
     builtin   etcd, kube-apiserver and kube-controller-manager are components like others
     kind      the program `kind` makes a cluster, and deletes it
@@ -21,7 +21,7 @@ Report = Callable[[str], None]
 
 
 def check(kind: str, name: str, previous: Plan | None) -> str:
-    """Look for what a kind of cluster needs on this machine, before anything is built or made; return the container engine.
+    """Check what a kind of cluster needs on this machine, before anything is built or created. Return the container engine.
 
     The engine is empty where none is needed. One that a cluster was made with stays its engine.
     Raises ClusterError.
@@ -39,16 +39,16 @@ def check(kind: str, name: str, previous: Plan | None) -> str:
         raise ClusterError(f"CLUSTER=kind needs a container engine. {error}") from None
     if previous is None and kind_name(name) in Kind(engine).clusters():
         raise ClusterError(
-            f"There is a kind cluster {kind_name(name)} that this sandbox has not made. Delete it "
+            f"There is a kind cluster {kind_name(name)} that this sandbox did not create. Delete it "
             f"({engines.KIND_VARIABLE}={engine} kind delete cluster --name {kind_name(name)}) or give the sandbox another name."
         )
     return engine
 
 
 def choose(kind: str, context: str, previous: Plan | None, kubectl: Path) -> Access | None:
-    """The context to use; None where the cluster is the sandbox's to make. Touches no server.
+    """Return the context to use, or None if the sandbox creates the cluster. Touches no server.
 
-    Raises ClusterError where there is none, or nobody has said that it may be used.
+    Raises ClusterError if there is none, or the user has not allowed its use.
     """
     if kind != CURRENT:
         return None
@@ -65,7 +65,7 @@ def choose(kind: str, context: str, previous: Plan | None, kubectl: Path) -> Acc
 
 
 def join(plan: Plan, access: Access | None, report: Report) -> None:
-    """Write the administrator's kubeconfig, making the cluster where it is ours to make.
+    """Write the administrator's kubeconfig. Create the cluster if it is the sandbox's own.
 
     Raises ClusterError where it has what the sandbox would make, from someone else: nothing has been written then.
     """
@@ -78,15 +78,15 @@ def join(plan: Plan, access: Access | None, report: Report) -> None:
         return
     if plan.cluster == KIND:
         access = _join_kind(plan, report)
-    if access:  # else it was joined before, and its kubeconfig is there
+    if access:  # otherwise it was joined before, and its kubeconfig exists
         access.write(plan.kubeconfig)
-    report(f"the platform's objects are made {where(plan)}")
+    report(f"creating the platform's objects {where(plan)}")
     ownership.check_access(plan)
     ownership.check(plan, manifests.platform(plan))
 
 
 def leave(plan: Plan) -> None:
-    """Remove what was made outside of this machine's processes.
+    """Remove what the sandbox created in a cluster.
 
     Raises SandboxError where that fails, for instance because the cluster does not answer.
     """
@@ -97,19 +97,19 @@ def leave(plan: Plan) -> None:
             ownership.remove(plan)
         except SandboxError as error:
             raise SandboxError(
-                f"what the sandbox has made is still {where(plan)}: {error}\nMend that and say it again. If the cluster is gone "
-                f"for good: rm -r '{plan.folder}'"
+                f"the sandbox's objects are still {where(plan)}: {error}\nCorrect that and repeat the command. "
+                f"If the cluster is gone for good: rm -r '{plan.folder}'"
             ) from error
 
 
 def conflict(plan: Plan, kind: str | None, context: str) -> str:
-    """Why a sandbox that is somewhere cannot be asked to be on another API server; empty where it is not asked to."""
+    """Explain why a running sandbox cannot move to another API server. Return an empty string if it need not move."""
     elsewhere = kind not in (None, plan.cluster) or (context and plan.kubeconfig.exists() and context != _context(plan))
     return f"Sandbox '{plan.name}' is {where(plan)}. {_down(plan)}" if elsewhere else ""
 
 
 def where(plan: Plan) -> str:
-    """Which API server a sandbox is on, for people."""
+    """Describe the API server of a sandbox."""
     if plan.cluster == BUILTIN:
         return "on its own control plane"
     if not plan.kubeconfig.exists():
@@ -118,7 +118,7 @@ def where(plan: Plan) -> str:
 
 
 def kind_name(sandbox: str) -> str:
-    """The name of a sandbox's kind cluster."""
+    """Return the name of a sandbox's kind cluster."""
     return f"wine-{sandbox}"
 
 
@@ -131,12 +131,14 @@ def _down(plan: Plan) -> str:
 
 
 def _join_kind(plan: Plan, report: Report) -> Access:
-    name, file = kind_name(plan.name), plan.folder / "kind.kubeconfig"  # of its own: the user's is left as it is
+    name, file = kind_name(plan.name), plan.folder / "kind.kubeconfig"  # a file of its own: the user's kubeconfig is not changed
     kind = Kind(plan.engine)
     if name in kind.clusters():
         kind.export(name, file)
     else:
-        report(f"kind makes the cluster {name} with {plan.engine}: a minute or more, and an image the first time")
+        report(
+            f"kind creates the cluster {name} with {plan.engine}: this takes a minute or more, and pulls an image the first time"
+        )
         kind.create(name, file)
     return kubeconfigs.of_context(plan.programs["kubectl"], kubeconfig=file)
 
@@ -153,6 +155,6 @@ def _leave_kind(plan: Plan) -> None:
 
 
 def _engine_of(name: str) -> str:
-    """Find the engine that has a cluster already, which a plan of an earlier version does not tell; else choose one."""
+    """Find the engine that already runs the cluster, which plans of earlier versions do not record; otherwise choose one."""
     working = (engine for engine in engines.FOR_KIND if not engines.why_not(engine))
     return next((engine for engine in working if name in Kind(engine).clusters()), "") or engines.for_kind()

@@ -1,4 +1,4 @@
-"""The command line, environment and readiness of every component, as functions of the plan. Called by `platform`.
+"""The command line, environment and readiness of every component, as functions of the plan.
 
 No credential ever stands in a command line, which any user of the machine can read.
 """
@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox import mlflow_server
+from sandbox.kserve import installation as kserve
 from sandbox.places import ROOT
-from sandbox.plan import BUILTIN, MLFLOW_SECRET, PLATFORM_NAMESPACE, Plan
+from sandbox.plan import BUILTIN, KSERVE, MLFLOW_SECRET, PLATFORM_NAMESPACE, Plan
 
-# Variables of the caller's that would lead a component to another cluster, store or port, or give it other credentials.
+# The caller's variables that would lead a component to another cluster, store or port, or give it other credentials.
 FOREIGN: tuple[str, ...] = ("AWS_", "BOTO_", "DATABRICKS_", "ETCD_", "FLASK_", "GUNICORN_", "HELM_", "KF_", "KFP_", "KUBE")
 FOREIGN += ("MINIO_", "MLFLOW_", "MLSERVER_", "OTEL_", "PREDICTIVE_UNIT_", "PYTEST_", "PYTHON", "RCLONE_", "SELDON_", "UVICORN_")
 FOREIGN += ("WINE_",)
 KEPT = ("WINE_CACHE", "KUBEBUILDER_ASSETS", "PYTHONDONTWRITEBYTECODE")
-# Files of the caller's that the same clients would read, and a service of a cloud's that they would ask for credentials.
+# The caller's files that the same clients would read, and a cloud's metadata service that they would get credentials from.
 NOTHING = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "NETRC"), os.devnull)
 NOTHING |= {"AWS_EC2_METADATA_DISABLED": "true"}
 AUDIT_POLICY = ROOT / "sandbox" / "audit.yaml"
@@ -34,7 +35,7 @@ CONTROLLERS = (
 
 @dataclass(frozen=True)
 class Component:
-    """One process. `ready` is asked often and answers within a second."""
+    """One process. `ready` is called often and returns within a second."""
 
     name: str
     command: list[str]
@@ -97,73 +98,82 @@ def administrator(plan: Plan) -> ssl.SSLContext:
 def components(plan: Plan) -> dict[str, Component]:
     """All components by name. `needs` may also name the steps `buckets` and `manifests` of `platform`."""
     control_plane = _control_plane(plan) if plan.cluster == BUILTIN else ()
-    made = (*control_plane, *_storage(plan), *_stand_ins(plan), _operator(plan))
+    made = (*control_plane, *_storage(plan), *_stand_ins(plan), *_kserve(plan), _operator(plan))
     return {component.name: component for component in made}
 
 
 def _control_plane(plan: Plan) -> tuple[Component, ...]:
-    pki, server = plan.certificates, plan.url("apiserver", "https")
-    etcd, peer = plan.url("etcd", "https"), plan.url("etcd-peer")
     context = administrator(plan)
-    return (
-        Component(
-            "etcd",
-            [
-                str(plan.programs["etcd"]),
-                f"--data-dir={plan.folder / 'etcd'}",
-                f"--listen-client-urls={etcd}",
-                f"--advertise-client-urls={etcd}",
-                f"--listen-peer-urls={peer}",
-                f"--initial-advertise-peer-urls={peer}",
-                f"--initial-cluster=default={peer}",
-                f"--cert-file={pki / 'apiserver.crt'}",
-                f"--key-file={pki / 'apiserver.key'}",
-                f"--trusted-ca-file={pki / 'ca.crt'}",
-                "--client-cert-auth",
-                "--unsafe-no-fsync",  # nothing here must survive a power cut
-                "--log-level=warn",
-            ],
-            ready=lambda: answers(f"{etcd}/health", context),
-        ),
-        Component(
-            "apiserver",
-            [
-                str(plan.programs["kube-apiserver"]),
-                "--bind-address=127.0.0.1",
-                f"--secure-port={plan.ports['apiserver']}",
-                f"--etcd-servers={etcd}",
-                f"--etcd-cafile={pki / 'ca.crt'}",
-                f"--etcd-certfile={pki / 'apiserver.crt'}",
-                f"--etcd-keyfile={pki / 'apiserver.key'}",
-                f"--client-ca-file={pki / 'ca.crt'}",
-                f"--tls-cert-file={pki / 'apiserver.crt'}",
-                f"--tls-private-key-file={pki / 'apiserver.key'}",
-                f"--service-account-key-file={pki / 'service-accounts.key'}",
-                f"--service-account-signing-key-file={pki / 'service-accounts.key'}",
-                "--service-account-issuer=https://kubernetes.default.svc",
-                "--service-cluster-ip-range=10.96.0.0/16",
-                "--endpoint-reconciler-type=none",  # a laptop may have no address but the loopback one
-                "--authorization-mode=RBAC",
-                "--profiling=false",
-                *([f"--audit-policy-file={AUDIT_POLICY}", f"--audit-log-path={plan.audit_log}"] if plan.audit else []),
-            ],
-            ready=lambda: answers(f"{server}/readyz", context),
-        ),
-        Component(
-            "controller-manager",
-            [
-                str(plan.programs["kube-controller-manager"]),
-                f"--kubeconfig={pki / 'controller-manager.kubeconfig'}",
-                f"--service-account-private-key-file={pki / 'service-accounts.key'}",
-                f"--root-ca-file={pki / 'ca.crt'}",
-                f"--controllers={CONTROLLERS}",
-                "--leader-elect=false",
-                "--secure-port=0",
-                "--profiling=false",
-            ],
-            ready=lambda: answers(f"{server}/api/v1/namespaces/default/serviceaccounts/default", context),
-            needs=("manifests",),  # the garbage collector learns of later kinds only half a minute afterwards
-        ),
+    return _etcd(plan, context), _api_server(plan, context), _controller_manager(plan, context)
+
+
+def _etcd(plan: Plan, context: ssl.SSLContext) -> Component:
+    pki, etcd, peer = plan.certificates, plan.url("etcd", "https"), plan.url("etcd-peer")
+    return Component(
+        "etcd",
+        [
+            str(plan.programs["etcd"]),
+            f"--data-dir={plan.folder / 'etcd'}",
+            f"--listen-client-urls={etcd}",
+            f"--advertise-client-urls={etcd}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            f"--cert-file={pki / 'apiserver.crt'}",
+            f"--key-file={pki / 'apiserver.key'}",
+            f"--trusted-ca-file={pki / 'ca.crt'}",
+            "--client-cert-auth",
+            "--unsafe-no-fsync",  # nothing here must survive a power cut
+            "--log-level=warn",
+        ],
+        ready=lambda: answers(f"{etcd}/health", context),
+    )
+
+
+def _api_server(plan: Plan, context: ssl.SSLContext) -> Component:
+    pki, server, etcd = plan.certificates, plan.url("apiserver", "https"), plan.url("etcd", "https")
+    return Component(
+        "apiserver",
+        [
+            str(plan.programs["kube-apiserver"]),
+            "--bind-address=127.0.0.1",
+            f"--secure-port={plan.ports['apiserver']}",
+            f"--etcd-servers={etcd}",
+            f"--etcd-cafile={pki / 'ca.crt'}",
+            f"--etcd-certfile={pki / 'apiserver.crt'}",
+            f"--etcd-keyfile={pki / 'apiserver.key'}",
+            f"--client-ca-file={pki / 'ca.crt'}",
+            f"--tls-cert-file={pki / 'apiserver.crt'}",
+            f"--tls-private-key-file={pki / 'apiserver.key'}",
+            f"--service-account-key-file={pki / 'service-accounts.key'}",
+            f"--service-account-signing-key-file={pki / 'service-accounts.key'}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--endpoint-reconciler-type=none",  # a laptop may have no address but the loopback one
+            "--authorization-mode=RBAC",
+            "--profiling=false",
+            *([f"--audit-policy-file={AUDIT_POLICY}", f"--audit-log-path={plan.audit_log}"] if plan.audit else []),
+        ],
+        ready=lambda: answers(f"{server}/readyz", context),
+    )
+
+
+def _controller_manager(plan: Plan, context: ssl.SSLContext) -> Component:
+    pki, server = plan.certificates, plan.url("apiserver", "https")
+    return Component(
+        "controller-manager",
+        [
+            str(plan.programs["kube-controller-manager"]),
+            f"--kubeconfig={pki / 'controller-manager.kubeconfig'}",
+            f"--service-account-private-key-file={pki / 'service-accounts.key'}",
+            f"--root-ca-file={pki / 'ca.crt'}",
+            f"--controllers={CONTROLLERS}",
+            "--leader-elect=false",
+            "--secure-port=0",
+            "--profiling=false",
+        ],
+        ready=lambda: answers(f"{server}/api/v1/namespaces/default/serviceaccounts/default", context),
+        needs=("manifests",),  # the garbage collector learns of later kinds only half a minute afterwards
     )
 
 
@@ -191,7 +201,7 @@ def _storage(plan: Plan) -> tuple[Component, ...]:
         Component(
             "mlflow",
             mlflow_server.command(mlflow, plan.mlflow_python, plan.ports["mlflow"]),
-            # With authentication a stranger is told so, which is an answer too.
+            # With authentication, an anonymous request gets 401: the server is up.
             ready=lambda: answers(
                 plan.mlflow_url + "/api/2.0/mlflow/experiments/get?experiment_id=0", status=401 if mlflow.proxied else 200
             ),
@@ -232,12 +242,54 @@ def _stand_ins(plan: Plan) -> tuple[Component, ...]:
     )
 
 
+def _kserve(plan: Plan) -> tuple[Component, ...]:
+    if plan.backend != KSERVE:
+        return ()
+    temporary = plan.folder / "kserve"
+    health = f"127.0.0.1:{plan.ports['kserve-health']}"
+    controller = Component(
+        "kserve",
+        [
+            str(plan.programs["kserve-manager"]),
+            "--metrics-addr=0",
+            f"--health-probe-addr={health}",
+            f"--webhook-port={plan.ports['kserve-webhooks']}",
+        ],
+        ready=lambda: answers(f"http://{health}/readyz"),
+        needs=("manifests",),
+        environment={"KUBECONFIG": str(plan.kubeconfig), "POD_NAMESPACE": kserve.NAMESPACE, "TMPDIR": str(temporary)},
+    )
+    node = Component(
+        "kserve-node",
+        [
+            plan.pipeline_python,
+            *("-m", "sandbox.kserve", "--gateway-port", str(plan.ports["kserve"]), "--state", str(plan.folder / "kserve-node")),
+            *("--kubeconfig", str(plan.kubeconfig), "--initializer-python", plan.kserve_python),
+        ],
+        ready=lambda: answers(plan.url("kserve") + "/", status=None),
+        needs=("manifests",),
+        environment=python_environment("", "pipeline"),
+    )
+    return controller, node
+
+
 def _mlflow_settings(plan: Plan) -> dict[str, str]:
-    """What an administrator says of a server that hands artifacts on and asks who is there."""
+    """Settings of the operator for a server that proxies artifacts and requires authentication."""
     mlflow = mlflow_server.variant(plan.mlflow)
     if not mlflow.proxied:
         return {}
     return {"WINE_MLFLOW_SECRET": MLFLOW_SECRET, "WINE_ARTIFACTS_DESTINATION": mlflow_server.destination(mlflow)}
+
+
+def _kserve_settings(plan: Plan) -> dict[str, str]:
+    """Settings of the operator for serving on KServe."""
+    if plan.backend != KSERVE:
+        return {}
+    return {
+        "WINE_SERVING_BACKEND": KSERVE,
+        "WINE_KSERVE_VERSION": kserve.VERSION,
+        "WINE_KSERVE_ENDPOINT_TEMPLATE": plan.url("kserve") + "/kserve/{namespace}/{name}",
+    }
 
 
 def _operator(plan: Plan) -> Component:
@@ -259,6 +311,7 @@ def _operator(plan: Plan) -> Component:
             "WINE_PREDICTOR_TEMPLATE": plan.url("seldon") + "/seldon-predictor/{namespace}/{name}/{predictor}",
             "WINE_TRAFFIC_SPLITTING": "istio",
             "WINE_DATA_ALLOWED_NETWORKS": "127.0.0.0/8",  # all that is on this machine
+            **_kserve_settings(plan),
             "WINE_POLL_SECONDS": "0.5",
             "WINE_PROBE_HOST": "127.0.0.1",
             "WINE_PROBE_PORT": str(plan.ports["operator"]),

@@ -1,4 +1,4 @@
-"""The main job, shown: `make demo`. From `kubectl apply` of the example to an answering model.
+"""The demo, `make demo`: from `kubectl apply` of the example to an answering model.
 
 The example's data is on the internet; here the same file is served from this machine, so that nothing outside is needed.
 """
@@ -14,25 +14,30 @@ from typing import Any
 
 from sandbox.errors import ClusterError, SandboxError
 from sandbox.places import ROOT
-from sandbox.plan import CLUSTERS, Info
+from sandbox.plan import BACKENDS, CLUSTERS, KSERVE, SELDON, Info
 from sandbox.platform import Sandbox
 
 EXAMPLE = ROOT / "deploy" / "examples" / "wine.yaml"
 NAMESPACE, NAME = "admin", "mlflow"
 REQUEST = {"data": {"ndarray": [[5.6, 0.31, 0.37, 1.4, 0.074, 12.0, 96.0, 0.9954, 3.32, 0.58, 9.2]]}}
-PATIENCE = 300  # seconds from apply to Ready
+TIMEOUT = 300  # seconds from apply to Ready
 
 
 def main() -> int:
-    """Show it; return the exit status."""
+    """Run the demo. Return the exit status."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running")
     parser.add_argument("--cluster", choices=CLUSTERS, help="which API server (default: builtin)")
     parser.add_argument("--context", default="", help="of the kubeconfig, for --cluster current; naming it is consent to use it")
+    parser.add_argument("--backend", choices=BACKENDS, default=SELDON, help="what serves the model (default: %(default)s)")
     options = parser.parse_args()
     try:
         sandbox = Sandbox(
-            "demo", cluster=options.cluster, context=options.context, report=lambda line: print(f"  {line}", flush=True)
+            "demo",
+            cluster=options.cluster,
+            backend=options.backend,
+            context=options.context,
+            report=lambda line: print(f"  {line}", flush=True),
         )
         return 0 if _demo(sandbox, options.keep) else 1
     except SandboxError as error:
@@ -43,14 +48,15 @@ def main() -> int:
 
 
 def _demo(sandbox: Sandbox, keep: bool) -> bool:
-    """Show it; say whether the model has answered."""
+    """Run the demo. Report whether the model answered."""
     try:
-        print("Starting object store, MLflow, Kubeflow Pipelines, Seldon, the operator and what they need", flush=True)
+        serving = "KServe" if sandbox.backend == KSERVE else "Seldon"
+        print(f"Starting object store, MLflow, Kubeflow Pipelines, {serving}, the operator and their control plane", flush=True)
         info = sandbox.up()
         worked = _show(sandbox, info)
         if keep:
             _how_to_go_on(info)
-    except ClusterError:  # nothing was started: if anything runs it is an earlier demo's
+    except ClusterError:  # nothing was started; what runs belongs to an earlier demo
         raise
     except BaseException as error:
         _stop(sandbox, keep=keep and isinstance(error, SandboxError))
@@ -76,17 +82,17 @@ def _show(sandbox: Sandbox, info: Info) -> bool:
         if ready:
             break
     if not ready:
-        print(f"\nNot Ready after {PATIENCE} s; the operator's log: {info.log_folder / 'operator.log'}", file=sys.stderr)
+        print(f"\nNot Ready after {TIMEOUT} s; the operator's log: {info.log_folder / 'operator.log'}", file=sys.stderr)
     print("\n$ kubectl get winepipelines --all-namespaces")
     print(sandbox.kubectl("get", "winepipelines", "--all-namespaces").rstrip())
     return ready and _predict(sandbox)
 
 
 def _stages(info: Info) -> Iterator[tuple[bool, str]]:
-    """Watch the resource; yield whether it is Ready, and what it says, whenever that changes."""
+    """Watch the resource. Yield whether it is Ready, with its stage and message, at each change."""
     command = [str(info.kubectl), f"--kubeconfig={info.kubeconfig}", "--namespace", NAMESPACE, "get", "winepipelines", NAME]
-    watch = [*command, "--watch", f"--request-timeout={PATIENCE}s", '--output=jsonpath={@}{"\\n"}']
-    said = ""
+    watch = [*command, "--watch", f"--request-timeout={TIMEOUT}s", '--output=jsonpath={@}{"\\n"}']
+    shown = ""
     with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -96,8 +102,8 @@ def _stages(info: Info) -> Iterator[tuple[bool, str]]:
                 ready = _condition(status, "Ready")
                 says = f"{status.get('stage', 'Accepted'):<10} {ready.get('message', '')}"
                 done = ready.get("status") == "True" and status.get("observedGeneration") == body["metadata"]["generation"]
-                if says != said or done:
-                    said = says
+                if says != shown or done:
+                    shown = says
                     yield done, says
         finally:
             process.terminate()
@@ -122,10 +128,11 @@ def _predict(sandbox: Sandbox) -> bool:
 
 
 def _how_to_go_on(info: Info) -> None:
+    gateway = f"{info.kserve_url}/kserve" if info.kserve_url else f"{info.gateway_url}/seldon"
     print(f"""
 Running, until make demo-stop:
   MLflow           {info.mlflow_url}
-  predictions      {info.gateway_url}/seldon/{NAMESPACE}/{NAME}/api/v1.0/predictions
+  predictions      {gateway}/{NAMESPACE}/{NAME}/api/v1.0/predictions
   Kubeflow API     {info.kfp_url}/apis/v2beta1/runs?namespace={NAMESPACE}
   object store     {info.s3_endpoint}
   logs             {info.log_folder}

@@ -1,4 +1,4 @@
-"""Container engines of this machine: which one to use. The single place where that is chosen; `dev/images` runs it as a program.
+"""Choose a container engine of this machine. `dev/images` runs this module as a program.
 
 An installed command is not enough: `docker` is often there without an engine behind it, and is sometimes Podman by another name.
 """
@@ -14,10 +14,10 @@ from sandbox.errors import EngineError
 FOR_KIND = ("docker", "podman", "nerdctl")
 FOR_IMAGES = ("docker", "podman", "buildah")
 BOTH = tuple(engine for engine in FOR_KIND if engine in FOR_IMAGES)  # kind's nodes get the images that it builds
-KIND_VARIABLE = "KIND_EXPERIMENTAL_PROVIDER"  # kind's own
+KIND_VARIABLE = "KIND_EXPERIMENTAL_PROVIDER"  # kind's own variable
 BUILDER_VARIABLE = "BUILDER"
-SECONDS = 30  # that an engine may take to answer; Podman's first start takes some
-NEEDS_NO_ENGINE = {"buildah": "version"}  # `info` would ask for rights that it does not need
+SECONDS = 30  # timeout of an engine's answer; Podman's first start is slow
+NEEDS_NO_ENGINE = {"buildah": "version"}  # `info` would require rights that it does not need
 
 
 def choose(engines: Sequence[str], named: str = "") -> str:
@@ -40,18 +40,18 @@ def choose(engines: Sequence[str], named: str = "") -> str:
 
 
 def why_not(engine: str) -> str:
-    """Say why an engine cannot be used; empty where it can."""
+    """Explain why an engine cannot be used. Return an empty string if it can."""
     program = shutil.which(engine)
     if program is None:
         return "is not installed"
     if engine == "docker" and "podman" in _ask(program, "--version")[1].lower():
         return "is Podman by another name: use podman"
-    works, said = _ask(program, NEEDS_NO_ENGINE.get(engine, "info"))
-    return "" if works else said or "does not answer"
+    works, output = _ask(program, NEEDS_NO_ENGINE.get(engine, "info"))
+    return "" if works else output or "does not answer"
 
 
 def for_kind(environment: Mapping[str, str] = os.environ, engines: Sequence[str] = FOR_KIND) -> str:
-    """Choose the engine for kind, which has a variable of its own for that.
+    """Choose the engine for kind, which has its own variable for the choice.
 
     Raises EngineError.
     """
@@ -59,7 +59,7 @@ def for_kind(environment: Mapping[str, str] = os.environ, engines: Sequence[str]
 
 
 def for_images(environment: Mapping[str, str] = os.environ) -> str:
-    """Choose what builds images.
+    """Choose the program that builds images.
 
     Raises EngineError.
     """
@@ -67,7 +67,7 @@ def for_images(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def _ask(program: str, question: str) -> tuple[bool, str]:
-    """Run a program with one argument: did it succeed, and the last line of its errors, else of its output."""
+    """Run a program with one argument. Return whether it succeeded, and the last line of its errors or else of its output."""
     try:
         done = subprocess.run([program, question], capture_output=True, text=True, errors="replace", check=False, timeout=SECONDS)
     except subprocess.TimeoutExpired:
@@ -85,7 +85,7 @@ def _listed(engines: Sequence[str]) -> str:
 
 
 def main() -> int:
-    """Print what builds images; return the exit status."""
+    """Print the program that builds images. Return the exit status."""
     try:
         sys.stdout.write(f"{for_images()}\n")
     except EngineError as error:

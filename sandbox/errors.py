@@ -1,16 +1,16 @@
-"""What goes wrong in a sandbox. Every message says what to do; `__main__` shows it as it stands."""
+"""Errors of a sandbox. Every message explains what to do; `__main__` prints it unchanged."""
 
 
 class SandboxError(RuntimeError):
-    """The sandbox cannot do what was asked."""
+    """The sandbox cannot carry out a command."""
 
 
 class BuildError(SandboxError):
-    """A program or a Python environment could not be made."""
+    """A program or a Python environment could not be built."""
 
 
 class ClusterError(SandboxError):
-    """The sandbox cannot, or must not, use a cluster; nothing has been changed in it."""
+    """The sandbox cannot or must not use a cluster. It changed nothing there."""
 
 
 class EngineError(ClusterError):
@@ -18,7 +18,7 @@ class EngineError(ClusterError):
 
 
 class ComponentError(SandboxError):
-    """A component ended, or was not ready in time; the message holds the end of its log."""
+    """A component ended, or was not ready in time. The message contains the end of its log."""
 
 
 class PortTakenError(ComponentError):
@@ -26,4 +26,4 @@ class PortTakenError(ComponentError):
 
 
 class KubectlError(SandboxError):
-    """kubectl refused; the message is what it said."""
+    """kubectl failed; the message is its output."""

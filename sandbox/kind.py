@@ -1,4 +1,4 @@
-"""The program kind: makes and deletes clusters with one container engine. Used by `clusters` and by the end-to-end tests."""
+"""The program kind: creates and deletes clusters with one container engine."""
 
 import shutil
 import subprocess
@@ -14,13 +14,13 @@ INSTALL = "https://kind.sigs.k8s.io/docs/user/quick-start/#installation"
 
 
 def is_installed() -> bool:
-    """Whether the program is there."""
+    """Report whether the program is installed."""
     return shutil.which("kind") is not None
 
 
 @dataclass(frozen=True)
 class Kind:
-    """kind with an engine: another engine's clusters are invisible to it."""
+    """kind with one engine. It does not list the clusters of other engines."""
 
     engine: str
 
@@ -29,7 +29,7 @@ class Kind:
         return self._run("get", "clusters").split()
 
     def create(self, name: str, kubeconfig: Path) -> None:
-        """Make a cluster, and wait for its control plane. Raises SandboxError."""
+        """Create a cluster, and wait for its control plane. Raises SandboxError."""
         self._run("create", "cluster", "--name", name, "--kubeconfig", str(kubeconfig), "--wait", WAIT)
 
     def export(self, name: str, kubeconfig: Path) -> None:
@@ -41,7 +41,7 @@ class Kind:
         self._run("load", "image-archive", str(archive), "--name", name)
 
     def delete(self, name: str) -> None:
-        """Delete a cluster, and see to it that it is gone: kind reports success for a name that it does not know.
+        """Delete a cluster, and check that it is deleted: kind reports success for an unknown name, too.
 
         Raises SandboxError.
         """
@@ -52,16 +52,16 @@ class Kind:
             )
 
     def by_hand(self, name: str) -> str:
-        """Say how a person deletes a cluster."""
-        return f"To delete it by hand: {engines.KIND_VARIABLE}={self.engine} kind delete cluster --name {name}"
+        """Explain how to delete a cluster manually."""
+        return f"To delete it manually: {engines.KIND_VARIABLE}={self.engine} kind delete cluster --name {name}"
 
     def _run(self, *arguments: str) -> str:
         program = shutil.which("kind")
         if program is None:
-            raise SandboxError(f"The program kind is not installed any more: {INSTALL}")
+            raise SandboxError(f"The program kind is no longer installed: {INSTALL}")
         environment = {**base_environment(), engines.KIND_VARIABLE: self.engine}
         done = subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = (done.stderr or done.stdout).strip()
-            raise SandboxError(f"kind {' '.join(arguments[:2])} failed with {self.engine}:\n{said}")
+            output = (done.stderr or done.stdout).strip()
+            raise SandboxError(f"kind {' '.join(arguments[:2])} failed with {self.engine}:\n{output}")
         return done.stdout

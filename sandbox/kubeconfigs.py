@@ -1,4 +1,4 @@
-"""Kubeconfigs: of the sandbox's own control plane, or of a context that the user has. Called by `clusters` and `manifests`."""
+"""Kubeconfigs of the sandbox's own control plane, or of a context of the user."""
 
 import base64
 import ipaddress
@@ -16,14 +16,14 @@ from sandbox.errors import ClusterError
 
 CREDENTIALS = {"token", "client-certificate-data", "client-key-data"}
 TRUST = ("server", "certificate-authority-data", "insecure-skip-tls-verify")
-# What some client here does not know: connections would fail, or go elsewhere than the user's own.
+# Fields that some of the clients do not support: connections would fail, or reach another server.
 UNKNOWN = {"tls-server-name": "which kopf does not know", "proxy-url": "which the stand-ins do not know"}
 LOCAL_NAMES = ("localhost", "kubernetes.docker.internal", "host.docker.internal")
 
 
 @dataclass(frozen=True)
 class Access:
-    """How to reach an API server: a context's name, and the `cluster` and `user` of a kubeconfig, complete in themselves."""
+    """Access to an API server: a context's name, and the self-contained `cluster` and `user` of a kubeconfig."""
 
     context: str
     cluster: dict[str, Any]
@@ -31,7 +31,7 @@ class Access:
 
     @property
     def server(self) -> str:
-        """The API server's address."""
+        """Return the API server's address."""
         return str(self.cluster["server"])
 
     def write(self, path: Path) -> None:
@@ -48,17 +48,17 @@ class Access:
 
     @classmethod
     def read(cls, path: Path) -> "Access":
-        """What `write` wrote."""
+        """Read what `write` wrote."""
         config = json.loads(path.read_text())
         return cls(config["current-context"], config["clusters"][0]["cluster"], config["users"][0]["user"])
 
     def with_token(self, token: str) -> "Access":
-        """The same API server as whom a token belongs to."""
+        """Return access to the same API server with a token."""
         return Access(self.context, self.cluster, {"token": token})
 
 
 def of_control_plane(certificates: Path, server: str, user: str) -> Access:
-    """The sandbox's own API server, by client certificate; `user` is the certificate's name."""
+    """Return access to the sandbox's own API server by client certificate. `user` is the certificate's name."""
 
     def data(file: str) -> str:
         return base64.b64encode((certificates / file).read_bytes()).decode()
@@ -68,7 +68,7 @@ def of_control_plane(certificates: Path, server: str, user: str) -> Access:
 
 
 def of_context(kubectl: Path, context: str = "", kubeconfig: Path | None = None) -> Access:
-    """A context of the user's ($KUBECONFIG, else ~/.kube/config) or of a file, the current one unless named. Touches no server.
+    """Return a context of $KUBECONFIG, else ~/.kube/config, or of a file; by default the current one. Contacts no server.
 
     Raises ClusterError where there is none, or it needs what the sandbox's processes cannot do.
     """
@@ -95,19 +95,19 @@ def of_context(kubectl: Path, context: str = "", kubeconfig: Path | None = None)
     if not user.keys() <= CREDENTIALS:
         other = ", ".join(sorted(user.keys() - CREDENTIALS))
         raise ClusterError(
-            f"Context {name} signs in by {other}, which the sandbox's processes cannot: they read a token or a client "
-            "certificate, once. Make a context with one of those, for instance with what `kubectl create token` prints."
+            f"Context {name} authenticates by {other}, which the sandbox's processes do not support: they need a token or a "
+            "client certificate. Create a context with one of these, for instance with a token from `kubectl create token`."
         )
     return Access(name, {field: cluster[field] for field in TRUST if cluster.get(field)}, user)
 
 
 def _only(view: dict[str, Any], kind: str) -> dict[str, Any]:
-    """The one cluster or user that a minified kubeconfig has; empty where it has none."""
+    """Return the only cluster or user of a minified kubeconfig, or an empty one."""
     return next((dict(entry[kind]) for entry in view.get(f"{kind}s") or []), {})
 
 
 def is_on_this_machine(server: str) -> bool:
-    """Whether an API server's address is obviously this machine's own."""
+    """Report whether an API server's address is obviously on this machine."""
     host = urlsplit(server).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -1,4 +1,4 @@
-"""kubectl, as the sandbox's administrator or as the operator. Used by `manifests`, `ownership` and `platform`."""
+"""kubectl, as the sandbox's administrator or as the operator."""
 
 import subprocess
 
@@ -8,7 +8,7 @@ from sandbox.plan import Plan
 
 
 def kubectl(plan: Plan, *arguments: str, stdin: str | None = None, as_operator: bool = False) -> str:
-    """Run kubectl as the administrator, or with the operator's token; return what it printed.
+    """Run kubectl as the administrator, or with the operator's token. Return its output.
 
     Raises KubectlError.
     """

@@ -1,5 +1,6 @@
-"""What the platform has in the cluster: kinds, namespaces, Secrets, the operator's rights. Called by `platform`, `clusters`."""
+"""The platform's objects in the cluster: kinds, namespaces, Secrets and the operator's RBAC."""
 
+import base64
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -8,11 +9,13 @@ import yaml
 
 from sandbox import ownership
 from sandbox.certificates import write_secret
+from sandbox.kserve import installation as kserve
+from sandbox.kserve import rights
 from sandbox.kubeconfigs import Access
 from sandbox.kubectl import kubectl
 from sandbox.ownership import LABEL
 from sandbox.places import ROOT
-from sandbox.plan import BUILTIN, MLFLOW_SECRET, PLATFORM_NAMESPACE, USER_NAMESPACE, Plan
+from sandbox.plan import BUILTIN, KSERVE, MLFLOW_SECRET, PLATFORM_NAMESPACE, USER_NAMESPACE, Plan
 
 SOURCE_SECRET = "mlflow-server-seldon-init-container-s3-credentials"
 ARTIFACT_SECRET = "mlpipeline-minio-artifact"
@@ -28,13 +31,30 @@ def platform(plan: Plan) -> list[Manifest]:
     kinds = [file for folder in ("sandbox/manifests", "crds") for file in sorted((ROOT / folder).glob("*.yaml"))]
     files = [*kinds, ROOT / "deploy" / "operator" / "rbac.yaml"]
     read = [manifest for file in files for manifest in yaml.load_all(file.read_bytes(), yaml.CSafeLoader) if manifest]
-    return [*read, source_secret(plan), artifact_secret(plan, USER_NAMESPACE), *mlflow_secret(plan)]
+    if plan.backend == KSERVE:
+        read = [rights.with_kserve(manifest) for manifest in read]
+    return [*read, source_secret(plan), artifact_secret(plan, USER_NAMESPACE), *mlflow_secret(plan), *_kserve(plan)]
+
+
+def _kserve(plan: Plan) -> list[Manifest]:
+    """KServe's own objects, and the platform's Secret with the keys of the object store.
+
+    The certificate of the webhooks is that of the control plane, which names the loopback address.
+    """
+    if plan.backend != KSERVE:
+        return []
+    authority = base64.b64encode((plan.certificates / "ca.crt").read_bytes()).decode()
+    release = kserve.released(plan.programs["kserve-manager"], lambda _: None)
+    installed = kserve.manifests(release, plan.url("kserve-webhooks", "https"), authority)
+    return [*installed, artifact_secret(plan, PLATFORM_NAMESPACE)]
 
 
 def apply_platform(plan: Plan) -> None:
     """Apply all of it, and wait until the API server serves the new kinds."""
     _apply(plan, platform(plan))
-    kubectl(plan, "wait", "--for=condition=Established", "crd", f"--selector={LABEL}={plan.mark}", "--timeout=30s")
+    # `kubectl wait` fails on a CRD that has no conditions yet, as large ones have none for a second.
+    for state in ("jsonpath={.status.acceptedNames.kind}", "condition=Established"):
+        kubectl(plan, "wait", f"--for={state}", "crd", f"--selector={LABEL}={plan.mark}", "--timeout=30s")
 
 
 def add_namespaces(plan: Plan, names: Iterable[str]) -> None:
@@ -49,7 +69,7 @@ def add_namespaces(plan: Plan, names: Iterable[str]) -> None:
 
 
 def write_operator_tokens(plan: Plan) -> None:
-    """Get tokens of the operator's service account: one in its kubeconfig, one for Kubeflow Pipelines if that asks for it."""
+    """Get tokens of the operator's service account: one in its kubeconfig, one for Kubeflow Pipelines if it requires one."""
 
     def token(*arguments: str) -> str:
         fixed = ("create", "token", SERVICE_ACCOUNT, "--namespace", PLATFORM_NAMESPACE, "--duration", TOKEN_LIFE)
@@ -80,7 +100,7 @@ def source_secret(plan: Plan) -> Manifest:
 
 
 def mlflow_secret(plan: Plan) -> list[Manifest]:
-    """The platform's Secret with credentials for MLflow, where that asks for some."""
+    """The platform's Secret with credentials for MLflow, if it requires any."""
     info = plan.info()
     values = {"MLFLOW_TRACKING_USERNAME": info.mlflow_user, "MLFLOW_TRACKING_PASSWORD": info.mlflow_password}
     return [_secret(MLFLOW_SECRET, PLATFORM_NAMESPACE, values)] if info.mlflow_user else []

@@ -1,7 +1,4 @@
-"""MLflow's databases. The empty one of its records is made once per MLflow: its migrations are a second of every start.
-
-Called by `platform`.
-"""
+"""MLflow's databases. The empty database of records is created once per MLflow version: its migrations take a second."""
 
 import shutil
 import subprocess
@@ -14,19 +11,19 @@ from sandbox.errors import BuildError
 from sandbox.places import cache_folder
 from sandbox.plan import Plan
 
-# What a server does at its first start. Not `mlflow db upgrade`: before version 3 that needs tables to begin with.
+# As a server does at its first start. `mlflow db upgrade` before version 3 needs existing tables.
 MAKE_TABLES = (
     "import sys, mlflow.store.db.utils as db; db._initialize_tables(db.create_sqlalchemy_engine_with_retry(sys.argv[1]))"
 )
 
 
 def prepare(plan: Plan) -> None:
-    """Give a new sandbox an empty database with all of its tables, and the user that the server knows, where it asks for one.
+    """Create a new sandbox's empty database with all tables, and the user if the server requires one.
 
     Raises BuildError when MLflow cannot make it.
     """
     database = plan.folder / "mlflow.db"
-    # The environment's folder is named by the hash of its pins: another MLflow, another database.
+    # The environment's folder is named by the hash of its pins, so another MLflow has another database.
     kept = cache_folder() / "mlflow" / f"{Path(plan.mlflow_python).parents[1].name}.db"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +32,7 @@ def prepare(plan: Plan) -> None:
             command = [plan.mlflow_python, "-c", MAKE_TABLES, f"sqlite:///{made}"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise BuildError(f"MLflow could not make its database:\n{done.stderr.strip()}")
+                raise BuildError(f"MLflow could not create its database:\n{done.stderr.strip()}")
             made.replace(kept)
     if not database.exists():
         shutil.copy(kept, database)

@@ -1,4 +1,4 @@
-"""MLflow as platforms run it: the variants of a sandbox's tracking server. Called by `components`, `manifests` and `platform`.
+"""The variants of a sandbox's MLflow server, which platforms use.
 
 Each is started as `mlflow server` starts it in the end, without that outer process, which would double time and memory. The
 variables are those that it would set.
@@ -17,16 +17,16 @@ AUTHENTICATION = "basic_auth.ini"
 
 @dataclass(frozen=True)
 class Variant:
-    """How a server is set up. `environment` is the one of `dev/environment` that it runs in.
+    """The set-up of a server. It runs in the `environment` of `dev/environment`.
 
-    `proxied`: it hands artifacts on itself (`mlflow-artifacts:/`), asks for a user and a password, and lies under `prefix`.
+    `proxied`: it proxies artifacts (`mlflow-artifacts:/`), requires a user name and a password, and serves under `prefix`.
     """
 
     environment: str
     series: int = 3
     proxied: bool = False
     prefix: str = ""
-    folder: str = ""  # of the bucket
+    folder: str = ""  # in the bucket
 
 
 VARIANTS: Mapping[str, Variant] = {
@@ -37,19 +37,19 @@ VARIANTS: Mapping[str, Variant] = {
 
 
 def variant(name: str) -> Variant:
-    """A variant by its name. Raises SandboxError."""
+    """Return a variant by its name. Raises SandboxError."""
     if name not in VARIANTS:
         raise SandboxError(f"there is no MLflow '{name}'; there are {', '.join(VARIANTS)}")
     return VARIANTS[name]
 
 
 def destination(kind: Variant) -> str:
-    """Where artifacts end up in the object store."""
+    """Return the artifacts' location in the object store."""
     return f"s3://{BUCKET}/{kind.folder}".rstrip("/")
 
 
 def command(kind: Variant, python: str, port: int) -> list[str]:
-    """The command line of a server."""
+    """Return the command line of a server."""
     if kind.series == 2:
         listen = ["--bind", f"127.0.0.1:{port}", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
         return [python, "-m", "gunicorn", *listen, "mlflow.server:app"]
@@ -58,7 +58,7 @@ def command(kind: Variant, python: str, port: int) -> list[str]:
 
 
 def environment(kind: Variant, folder: Path) -> dict[str, str]:
-    """A server's variables, but for the object store's; `folder` is the sandbox's."""
+    """Return a server's variables, except those for the object store. `folder` is the sandbox's."""
     database = f"sqlite:///{folder / 'mlflow.db'}"
     variables = {
         "_MLFLOW_SERVER_FILE_STORE": database,
@@ -78,12 +78,12 @@ def environment(kind: Variant, folder: Path) -> dict[str, str]:
         "_MLFLOW_STATIC_PREFIX": kind.prefix,
         "_MLFLOW_SGI_NAME": "uvicorn",
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / AUTHENTICATION),
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": folder.name,  # of the forms for browsers, which nobody here uses
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": folder.name,  # for the forms of browsers, which are not used
     }
 
 
 def authentication(folder: Path, password: str) -> str:
-    """The content of the file that says whom a server knows."""
+    """Return the content of the configuration file for basic authentication."""
     return "\n".join(
         (
             "[mlflow]",
@@ -92,7 +92,7 @@ def authentication(folder: Path, password: str) -> str:
             f"admin_username = {USER}",
             f"admin_password = {password}",
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth",
-            "auth_cache_ttl_seconds = 60",  # a password is slow to check, by design
+            "auth_cache_ttl_seconds = 60",  # password checks are slow by design
             "",
         )
     )

@@ -1,6 +1,6 @@
-"""What in a cluster is this sandbox's: marked when it is made, never taken from others, removed in the end.
+"""The sandbox's objects in a cluster: labelled when they are created, never taken from others, removed at the end.
 
-Called by `manifests` and `clusters`. The mark is a label whose value no other sandbox has, not one of the same name either. On a
+The mark is a label whose value no other sandbox has, not one of the same name either. On a
 cluster of someone's nothing is changed or deleted that does not carry it.
 """
 
@@ -14,7 +14,7 @@ from sandbox.kubectl import kubectl
 from sandbox.plan import Plan
 
 LABEL = "winepipelines.io/sandbox"
-CLUSTER_WIDE = {  # in the order in which they are removed: what acts on others before what it acts on
+CLUSTER_WIDE = {  # in the order of removal: controllers and webhooks before their objects
     "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
     "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
     "ClusterRoleBinding": "clusterrolebindings",
@@ -28,13 +28,13 @@ Manifest = dict[str, Any]
 
 
 def marked(plan: Plan, manifest: Manifest) -> Manifest:
-    """The same object with the sandbox's mark."""
+    """Return the object with the sandbox's label."""
     meta = manifest["metadata"]
     return {**manifest, "metadata": {**meta, "labels": {**(meta.get("labels") or {}), LABEL: plan.mark}}}
 
 
 def check_access(plan: Plan) -> None:
-    """See that the API server answers, and lets us do what we must.
+    """Check that the API server answers and grants the necessary rights.
 
     Raises ClusterError.
     """
@@ -52,7 +52,7 @@ def check_access(plan: Plan) -> None:
 
 
 def check(plan: Plan, manifests: Iterable[Manifest]) -> None:
-    """See that nothing that the sandbox would make is there already, but what it has made itself.
+    """Check that no object that the sandbox would create exists already, except its own.
 
     Raises ClusterError with what is there.
     """
@@ -60,36 +60,38 @@ def check(plan: Plan, manifests: Iterable[Manifest]) -> None:
     try:
         found = _items(kubectl(plan, "get", *names, "--ignore-not-found", "--output=json"))
     except KubectlError as error:
-        raise ClusterError(f"The API server has not what the sandbox needs: {error}") from error
+        raise ClusterError(f"The API server lacks what the sandbox needs: {error}") from error
     others = [item for item in found if _mark(item) != plan.mark]
     if not others:
         return
-    told = [f"{item['kind']} {item['metadata']['name']}" for item in others]
-    advice = "The sandbox would change what is someone's. Use a cluster without them, a new kind cluster for instance."
+    names = [f"{item['kind']} {item['metadata']['name']}" for item in others]
+    advice = "They belong to someone else. Use a cluster without them, for example a new kind cluster."
     marks = sorted(filter(None, map(_mark, others)))
     if len(marks) == len(others):
-        advice = f"Another sandbox has made them: take it down. Is it gone, then: kubectl delete {REMOVED} -l '{LABEL} in "
+        advice = (
+            f"Another sandbox created them: stop it with `down`. If it no longer exists: kubectl delete {REMOVED} -l '{LABEL} in "
+        )
         advice += f"({','.join(dict.fromkeys(marks))})'"
-    raise ClusterError(f"The cluster has already: {', '.join(told)}. {advice}")
+    raise ClusterError(f"The cluster already has: {', '.join(names)}. {advice}")
 
 
 def remove(plan: Plan) -> None:
-    """Remove all that carries the sandbox's mark, and every object of the kinds among it. Raises KubectlError."""
+    """Remove all objects with the sandbox's label, and all objects of the kinds among them. Raises KubectlError."""
     selector = f"--selector={LABEL}={plan.mark}"
     listed = kubectl(plan, "get", "customresourcedefinitions", selector, "--output=name").split()
     for kind in (name.partition("/")[2] for name in listed):
         kubectl(plan, "delete", kind, "--all", "--all-namespaces", "--wait=false")
         for item in _items(kubectl(plan, "get", kind, "--all-namespaces", "--output=json")):
-            if item["metadata"].get("finalizers"):  # who would have removed them has been stopped
+            if item["metadata"].get("finalizers"):  # the controller that would remove them is stopped
                 where = ("--namespace", item["metadata"]["namespace"])
                 patch = ("patch", kind, item["metadata"]["name"], "--type=merge", '--patch={"metadata":{"finalizers":null}}')
-                with contextlib.suppress(KubectlError):  # gone meanwhile; were it not, removing the kind would say so
+                with contextlib.suppress(KubectlError):  # deleted meanwhile; otherwise removing the kind reports the error
                     kubectl(plan, *where, *patch)
     kubectl(plan, "delete", REMOVED, selector, "--timeout=120s")
 
 
 def _items(text: str) -> list[Manifest]:
-    """The objects of kubectl's answer: none, one, or a list."""
+    """Return the objects of kubectl's answer: none, one, or a list."""
     answer: Manifest = json.loads(text or '{"items": []}')
     return list(answer.get("items", [answer]))
 

@@ -1,4 +1,4 @@
-"""Steps that need one another, each begun as soon as it can be. Called by `platform`."""
+"""Steps that depend on each other, each started as soon as possible."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -9,14 +9,14 @@ from threading import Event
 
 @dataclass(frozen=True)
 class Step:
-    """Something to do, once what it needs is done. Needs that are not among the steps count as done."""
+    """A step to run when its needs are done. Needs that are not among the steps count as done."""
 
     do: Callable[[], None]
     needs: tuple[str, ...] = ()
 
 
 def run(steps: Mapping[str, Step], given_up: Event) -> None:
-    """Do all steps. After the first failure nothing new is begun, and `given_up` tells steps that wait to wait no longer.
+    """Run all steps. After the first failure no step starts, and `given_up` ends the waits of running ones.
 
     Raises what the first step that failed raised, when those begun have ended.
     """

@@ -11,11 +11,13 @@ from pathlib import Path
 from sandbox import mlflow_server, ports
 from sandbox.certificates import write_secret
 
-PORTS = ("etcd", "etcd-peer", "apiserver", "minio", "mlflow", "data", "kubeflow", "seldon", "operator")
+PORTS: tuple[str, ...] = ("etcd", "etcd-peer", "apiserver", "minio", "mlflow", "data", "kubeflow", "seldon", "operator")
+PORTS += ("kserve", "kserve-webhooks", "kserve-health")
 PLATFORM_NAMESPACE = "kubeflow"
 USER_NAMESPACE = "admin"
 MLFLOW_SECRET = "mlflow-tracking-credentials"
 FILE = "plan.json"
+SELDON, KSERVE = BACKENDS = ("seldon", "kserve")  # the operator's serving backend; Seldon's stand-in always runs
 BUILTIN, KIND, CURRENT = CLUSTERS = ("builtin", "kind", "current")  # which API server, see `clusters`
 
 
@@ -35,12 +37,13 @@ class Info:
     s3_access_key: str
     s3_secret_key: str
     gateway_url: str  # predictions: <gateway_url>/seldon/<namespace>/<name>/api/v1.0/predictions
+    kserve_url: str  # <kserve_url>/kserve/<namespace>/<name>/<path> is the predictor of an InferenceService; "" without KServe
     operator_probe_url: str
     data_url: str  # the wine table
     data_base_url: str  # any file in data_folder
     data_folder: Path
     log_folder: Path
-    mlflow_user: str  # with its password where MLflow asks for them, else empty
+    mlflow_user: str  # with its password if MLflow requires them, otherwise empty
     mlflow_password: str
 
     @property
@@ -55,9 +58,10 @@ class Info:
 class Plan:
     """One sandbox. Ports and programs by name; interpreters are paths; the credentials are the object store's.
 
+    `backend` is the operator's serving backend. With `kserve`, `kserve_python` runs the storage initializer.
     `mlflow` is a variant of `mlflow_server`, and `mlflow_password` its user's.
-    `environment` has, by component, variables beyond those that it is given anyway. `authenticate`: Kubeflow Pipelines asks
-    for tokens, and the API server for the rights behind them; `audit`: the API server logs what the operator asks. `mark` tells
+    `environment` has, by component, variables beyond its usual ones. `authenticate`: Kubeflow Pipelines requires
+    tokens, and reviews their rights with the API server; `audit`: the API server logs the operator's requests. `mark` tells
     what this sandbox has made in a cluster from all else.
     """
 
@@ -74,6 +78,8 @@ class Plan:
     mark: str = ""
     cluster: str = BUILTIN
     engine: str = ""  # container engine that kind made the cluster with
+    backend: str = SELDON
+    kserve_python: str = ""
     mlflow: str = "direct"
     authenticate: bool = False
     audit: bool = False
@@ -96,12 +102,12 @@ class Plan:
 
     @property
     def kfp_token(self) -> Path:
-        """The operator's token for Kubeflow Pipelines, where that asks for one."""
+        """The operator's token for Kubeflow Pipelines, if it requires one."""
         return self.folder / "kfp.token"
 
     @property
     def audit_log(self) -> Path:
-        """The API server's log of the operator's requests, one JSON document a line, where that was asked for."""
+        """The API server's log of the operator's requests, one JSON document a line, if auditing is on."""
         return self.folder / "audit.log"
 
     @property
@@ -138,6 +144,7 @@ class Plan:
             s3_access_key=self.access_key,
             s3_secret_key=self.secret_key,
             gateway_url=self.url("seldon"),
+            kserve_url=self.url("kserve") if self.backend == KSERVE else "",
             operator_probe_url=self.url("operator"),
             data_url=self.url("data") + "/winequality-red.csv",
             data_base_url=self.url("data"),
@@ -168,7 +175,7 @@ def choose_ports(previous: Plan | None) -> dict[str, int]:
 
 
 def choose_mark(name: str, previous: Plan | None) -> str:
-    """What only this sandbox is called, the previous plan's where there is one: it has made things under it."""
+    """A name of this sandbox alone, kept from the previous plan: it has created objects under it."""
     return (previous and previous.mark) or f"{name}-{secrets.token_hex(4)}"
 
 

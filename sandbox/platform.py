@@ -1,4 +1,4 @@
-"""One sandbox: up, down, and single components stopped and started. Used by `__main__`, by tests and by benchmarks."""
+"""One sandbox: up, down, and single components stopped and started."""
 
 import functools
 import re
@@ -17,14 +17,15 @@ from typing import Self
 from sandbox import clusters, manifests, mlflow_database, mlflow_server, parallel, places, plan, processes, programs
 from sandbox.components import Component, base_environment, components, python_environment, store_environment
 from sandbox.errors import ClusterError, ComponentError, PortTakenError, SandboxError
+from sandbox.kserve import installation
 from sandbox.kubectl import kubectl
 from sandbox.locks import alone
-from sandbox.plan import BUILTIN, CLUSTERS, CURRENT, KIND, Info, Plan
+from sandbox.plan import BACKENDS, BUILTIN, CLUSTERS, CURRENT, KIND, KSERVE, SELDON, Info, Plan
 from sandbox.processes import Process
 
 BUCKETS = ("mlflow", "mlpipeline")
 LOOK_EVERY = 0.05  # seconds
-PATIENCE = 10.0  # seconds that stopping may take before it is enforced
+TIMEOUT = 10.0  # seconds that stopping may take before it is enforced
 ATTEMPTS = 3  # of a start, when another program takes a port first
 TAKEN = ("address already in use", "port is already in use")
 STATELESS = frozenset({"apiserver", "controller-manager", "data"})  # nothing is lost when these are killed
@@ -35,10 +36,11 @@ class Sandbox:
     """A sandbox by name, running or not. As a context manager it goes down at the end, even if this process is killed.
 
     `without` names components to leave out, for instance `{"operator"}`, or `manifests`, what is in the cluster from the start;
-    `authenticate` makes Kubeflow Pipelines ask for tokens; `audit` has the API server log the operator's requests (see
+    `authenticate` makes Kubeflow Pipelines require tokens; `audit` has the API server log the operator's requests (see
     `Plan.audit_log`); `environment` has more variables by component, for instance `{"operator": {"WINE_POLL_SECONDS": "5"}}`.
     They count from the next `up` of a sandbox of which nothing runs. `cluster` is the API server (see `clusters`; None: as
-    before, else builtin), `context` the user's context for `current` (empty: the current one, if it is on this machine), `mlflow`
+    before, else builtin), `backend` its serving backend: `kserve` runs KServe beside Seldon's stand-in, and needs the
+    builtin cluster. `context` the user's context for `current` (empty: the current one, if it is on this machine), `mlflow`
     the variant of the tracking server (see `mlflow_server`). `report` gets a line for each step.
     """
 
@@ -53,6 +55,7 @@ class Sandbox:
         mlflow: str = "direct",
         environment: Mapping[str, Mapping[str, str]] | None = None,
         cluster: str | None = None,
+        backend: str | None = None,
         context: str = "",
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -67,9 +70,13 @@ class Sandbox:
         self.environment = environment or {}
         if cluster not in (None, *CLUSTERS):
             raise SandboxError(f"'{cluster}' is no cluster; there are {', '.join(CLUSTERS)}")
+        if backend not in (None, *BACKENDS):
+            raise SandboxError(f"'{backend}' is no serving backend; there are {', '.join(BACKENDS)}")
+        if backend == KSERVE and cluster not in (None, BUILTIN):
+            raise SandboxError(f"KServe runs in the cluster '{BUILTIN}' only: others do not reach its webhooks on this machine")
         if context and cluster != CURRENT:
             raise SandboxError("a context is for the cluster 'current' only")
-        self.cluster, self.context = cluster, context
+        self.cluster, self.context, self.backend = cluster, context, backend
         self.report = report
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -94,7 +101,7 @@ class Sandbox:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def down(self, *, keep_state: bool = False) -> None:
-        """Stop everything; forget everything too, unless told to keep it for the next `up`. Harmless when nothing runs.
+        """Stop everything; and forget everything, unless it is kept for the next `up`. Harmless when nothing runs.
 
         Raises SandboxError where a cluster of the user's cannot be left as it was: all that is known of the sandbox stays then.
         """
@@ -130,7 +137,7 @@ class Sandbox:
         What stands for a pod goes on when its stand-in stops, as a pod does.
         """
         self._component(name)
-        processes.stop(self._known([name]), PATIENCE, signal.SIGKILL if kill else signal.SIGTERM)
+        processes.stop(self._known([name]), TIMEOUT, signal.SIGKILL if kill else signal.SIGTERM)
 
     def restart(self, name: str, *, kill: bool = False) -> None:
         """Stop a component, then start it."""
@@ -222,12 +229,14 @@ class Sandbox:
 
     def _make_plan(self, previous: Plan | None) -> Plan:
         cluster = self.cluster or (previous.cluster if previous else BUILTIN)
+        backend = self.backend or (previous.backend if previous else SELDON)
         engine = clusters.check(cluster, self.name, previous)
         with ThreadPoolExecutor() as pool:
             server = mlflow_server.variant(self.mlflow).environment
             pipeline, operator, mlflow = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator", server))
-            found = programs.find(self.report, control_plane=cluster == BUILTIN)
-            # Which cluster it is, is not asked again where nobody says: the user may have turned to another one since.
+            initializer = pool.submit(places.interpreter, "kserve-storage") if backend == KSERVE else None
+            found = programs.find(self.report, control_plane=cluster == BUILTIN, kserve=backend == KSERVE)
+            # Keep the cluster unless one is named: the user may have switched contexts since.
             known = self.cluster is None and previous is not None and previous.kubeconfig.exists()
             access = None if known else clusters.choose(cluster, self.context, previous, found["kubectl"])
             current = Plan(
@@ -241,13 +250,15 @@ class Sandbox:
                 mark=plan.choose_mark(self.name, previous),
                 cluster=cluster,
                 engine=engine,
+                backend=backend,
+                kserve_python=initializer.result() if initializer else "",
                 mlflow_python=mlflow.result(),
                 mlflow=self.mlflow,
                 authenticate=self.authenticate,
                 audit=self.audit,
                 environment=self.environment,
             )
-        for name in ("", "home", "logs", "data", "run", "kubeflow", "seldon"):
+        for name in ("", "home", "logs", "data", "run", "kubeflow", "seldon", "kserve-node"):
             (self.folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         current.save()  # before anything is made elsewhere: `down` then knows of it
         try:
@@ -260,10 +271,12 @@ class Sandbox:
             raise
         shutil.copy(places.ROOT / "data" / "winequality-red.csv", current.data)
         mlflow_database.prepare(current)
+        if backend == KSERVE:
+            installation.link_certificate(current.certificates / "apiserver", current.folder / "kserve")
         return current
 
     def _start(self, component: Component, given_up: threading.Event) -> None:
-        """Start a component and wait until it answers, or until it is told to give up."""
+        """Start a component and wait until it answers, or until `given_up` is set."""
         started = time.monotonic()
         log = self._plan.logs / f"{component.name}.log"
         process = next(iter(self._known([component.name])), None)
@@ -288,7 +301,7 @@ class Sandbox:
 
     def _failure(self, what: str, log: Path) -> ComponentError:
         text = log.read_text(errors="replace")
-        end = "\n".join(text.strip().splitlines()[-15:]) or "(it said nothing)"
+        end = "\n".join(text.strip().splitlines()[-15:]) or "(no output)"
         advice = f"All of its log: {log}. To begin afresh: python -m sandbox down --name {self.name}"
         kind = PortTakenError if any(words in text.lower() for words in TAKEN) else ComponentError
         return kind(f"{what}. The end of its log:\n{end}\n{advice}")
@@ -309,9 +322,9 @@ class Sandbox:
     def _stop_all(self, *, gently: bool, spare: Collection[str] = ()) -> None:
         """Stop users before what they use. What is about to be forgotten need not be written out first."""
         started = {path.name for path in self._pid_file("").glob("*")} - set(spare)
-        processes.stop(self._known(started - STATELESS - STORES), PATIENCE)
-        processes.stop(self._known(started & STATELESS), PATIENCE, signal.SIGKILL)
-        processes.stop(self._known(started & STORES), PATIENCE, signal.SIGTERM if gently else signal.SIGKILL)
+        processes.stop(self._known(started - STATELESS - STORES), TIMEOUT)
+        processes.stop(self._known(started & STATELESS), TIMEOUT, signal.SIGKILL)
+        processes.stop(self._known(started & STORES), TIMEOUT, signal.SIGTERM if gently else signal.SIGKILL)
         if not spare:
             processes.stop_marked(self.folder)
 

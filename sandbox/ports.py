@@ -1,18 +1,17 @@
-"""Free TCP ports on the loopback interface. Called by `platform` once per start."""
+"""Free TCP ports on the loopback interface."""
 
 import errno
 import random
 import socket
 from collections.abc import Iterable, Mapping
 
-# Below the range that Linux and macOS take outgoing connections' ports from: a component that is stopped for a while
-# finds its port still free when it comes back.
+# Below the range of Linux's and macOS's ports for outgoing connections, so that the port of a stopped component stays free.
 RANGE = range(20000, 32000)
 TRIES = 200
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port now."""
+    """Report whether a server could listen on this port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -25,7 +24,7 @@ def is_free(port: int) -> bool:
 
 
 def choose(names: Iterable[str], previous: Mapping[str, int]) -> dict[str, int]:
-    """One free port a name, the previous one where it is still free.
+    """Return one free port per name, the previous one if it is still free.
 
     Another program may take one before it is used: whoever starts the servers tries again with new ports.
     """

@@ -1,4 +1,4 @@
-"""Processes that outlive the command which started them: start, recognize, stop. Called by `platform`.
+"""Start, recognize and stop processes that outlive the command that started them.
 
 A process is known by its id and its birth: an id alone may belong to someone else after a crash or a reboot.
 """
@@ -11,22 +11,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-MARK = "WINE_SANDBOX"  # a variable in every process of a sandbox and, by inheritance, in what these start: its folder
+MARK = "WINE_SANDBOX"  # variable in every process of a sandbox and its children: the sandbox's folder
 PROC = Path("/proc")
 LOOK_EVERY = 0.05  # seconds
-_children: dict[int, subprocess.Popen[bytes]] = {}  # this process's own: someone must collect their exit codes
+_children: dict[int, subprocess.Popen[bytes]] = {}  # children of this process, which must collect their exit codes
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process id and what tells it from a later process of the same id."""
+    """A process id and what distinguishes it from a later process of the same id."""
 
     pid: int
     birth: str
 
     @classmethod
     def read(cls, path: Path) -> "Process | None":
-        """The process that `write` left in this file, alive or not."""
+        """Read the process that `write` recorded in this file, alive or not."""
         try:
             pid, birth = path.read_text().split(" ", 1)
         except (FileNotFoundError, ValueError):
@@ -34,18 +34,18 @@ class Process:
         return cls(int(pid), birth)
 
     def write(self, path: Path) -> None:
-        """Leave it in a file for `read`."""
+        """Record it in a file for `read`."""
         path.write_text(f"{self.pid} {self.birth}")
 
     def alive(self) -> bool:
-        """Whether this very process runs."""
+        """Report whether this process is running."""
         if self.pid in _children:
             return _children[self.pid].poll() is None
         return _birth(self.pid) == self.birth
 
 
 def start(command: Sequence[str], environment: Mapping[str, str], log: Path, mark: Path) -> Process:
-    """Start a program in a session of its own, its output appended to `log`; it goes on when we end."""
+    """Start a program in a session of its own, with its output appended to `log`. It outlives this process."""
     with log.open("ab") as output:
         child = subprocess.Popen(
             command,
@@ -59,15 +59,15 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path, mar
     return Process(child.pid, _birth(child.pid) or "ended at once")
 
 
-def stop(processes: Iterable[Process], patience: float, first: signal.Signals = signal.SIGTERM) -> None:
-    """End processes with all of their groups: ask, wait up to `patience` seconds for all of them together, then kill."""
+def stop(processes: Iterable[Process], seconds: float, first: signal.Signals = signal.SIGTERM) -> None:
+    """End processes with all of their groups: terminate, wait up to `seconds` seconds for all of them together, then kill."""
     living = [process for process in processes if process.alive()]
     for process in living:
         _signal_group(process.pid, first)
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + seconds
     while any(process.alive() for process in living) and time.monotonic() < deadline:
         time.sleep(LOOK_EVERY)
-    for process in living:  # the group may have members left when its leader is gone
+    for process in living:  # a group may outlive its leader
         _signal_group(process.pid, signal.SIGKILL)
         while process.alive():
             time.sleep(LOOK_EVERY)
@@ -75,13 +75,13 @@ def stop(processes: Iterable[Process], patience: float, first: signal.Signals = 
 
 
 def stop_marked(mark: Path) -> None:
-    """Kill whatever carries a sandbox's mark: what its components started in groups of their own. Linux only."""
+    """Kill all processes with a sandbox's mark, including those in process groups of their own. Linux only."""
     needle = f"{MARK}={mark}".encode()
     for entry in PROC.glob("[0-9]*"):
         pid = int(entry.name)
         try:
             marked = needle in (entry / "environ").read_bytes().split(b"\0")
-        except OSError:  # gone, or another user's
+        except OSError:  # it ended, or belongs to another user
             continue
         if marked and pid != os.getpid():
             try:
@@ -98,10 +98,10 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
 
 
 def _birth(pid: int) -> str | None:
-    """When the process began, as a text to compare; None when there is none, or only its exit code is left."""
+    """Return the process's start time, as a text to compare. None if it does not exist or is a zombie."""
     if PROC.is_dir():
         try:
-            # After the name, which may hold anything: state is the first field, start time the twentieth.
+            # After the name, which may contain any character, the state is the first field and the start time the twentieth.
             fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return None

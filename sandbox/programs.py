@@ -1,10 +1,11 @@
-"""The compiled programs: found in `KUBEBUILDER_ASSETS`, or built once from pinned Go modules. Called by `platform`.
+"""The compiled programs: found in `KUBEBUILDER_ASSETS`, or built once from pinned Go modules.
 
 `python -m sandbox.programs NAME...` prints their paths, built if need be; without a name those of all that the sandbox runs.
 """
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -55,7 +56,10 @@ PROGRAMS = (
     Program("etcd", "kubernetes", "go.etcd.io/etcd/server/v3"),
 )
 
-# Not the sandbox's: they render and check the charts, and are built when that is first asked for.
+KSERVE = Program("kserve-manager", "kserve", "github.com/kserve/kserve/cmd/manager")
+"""KServe's controller, for sandboxes with the backend `kserve`."""
+
+# Not for the sandbox: they render and check the charts, and are built on first use.
 CHART_PROGRAMS = (
     Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", f"-s -w -X helm.sh/helm/v4/internal/version.version={HELM}"),
     Program("kubeconform", "kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
@@ -67,19 +71,20 @@ def built(name: str, report: Report) -> Path:
 
     Raises BuildError.
     """
-    program = next(program for program in (*PROGRAMS, *CHART_PROGRAMS) if program.name == name)
+    program = next(program for program in (*PROGRAMS, KSERVE, *CHART_PROGRAMS) if program.name == name)
     if not _cached(program).exists():
         _build_all([program], report)
     return _cached(program)
 
 
-def find(report: Report, *, control_plane: bool = True) -> dict[str, Path]:
+def find(report: Report, *, control_plane: bool = True, kserve: bool = False) -> dict[str, Path]:
     """Each program's path by name, after building what is missing; `report` gets a line for every step of a build.
 
     Without a control plane of the sandbox's own only two are needed, and the user's kubectl suits the user's cluster best.
     Raises BuildError.
     """
     wanted = [program for program in PROGRAMS if control_plane or program.name in ("kubectl", "minio")]
+    wanted += [KSERVE] if kserve else []
     found = {program.name: _given(program) or _cached(program) for program in wanted}
     if not control_plane and (own := shutil.which("kubectl")):
         found["kubectl"] = Path(own)
@@ -87,6 +92,20 @@ def find(report: Report, *, control_plane: bool = True) -> dict[str, Path]:
     if missing:
         _build_all(missing, report)
     return found
+
+
+def module_folder(program: Program) -> Path:
+    """The folder of the sources that a program is built from, in Go's module cache.
+
+    Raises BuildError.
+    """
+    module = program.package.partition("/cmd/")[0]
+    command = [_go(), "mod", "download", "-json", module]
+    environment = {**os.environ, "GOWORK": "off"}
+    done = subprocess.run(command, cwd=_tools(program), env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildError(f"The sources of {program.name} cannot be read. {_advice(done.stderr)}\n{_end(done.stderr)}")
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def _given(program: Program) -> Path | None:
@@ -98,10 +117,13 @@ def _given(program: Program) -> Path | None:
 
 
 def _cached(program: Program) -> Path:
-    module = ROOT / "sandbox" / "tools" / program.module
-    pins = b"".join((module / name).read_bytes() for name in ("go.mod", "go.sum")) + program.linker_flags.encode()
+    pins = b"".join((_tools(program) / name).read_bytes() for name in ("go.mod", "go.sum")) + program.linker_flags.encode()
     # One folder a program and its pins: a new object store does not rebuild Kubernetes.
     return cache_folder() / "programs" / hashlib.sha256(pins).hexdigest()[:12] / program.name
+
+
+def _tools(program: Program) -> Path:
+    return ROOT / "sandbox" / "tools" / program.module
 
 
 def _build_all(programs: list[Program], report: Report) -> None:
@@ -153,46 +175,46 @@ def _build(go: str, program: Program, report: Report) -> None:
         command = [go, "build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", program.linker_flags]
         with subprocess.Popen(
             [*command, "-o", str(output), program.package],
-            cwd=ROOT / "sandbox" / "tools" / program.module,
+            cwd=_tools(program),
             env={**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         ) as build:
-            said = ""
+            log = ""
             while build.returncode is None:
                 try:
-                    _, said = build.communicate(timeout=SHOW_EVERY)
+                    _, log = build.communicate(timeout=SHOW_EVERY)
                 except subprocess.TimeoutExpired:
                     report(f"building {program.name}: {time.monotonic() - started:.0f} s")
         if build.returncode:
-            raise BuildError(f"{program.name} could not be built. {_advice(said)}\n{_end(said)}")
+            raise BuildError(f"{program.name} could not be built. {_advice(log)}\n{_end(log)}")
         output.replace(target)  # atomic: no one ever sees half a program
     report(f"built {program.name} in {time.monotonic() - started:.0f} s")
 
 
-def _advice(said: str) -> str:
-    """What to do about a failed build, from what Go said."""
-    if re.search(r"dial tcp|proxyconnect|i/o timeout|no such host|TLS handshake|connection refused|x509:|GOPROXY", said):
+def _advice(log: str) -> str:
+    """Advice for a failed build, from Go's output."""
+    if re.search(r"dial tcp|proxyconnect|i/o timeout|no such host|TLS handshake|connection refused|x509:|GOPROXY", log):
         return "The Go module proxy cannot be reached: check the network, or name another one with GOPROXY."
-    if re.search(r"requires go >=|toolchain not available|invalid go version", said):
+    if re.search(r"requires go >=|toolchain not available|invalid go version", log):
         return f"This Go is too old: install {GO} or newer, or name another one: GO=/path/to/bin/go."
-    if "no space left" in said:
+    if "no space left" in log:
         return (
             f"The disk is full: the programs and Go's build cache take 6 GB. WINE_CACHE={cache_folder()} and GOCACHE say where."
         )
-    if "signal: killed" in said:
+    if "signal: killed" in log:
         return "The machine ran out of memory: close something, or build with GOFLAGS=-p=1."
-    return "Go said:"
+    return "Output of Go:"
 
 
-def _end(said: str) -> str:
-    return "\n".join(said.strip().splitlines()[-15:])
+def _end(log: str) -> str:
+    return "\n".join(log.strip().splitlines()[-15:])
 
 
 def main(names: list[str]) -> None:
-    """Print the paths of programs; what is told of their build goes beside that."""
+    """Print the paths of programs; progress of a build goes to standard error."""
 
     def report(line: str) -> None:
         sys.stderr.write(f"{line}\n")

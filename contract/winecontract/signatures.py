@@ -27,6 +27,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
+from winecontract.reasons import Reason
+from winecontract.tags import Tag
+
 SECRET = "wine-model-key"
 """Name of the Secret in each namespace where runs run."""
 CURRENT, PREVIOUS = "current", "previous"
@@ -36,30 +39,26 @@ KEY_VARIABLE, PREVIOUS_KEY_VARIABLE = "WINE_MODEL_KEY", "WINE_MODEL_KEY_PREVIOUS
 DIGEST_VARIABLE = "MODEL_DIGEST"
 """The variable of the model server's container that holds the digest of the folder that it may load."""
 
-PREFIX = "winepipelines.io/"
-"""Begins every MLflow tag that steps and operator agree on."""
-DIGEST_TAG, SIGNATURE_TAG = f"{PREFIX}digest", f"{PREFIX}signature"
-
 SIGNED_TAGS = (
-    "namespace",
-    "name",
-    "uid",
-    "revision",
-    "kfp-run",
-    "model-uri",
-    "model-version",
-    "digest",
-    "example",
-    "prediction",
-    "data",
-    "data-sha256",
-    "data-etag",
-    "data-version",
-    "served-problem",
-    "reused-run",
-    "fingerprint",
+    Tag.NAMESPACE,
+    Tag.NAME,
+    Tag.UID,
+    Tag.REVISION,
+    Tag.KFP_RUN,
+    Tag.MODEL_URI,
+    Tag.MODEL_VERSION,
+    Tag.DIGEST,
+    Tag.EXAMPLE,
+    Tag.PREDICTION,
+    Tag.DATA,
+    Tag.DATA_SHA256,
+    Tag.DATA_ETAG,
+    Tag.DATA_VERSION,
+    Tag.SERVED_PROBLEM,
+    Tag.REUSED_RUN,
+    Tag.FINGERPRINT,
 )
-"""Tags, without prefix, that a signature covers. An absent one is signed as the empty string."""
+"""Tags that a signature covers. An absent one is signed as the empty string."""
 
 MAX_FILES = 1000
 """Most files and folders in a model's folder; MLflow writes about ten."""
@@ -91,9 +90,9 @@ class TamperedError(ValueError):
 class Fault(StrEnum):
     """Why a record is not believed. The values are the reasons that status shows."""
 
-    UNSIGNED = "ModelUnsigned"
+    UNSIGNED = str(Reason.MODEL_UNSIGNED)
     """There is no signature, or it is of a key that is not known here: the model was trained before, or the key was replaced."""
-    TAMPERED = "ModelTampered"
+    TAMPERED = str(Reason.MODEL_TAMPERED)
     """The key is known, and it did not sign this record."""
 
 
@@ -165,7 +164,7 @@ def statement(run_id: str, registered_model: str, tags: Mapping[str, str], metri
     return {
         "run": run_id,
         "registered-model": registered_model,
-        "tags": {name: str(tags.get(PREFIX + name, "")) for name in SIGNED_TAGS},
+        "tags": {tag.short: str(tags.get(tag, "")) for tag in SIGNED_TAGS},
         "metrics": {name: _number(value) for name, value in metrics.items()},
     }
 

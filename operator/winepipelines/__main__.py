@@ -1,4 +1,4 @@
-"""The command line: `python -m winepipelines run|render|doctor`."""
+"""The command line: `python -m winepipelines run|render|doctor|explain`."""
 
 import argparse
 import asyncio
@@ -8,7 +8,11 @@ import sys
 
 from winepipelines import logs, render, startup
 from winepipelines.doctor import command as doctor
-from winepipelines.settings import Settings, SettingsError, unknown_variables
+from winepipelines.environment import SettingsError, unknown_variables
+from winepipelines.explain import command as explain
+from winepipelines.serving.backends import all_settings, backend_of
+from winepipelines.serving.port import ServingBackend
+from winepipelines.settings import Settings
 from winepipelines.startup import StartError
 
 logger = logging.getLogger("winepipelines")
@@ -20,37 +24,42 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="watch WinePipeline resources and act, until interrupted")
     run.add_argument("--verbose", action="store_true", help="log every request")
-    about = "print every object that would be applied for a resource, and the run that would be submitted; asks no cluster"
+    about = "print every object that would be applied for a resource, and the run that would be submitted; uses no cluster"
     render.add_arguments(commands.add_parser("render", help=about, description=about))
-    about = "look at the platform, say what is wrong with it and what mends it; changes nothing"
+    about = "check the platform; report each problem and its fix; changes nothing"
     doctor.add_arguments(commands.add_parser("doctor", help=about, description=about))
+    about = "explain from a resource's dump which check decided, and the facts that it used; uses no cluster"
+    explain.add_arguments(commands.add_parser("explain", help=about, description=about))
     options = parser.parse_args()
     logs.ignore_deprecations()
     try:
         if options.command == "render":
             return render.run(options, os.environ)
         if options.command == "doctor":
-            return doctor.run(options, os.environ)
+            return doctor.run(options, os.environ, backend_of)
+        if options.command == "explain":
+            return explain.run(options, os.environ)
         settings = Settings.from_environment()
+        backend = backend_of(settings)
     except SettingsError as error:
         print(f"winepipelines: {error}", file=sys.stderr)
         return 2
-    return _run(settings, verbose=options.verbose)
+    return _run(settings, backend, verbose=options.verbose)
 
 
-def _run(settings: Settings, *, verbose: bool) -> int:
-    """Run the operator; return 0 after a signal, 1 where it could not start or a defect has ended it."""
+def _run(settings: Settings, backend: ServingBackend, *, verbose: bool) -> int:
+    """Run the operator; return 0 after a signal, 1 if it cannot start or fails unexpectedly."""
     logs.set_up("debug" if verbose else settings.log_level, settings.log_format)
-    for name in unknown_variables():
-        logger.warning("Ignoring a variable that the operator does not know", extra={"fields": {"variable": name}})
+    for name in unknown_variables(all_settings()):
+        logger.warning("Ignoring an unknown variable", extra={"fields": {"variable": name}})
     try:
-        asyncio.run(startup.check(settings))
-        import kopf  # not before: what cannot start says so sooner
+        asyncio.run(startup.check(settings, backend))
+        import kopf  # not before: an operator that cannot start reports that sooner
 
         from winepipelines.handlers import register
 
         kopf.run(
-            registry=register(settings),
+            registry=register(settings, backend),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
             standalone=True,
@@ -61,13 +70,13 @@ def _run(settings: Settings, *, verbose: bool) -> int:
         if (why := start_error(error)) is not None:
             logger.critical("Cannot start: %s", why)
         else:
-            logger.critical("Ended by a defect", exc_info=error)
+            logger.critical("Ended by an unexpected error", exc_info=error)
         return 1
     return 0
 
 
 def start_error(error: BaseException) -> StartError | None:
-    """Find in what has ended the operator why it could not start; None where it is something else."""
+    """Find the cause of an error that says why the operator cannot start; None if there is none."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, StartError):

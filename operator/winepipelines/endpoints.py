@@ -1,4 +1,4 @@
-"""Addresses of servers, compared by what they mean rather than by how they are written. Pure."""
+"""Compare addresses of servers, independent of how they are written. Pure."""
 
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -8,7 +8,7 @@ CLUSTER_DOMAIN = "cluster.local"
 
 
 def server(url: str) -> tuple[str, str, int]:
-    """Read scheme, host and port of an address; without a scheme it is https, as rclone reads it.
+    """Read scheme, host and port of an address; without a scheme it is https.
 
     The names of one Service, `minio.kubeflow` and `minio.kubeflow.svc.cluster.local`, become one. Raises ValueError.
     """
@@ -18,7 +18,7 @@ def server(url: str) -> tuple[str, str, int]:
 
 
 def are_written_alike(one: str, other: str) -> bool:
-    """Tell whether two addresses are of one server by their words alone, without asking DNS."""
+    """Whether two addresses name the same server, without a DNS query."""
     try:
         return server(one) == server(other)
     except ValueError:
@@ -26,9 +26,9 @@ def are_written_alike(one: str, other: str) -> bool:
 
 
 def service(host: str, namespaces: Collection[str] = ()) -> str:
-    """Name the Service that a host names, as `service.namespace`; "" where it is no Service's.
+    """Return the Service of a host name, as `service.namespace`; empty if it names no Service.
 
-    Two labels alone, as in `minio.kubeflow`, may be a host outside: they name a Service where the second is one of `namespaces`.
+    Two labels, as in `minio.kubeflow`, may be an external host: they name a Service only if the second is one of `namespaces`.
     """
     labels = host.rstrip(".").lower().split(".")
     if len(labels) >= 3 and labels[2] == "svc":  # whatever the cluster's domain is
@@ -39,6 +39,6 @@ def service(host: str, namespaces: Collection[str] = ()) -> str:
 
 
 def is_of_the_cluster(host: str, namespaces: Collection[str]) -> bool:
-    """Tell a host that only the cluster's own DNS knows: one label, a Service's name, or the cluster's domain."""
+    """Whether only the cluster's own DNS knows a host: one label, a Service's name, or the cluster's domain."""
     name = host.rstrip(".").lower()
     return "." not in name or bool(service(name, namespaces)) or name.endswith((".svc", f".{CLUSTER_DOMAIN}"))

@@ -1,4 +1,4 @@
-"""Log lines: for people, or as one JSON object a line for a collector. Set up by the command line.
+"""Log lines: as text for people, or as one JSON object each for a log collector.
 
 A line is a fact: verb and object, then key=value fields, which a record carries as `extra={"fields": {...}}`.
 """
@@ -13,16 +13,16 @@ from datetime import UTC, datetime
 from winecontract.logs import LINE_LIMIT, LineFormatter, message_of
 from winecontract.text import clean
 
-# What these repeat at every event, probe or connection is logged from warnings on. kopf logs each probe as an activity.
+# These log each event, probe or connection, kopf each probe as an activity: only their warnings and errors are logged.
 NOISY = ("kopf.objects", "kopf.activities", "aiohttp.access", "urllib3", "kubernetes", "asyncio")
-# What has kept the operator from starting is said once, by the command line, with what to do.
-SAID_ELSEWHERE = ("kopf.activities.startup",)
+# The command line reports once why the operator cannot start, and what to do.
+REPORTED_ELSEWHERE = ("kopf.activities.startup",)
 DATES = "%Y-%m-%dT%H:%M:%S%z"
 PLAIN = re.compile(r"[^\s\"=\\]+")
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, object]:
-    """Read the fields that a record carries; those without a value are left out."""
+    """Return the fields that a record carries, without those that have no value."""
     fields: Mapping[str, object] = getattr(record, "fields", None) or {}
     return {name: value for name, value in fields.items() if value not in (None, "")}
 
@@ -31,21 +31,21 @@ class TextFormatter(LineFormatter):
     """One line: time, level, logger, message, key=value fields. Only a traceback has lines of its own, which are indented."""
 
     def __init__(self) -> None:
-        """Write times with their offset."""
+        """Format times with their offset."""
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s", DATES)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the standard library's name
-        """Write a record but for its traceback. Text of other systems cannot begin a line or move the cursor."""
+        """Format a record without its traceback. Text of other systems cannot begin a line or move the cursor."""
         line = super().formatMessage(record)
         fields = "".join(f" {name}={_quoted(value)}" for name, value in fields_of(record).items())
         return clean(line + fields, LINE_LIMIT)
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time (RFC 3339), level, logger, message, the fields and, with a traceback, exception."""
+    """One object per line: time (RFC 3339), level, logger, message, the fields and, with a traceback, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record, in ASCII: what is not seen, or changes the direction of text, is escaped."""
+        """Format a record in ASCII: characters that are invisible or change the direction of text are escaped."""
         line: dict[str, object] = {
             **fields_of(record),
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -59,20 +59,20 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(level: str, form: str) -> None:
-    """Log to stderr from `level` on, as "text" or "json"; what others repeat at every event only from warnings on."""
+    """Log to stderr from `level` on, as "text" or "json"; loggers in NOISY only from warnings on."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    for name in SAID_ELSEWHERE:
+    for name in REPORTED_ELSEWHERE:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     ignore_deprecations()
     logging.captureWarnings(True)
 
 
 def ignore_deprecations() -> None:
-    """Leave out what urllib3 says of the clients that use it: their versions are pinned, and no reader can act on it."""
+    """Drop urllib3's warnings about clients that use it: their versions are pinned, so that no reader can act on them."""
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*urllib3")
 
 

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: the platform's checks, and the operator's own work. Served at `/metrics`; made by `handlers`."""
+"""Metrics for Prometheus: the platform checks and the operator's own work, served at `/metrics`."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -13,17 +13,17 @@ BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)  # seconds
 
 
 class _Checks(Collector):
-    """The last report, whole: a scrape never sees half of one."""
+    """The last report. It is replaced as a whole, so that a scrape never sees half of one."""
 
     def __init__(self) -> None:
         self.report: Report | None = None
 
     def collect(self) -> Iterator[Metric]:
-        """Give the samples: none before the first report."""
-        ready = GaugeMetricFamily("winepipelines_platform_ready", "1 where no check of the platform fails, else 0")
+        """Return the samples: none before the first report."""
+        ready = GaugeMetricFamily("winepipelines_platform_ready", "1 if no platform check fails, else 0")
         checks = GaugeMetricFamily(
             "winepipelines_platform_check",
-            "1 where this check passes, 0 where it fails; none where it was skipped",
+            "1 if this platform check passes, 0 if it fails; no sample if it was skipped",
             labels=["check"],
         )
         if self.report is not None:
@@ -35,13 +35,13 @@ class _Checks(Collector):
 
 
 class _Resources(Collector):
-    """How many resources there are in each stage, counted when asked."""
+    """The number of resources in each stage, counted at each scrape."""
 
     def __init__(self, name: str, about: str, stages: Callable[[], Mapping[str, int]]) -> None:
         self._name, self._about, self._stages = name, about, stages
 
     def collect(self) -> Iterator[Metric]:
-        """Give the samples."""
+        """Return the samples."""
         resources = GaugeMetricFamily(self._name, self._about, labels=["stage"])
         for stage, count in sorted(self._stages().items()):
             resources.add_metric([stage], count)
@@ -49,44 +49,46 @@ class _Resources(Collector):
 
 
 class Metrics:
-    """What is measured."""
+    """The metrics of one operator."""
 
     def __init__(self) -> None:
-        """Begin with nothing measured."""
+        """Create the metrics, with nothing measured yet."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._checks = _Checks()
         self.registry.register(self._checks)
-        self._walks = Counter("winepipelines_platform_walks", "Times that the platform was checked", registry=self.registry)
+        self._check_runs = Counter(
+            "winepipelines_platform_check_runs", "Completed runs of the platform checks", registry=self.registry
+        )
         self._seconds = Histogram(
-            "winepipelines_reconcile_seconds", "Duration of one look at a resource", registry=self.registry, buckets=BUCKETS
+            "winepipelines_reconcile_seconds", "Duration of one reconcile in seconds", registry=self.registry, buckets=BUCKETS
         )
         self._errors = Counter(
-            "winepipelines_reconcile_errors", "Looks at a resource that ended in a defect", registry=self.registry
+            "winepipelines_reconcile_errors", "Reconciles that failed with an unexpected error", registry=self.registry
         )
 
     def count_stages(self, stages: Callable[[], Mapping[str, int]]) -> None:
-        """Have WinePipelines counted by stage."""
-        self.registry.register(_Resources("winepipelines_resources", "WinePipelines by the stage that their status says", stages))
+        """Count WinePipelines by stage at each scrape."""
+        self.registry.register(_Resources("winepipelines_resources", "WinePipelines by the stage in their status", stages))
 
     def count_predictions(self, stages: Callable[[], Mapping[str, int]]) -> None:
-        """Have WinePredictions counted by stage."""
-        about = "WinePredictions by the stage that their status says"
+        """Count WinePredictions by stage at each scrape."""
+        about = "WinePredictions by the stage in their status"
         self.registry.register(_Resources("winepipelines_predictions", about, stages))
 
     def checked(self, report: Report) -> None:
-        """Take the platform's last report."""
+        """Record a report of the platform checks."""
         self._checks.report = report
-        self._walks.inc()
+        self._check_runs.inc()
 
     def reconciled(self, seconds: float, failed: bool) -> None:
-        """Take the duration of a reconcile, and whether it ended in a defect."""
+        """Record the duration of a reconcile in seconds, and whether it failed with an unexpected error."""
         self._seconds.observe(seconds)
         if failed:
             self._errors.inc()
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
-        """Serve them on a thread; return what ends it."""
+        """Serve the metrics on a thread; return the function that stops it."""
         server, thread = start_http_server(port, host, self.registry)
 
         def stop() -> None:
@@ -98,7 +100,7 @@ class Metrics:
 
 
 def _results(report: Report) -> dict[str, bool]:
-    """Say of each check whether it passes; of several findings of one name the worst counts."""
+    """Return for each check whether it passes. Of several findings of one check the worst counts."""
     results: dict[str, bool] = {}
     for finding in report.findings:
         if finding.result is not Result.SKIPPED:

@@ -1,9 +1,8 @@
-"""Probes of the kubelet, served by the operator: `/healthz` for liveness, `/readyz` for readiness. Made by `handlers`.
+"""Serve the kubelet's probes: `/healthz` for liveness, `/readyz` for readiness.
 
-Liveness fails where the event loop, which answers it, stands still: a new process helps then. It never depends on how long a
-reconcile takes: users could make one take long, and have the operator restarted for everybody. Reconciles have a deadline of
-their own. Readiness fails where the API server cannot be reached or refuses the operator: a new process would not help, and
-somebody has to know.
+Liveness fails if the event loop, which answers it, hangs: a restart helps. It does not depend on how long a reconcile takes:
+users could make one slow, and so restart the operator for everybody. Reconciles have a deadline of their own. Readiness fails if
+the API server is unreachable or rejects the operator: a restart does not help, but an administrator must know.
 """
 
 import asyncio
@@ -13,12 +12,12 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-ANSWER_SECONDS = 5.0  # that an answer of the API server counts, however often one asks
+ANSWER_SECONDS = 5.0  # for which a result is reused
 logger = logging.getLogger(__name__)
 
 
 class Probes:
-    """Serves the probes. `longest_reconcile` is in seconds; `lost` says why the API server is of no use, empty where it is."""
+    """Serves the probes. `longest_reconcile` is in seconds; `lost` returns why the API server cannot be used, else empty."""
 
     def __init__(
         self,
@@ -27,12 +26,12 @@ class Probes:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._longest_reconcile, self._lost, self._now = longest_reconcile, lost, now
-        self._asked = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._problem, self._as_of = "", float("-inf")
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> None:
-        """Serve. Raises OSError where the port cannot be had."""
+        """Start to serve. Raises OSError if the port cannot be opened."""
         application = web.Application()
         application.add_routes([web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)])
         self._runner = web.AppRunner(application, handle_signals=False, access_log=None, shutdown_timeout=1.0)
@@ -48,13 +47,13 @@ class Probes:
         return web.json_response({"longestReconcileSeconds": self._longest_reconcile()})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        async with self._asked:
+        async with self._lock:
             if self._now() - self._as_of >= ANSWER_SECONDS:
-                self._tell(await self._lost())
+                self._store(await self._lost())
         return web.json_response({"apiServer": self._problem or "ok"}, status=503 if self._problem else 200)
 
-    def _tell(self, problem: str) -> None:
-        """Remember an answer, and log it where it is another than the last one."""
+    def _store(self, problem: str) -> None:
+        """Store a result, and log a change."""
         if problem and problem != self._problem:
             logger.warning("Lost the API server", extra={"fields": {"error": problem}})
         elif self._problem and not problem:

@@ -1,64 +1,61 @@
-"""`render`: every object that would be applied for a resource, and the run that would be submitted. Called by `__main__`.
+"""The `render` command: every object that the operator would apply for a resource, and the run that it would submit.
 
-For review, for GitOps and for support: no cluster is asked and nothing is applied. What only a cluster knows (the resource's uid,
-the model's address, the source Secret's values) is left out or masked.
+For review, for GitOps and for support: it connects to no cluster and applies nothing. What only a cluster knows (the uid of the
+resource, the model's address, the values of the source Secret) is left out or masked.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from winecontract.signatures import CURRENT, SECRET
-from winepipelines.lifecycle.rolling import reference
+from winepipelines.api.modelrecord import ModelRecord
+from winepipelines.api.naming import HASH_ANNOTATION, MLFLOW_SECRET, run_name
+from winepipelines.api.pipeline import API_VERSION, KIND, WinePipeline
+from winepipelines.api.prediction import EXPERIMENT, WinePrediction
+from winepipelines.api.rollout import Rollout
 from winepipelines.platform import crds
-from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.manifests import Manifest, Manifests
 from winepipelines.platform.mlflow import CREDENTIAL_KEYS
 from winepipelines.platform.modelkeys import without_key
-from winepipelines.platform.namespace import SOURCE_KEYS, Namespace
+from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.objectstore import ObjectStore
-from winepipelines.platform.seldondeployment import seldon_deployment
-from winepipelines.resource.naming import HASH_ANNOTATION, MLFLOW_SECRET, run_name
-from winepipelines.resource.pipeline import API_VERSION, KIND, WinePipeline
-from winepipelines.resource.prediction import EXPERIMENT, PREDICTION_KIND, ChosenModel, WinePrediction
-from winepipelines.resource.rollout import ModelRef, Rollout
+from winepipelines.platform.runrequests import RunRequests
+from winepipelines.resource_files import UNKNOWN_UID, ResourceFileError, first_error, read_bodies, read_resource
+from winepipelines.serving.backends import backend_of
+from winepipelines.serving.port import ServingBackend
 from winepipelines.settings import Settings
 
 MASK = "***"
 UNKNOWN_VALUE = "eA=="  # of a Secret, which is not read here
-UNKNOWN_UID = "(uid)"
 UNKNOWN_MODEL = "s3://known-when-the-run-has-logged-its-model"
-NOT_CHOSEN = ChosenModel(
-    revision=0, mlflow_run="(that of the model that serves then)", version="(its version)", pipeline_uid=UNKNOWN_UID
-)
-KINDS: Mapping[str, type[WinePipeline] | type[WinePrediction]] = {KIND: WinePipeline, PREDICTION_KIND: WinePrediction}
+NOT_CHOSEN = ModelRecord(uri=UNKNOWN_MODEL, mlflow_run="(that of the model that serves then)", version="(its version)")
 GUIDE = {
     "WINE_KFP_URL": "http://ml-pipeline.kubeflow.svc.cluster.local:8888",
     "WINE_MLFLOW_URL": "http://mlflow-server.kubeflow.svc.cluster.local:5000",
     "WINE_S3_ENDPOINT_URL": "http://minio.kubeflow.svc.cluster.local:9000",
 }
-"""Where the guide has the platform: stands in for addresses that are not set."""
+"""Addresses of the platform in the guide, used if they are not set."""
 
 
 class RenderError(Exception):
-    """The input cannot be rendered; the message says why, a line a problem."""
+    """The input cannot be rendered; the message has one line per problem."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """One YAML document and what it is."""
+    """A YAML document and its description."""
 
     about: str
     content: Mapping[str, Any]
 
     def __str__(self) -> str:
-        """Write it as YAML under a comment."""
+        """Return the YAML under a comment with the description."""
         text = yaml.safe_dump(dict(self.content), sort_keys=False, allow_unicode=True, width=120)
         return "".join(f"# {line}\n" for line in self.about.splitlines()) + text
 
@@ -67,56 +64,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the command's options."""
     parser.add_argument("-f", "--filename", help="file with WinePipelines and WinePredictions, - for standard input")
     parser.add_argument("-n", "--namespace", default="default", help="for resources that name none (default: %(default)s)")
-    parser.add_argument("--model-uri", help="print only the SeldonDeployment that serves this model: the guide's deploy step")
-    parser.add_argument("--name", default="mlflow", help="of the SeldonDeployment, without -f (default: %(default)s)")
+    parser.add_argument("--model-uri", help="print only the objects that serve this model: the guide's deploy step")
+    parser.add_argument("--name", default="mlflow", help="name of these objects, without -f (default: %(default)s)")
 
 
 def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Print the documents; return the exit status."""
     for name, address in GUIDE.items():
         if not environment.get(name):
-            print(f"render: {name} is not set: {address} stands in", file=sys.stderr)
+            print(f"render: {name} is not set, using {address}", file=sys.stderr)
     settings = Settings.from_environment({**GUIDE, **{name: value for name, value in environment.items() if value}})
+    backend = backend_of(settings, environment)
     try:
         documents = [
             document
             for resource in _resources(options, settings)
-            for document in render(resource, settings, options.model_uri or "")
+            for document in render(resource, settings, backend, options.model_uri or "")
         ]
-    except RenderError as error:
+    except (ResourceFileError, RenderError) as error:
         print(f"render: {error}", file=sys.stderr)
         return 1
     print("---\n".join(map(str, documents)), end="")
     return 0
 
 
-def render(resource: WinePipeline | WinePrediction, settings: Settings, model_uri: str = "") -> Iterator[Document]:
-    """Build what would be applied and submitted for a resource; with `model_uri` a pipeline's SeldonDeployment alone.
+def render(
+    resource: WinePipeline | WinePrediction, settings: Settings, backend: ServingBackend, model_uri: str = ""
+) -> Iterator[Document]:
+    """Build what would be applied and submitted for a resource; with `model_uri` only what serves that model.
 
-    Raises RenderError where the address is none that the serving platform can copy.
+    Raises RenderError if the serving backend cannot copy from the address.
     """
-    if isinstance(resource, WinePipeline):
-        yield from _pipeline(resource, settings, model_uri)
-    elif not model_uri:
-        yield _prediction(resource, settings)
-
-
-def _pipeline(pipeline: WinePipeline, settings: Settings, model_uri: str) -> Iterator[Document]:
-    manifests = Manifests(settings.templates)
-    if model_uri:
+    if isinstance(resource, WinePrediction):
+        if not model_uri:
+            yield _prediction(resource, settings)
+    elif model_uri:
         store = ObjectStore(settings)
         if (why := store.refusal(model_uri)) is not None:
             raise RenderError(f"--model-uri: {why}")
         stored = store.address(model_uri)
-        about = f"The SeldonDeployment that serves {stored}"
-        yield _deployment(pipeline, settings, manifests, _model(pipeline, stored), about)
-        return
-    source, mlflow = ({"data": dict.fromkeys(keys, UNKNOWN_VALUE)} for keys in (SOURCE_KEYS, CREDENTIAL_KEYS))
-    nobody: Any = None  # building asks no API server
-    for manifest in Namespace(nobody, manifests, settings).wanted(pipeline, source, mlflow):
+        yield from _serving(resource, backend, _model(resource, stored), f"the object that serves {stored}")
+    else:
+        yield from _namespace(resource, settings, backend)
+        yield _run(resource, settings, backend)
+        known = resource.status.candidate or resource.status.served
+        model = known.model if known else _model(resource, UNKNOWN_MODEL)
+        yield from _serving(resource, backend, model, "applied once there is a model")
+
+
+def _namespace(pipeline: WinePipeline, settings: Settings, backend: ServingBackend) -> Iterator[Document]:
+    """Build the objects in the resource's namespace that the resources of a namespace share."""
+    source, mlflow = ({"data": dict.fromkeys(keys, UNKNOWN_VALUE)} for keys in (backend.source.keys, CREDENTIAL_KEYS))
+    no_cluster: Any = None  # building needs none
+    namespace = Namespace(no_cluster, Manifests(settings.templates), settings, backend.source)
+    for manifest in namespace.wanted(pipeline, source, mlflow):
         metadata = manifest["metadata"]
         if manifest["kind"] == "Secret":
-            copied = settings.mlflow_secret_of_steps if metadata["name"] == MLFLOW_SECRET else settings.source_secret
+            copied = settings.mlflow_secret_of_steps if metadata["name"] == MLFLOW_SECRET else backend.source.name
             about = f"values copied from the Secret {settings.platform_namespace}/{copied}, masked here"
             manifest = {**manifest, "data": dict.fromkeys(manifest["data"], MASK)}
         else:
@@ -125,46 +129,44 @@ def _pipeline(pipeline: WinePipeline, settings: Settings, model_uri: str) -> Ite
     key = {**without_key(pipeline, pipeline.namespace), "type": "Opaque", "data": {CURRENT: MASK}}
     about = "the key that steps sign models with, made once and masked here"
     yield Document(f"Secret {SECRET}: {about}", _known_owner(pipeline, key))
-    yield _run(pipeline, settings)
-    model = pipeline.status.candidate or pipeline.status.served
-    serving = reference(model) if model else _model(pipeline, UNKNOWN_MODEL)
-    yield _deployment(pipeline, settings, manifests, serving, "The SeldonDeployment, once there is a model")
 
 
-def _run(pipeline: WinePipeline, settings: Settings) -> Document:
+def _serving(pipeline: WinePipeline, backend: ServingBackend, model: ModelRecord, about: str) -> Iterator[Document]:
+    rollout = Rollout(max(pipeline.status.revision, 1), model)
+    for manifest in backend.manifests(pipeline, rollout):
+        yield Document(f"{manifest['kind']} {manifest['metadata']['name']}: {about}", _known_owner(pipeline, manifest))
+
+
+def _run(pipeline: WinePipeline, settings: Settings, backend: ServingBackend) -> Document:
     revision, experiment = max(pipeline.status.revision, 1), pipeline.spec.training.experiment
-    request = Kubeflow(settings).request(pipeline, run_name(pipeline, revision), revision, f"(id of experiment {experiment})")
+    requests = RunRequests(settings, lambda runtime: backend.server(runtime).version)
+    request = requests.training(pipeline, run_name(pipeline, revision), revision, f"(id of experiment {experiment})")
     return _submitted(f"The run of revision {revision}", pipeline, experiment, request, settings)
 
 
 def _prediction(prediction: WinePrediction, settings: Settings) -> Document:
     if prediction.status.model is None:
-        prediction = prediction.with_status(prediction.status.with_(model=NOT_CHOSEN))
-    request = Kubeflow(settings).prediction_request(prediction, prediction.run_name, f"(id of experiment {EXPERIMENT})")
+        prediction = prediction.with_status(prediction.status.with_(model=NOT_CHOSEN, pipeline_uid=UNKNOWN_UID))
+    request = RunRequests(settings).prediction(prediction, prediction.run_name, f"(id of experiment {EXPERIMENT})")
     return _submitted("The run that scores the file", prediction, EXPERIMENT, request, settings)
 
 
 def _submitted(
-    what: str, resource: WinePipeline | WinePrediction, experiment: str, request: dict[str, Any], settings: Settings
+    title: str, resource: WinePipeline | WinePrediction, experiment: str, request: dict[str, Any], settings: Settings
 ) -> Document:
     about = (
-        f"{what}, no object of the cluster: POST {settings.kfp_url}/apis/v2beta1/runs\n"
-        f"The experiment {experiment!r} is found or made in namespace {resource.namespace} first"
+        f"{title}, not an object of the cluster: POST {settings.kfp_url}/apis/v2beta1/runs\n"
+        f"The operator first looks up or creates the experiment {experiment!r} in namespace {resource.namespace}"
     )
     return Document(about, request)
 
 
-def _model(pipeline: WinePipeline, uri: str) -> ModelRef:
-    return ModelRef(max(pipeline.status.revision, 1), uri, "", pipeline.spec.serving.runtime)
-
-
-def _deployment(pipeline: WinePipeline, settings: Settings, manifests: Manifests, model: ModelRef, about: str) -> Document:
-    manifest = seldon_deployment(manifests, settings, pipeline, Rollout(model))
-    return Document(about, _known_owner(pipeline, manifest))
+def _model(pipeline: WinePipeline, uri: str) -> ModelRecord:
+    return ModelRecord(uri=uri, runtime=pipeline.spec.serving.runtime)
 
 
 def _known_owner(pipeline: WinePipeline, manifest: Manifest) -> Manifest:
-    """Leave out the owner where its uid is not known: applied so, the garbage collector would take the object away."""
+    """Leave out an owner whose uid is unknown: the garbage collector would delete the object."""
     if pipeline.uid != UNKNOWN_UID:
         return manifest
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "ownerReferences"}
@@ -174,21 +176,16 @@ def _known_owner(pipeline: WinePipeline, manifest: Manifest) -> Manifest:
 
 
 def _resources(options: argparse.Namespace, settings: Settings) -> Iterator[WinePipeline | WinePrediction]:
-    """Read the resources that are asked for. Raises RenderError."""
+    """Read the resources to render. Raises RenderError."""
     if options.filename is None:
         if not options.model_uri:
             raise RenderError("name a file: -f wine.yaml, or - for standard input")
         metadata = {"name": options.name, "namespace": options.namespace}
-        yield _resource({"kind": KIND, "metadata": metadata, "spec": {"data": {"url": "s3://unknown/"}}})
+        yield read_resource({"kind": KIND, "metadata": metadata, "spec": {"data": {"url": "s3://unknown/"}}})
         return
     schemas = crds.read(settings.crds)
-    found = False
-    for body in _bodies(options.filename):
-        if body.get("apiVersion") != API_VERSION or body.get("kind") not in KINDS:
-            continue
-        found = True
-        metadata = body.setdefault("metadata", {})
-        metadata.setdefault("namespace", options.namespace)
+    for body in read_bodies(options.filename, options.namespace):
+        metadata = body["metadata"]
         where = f"{options.filename}: {metadata['namespace']}/{metadata.get('name', 'without a name')}"
         wrong = [] if metadata.get("name") else ["metadata.name: is missing"]
         wrong += [
@@ -197,34 +194,6 @@ def _resources(options: argparse.Namespace, settings: Settings) -> Iterator[Wine
         if wrong:
             raise RenderError("\n".join(f"{where}: {problem}" for problem in wrong))
         try:
-            yield _resource(body)
+            yield read_resource(body)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise RenderError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    if not found:
-        raise RenderError(f"{options.filename}: there is no {' and no '.join(KINDS)} of {API_VERSION} in it")
-
-
-def _resource(body: dict[str, Any]) -> WinePipeline | WinePrediction:
-    metadata = {"uid": UNKNOWN_UID, "resourceVersion": "", **body["metadata"]}
-    kind = KINDS[body["kind"]]
-    asked = kind.from_body({**body, "metadata": metadata, "status": {}})
-    try:
-        return kind.from_body({**body, "metadata": metadata})
-    except ValidationError:  # a status of another version: what is asked for can be shown all the same
-        return asked
-
-
-def _bodies(filename: str) -> Iterator[dict[str, Any]]:
-    try:
-        text = sys.stdin.read() if filename == "-" else Path(filename).read_text(encoding="utf-8")
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except (OSError, UnicodeError) as error:
-        raise RenderError(f"{filename}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise RenderError(f"{filename}: is not YAML: {error}") from None
-    for document in documents:
-        if not isinstance(document, dict):
-            raise RenderError(f"{filename}: holds a {type(document).__name__}, not an object")
-        items = document.get("items")
-        yield from items if isinstance(items, list) else [document]
+            raise RenderError(f"{where}: {first_error(error)}") from None

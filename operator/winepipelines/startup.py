@@ -1,7 +1,7 @@
-"""Check before the operator starts what it cannot do without. Used by `__main__`.
+"""Check, before the operator starts, what it cannot run without.
 
-Whatever is missing ends the process within seconds, with one line that says what to do: Kubernetes then shows it. What can be
-missing for a while, such as Kubeflow Pipelines, is not checked here: `doctor` reports it while the operator runs.
+If anything is missing, the process ends within seconds with one line that says what to do, and Kubernetes shows it. Systems that
+may be missing for a while, such as Kubeflow Pipelines, are not checked here: `doctor` reports them while the operator runs.
 """
 
 import asyncio
@@ -15,24 +15,23 @@ import yaml
 from jinja2 import TemplateError
 from kubernetes.aio.config import ConfigException
 
-from winepipelines.doctor.rights import ROLE, Right, rights
+from winepipelines.api.errors import PlatformError, Unavailable
+from winepipelines.api.pipeline import GROUP, PLURAL, VERSION
+from winepipelines.api.prediction import PREDICTION_PLURAL
+from winepipelines.doctor.right import Right
+from winepipelines.doctor.rights import ROLE, rights
 from winepipelines.platform.cluster import Cluster
 from winepipelines.platform.compiled import CompiledPipeline
-from winepipelines.platform.kubeflow import DATA_CHECK, PREDICTION, TRAINING
 from winepipelines.platform.kubernetes import Kubernetes
 from winepipelines.platform.manifests import Manifests
-from winepipelines.platform.seldon import RELEASES
-from winepipelines.resource.errors import PlatformError, Unavailable
-from winepipelines.resource.pipeline import GROUP, PLURAL, VERSION
-from winepipelines.resource.prediction import PREDICTION_PLURAL
+from winepipelines.platform.runrequests import DATA_CHECK, PREDICTION, TRAINING
+from winepipelines.serving.port import ServingBackend
 from winepipelines.settings import Settings
-from winepipelines.validation import named
 
-PATIENCE_SECONDS = 4.0  # for the API server, its discovery and its caches of rights
+START_SECONDS = 4.0  # for the API server, its discovery and its caches of rights
 RETRY_SECONDS = 0.25
 REVIEWS_AT_A_TIME = 20
-MANIFESTS = ("poddefaults.yaml.j2", "secret.yaml.j2", "seldondeployment.yaml.j2")
-SERVING = "seldondeployments"
+MANIFESTS = ("poddefaults.yaml.j2", "secret.yaml.j2")
 APPLY_CRDS = "kubectl apply --server-side -f crds/ (chart value crds.install)"
 
 
@@ -40,22 +39,22 @@ class StartError(Exception):
     """The operator cannot start. The message says why, and what to do."""
 
 
-async def check(settings: Settings) -> None:
+async def check(settings: Settings, backend: ServingBackend) -> None:
     """Check files, ports and the API server, in this order.
 
     Raises StartError.
     """
-    check_files(settings)
+    check_files(settings, backend)
     for variable, host, port in (
         ("WINE_PROBE_PORT", settings.probe_host, settings.probe_port),
         ("WINE_METRICS_PORT", settings.metrics_host, settings.metrics_port),
     ):
         if port:
             check_port(variable, host, port)
-    await check_cluster(settings)
+    await check_cluster(settings, backend)
 
 
-def check_files(settings: Settings) -> None:
+def check_files(settings: Settings, backend: ServingBackend) -> None:
     """Read every file that the operator will read.
 
     Raises StartError.
@@ -63,8 +62,7 @@ def check_files(settings: Settings) -> None:
     try:
         for pipeline in (TRAINING, DATA_CHECK, PREDICTION):
             CompiledPipeline(settings.templates, pipeline)
-        Manifests(settings.templates).load(MANIFESTS)
-        yaml.safe_load((Path(settings.templates) / RELEASES).read_text(encoding="utf-8"))["releases"]
+        Manifests(settings.templates).load((*MANIFESTS, *backend.templates))
     except TemplateError as error:
         raise _templates_error(f"the template {error} is missing or cannot be read", settings) from None
     except OSError as error:
@@ -78,9 +76,9 @@ def check_files(settings: Settings) -> None:
         _check_token(settings.kfp_token_file)
 
 
-def _templates_error(what: str, settings: Settings) -> StartError:
+def _templates_error(problem: str, settings: Settings) -> StartError:
     return StartError(
-        f"WINE_TEMPLATES is {settings.templates}: {what}. Set it to the folder templates of this release, or leave it unset"
+        f"WINE_TEMPLATES is {settings.templates}: {problem}. Set it to the folder templates of this release, or leave it unset"
     )
 
 
@@ -88,29 +86,31 @@ def _check_certificates(variable: str, path: str) -> None:
     try:
         ssl.create_default_context(cafile=path)
     except ssl.SSLError:
-        raise StartError(f"{named(variable)}: {path} holds no certificate in PEM format. Put the authority's into it") from None
+        raise StartError(
+            f"{Settings.named(variable)}: {path} holds no certificate in PEM format. Put the authority's into it"
+        ) from None
     except OSError as error:
-        message = f"{named(variable)}: {path} cannot be read ({error.strerror}). Mount the authority's certificate there"
+        message = f"{Settings.named(variable)}: {path} cannot be read ({error.strerror}). Mount the authority's certificate there"
         raise StartError(message) from None
 
 
 def _check_token(path: str) -> None:
     variable = "WINE_KFP_TOKEN_FILE"
-    advice = "Mount a projected service account token there, or unset the variable where Kubeflow Pipelines asks for none"
+    advice = "Mount a projected service account token there, or unset the variable if Kubeflow Pipelines requires none"
     try:
         token = Path(path).read_text(encoding="ascii").strip()
     except OSError as error:
-        raise StartError(f"{named(variable)}: {path} cannot be read ({error.strerror}). {advice}") from None
+        raise StartError(f"{Settings.named(variable)}: {path} cannot be read ({error.strerror}). {advice}") from None
     except UnicodeError:
         token = ""
     if not token or any(character.isspace() for character in token):
-        raise StartError(f"{named(variable)}: {path} holds no token. {advice}")
+        raise StartError(f"{Settings.named(variable)}: {path} holds no token. {advice}")
 
 
 def check_port(variable: str, host: str, port: int) -> None:
-    """Take a port, and give it back at once.
+    """Listen on a port, and release it at once.
 
-    Raises StartError where that is not possible.
+    Raises StartError if that fails.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -123,19 +123,19 @@ def check_port(variable: str, host: str, port: int) -> None:
 
 
 def port_error(variable: str, host: str, port: int, error: OSError) -> StartError:
-    """Say why a port cannot be served on."""
+    """Return why the operator cannot listen on a port."""
     host_variable = variable.replace("_PORT", "_HOST")
     if error.errno == errno.EADDRINUSE:
-        return StartError(f"{named(variable)}: another process listens on {host}:{port}. End it, or choose another port")
+        return StartError(f"{Settings.named(variable)}: another process listens on {host}:{port}. End it, or choose another port")
     if error.errno == errno.EACCES:
-        return StartError(f"{named(variable)}: no right to listen on {host}:{port}. Choose a port of 1024 or higher")
+        return StartError(f"{Settings.named(variable)}: no right to listen on {host}:{port}. Choose a port of 1024 or higher")
     return StartError(
         f"{host_variable}: cannot listen on {host}:{port} ({error.strerror or error}). Set it to an address of this pod"
     )
 
 
-async def check_cluster(settings: Settings, patience: float = PATIENCE_SECONDS) -> None:
-    """Check that the API server answers, serves the operator's own kinds, and lets it watch and change them.
+async def check_cluster(settings: Settings, backend: ServingBackend, seconds: float = START_SECONDS) -> None:
+    """Check that the API server answers, serves the operator's own kinds, and permits to watch and change them.
 
     Raises StartError.
     """
@@ -143,26 +143,28 @@ async def check_cluster(settings: Settings, patience: float = PATIENCE_SECONDS) 
         kubernetes = await Kubernetes.connect()
     except (ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
         message = (
-            "no way to the API server: neither a pod's service account nor a kubeconfig that can be read is here. "
+            "cannot find the API server: there is neither a service account of a pod nor a readable kubeconfig. "
             "Run the operator in a pod with automountServiceAccountToken, or name the file in KUBECONFIG"
         )
         raise StartError(message) from None
-    said = StartError(f"the API server did not answer within {patience:g} s. Is it up, and does the network policy let us out?")
+    problem = StartError(
+        f"the API server did not answer within {seconds:g} s. Check that it runs and that the network policy admits the operator"
+    )
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(seconds):
             while True:
-                found = await _cluster_problem(Cluster(kubernetes), settings)
+                found = await _cluster_problem(Cluster(kubernetes), settings, backend)
                 if found is None:
                     return
-                said = found
-                await asyncio.sleep(RETRY_SECONDS)  # the API server tells nobody when it has learned of a kind or a right
+                problem = found
+                await asyncio.sleep(RETRY_SECONDS)  # no event reports that the API server knows a new kind or right
     except TimeoutError:
-        raise said from None
+        raise problem from None
     finally:
         await kubernetes.close()
 
 
-async def _cluster_problem(cluster: Cluster, settings: Settings) -> StartError | None:
+async def _cluster_problem(cluster: Cluster, settings: Settings, backend: ServingBackend) -> StartError | None:
     try:
         served = await cluster.resources(GROUP, VERSION)
         if missing := [plural for plural in (PLURAL, PREDICTION_PLURAL) if plural not in served]:
@@ -174,24 +176,24 @@ async def _cluster_problem(cluster: Cluster, settings: Settings) -> StartError |
             async with slots:
                 return not await cluster.may(verb, right.group, right.resource, right.namespace)
 
-        asked = [(right, verb) for right in needed(settings) for verb in right.verbs]
+        asked = [(right, verb) for right in needed(settings, backend) for verb in right.verbs]
         for (right, verb), missing_right in zip(asked, await asyncio.gather(*(lacks(*one) for one in asked)), strict=True):
             if missing_right:
                 return _missing_right(right, verb)
     except Unavailable as error:
-        return StartError(f"{error.message}. Is it up, and is its address right?")
+        return StartError(f"{error.message}. Check that it runs and that its address is right")
     except PlatformError as error:
         return StartError(f"{error.message}. Give the operator credentials that this API server accepts")
     return None
 
 
-def needed(settings: Settings) -> tuple[Right, ...]:
-    """List the rights without which nothing works: those on the operator's own kinds, and to watch what serves."""
+def needed(settings: Settings, backend: ServingBackend) -> tuple[Right, ...]:
+    """List the rights without which nothing works: on the operator's own kinds, and to watch the serving backend's objects."""
     found = []
-    for right in rights(settings):
+    for right in rights(settings, backend):
         if right.group == GROUP:
             found.append(right)
-        elif right.resource == SERVING:
+        elif (right.group, right.resource) == (backend.kind.group, backend.kind.plural):
             found.append(replace(right, verbs=("list", "watch")))
     return tuple(found)
 

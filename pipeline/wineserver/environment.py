@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from winecontract.reasons import Reason
 from winecontract.signatures import DIGEST_VARIABLE
 
 PORTS = ("PREDICTIVE_UNIT_HTTP_SERVICE_PORT", "PREDICTIVE_UNIT_SERVICE_PORT", "MLSERVER_HTTP_PORT")
@@ -21,6 +22,8 @@ LABEL_LENGTH = 256
 
 class EnvironmentInvalidError(ValueError):
     """A variable that cannot be what it says; the message names it."""
+
+    reason = Reason.SETTINGS_INCOMPLETE
 
 
 @dataclass(frozen=True)

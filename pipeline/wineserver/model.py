@@ -12,6 +12,7 @@ from mlflow.models import Model
 from numpy.typing import NDArray
 
 from winecontract import linear, signatures
+from winecontract.reasons import Reason
 from wineserver.rows import Matrix, Schema
 
 # MLflow's column types as the Open Inference Protocol's datatypes; other types are no numbers.
@@ -24,6 +25,14 @@ class NotFiniteError(Exception):
 
 class ModelFolderError(Exception):
     """A folder that cannot be served; the message is one line: what is wrong, and what to do."""
+
+    reason = Reason.MODEL_UNUSABLE
+
+
+class ModelTamperedError(ModelFolderError):
+    """A folder that holds other files than the train step stored."""
+
+    reason = Reason.MODEL_TAMPERED
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,8 @@ def load(folder: Path, digest: str = "") -> WineModel:
     With a `digest`, nothing in the folder is read before all of it is known to be what the train step stored.
 
     Raises:
-        ModelFolderError: the folder cannot be served; where it has another digest, the message begins with `ModelTampered: `.
+        ModelFolderError: the folder cannot be served.
+        ModelTamperedError: the folder has another digest.
 
     """
     if digest:
@@ -100,12 +110,12 @@ def _unpickled(folder: Path, description: Model) -> Callable[[pd.DataFrame], Any
 
 
 def verify(folder: Path, digest: str) -> None:
-    """Raise ModelFolderError, whose message begins with the reason ModelTampered, unless a folder has this digest."""
+    """Raise ModelTamperedError unless a folder has this digest."""
     try:
         signatures.check(folder, digest)
     except (signatures.TamperedError, signatures.FolderInvalidError) as error:
-        raise ModelFolderError(
-            f"{signatures.Fault.TAMPERED}: the files in {folder} are not those that the train step stored: {error}; "
+        raise ModelTamperedError(
+            f"the files in {folder} are not those that the train step stored: {error}; "
             "restore them in the object store, or train again (annotation winepipelines.io/retrain)"
         ) from error
 

@@ -1,4 +1,4 @@
-"""The table of all paths: which service answers it, by which method. docs/serving.md shows it to users.
+"""The table of all paths: which service answers it, by which method. docs/reference/model-server.md shows it to users.
 
 All paths are known once the model's name is: a route is found in a table, and nothing that a caller sends becomes a metric's
 label. Source of the paths: seldon-core 1.18, `executor/api/rest/server.go` and `python/seldon_core/wrapper.py`, and the Open

@@ -1,11 +1,13 @@
-"""The model that a file is scored with: found in MLflow, fetched, verified and loaded, in this order. Called by `predict`."""
+"""Find the model of a prediction in MLflow, fetch, verify and load it, in this order."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from winesteps import model, tracking
-from winesteps.failures import Reason, StepFailure, describe
+from winecontract.reasons import Reason
+from winecontract.tags import MODEL_FOLDER, Tag
+from winesteps import model
+from winesteps.failures import StepFailure, describe
 from winesteps.trackingerrors import tracking_errors
 
 if TYPE_CHECKING:
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which model: its MLflow run; the version and the owner that it must have, if given; the digest of its folder.
+    """The model of a prediction: its MLflow run, the version and owner that it must have, if set, and its folder's digest.
 
-    `allow_unsigned`: it may be loaded without a digest.
+    With `allow_unsigned` a model without a signed digest is loaded, too.
     """
 
     mlflow_run: str
@@ -28,7 +30,7 @@ class Chosen:
 
 
 def find(client: "MlflowClient", chosen: Chosen, tracking_uri: str) -> "Run":
-    """The model's MLflow run; raises `StepFailure` ModelUnusable where it is gone, or is not the one that was chosen."""
+    """Return the model's MLflow run. Raise `StepFailure` ModelUnusable if it was deleted, or is another model's."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -37,18 +39,18 @@ def find(client: "MlflowClient", chosen: Chosen, tracking_uri: str) -> "Run":
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             with tracking_errors(tracking_uri):
                 raise
-        raise _unusable(chosen, "it is no longer in MLflow") from None
+        raise _unusable(chosen, "the run is no longer in MLflow") from None
     tags = run.data.tags
-    if tags.get(f"{tracking.PREFIX}model-uri") != f"{run.info.artifact_uri}/{model.FOLDER}":
-        raise _unusable(chosen, "it has no model of its own")
-    for name, wanted in (("uid", chosen.owner_uid), ("model-version", chosen.version)):
-        if wanted and tags.get(f"{tracking.PREFIX}{name}") != wanted:
-            raise _unusable(chosen, f"its {name} is not {wanted}, which is the one that serves")
+    if tags.get(Tag.MODEL_URI) != f"{run.info.artifact_uri}/{MODEL_FOLDER}":
+        raise _unusable(chosen, "the run has no model of its own")
+    for tag, wanted in ((Tag.UID, chosen.owner_uid), (Tag.MODEL_VERSION, chosen.version)):
+        if wanted and tags.get(tag) != wanted:
+            raise _unusable(chosen, f"its {tag.short} is not {wanted}, that of the served model")
     return run
 
 
 def load(run: "Run", chosen: Chosen, root: Path, tracking_uri: str) -> tuple[Any, list[str]]:
-    """The model, and the columns that it needs, in its order. Nothing of it is read before its files are verified.
+    """Load the model; return it and its columns, in its order. Nothing of it is read before its files are verified.
 
     Raises:
         StepFailure: ModelUnsigned, ModelTampered, ModelUnusable, or what MLflow and its store raise.
@@ -59,8 +61,8 @@ def load(run: "Run", chosen: Chosen, root: Path, tracking_uri: str) -> tuple[Any
             folder = model.fetch(run, root, tracking_uri)
         model.verify(folder, chosen.digest, allow_unsigned=chosen.allow_unsigned)
     except model.ModelRefusedError as error:
-        advice = "Train the WinePipeline again (annotation winepipelines.io/retrain), then make another WinePrediction."
-        message = f"The model of MLflow run {chosen.mlflow_run} is not loaded: {error.why}. {advice}"
+        advice = "Train the WinePipeline again (annotation winepipelines.io/retrain), then create another WinePrediction."
+        message = f"The model of MLflow run {chosen.mlflow_run} was not loaded: {error.why}. {advice}"
         raise StepFailure(Reason(error.fault.value), message) from None
     try:
         loaded = model.load(folder)

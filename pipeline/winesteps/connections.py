@@ -1,8 +1,8 @@
-"""Connections of one fetch: each to an address that was checked, and all of them ended when too little comes.
+"""Connections of one fetch: each to a checked IP address, and all shut down if the host is too slow.
 
-The check is made on the very IP address that is connected to, after its name was resolved: a name that is resolved twice may
-have two answers. A host that sends a byte now and then would outlast every timeout of a socket, in a header as in the body: a
-watchdog measures what has come of the body, and shuts the sockets down.
+The check applies to the IP address that is connected to, after resolving the name: a second resolution could give another answer.
+A host that sends a byte now and then never exceeds a socket's timeout, neither in headers nor in the body. So a watchdog measures
+the received bytes, and shuts the sockets down.
 """
 
 import contextlib
@@ -13,18 +13,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 from winesteps.networks import Networks, PrivateNetworks
 
 if TYPE_CHECKING:
     import requests
 
 GRACE_SECONDS = 120.0
-"""So long a fetch may take before anything of the body comes."""
+"""Time within which the body must begin."""
 LEAST_BYTES_A_SECOND = 16 * 1024
-"""What must come on average from then on."""
+"""Minimum average rate after that."""
 MOST_SECONDS = 4 * 3600.0
-"""How long one fetch may take, however much comes."""
+"""Maximum duration of one fetch, at any rate."""
 WATCH_SECONDS = 0.5
 
 
@@ -43,12 +44,12 @@ class Guard:
         self._lock, self._over = threading.Lock(), threading.Event()
 
     def __enter__(self) -> Self:
-        """Begin to watch."""
+        """Start the watchdog."""
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Watch no more."""
+        """Stop the watchdog, and release its handles of the sockets."""
         self._over.set()
         with self._lock:
             for one in self._sockets:
@@ -56,25 +57,25 @@ class Guard:
             self._sockets.clear()
 
     def check(self, address: str) -> None:
-        """Raise `StepFailure` AddressRefused for an IP address that may not be asked now."""
+        """Raise `StepFailure` AddressRejected if data may not be fetched from an IP address."""
         allowed = self._only_private or self.networks.private is PrivateNetworks.ALLOW
         if why := self.networks.refusal(address, private_is_allowed=allowed):
-            what = "redirects to" if self.redirects else "leads to"
-            advice = "Give the address of a public host, or have the administrator allow its network (data.allowedNetworks)."
+            leads = "redirects to" if self.redirects else "leads to"
+            advice = "Use the address of a public host, or have the administrator allow its network (data.allowedNetworks)."
             if why == "a private address" and self.networks.private is PrivateNetworks.DIRECT:
-                advice = "Give the address that it redirects to."
-            raise StepFailure(Reason.ADDRESS_REFUSED, f"{self.shown} {what} {why}, which data is not fetched from. {advice}")
+                advice = "Use the address that it redirects to."
+            raise StepFailure(Reason.ADDRESS_REJECTED, f"{self.shown} {leads} {why}, from which data is not fetched. {advice}")
 
     def check_name(self, host: str) -> None:
-        """Check what a host's name is resolved to here, where a proxy connects to it; it may be that only the proxy knows."""
+        """Check the IP addresses of a host to which a proxy connects, if the name can be resolved here."""
         with contextlib.suppress(OSError, UnicodeError):
             for *_, address in socket.getaddrinfo(host, None, 0, socket.SOCK_STREAM):
                 self.check(str(address[0]))
-        self._only_private = False  # what the proxy connects to is not known
+        self._only_private = False  # the address that the proxy connects to is not known
 
     def connect(self, connection: Any, *, checked: bool = True) -> socket.socket:
-        """Connect for a connection of urllib3's to the first of the host's addresses that may be asked and answers."""
-        host = connection._dns_host.strip("[]")  # with the dot at its end
+        """Connect a urllib3 connection to the first address of its host that is allowed and answers."""
+        host = connection._dns_host.strip("[]")  # keeps a trailing dot
         found = socket.getaddrinfo(host, connection.port, 0, socket.SOCK_STREAM)
         problem: Exception | None = None
         for family, kind, protocol, _, address in found:
@@ -102,7 +103,7 @@ class Guard:
         raise problem or OSError("getaddrinfo found nothing")
 
     def is_too_slow(self, now: float) -> bool:
-        """Tell whether less has come than must have come by now."""
+        """Tell whether fewer bytes have arrived than required by now."""
         elapsed = now - self._began
         return elapsed > MOST_SECONDS or self.received < (elapsed - GRACE_SECONDS) * LEAST_BYTES_A_SECOND
 
@@ -112,15 +113,15 @@ class Guard:
                 continue
             self.too_slow = True
             with self._lock:
-                for one in self._sockets:  # another handle of the same connection, which TLS may have taken over
+                for one in self._sockets:  # our handle of the connection; TLS may own the other one
                     with contextlib.suppress(OSError):
                         one.shutdown(socket.SHUT_RDWR)
 
 
 def session(guard: Guard) -> "requests.Session":
-    """A session whose connections are the guard's. It follows no redirect, and takes no password from a netrc file.
+    """Create a session whose connections the guard makes. It follows no redirects, and reads no passwords from a netrc file.
 
-    It goes by the environment's proxies and certificates. The address of a proxy is the administrator's, and not checked.
+    It uses the proxies and certificates of the environment. The administrator sets the proxy, so its address is not checked.
     """
     import requests
     from requests.adapters import HTTPAdapter
@@ -133,7 +134,7 @@ def session(guard: Guard) -> "requests.Session":
             return guard.connect(connection, checked=connection.proxy is None)
         except socket.gaierror as error:
             raise NameResolutionError(connection.host, connection, error) from error
-        except UnicodeError as error:  # no host name, such as one with a label of more than 63 characters
+        except UnicodeError as error:  # an invalid name, such as one with a label of more than 63 characters
             raise LocationValueError("no host name") from error
         except TimeoutError as error:
             raise ConnectTimeoutError(connection, "connect timeout") from error
@@ -159,7 +160,7 @@ def session(guard: Guard) -> "requests.Session":
 
         def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
             manager = super().proxy_manager_for(proxy, **options)
-            if hasattr(manager, "proxy"):  # not of SOCKS, which has classes of its own
+            if hasattr(manager, "proxy"):  # SOCKS proxies have their own classes
                 manager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
             return manager
 
@@ -172,6 +173,6 @@ def session(guard: Guard) -> "requests.Session":
     made.mount("http://", Adapter())
     made.mount("https://", Adapter())
     made.auth = lambda request: request
-    # Not compressed on the way: the announced length and the checksum are then the file's.
+    # Without compression in transfer, the announced length and the checksum are those of the file.
     made.headers.update({"User-Agent": "winepipelines", "Accept-Encoding": "identity"})
     return made

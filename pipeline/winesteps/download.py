@@ -1,8 +1,7 @@
-"""The download step: the bytes at an address, checked, in a file.
+"""The download step: fetch the file at an address and check it.
 
-Called by the `download` component, and by `check` for bytes that are not kept. They come by http, https or s3 (see sources.py);
-here they are counted, hashed, refused where they are plainly not a CSV file (`reading.formats`), and put in place only when
-all of them have come.
+`sources` opens the address (http, https or s3). This module counts and hashes the bytes, rejects content that is clearly not CSV
+(`reading.formats`), and writes the file only when it is complete. The check step uses `drain`, which keeps no bytes.
 """
 
 import hashlib
@@ -15,16 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from winecontract.reasons import Reason
 from winesteps.credentials import Credentials
-from winesteps.failures import Reason, StepFailure, redact_url, unquoted
+from winesteps.failures import StepFailure, redact_url, unquoted
 from winesteps.opened import Opened
 from winesteps.reading.formats import HEAD_BYTES, recognize
 from winesteps.sources import open_source
 
 ATTEMPTS = 3
-"""How often a transfer is tried within one step; failures that last are the operator's to try again."""
+"""Tries of a transfer within one step. After that the step fails, and the operator retries."""
 PROGRESS_BYTES = 16 * 1024 * 1024
-"""A line in the log each so many bytes."""
+"""Bytes between two log lines about the progress."""
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Downloaded:
-    """What came: length in bytes, SHA-256 in hexadecimal, and the server's strong entity tag, if it gave one.
+    """The received file: its length in bytes, SHA-256 in hexadecimal, and the server's strong entity tag, if it sent one.
 
-    `version_id` is the object's in a bucket with versioning, `location` the address that answered, after redirects; `redirected`
-    tells that it is on another host, whose content must not be quoted.
+    `version_id` is the object's version in a bucket with versioning. `location` is the address that answered, after redirects.
+    `redirected` means that it is on another host, whose content must not be quoted.
     """
 
     size: int
@@ -57,10 +57,10 @@ def download(
     credentials: Credentials | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Downloaded:
-    """Fetch `url` into `target`, which appears complete or not at all. What is not `text` is not looked at.
+    """Fetch `url` into `target`, which appears complete or not at all. With `text`, reject content that is clearly not CSV.
 
     Raises:
-        StepFailure: see `winesteps.failures.Reason`; a passing one only after `ATTEMPTS` tries, 1 s and 2 s apart.
+        StepFailure: see `winecontract.reasons.Reason`; a passing reason only after `ATTEMPTS` tries, 1 s and 2 s apart.
 
     """
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
@@ -74,14 +74,14 @@ def download(
 
 
 def persistent(transfer: Callable[[], T], wait: Callable[[float], None]) -> T:
-    """Try up to `ATTEMPTS` times what fails for a passing reason, 1 s and 2 s apart."""
+    """Retry a transfer that fails for a passing reason: `ATTEMPTS` tries in all, 1 s and 2 s apart."""
     for attempt in range(1, ATTEMPTS):
         try:
             return transfer()
         except StepFailure as failure:
             if failure.permanent:
                 raise
-            log.warning("attempt %d of %d: %s", attempt, ATTEMPTS, failure.message)
+            log.warning("retrying transfer attempt=%d of=%d: %s", attempt, ATTEMPTS, failure.message)
             wait(2.0 ** (attempt - 1))
     return transfer()
 
@@ -97,7 +97,7 @@ def _transfer(
             raise StepFailure(
                 Reason.CHECKSUM_MISMATCH,
                 f"{shown} has SHA-256 {downloaded.sha256}, not {sha256}: the data has changed. "
-                "Set sha256 to the new value if that is meant.",
+                "If the change is intended, set sha256 to the new value.",
             )
         part.replace(target)
     finally:
@@ -106,10 +106,10 @@ def _transfer(
 
 
 def drain(source: Opened, shown: str, max_bytes: int, write: Callable[[bytes], object], *, text: bool = True) -> Downloaded:
-    """Read a body to its end, piece by piece; raises `StepFailure` where it is too large, or plainly not a CSV file."""
+    """Read a body in pieces to its end. Raise `StepFailure` if it is too large or, with `text`, clearly not CSV."""
     if source.size is not None and source.size > max_bytes:
         raise _too_large(shown, f"{source.size:,} bytes", max_bytes)
-    log.info("downloading %s (%s bytes)", shown, "?" if source.size is None else f"{source.size:,}")
+    log.info("downloading %s bytes=%s", shown, "unknown" if source.size is None else source.size)
     digest, size, reported = hashlib.sha256(), 0, 0
     for chunk in _checked(source, shown) if text else source.chunks:
         size += len(chunk)
@@ -119,13 +119,13 @@ def drain(source: Opened, shown: str, max_bytes: int, write: Callable[[bytes], o
         write(chunk)
         if size - reported >= PROGRESS_BYTES:
             reported = size
-            log.info("%s bytes so far", f"{size:,}")
-    log.info("downloaded %s bytes, SHA-256 %s", f"{size:,}", digest.hexdigest())
+            log.info("downloading %s received=%d", shown, size)
+    log.info("downloaded %s bytes=%d sha256=%s", shown, size, digest.hexdigest())
     return Downloaded(size, digest.hexdigest(), source.etag, source.version_id, source.location, source.redirected)
 
 
 def _checked(source: Opened, shown: str) -> Iterator[bytes]:
-    """The chunks, after a look at the first bytes; raises `StepFailure` where they are plainly not a CSV file's."""
+    """Pass the chunks on after checking the first bytes. Raise `StepFailure` if they are clearly not CSV."""
     head = b""
     for chunk in source.chunks:
         if len(head) < HEAD_BYTES:
@@ -149,5 +149,5 @@ def _check_beginning(head: bytes, source: Opened, shown: str) -> None:
             raise StepFailure(Reason.DATA_NOT_CSV, f"{shown} is {known.name}. {known.advice}")
 
 
-def _too_large(shown: str, what: str, max_bytes: int) -> StepFailure:
-    return StepFailure(Reason.DATA_TOO_LARGE, f"{shown} has {what}; the limit on this platform is {max_bytes:,}.")
+def _too_large(shown: str, found: str, max_bytes: int) -> StepFailure:
+    return StepFailure(Reason.DATA_TOO_LARGE, f"{shown} has {found}; the limit on this platform is {max_bytes:,}.")

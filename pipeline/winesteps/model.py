@@ -1,7 +1,7 @@
-"""A model's folder in MLflow's format, its upload and its entry in the model registry. Called by `train` and what it is made of.
+"""A model's folder in MLflow's format: save, upload, register, fetch, verify and load it.
 
-`log_model` is not used: it asks an MLflow 2 server for what only version 3 has, stores the model outside its run, and
-guesses requirements for seconds. A saved folder, uploaded to `<run's artifacts>/model`, works with both.
+`log_model` is not used: it needs an MLflow 3 server, stores the model outside its run, and infers requirements for seconds.
+A saved folder, uploaded to `<run's artifacts>/model`, works with MLflow 2 and 3.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from winecontract import linear, signatures
+from winecontract.tags import MODEL_FOLDER
 from winesteps.wine_linear import LinearModel
 
 if TYPE_CHECKING:
@@ -21,15 +22,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from sklearn.base import RegressorMixin
 
-FOLDER = "model"
-"""The model's folder among the artifacts of its run."""
-
 REQUIREMENTS = ("mlflow", "scikit-learn", "pandas", "numpy", "scipy", "cloudpickle")
-"""Packages that the model needs where it is loaded, each in the version that trained it."""
+"""Packages that the model needs to be loaded, each in the version that trained it."""
 
 
 class ModelRefusedError(Exception):
-    """A stored model that must not be loaded: `fault` is the reason, `why` completes "The model …: "."""
+    """A stored model must not be loaded. `fault` is the reason, `why` completes "The model …: "."""
 
     def __init__(self, fault: signatures.Fault, why: str) -> None:
         super().__init__(f"{fault}: {why}")
@@ -37,7 +35,7 @@ class ModelRefusedError(Exception):
 
 
 def requirements() -> list[str]:
-    """The model's pip requirements, with the running environment's exact versions."""
+    """List the model's pip requirements, in the exact versions of this environment."""
     return [f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS]
 
 
@@ -45,14 +43,14 @@ def save(fitted: "RegressorMixin", folder: Path, features: "pd.DataFrame", examp
     """Write the model's folder: estimator, signature, input example, requirements.
 
     The format is cloudpickle. skops, MLflow's default since 3.14, is unknown to the servers that Seldon ships
-    (seldonio/mlflowserver up to 1.19), and guards nothing here: whoever can write the folder can write the list of types
-    it asks to be trusted. The guard is the folder's digest, which is signed by the train step and verified before a load. Of a
-    linear model there is `linear.json` too, which this project's server and steps load in place of the pickle.
+    (seldonio/mlflowserver up to 1.19), and protects nothing here: an attacker who can write the folder can also write its list of
+    trusted types. The protection is the folder's digest, which the train step signs and every program verifies before it loads
+    the model. A linear model also has `linear.json`, which this project's server and steps load in place of the pickle.
     """
     from mlflow import sklearn as mlflow_sklearn
     from mlflow.models import infer_signature
 
-    logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)  # it warns of cloudpickle: see above
+    logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)  # it warns about cloudpickle: see above
     mlflow_sklearn.save_model(
         fitted,
         str(folder),
@@ -66,7 +64,7 @@ def save(fitted: "RegressorMixin", folder: Path, features: "pd.DataFrame", examp
 
 
 def columns(loaded: Any) -> list[str]:
-    """The columns that a loaded model needs, in its order, by its numbers or its signature; none where it does not name them."""
+    """Return the columns that a loaded model needs, in its order; none if its signature does not name them."""
     if isinstance(loaded, LinearModel):
         return list(loaded.columns)
     schema = loaded.metadata.get_input_schema()
@@ -74,9 +72,9 @@ def columns(loaded: Any) -> list[str]:
 
 
 def load(folder: Path | str) -> Any:
-    """The saved model, loaded back as a server would: what it predicts is what serving must answer.
+    """Load a saved model as a server does: its predictions are the answers that serving must give.
 
-    Loading runs the code in the folder, but for a linear model's: it must be this step's own, or have passed `verify`.
+    Unless the model is linear, loading runs code from the folder: this step must have made the folder, or `verify` accepted it.
     """
     from mlflow import pyfunc
 
@@ -88,7 +86,7 @@ def load(folder: Path | str) -> Any:
 
 @contextlib.contextmanager
 def _no_bytecode() -> Iterator[None]:
-    """Keep Python from writing compiled code beside the model's own, which would be another folder than was signed."""
+    """Keep Python from writing bytecode into the model's folder, which would change its digest."""
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield
@@ -113,18 +111,18 @@ def log_values(client: "MlflowClient", run_id: str, params: Mapping[str, str], m
 def store(client: "MlflowClient", run_id: str, root: Path) -> str:
     """Upload every file under `root`; return the address of the model's folder."""
     client.log_artifacts(run_id, str(root))
-    return f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}"
+    return f"{client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
 
 
 def fetch(run: "Run", folder: str | Path, tracking_uri: str) -> Path:
-    """Copy a run's model below a folder that is this step's alone; return where it is. Nothing of it is read.
+    """Copy a run's model below a folder that only this step uses, and return its path. Nothing in it is read.
 
-    By its address: asked for by its run, the client asks a server of MLflow 2 for logged models, which that does not know.
-    Raises ModelRefusedError where it has more files or bytes than a model can have.
+    The model is fetched by its address: given a run, the client requests logged models, which an MLflow 2 server does not know.
+    Raises ModelRefusedError if the store has more files or bytes than a model can have.
     """
     from mlflow import artifacts
 
-    address = f"{run.info.artifact_uri}/{FOLDER}"
+    address = f"{run.info.artifact_uri}/{MODEL_FOLDER}"
     _refuse_too_large(address, tracking_uri)
     return Path(artifacts.download_artifacts(address, dst_path=str(folder), tracking_uri=tracking_uri))
 
@@ -146,21 +144,21 @@ def _refuse_too_large(address: str, tracking_uri: str) -> None:
 
 
 def verify(folder: Path, digest: str, *, allow_unsigned: bool = False) -> None:
-    """Check a copied folder against the digest that the operator verified. To be called before anything in it is read.
+    """Check a copied folder against the digest that the operator verified, before anything in it is read.
 
     Args:
-        folder: where `fetch` has put it.
-        digest: `sha256:…`; empty where no digest was signed.
+        folder: the copy that `fetch` made.
+        digest: `sha256:…`; empty if no digest was signed.
         allow_unsigned: whether a model without a digest may be loaded.
 
     Raises:
-        ModelRefusedError: the folder has other files than were signed, or none were signed.
+        ModelRefusedError: the files differ from the signed ones, or none were signed.
 
     """
     if not digest:
         if allow_unsigned:
             return
-        raise ModelRefusedError(signatures.Fault.UNSIGNED, "no digest of it was signed: it was trained before models were signed")
+        raise ModelRefusedError(signatures.Fault.UNSIGNED, "its digest is not signed: it was trained before models were signed")
     try:
         signatures.check(folder, digest)
     except (signatures.TamperedError, signatures.FolderInvalidError) as error:
@@ -170,15 +168,15 @@ def verify(folder: Path, digest: str, *, allow_unsigned: bool = False) -> None:
 
 
 def is_stored(run: "Run", tracking_uri: str) -> bool:
-    """Whether a run's model is in the artifact store."""
+    """Tell whether a run's model is in the artifact store."""
     from mlflow import artifacts
 
-    files = artifacts.list_artifacts(f"{run.info.artifact_uri}/{FOLDER}", tracking_uri=tracking_uri)
+    files = artifacts.list_artifacts(f"{run.info.artifact_uri}/{MODEL_FOLDER}", tracking_uri=tracking_uri)
     return any(file.path.rpartition("/")[2] == "MLmodel" for file in files)
 
 
 def register(client: "MlflowClient", source: str, run_id: str, name: str, tags: Mapping[str, str]) -> str:
-    """Enter the model into the registry, under a new name if need be, and return the version."""
+    """Register the model, creating the registered model if needed, and return the version."""
     from mlflow.exceptions import MlflowException
 
     def create() -> str:

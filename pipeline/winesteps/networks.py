@@ -1,7 +1,7 @@
-"""Decides which IP addresses data may be fetched from. Pure, but for the environment.
+"""Decide from which IP addresses data may be fetched. Does no I/O except reading the environment.
 
-A user's address, or a redirect of its host, must not lead the step to what only the cluster's own network reaches: the metadata
-service of a cloud, the node, the step's own pod. The administrator's settings come as variables of the step's container.
+A user's address, or a redirect of its host, must not give the step access to the cluster's internal network: the metadata service
+of a cloud, the node, the step's own pod. The administrator's settings are variables of the step's container.
 """
 
 import ipaddress
@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 
 ALLOWED, PRIVATE = "WINE_DATA_ALLOWED_NETWORKS", "WINE_DATA_PRIVATE_NETWORKS"
 """Variables: networks that are always allowed, separated by commas, and a value of `PrivateNetworks`."""
@@ -19,9 +20,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class PrivateNetworks(StrEnum):
-    """Whether private addresses may be asked.
+    """Policy for private addresses.
 
-    `direct`: where the resource's own address leads to one, and in redirects from there. `allow`: in any redirect, too.
+    `direct`: allowed if the resource's own address resolves to one, and in redirects from there. `allow`: in any redirect, too.
     """
 
     DIRECT = "direct"
@@ -48,14 +49,14 @@ _NEVER = {
     "a multicast address": _networks("224.0.0.0/4", "ff00::/8"),
     "a reserved address": _networks("0.0.0.0/8", "240.0.0.0/4", "::/128"),
 }
-"""What no data comes from, whatever the setting; first match first."""
+"""Networks from which data is never fetched; the first match is reported."""
 _EMBEDDING = _networks("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")
 """IPv6 networks whose addresses end in an IPv4 address: translated (NAT64, SIIT) and compatible ones."""
 _ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 def _embedded(address: Address) -> tuple[Address, ...]:
-    """An address and the IPv4 addresses that it stands for."""
+    """Return an address and the IPv4 addresses that it embeds."""
     if isinstance(address, ipaddress.IPv4Address):
         return (address,)
     found: list[Address | None] = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
@@ -73,7 +74,7 @@ def _is_private(address: Address) -> bool:
 
 @dataclass(frozen=True)
 class Networks:
-    """What the administrator allows."""
+    """The administrator's policy."""
 
     allowed: tuple[Network, ...] = ()
     private: PrivateNetworks = PrivateNetworks.DIRECT
@@ -90,29 +91,29 @@ class Networks:
             allowed = _networks(*filter(None, (part.strip() for part in environment.get(ALLOWED, "").split(","))))
             private = PrivateNetworks(environment.get(PRIVATE) or PrivateNetworks.DIRECT)
         except ValueError:
-            message = f"The variables {ALLOWED} and {PRIVATE} of the step are not networks such as 10.0.0.0/8, and one of "
+            message = f"A variable of the step is invalid. Set {ALLOWED} to networks such as 10.0.0.0/8, and {PRIVATE} to one of "
             raise StepFailure(Reason.PARAMETERS_INVALID, message + f"{', '.join(PrivateNetworks)}.") from None
         return cls(allowed, private)
 
     def refusal(self, text: str, *, private_is_allowed: bool) -> str:
-        """Say what is wrong with an IP address; empty where it may be asked.
+        """Return why an IP address is rejected; empty if data may be fetched from it.
 
         Args:
             text: the address, as the resolver writes it.
-            private_is_allowed: whether a private address is no surprise, see `PrivateNetworks`.
+            private_is_allowed: whether private addresses are accepted, see `PrivateNetworks`.
 
         """
         address = ipaddress.ip_address(text.partition("%")[0])
         for one in _embedded(address):
             if any(one in network for network in self.allowed):
                 continue
-            for what, networks in _NEVER.items():
+            for kind, networks in _NEVER.items():
                 if any(one in network for network in networks):
-                    return what
+                    return kind
             if not private_is_allowed and _is_private(one):
                 return "a private address"
         return ""
 
     def is_private(self, text: str) -> bool:
-        """Tell an address of a private network, or one of the allowed networks."""
+        """Tell whether an address is private, as the allowed networks can be."""
         return any(map(_is_private, _embedded(ipaddress.ip_address(text.partition("%")[0]))))

@@ -1,4 +1,4 @@
-"""Finds columns that number the rows: a model can learn the file's order from them. Pure. Called by `preprocess`."""
+"""Find columns that number the rows, from which a model can learn the order of the file. Does no I/O."""
 
 from collections.abc import Mapping
 
@@ -15,14 +15,14 @@ NAMES = frozenset({
     "wineid", "x", "x1",
 })
 # fmt: on
-"""Names, in lower_snake form, that such columns have."""
+"""Common names of such columns, in lower_snake form."""
 MOST_WARNINGS = 5
 
 
 def warnings(table: pa.Table, titles: Mapping[str, str], target: str) -> list[str]:
-    """A sentence for each feature that numbers the rows.
+    """Warn about each feature that numbers the rows.
 
-    It has whole numbers, no two alike, and either goes up or down by the same step from row to row, or is named as an index is.
+    Such a feature has distinct integers, and either changes by the same step from row to row or has the name of an index.
     """
     found: list[str] = []
     for name in table.column_names:
@@ -35,7 +35,7 @@ def warnings(table: pa.Table, titles: Mapping[str, str], target: str) -> list[st
         title = yaml(titles.get(name, name)[:40])
         found.append(
             f"The column {title} numbers the rows ({low:.0f} to {high:.0f}), and the model learns from it. "
-            f"If it says nothing about the wine, leave it out with data.columns.drop: [{title}]."
+            f"If it is no property of the wine, drop it with data.columns.drop: [{title}]."
         )
     return found[:MOST_WARNINGS]
 

@@ -1,9 +1,9 @@
-"""Writes scored rows as one object of the store, which appears complete or not at all. Called by `predict`.
+"""Write scored rows as one object of the store, which appears complete or not at all.
 
-Parquet or CSV goes out in parts of a multipart upload while it is written: neither the file nor a copy of it is held anywhere,
-and the object changes in one step when the upload is completed. Every object carries its owner in its metadata. What another
-owner wrote, or no prediction at all, is replaced only where the prediction says `overwrite`, and only if it has not changed since
-the step began: each write carries the condition that what was seen is still there.
+Parquet or CSV is sent in parts of a multipart upload while it is written, so that the step holds no copy of the file, and the
+object changes in one step when the upload is completed. Every object has its owner in its metadata. An object of another owner,
+or one that no prediction wrote, is replaced only with `overwrite`, and only if it has not changed since the step began: each
+write is conditional on the entity tag that was found then.
 """
 
 import contextlib
@@ -17,21 +17,22 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, NoReturn
 
-from winesteps.addresses import AddressError, S3Address, parse
-from winesteps.failures import Reason, StepFailure
+from winecontract.addresses import AddressError, S3Address, parse
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 from winesteps.opened import CONNECT_SECONDS, READ_SECONDS
 
 PART_BYTES = 8 * 1024 * 1024
-"""Size of a part; the least that stores take is 5 MiB, and they take 10,000: 80 GB in all."""
+"""Size of a part. Stores accept parts of at least 5 MiB, and 10,000 of them: 80 GB in all."""
 SUFFIXES = {".parquet": "application/vnd.apache.parquet", ".csv": "text/csv; charset=utf-8"}
-"""What can be written, by the end of the object's name, with the media type."""
+"""Media types of the formats that can be written, by the suffix of the object's key."""
 PLATFORM_KEYS = re.compile(r"(^|/)([0-9a-f]{32}/artifacts|models/m-[0-9a-f]{32}|v2/artifacts)/")
-"""Keys under which MLflow and Kubeflow Pipelines keep artifacts, in whatever bucket."""
+"""Keys under which MLflow and Kubeflow Pipelines keep artifacts, in any bucket."""
 OWNER, RESOURCE, WRITE = "winepipelines-owner", "winepipelines-resource", "winepipelines-write"
-"""Metadata of every object written here: whose it is, its name for people, and by which write it came."""
+"""Metadata of every written object: the owner's identity, its name for people, and the id of the write."""
 UPLOAD_GONE = "NoSuchUpload"
 TRIES = 3
-"""How often a write whose condition did not hold is tried on what is there then."""
+"""Tries of a write whose condition did not hold, each on the object that is there then."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Place:
 
     @classmethod
     def of(cls, uri: str) -> "Place":
-        """The place that an address names; raises `StepFailure` ParametersInvalid where that is no place for an output."""
+        """Parse an address. Raise `StepFailure` ParametersInvalid if an output cannot be written there."""
         try:
             address = parse(uri)
         except AddressError as error:
@@ -53,21 +54,21 @@ class Place:
         if not {"", ".", ".."}.isdisjoint(address.key.split("/")):
             raise _no_place(uri, "its key must not have an empty part, '.' or '..' between slashes")
         if PLATFORM_KEYS.search(address.key):
-            raise _no_place(uri, "this is where MLflow or Kubeflow Pipelines keep artifacts; choose another folder")
+            raise _no_place(uri, "it is a folder where MLflow or Kubeflow Pipelines keep artifacts; set another folder")
         return cls(address.bucket, address.key)
 
     @property
     def suffix(self) -> str:
-        """The key of `SUFFIXES` that it ends in."""
+        """The suffix of the key, one of `SUFFIXES`."""
         return next(suffix for suffix in SUFFIXES if self.key.endswith(suffix))
 
     @property
     def report(self) -> "Place":
-        """Where the report on it goes."""
+        """The place of its report."""
         return Place(self.bucket, f"{self.key}.report.json")
 
     def __str__(self) -> str:
-        """As an address."""
+        """Return it as an address."""
         return f"s3://{self.bucket}/{self.key}"
 
 
@@ -77,27 +78,27 @@ def _no_place(uri: str, why: str) -> StepFailure:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who writes: `identity` is the same for all attempts of one prediction, `resource` names it for people."""
+    """The writer: `identity` is the same for all attempts of one prediction, `resource` is its name for people."""
 
     identity: str
     resource: str = ""
 
     def metadata(self, write: str) -> dict[str, str]:
-        """What an object says about itself."""
+        """Return the metadata of an object written by this owner."""
         values = {OWNER: self.identity, RESOURCE: self.resource, WRITE: write}
         return {name: re.sub(r"[^!-~ ]", "?", value)[:256] for name, value in values.items()}
 
 
 @dataclass(frozen=True)
 class Found:
-    """An object that is there: its entity tag, and what it says about itself."""
+    """An existing object: its entity tag and metadata."""
 
     etag: str
     metadata: Mapping[str, str]
 
     @property
     def author(self) -> str:
-        """Who wrote it, for people."""
+        """Who wrote it, as part of a sentence."""
         if OWNER not in self.metadata:
             return "no WinePrediction wrote it"
         named = "".join(filter(str.isprintable, self.metadata.get(RESOURCE, ""))) or "another run"
@@ -106,23 +107,23 @@ class Found:
 
 @dataclass(frozen=True)
 class Claim:
-    """That a place may be written: nothing was found there, or what may be replaced. Only in this state it is."""
+    """A place that may be written while it stays unchanged: it was empty, or had an object that may be replaced."""
 
     place: Place
     found: Found | None
 
     @property
     def condition(self) -> dict[str, str]:
-        """As the store's requests have it."""
+        """The condition of a write, as arguments of boto3."""
         return {"IfNoneMatch": "*"} if self.found is None else {"IfMatch": self.found.etag}
 
 
 class _Answer(Enum):
-    """What a store says to a write."""
+    """Result of a write."""
 
     DONE = auto()
     CHANGED = auto()  # the condition does not hold
-    UNCONDITIONAL = auto()  # it knows no conditions
+    UNCONDITIONAL = auto()  # the store does not support conditional writes
     UPLOAD_GONE = auto()
 
 
@@ -146,16 +147,16 @@ class Store:
         )
 
     def claim(self, place: Place, *, overwrite: bool = False) -> Claim:
-        """Look whether a place may be written.
+        """Check that a place may be written.
 
         Raises:
-            StepFailure: OutputExists where something is there that this owner did not write, unless it may be overwritten.
+            StepFailure: OutputExists if this owner did not write the object that is there, unless it may be overwritten.
 
         """
         found = self._find(place)
         if found is None or overwrite or self._is_own(found):
             return Claim(place, found)
-        advice = "Make another WinePrediction with another output, or with spec.overwrite: true to replace it."
+        advice = "Create another WinePrediction with another output, or with spec.overwrite: true to replace it."
         raise StepFailure(Reason.OUTPUT_EXISTS, f"{place} exists, and {found.author}. {advice}")
 
     def put_json(self, claim: Claim, content: Mapping[str, Any]) -> None:
@@ -170,19 +171,19 @@ class Store:
         )
 
     def write(self, claim: Claim, mark: str, request: Callable[[Mapping[str, str]], object]) -> None:
-        """Make the request that changes a claimed place, on the condition that what was claimed is still so.
+        """Send the request that changes a claimed place, on condition that the place is unchanged.
 
-        `mark` is the new object's own, by which a write is recognized whose answer was lost. A store that knows no conditions is
-        asked without one, right after a look.
+        `mark` identifies this write: it recognizes a write that succeeded although its answer was lost. A store that does not
+        support conditional writes gets the request without a condition, right after the place was checked.
 
         Raises:
-            StepFailure: OutputExists where someone else has written there meanwhile; OutputRefused, OutputUnavailable.
+            StepFailure: OutputExists if someone else wrote there meanwhile; OutputRejected, OutputUnavailable.
 
         """
         conditional = True
         for _ in range(TRIES):
             claim = self._renewed(claim)
-            answer = self._ask(claim.place, request, claim.condition if conditional else {})
+            answer = self._send(claim.place, request, claim.condition if conditional else {})
             if answer is _Answer.DONE:
                 return
             found = self._find(claim.place)
@@ -191,27 +192,28 @@ class Store:
             if answer is _Answer.UPLOAD_GONE:
                 raise _upload_gone(claim.place)
             conditional = conditional and answer is not _Answer.UNCONDITIONAL
-        raise StepFailure(Reason.OUTPUT_UNAVAILABLE, f"{claim.place} was changed again and again while it was written.")
+        message = f"{claim.place} changed {TRIES} times while this was writing it. Stop the other writer, or use another output."
+        raise StepFailure(Reason.OUTPUT_UNAVAILABLE, message)
 
     def abort(self, place: Place, upload_id: str) -> None:
-        """Remove the parts of an upload, if it is there and the store can be reached: else its own rules remove them."""
+        """Remove the parts of an upload, if possible; otherwise the bucket's lifecycle rules remove them."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         with contextlib.suppress(BotoCoreError, ClientError):
             self.client.abort_multipart_upload(Bucket=place.bucket, Key=place.key, UploadId=upload_id)
 
     def _renewed(self, claim: Claim) -> Claim:
-        """Look again at a place that was claimed: what this owner's other attempts did there meanwhile may be replaced."""
+        """Check a claimed place again. An object that another attempt of this owner wrote meanwhile may be replaced."""
         found = self._find(claim.place)
         if found is None or self._is_own(found) or (claim.found is not None and found.etag == claim.found.etag):
             return Claim(claim.place, found)
         message = (
-            f"{claim.place} was written while this ran, and {found.author}. Make another WinePrediction with another output."
+            f"{claim.place} was written while this ran, and {found.author}. Create another WinePrediction with another output."
         )
         raise StepFailure(Reason.OUTPUT_EXISTS, message)
 
     def _find(self, place: Place) -> Found | None:
-        """What is at a place. A GET, whose body is left alone: the answer to a HEAD has no word on what went wrong."""
+        """Find the object at a place. With GET, whose body is not read: the answer to a failed HEAD has no error code."""
         from botocore.exceptions import ClientError
 
         with store_errors(place):
@@ -227,7 +229,7 @@ class Store:
     def _is_own(self, found: Found) -> bool:
         return bool(self.owner.identity) and found.metadata.get(OWNER) == self.owner.identity
 
-    def _ask(self, place: Place, request: Callable[[Mapping[str, str]], object], condition: Mapping[str, str]) -> _Answer:
+    def _send(self, place: Place, request: Callable[[Mapping[str, str]], object], condition: Mapping[str, str]) -> _Answer:
         from botocore.exceptions import ClientError
 
         with store_errors(place):
@@ -246,7 +248,7 @@ class Store:
 
 
 class Upload(io.RawIOBase):
-    """A file to write to, once from beginning to end; `complete` makes the object appear, `abandon` leaves none."""
+    """A file to write once, from beginning to end. `complete` makes the object appear, `abandon` removes the upload."""
 
     def __init__(self, store: Store, claim: Claim) -> None:
         super().__init__()
@@ -266,15 +268,15 @@ class Upload(io.RawIOBase):
         self._upload = {"Bucket": self._place.bucket, "Key": self._place.key, "UploadId": self.id}
 
     def writable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """How many bytes were written."""
+        """Return the number of bytes written."""
         return self._written
 
     def write(self, data: Any) -> int:
-        """Take bytes, and send every part that is full."""
+        """Buffer bytes, and send every complete part."""
         view = memoryview(data).cast("B")
         self._buffer += view
         self._written += len(view)
@@ -284,7 +286,7 @@ class Upload(io.RawIOBase):
         return len(view)
 
     def complete(self) -> int:
-        """Make the object appear, if its place is still as it was claimed; returns its size in bytes."""
+        """Make the object appear if its place is unchanged since the claim; return its size in bytes."""
         if self._buffer:
             self._send(bytes(self._buffer))
         complete, parts = self._store.client.complete_multipart_upload, {"Parts": self._parts}
@@ -292,7 +294,7 @@ class Upload(io.RawIOBase):
         return self._written
 
     def abandon(self) -> None:
-        """Leave no object and no parts."""
+        """Remove the upload and its parts; no object appears."""
         self._store.abort(self._place, self.id)
 
     def _send(self, part: bytes) -> None:
@@ -304,7 +306,7 @@ class Upload(io.RawIOBase):
 
 @contextlib.contextmanager
 def store_errors(place: Place) -> Iterator[None]:
-    """Turn what the store's client raises into `StepFailure`: OutputRefused, or OutputUnavailable where it may pass."""
+    """Turn errors of the store's client into `StepFailure`: OutputUnavailable if they may pass, else OutputRejected."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
     try:
@@ -312,9 +314,11 @@ def store_errors(place: Place) -> Iterator[None]:
     except ClientError as error:
         _refuse(place, error.response)
     except NoCredentialsError:
-        raise StepFailure(Reason.OUTPUT_UNAVAILABLE, f"{place} cannot be written: the step has no AWS credentials.") from None
+        message = f"{place} cannot be written: the step has no AWS credentials. Check the Secret mlpipeline-minio-artifact."
+        raise StepFailure(Reason.OUTPUT_UNAVAILABLE, message) from None
     except ParamValidationError:
-        raise StepFailure(Reason.OUTPUT_REFUSED, f"{place}: a bucket or an object cannot have that name.") from None
+        message = f"{place}: the name of the bucket or object is invalid. Correct the output."
+        raise StepFailure(Reason.OUTPUT_REJECTED, message) from None
     except BotoCoreError as error:
         message = f"{place} cannot be written: the object store does not answer ({type(error).__name__})."
         raise StepFailure(Reason.OUTPUT_UNAVAILABLE, message) from None
@@ -327,10 +331,10 @@ def _refuse(place: Place, answer: Mapping[str, Any]) -> NoReturn:
         raise StepFailure(Reason.OUTPUT_UNAVAILABLE, f"{place}: the object store answered {code or status}.") from None
     if code == UPLOAD_GONE:
         raise _upload_gone(place) from None
-    message = f"{place} cannot be written: the object store answered {code or status}. The bucket must be there, and the keys in "
-    message += "this namespace must be allowed to write to it."
-    raise StepFailure(Reason.OUTPUT_REFUSED, message) from None
+    message = f"{place} cannot be written: the object store answered {code or status}. Create the bucket if it is missing, "
+    message += "and allow the keys in this namespace to write to it."
+    raise StepFailure(Reason.OUTPUT_REJECTED, message) from None
 
 
 def _upload_gone(place: Place) -> StepFailure:
-    return StepFailure(Reason.OUTPUT_UNAVAILABLE, f"{place}: someone removed its upload from the store while it was under way.")
+    return StepFailure(Reason.OUTPUT_UNAVAILABLE, f"{place}: someone removed its unfinished upload from the store.")

@@ -1,7 +1,7 @@
-"""The preprocess step: the downloaded file as a table of finite numbers, in parquet.
+"""The preprocess step: check the downloaded file and write it as a parquet table of finite numbers.
 
-Called by the `preprocess` component. What a table must be like to learn from is decided here; how a file is read, in
-`reading`. What was read and left out goes along in the parquet file's metadata, for the train step.
+`reading` reads the file; this module checks that a model can be trained on the table. A summary of the rows and columns that were
+read or dropped is in the metadata of the parquet file, for the train step.
 """
 
 import json
@@ -17,15 +17,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from winecolumns import lower_snake
+from winecontract.reasons import Reason
 from winesteps import numbering
-from winesteps.failures import Reason, StepFailure
+from winesteps.failures import StepFailure
 from winesteps.reading import Chunk, Columns, Options, Problem, Rejection, Source, Wanted, open_csv
 from winesteps.reading.formats import plain, quote
 
 MIN_ROWS = 20
-"""Fewer rows than this are refused: nothing measured on a part of them means anything."""
+"""Minimum number of rows: metrics of a part of fewer rows mean nothing."""
 REFUSE, DROP_ROWS = "refuse", "dropRows"
-"""What is done about rows with missing values."""
+"""Policies for rows with missing values."""
 PARAM_LENGTH = 250
 MOST_NAMES, NAME_LENGTH = 16, 48
 MOST_WARNINGS, WARNING_LENGTH = 5, 300
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Summary:
-    """What was read: rows that are used, rows that were left out for a missing value, columns that were left out, warnings."""
+    """Summary of the data: rows used, rows dropped for a missing value, columns dropped, encoding and compression, warnings."""
 
     rows: int = 0
     rows_dropped: int = 0
@@ -47,7 +48,7 @@ class Summary:
 
     @property
     def params(self) -> dict[str, str]:
-        """What MLflow shows beside the parameters of the training: what is other than in a plain file."""
+        """Parameters for MLflow about the data, if anything differs from a plain UTF-8 file."""
         listed = plain(", ".join(self.columns_dropped), PARAM_LENGTH)
         values = {
             "rows_dropped": str(self.rows_dropped) if self.rows_dropped else "",
@@ -57,7 +58,7 @@ class Summary:
         return {name: value for name, value in values.items() if value}
 
     def to_json(self) -> str:
-        """Write it for the operator, who reads so many names and warnings of so many characters."""
+        """Serialize it for the operator, which limits the number and length of names and warnings."""
         content = {
             "rows": self.rows,
             "rowsDropped": self.rows_dropped,
@@ -70,7 +71,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """What the table is like: rows, features in the file's order, target as the columns are named now."""
+    """The result: number of rows, features in the file's order, the target under its new name, and the summary."""
 
     rows: int
     features: list[str]
@@ -94,28 +95,28 @@ def preprocess(
     Args:
         csv_file: a CSV file with a header line, compressed or not; see `reading`.
         table_file: the parquet file to write.
-        separator: the one character between two values.
+        separator: the character between two values.
         target: the column to predict, as the header names it or in lower_snake form.
         decimal: the decimal separator, "." or ",".
         missing: `refuse` or `dropRows`, for rows without a value in one of the columns.
         columns: `drop` or `only`, with names and positions of columns.
-        max_bytes: largest size of the file when it is unpacked.
+        max_bytes: maximum size of the unpacked file.
 
     Raises:
         StepFailure: ParametersInvalid, DataNotCsv, DataTooLarge, ColumnMissing, DataInvalid or TooFewRows.
 
     """
     if missing not in {REFUSE, DROP_ROWS}:
-        raise StepFailure(Reason.PARAMETERS_INVALID, f"data.missing must be {REFUSE} or {DROP_ROWS}, not {missing[:40]!r}.")
+        raise StepFailure(Reason.PARAMETERS_INVALID, f"data.missing is {missing[:40]!r}. Set it to {REFUSE} or {DROP_ROWS}.")
     options = Options(separator, decimal, Columns.of(columns or {}), max_bytes)
     target_column = lower_snake(target)
     with tempfile.TemporaryDirectory() as scratch:
         source = open_csv(csv_file, options, Wanted((target_column,), shown=target), Path(scratch))
         if len(source.columns) < 2:
-            raise StepFailure(Reason.DATA_INVALID, f"The file has no column besides the target {target!r}.")
+            raise StepFailure(Reason.DATA_INVALID, f"The file has no column besides the target {target!r}. Add features.")
         table, dropped = _read(source, missing)
     if table.num_rows < MIN_ROWS:
-        left_out = f" ({dropped:,} with missing values were left out)" if dropped else ""
+        left_out = f" ({dropped:,} with missing values were dropped)" if dropped else ""
         message = f"The file has {table.num_rows} rows of data{left_out}; at least {MIN_ROWS} are needed."
         raise StepFailure(Reason.TOO_FEW_ROWS, message)
     warnings = _check_variation(table, target_column)
@@ -125,18 +126,18 @@ def preprocess(
         log.warning("%s", warning)
     pq.write_table(table.replace_schema_metadata({METADATA: json.dumps(asdict(summary))}), table_file)
     features = [name for name in source.columns if name != target_column]
-    log.info("%s rows, target %s, features %s", f"{table.num_rows:,}", target_column, ", ".join(features))
+    log.info("wrote table rows=%d target=%s features=%s", table.num_rows, target_column, ",".join(features))
     return Preprocessed(table.num_rows, features, target_column, summary)
 
 
 def summary_of(table_file: Path) -> Summary:
-    """Read what `preprocess` wrote of the data beside the table."""
+    """Read the summary from the metadata of the parquet file."""
     text = (pq.read_schema(table_file).metadata or {}).get(METADATA)
     return Summary(**json.loads(text)) if text else Summary(rows=pq.read_metadata(table_file).num_rows)
 
 
 def _read(source: Source, missing: str) -> tuple[pa.Table, int]:
-    """All rows, and how many were left out for a missing value; raises `StepFailure` DataInvalid for the first bad row."""
+    """Read all rows; count those dropped for a missing value. Raise `StepFailure` DataInvalid for the first bad row."""
     tables: list[pa.Table] = []
     dropped = 0
     for chunk in source.chunks():
@@ -149,12 +150,12 @@ def _read(source: Source, missing: str) -> tuple[pa.Table, int]:
 
 
 def _bad(chunk: Chunk, missing: str) -> Sequence[Problem]:
-    passed = {Rejection.MISSING_VALUE} if missing == DROP_ROWS else set()
-    return [problem for problem in chunk.problems if problem.reason not in passed]
+    accepted = {Rejection.MISSING_VALUE} if missing == DROP_ROWS else set()
+    return [problem for problem in chunk.problems if problem.reason not in accepted]
 
 
 def _check_variation(table: pa.Table, target: str) -> list[str]:
-    """Refuse a table of which nothing can be learned; warn of columns with one value only."""
+    """Refuse a table on which no model can be trained; warn about constant columns."""
     constant = []
     for name in table.column_names:
         bounds = pc.min_max(table[name]).as_py()
@@ -162,11 +163,11 @@ def _check_variation(table: pa.Table, target: str) -> list[str]:
             constant.append(name)
     if target in constant:
         raise StepFailure(
-            Reason.DATA_INVALID, f"Every row has the same {target!r}, {table[target][0].as_py():g}: nothing to learn."
+            Reason.DATA_INVALID, f"Every row has the same {target!r}, {table[target][0].as_py():g}. Add rows with other values."
         )
     if len(constant) == table.num_columns - 1:
-        raise StepFailure(Reason.DATA_INVALID, "Every column besides the target has one value only: nothing to learn.")
+        raise StepFailure(Reason.DATA_INVALID, "Every column besides the target has only one value. Add features that vary.")
     if not constant:
         return []
     listed = ", ".join(quote(name, 40) for name in constant[:10])
-    return [f"Columns with one value only, which teach nothing: {listed}{', …' * (len(constant) > 10)}."]
+    return [f"Columns with only one value, which the model cannot use: {listed}{', …' * (len(constant) > 10)}."]

@@ -1,4 +1,4 @@
-"""The picture of a model: predicted against actual values of the held-out rows. Called by `train`."""
+"""Plot predicted against actual values of the held-out rows."""
 
 import base64
 import html
@@ -10,14 +10,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 MAX_DOTS = 5000
-"""Of more rows than this, evenly spaced ones are drawn."""
+"""Most rows that are drawn; of more rows, evenly spaced ones."""
 
 
 def scatter_png(actual: np.ndarray, predicted: np.ndarray, target: str, metrics: Mapping[str, float]) -> bytes:
-    """A PNG, 640 x 640 pixels: a dot a row, the diagonal where prediction and truth agree, r2 and rmse above.
+    """Draw a PNG of 640 x 640 pixels: one dot per row, the diagonal of perfect predictions, r2 and rmse in the title.
 
     Args:
-        actual: true values of the target, one a row.
+        actual: actual values of the target, one per row.
         predicted: the model's values for the same rows.
         target: the target's name; both axes are in its unit.
         metrics: r2 and rmse of these rows.
@@ -50,7 +50,7 @@ def scatter_png(actual: np.ndarray, predicted: np.ndarray, target: str, metrics:
 
 
 def as_html(png: bytes | None, title: str, facts: Mapping[str, str]) -> str:
-    """One self-contained page, as Kubeflow shows it: a table of facts and the picture, if there is one."""
+    """Return a self-contained page for Kubeflow: a table of facts, and the picture if there is one."""
     picture = (
         f'<img alt="Predicted against actual values" src="data:image/png;base64,{base64.b64encode(png).decode()}">' if png else ""
     )

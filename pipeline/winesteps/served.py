@@ -1,7 +1,7 @@
-"""The model that serves, measured on the new held-out rows: both models' numbers are then about the same rows. Called by `train`.
+"""Measure the served model on the new held-out rows, so that its metrics and those of the new model can be compared.
 
-That it cannot be measured is no failure: the new model may be wanted for that very reason. So what goes wrong here is said, not
-raised. Nothing of it is loaded before its files have the digest that the operator verified.
+If it cannot be measured, the step still succeeds: that may be why a new model is needed. Problems are therefore returned as a
+sentence, not raised. Nothing of the model is loaded before its files have the digest that the operator verified.
 """
 
 import math
@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from winecontract.tags import SERVED, Tag
 from winesteps import estimator, model, tracking
 from winesteps.failures import describe, shorten
 
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class _Unmeasurable(Exception):
-    """Why, in a sentence."""
+    """The served model cannot be measured; the text says why, as a sentence."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """The model that serves: its MLflow run and the digest of its folder. `allow_unsigned`: it may be loaded without a digest."""
+    """The served model: its MLflow run and the digest of its folder. With `allow_unsigned` it is loaded without a digest too."""
 
     run_id: str = ""
     digest: str = ""
@@ -33,20 +34,20 @@ class Served:
 def measure(
     client: "MlflowClient", served: Served, record: tracking.Record, split: estimator.Split, target: str
 ) -> tuple[dict[str, float], str]:
-    """Measure the model that serves: `served_r2`, `served_rmse` and `served_mae`, or none and a sentence that says why.
+    """Measure the served model: return `served_r2`, `served_rmse` and `served_mae`, or a sentence that says why there are none.
 
-    Without a run there is neither.
+    Without a run, both are empty.
     """
     run_id = served.run_id
     if not run_id:
         return {}, ""
     try:
-        return {f"served_{name}": value for name, value in _measured(client, served, record, split, target).items()}, ""
+        return {f"{SERVED}{name}": value for name, value in _measured(client, served, record, split, target).items()}, ""
     except (_Unmeasurable, model.ModelRefusedError) as error:
         why = str(error)
-    except Exception as error:  # whatever it is: of the served model, not of this one
-        why = f"it could not be loaded and asked: {describe(error)}"
-    return {}, shorten(f"The model of MLflow run {run_id[:64]}, which serves, has no numbers on the new data: {why}")
+    except Exception as error:  # the served model's, not the new one's
+        why = f"it could not be loaded or did not predict: {describe(error)}"
+    return {}, shorten(f"The served model (MLflow run {run_id[:64]}) could not be measured on the new data: {why}")
 
 
 def _measured(
@@ -54,10 +55,10 @@ def _measured(
 ) -> dict[str, float]:
     run_id = served.run_id
     if not re.fullmatch("[A-Za-z0-9_-]{1,64}", run_id):
-        raise _Unmeasurable("that is no run's id.")
+        raise _Unmeasurable("the id is not valid.")
     run = client.get_run(run_id)
-    if run.data.tags.get(f"{tracking.PREFIX}uid", "") != record.uid:  # loading a model runs its code
-        raise _Unmeasurable("the run is of another resource, whose models are not loaded here.")
+    if run.data.tags.get(Tag.UID, "") != record.uid:  # loading a model runs its code
+        raise _Unmeasurable("the run belongs to another resource, whose models are not loaded here.")
     if (predicts := run.data.params.get("target", target)) != target:
         raise _Unmeasurable(f"it predicts {predicts!r}, not {target!r}.")
     with tempfile.TemporaryDirectory() as folder:

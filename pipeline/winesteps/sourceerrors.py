@@ -1,6 +1,6 @@
-"""Says why an address cannot be read: one cause for each way in which TLS, a connection, a web server or a store fails.
+"""Describe why an address cannot be read: one cause for each failure of TLS, a connection, a web server or an object store.
 
-Nothing of a library's own message is quoted: it may hold the whole address, with a signature.
+Messages of libraries are not quoted: they can contain the whole address, with a signature.
 """
 
 import datetime
@@ -13,25 +13,26 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 from winesteps.reading.formats import plain
 
 BODY_SHOWN = 2048
-"""As many bytes of an error's body are read."""
+"""Bytes of an error's body that are read."""
 _CERTIFICATE = {
     9: "is not valid yet",
     10: "has expired",
     18: "is self-signed, and its authority is not known here",
-    19: "is signed by an authority of its own that is not known here",
+    19: "is signed by a private authority that is not known here",
     20: "is signed by an authority that is not known here",
-    21: "is signed by an authority that is not known here, or the server leaves out a certificate in between",
+    21: "is signed by an authority that is not known here, or the server does not send an intermediate certificate",
     23: "was revoked",
-    62: "is of another host name",
-    64: "is of another host: it does not have this IP address",
+    62: "is for another host name",
+    64: "is for another host: it does not list this IP address",
     66: "has a key that is too weak",
     68: "has a signature that is too weak",
 }
-"""By OpenSSL's verification error."""
+"""Messages by OpenSSL's verification error."""
 _TLS = (
     (
         re.compile(
@@ -43,7 +44,7 @@ _TLS = (
         re.compile(r"PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL|NO_PROTOCOLS_AVAILABLE|VERSION_TOO_LOW"),
         "speaks only versions of TLS that are no longer accepted (before 1.2)",
     ),
-    (re.compile(r"CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNKNOWN_CA"), "asks for a client certificate, and steps have none"),
+    (re.compile(r"CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNKNOWN_CA"), "requires a client certificate, and steps have none"),
     (re.compile(r"HANDSHAKE_FAILURE|NO_SHARED_CIPHER|NO_CIPHERS"), "has no cipher of TLS in common with the step"),
     (re.compile(r"UNRECOGNIZED_NAME"), "has no certificate for this host name"),
     (re.compile(r"KEY_TOO_SMALL|MD_TOO_WEAK"), "has a TLS certificate or key that is too weak"),
@@ -59,7 +60,7 @@ _CONNECTION = {
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that it wraps, as requests and urllib3 do, from the outside in."""
+    """Yield an error and all errors that it wraps, from the outside in, as requests and urllib3 nest them."""
     seen: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting:
@@ -72,7 +73,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def connection_problem(error: Exception, connect_seconds: float, read_seconds: float) -> str:
-    """What a connection failed of, as the rest of a sentence that begins with the address."""
+    """Describe why a connection failed, as the rest of a sentence that begins with the address."""
     import requests
     from urllib3.exceptions import NameResolutionError, ProtocolError
 
@@ -102,25 +103,25 @@ def connection_problem(error: Exception, connect_seconds: float, read_seconds: f
 def _tls_problem(found: list[BaseException]) -> str | None:
     for one in found:
         if isinstance(one, ssl.SSLCertVerificationError):
-            what = _CERTIFICATE.get(one.verify_code, "was not accepted")
-            return f"has a TLS certificate that {what}"
+            fault = _CERTIFICATE.get(one.verify_code, "was not accepted")
+            return f"has a TLS certificate that {fault}"
     for one in found:
         if isinstance(one, ssl.SSLError):
             text = f"{one.reason or ''} {type(one).__name__}".upper()
-            said = next((words for pattern, words in _TLS if pattern.search(text)), None)
-            return said or f"failed in the TLS handshake ({plain(one.reason or 'no reason given', 60)})"
+            problem = next((words for pattern, words in _TLS if pattern.search(text)), None)
+            return problem or f"failed in the TLS handshake ({plain(one.reason or 'no reason given', 60)})"
     return None
 
 
 def check_status(status: int, headers: Mapping[str, str], body: bytes, url: str, shown: str, now: datetime.datetime) -> None:
-    """Raise `StepFailure` for an answer other than 200.
+    """Raise `StepFailure` for any status but 200.
 
     Args:
-        status: of the answer.
-        headers: of the answer.
-        body: its beginning.
-        url: the address that was asked.
-        shown: the address as it may be shown.
+        status: status of the answer.
+        headers: headers of the answer.
+        body: first bytes of the answer.
+        url: the requested address.
+        shown: the address without secrets, for the message.
         now: the present time.
 
     """
@@ -139,9 +140,10 @@ def _cause(status: int, headers: Mapping[str, str], body: str, url: str, now: da
         when = f" at {expired:%Y-%m-%d %H:%M} UTC" if expired else ""
         return Reason.DATA_ACCESS_DENIED, f"the signature in the address expired{when}. Make a new one"
     if status == HTTPStatus.UNAUTHORIZED:
-        asked = headers.get("WWW-Authenticate", "").partition(" ")[0]
-        kind = f" ({plain(asked, 20)})" if asked else ""
-        return Reason.DATA_ACCESS_DENIED, f"it asks for credentials{kind}, and none or wrong ones were sent"
+        scheme = headers.get("WWW-Authenticate", "").partition(" ")[0]
+        kind = f" ({plain(scheme, 20)})" if scheme else ""
+        cause = f"it requires credentials{kind}, and none or wrong ones were sent. Set or correct credentialsSecret"
+        return Reason.DATA_ACCESS_DENIED, cause
     if status == HTTPStatus.FORBIDDEN and _is_signed(url):
         return Reason.DATA_ACCESS_DENIED, "the signature in the address is not accepted, or its owner may not read the file"
     if status == HTTPStatus.FORBIDDEN:
@@ -153,8 +155,8 @@ def _cause(status: int, headers: Mapping[str, str], body: str, url: str, now: da
 
 _PASSING = {
     408: "it did not wait for the request",
-    425: "it asks to try again later",
-    429: "it limits how often it is asked",
+    425: "it is not ready to answer yet",
+    429: "it limits the rate of requests",
     500: "the server has failed",
     502: "a proxy in front of it got no answer",
     503: "it is not available at present",
@@ -164,8 +166,8 @@ _NOT_FOUND = {
     404: "there is no file at this address. Correct the address",
     410: "the file was removed for good. Give another address",
     405: "it does not let files be read there. Correct the address",
-    407: "the proxy asks for credentials",
-    451: "it may not give the file out for legal reasons",
+    407: "the proxy requires credentials",
+    451: "it does not give out the file for legal reasons",
     202: "it does not have the file ready yet. Give the address of the file itself",
     204: "there is no content at this address. Correct the address",
     300: "several files have this address. Give the address of one",
@@ -179,7 +181,7 @@ def _is_signed(url: str) -> bool:
 
 
 def _expiry(url: str, now: datetime.datetime) -> datetime.datetime | None:
-    """When the signature of a presigned address expired (S3, Google, Azure); None where it has not, or does not say."""
+    """Return when the signature of a presigned address expired (S3, Google, Azure); None if it has not, or is not known."""
     values = {name.lower(): value[0] for name, value in parse_qs(urlsplit(url).query).items()}
     ends: datetime.datetime | None = None
     try:
@@ -224,6 +226,6 @@ _STORE_STATUS = {
 
 
 def store_cause(status: int, code: str) -> tuple[Reason, str]:
-    """Why an object store refused to give an object out, by its error code and status; for what does not pass by itself."""
+    """Return why an object store refused an object, by error code and status, for failures that do not pass by themselves."""
     known = _STORE.get(code) or _STORE_STATUS.get(status)
     return known or (Reason.DATA_NOT_FOUND, "correct the address")

@@ -1,7 +1,7 @@
-"""Opens an address for reading: http and https by `websource`, s3 by boto3 here. Called by `download` and `check`.
+"""Open an address for reading: http and https with `websource`, s3 with boto3.
 
-Every error of the libraries becomes a `StepFailure`, in our words: theirs quote whole addresses, and these may
-hold a signature or a password.
+Errors of the libraries become `StepFailure` with a message of our own: theirs quote whole addresses, which can contain a
+signature or a password.
 """
 
 import contextlib
@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
-from winesteps.addresses import AddressError, HttpAddress, S3Address, parse
+from winecontract.addresses import AddressError, HttpAddress, S3Address, parse
+from winecontract.reasons import Reason
 from winesteps.credentials import Credentials
-from winesteps.failures import Reason, StepFailure, redact_url
+from winesteps.failures import StepFailure, redact_url
 from winesteps.opened import CHUNK_BYTES, CONNECT_SECONDS, READ_SECONDS, Opened, strong, version
 from winesteps.sourceerrors import store_cause
 from winesteps.websource import open_http
@@ -22,16 +23,16 @@ from winesteps.websource import open_http
 def open_source(
     url: str, s3_endpoint_url: str = "", known_etag: str = "", credentials: Credentials | None = None
 ) -> Iterator[Opened]:
-    """The body at `url`, as a context: errors while it is read become `StepFailure` as well.
+    """Open `url` as a context: errors while the body is read become `StepFailure`, too.
 
-    With `known_etag` only a body that has another one is asked for. `credentials` are for http and https.
+    With `known_etag`, a body is requested only if its entity tag differs. `credentials` are for http and https.
     """
     address = address_of(url)
     known_etag = strong(known_etag)
     if isinstance(address, HttpAddress):
         opener = open_http(address, known_etag, credentials)
     elif credentials is not None:
-        message = "credentialsSecret is for http and https: the object store's keys are the platform's to give."
+        message = "credentialsSecret is set, but s3 addresses use the platform's keys. Remove it, or use an https address."
         raise StepFailure(Reason.PARAMETERS_INVALID, message)
     else:
         opener = _open_s3(address, s3_endpoint_url, known_etag)
@@ -40,7 +41,7 @@ def open_source(
 
 
 def address_of(url: str) -> S3Address | HttpAddress:
-    """What an address names; raises `StepFailure` UrlInvalid where that is no file."""
+    """Parse an address. Raise `StepFailure` UrlInvalid if it cannot be the address of a file."""
     try:
         return parse(url)
     except AddressError as error:
@@ -62,7 +63,7 @@ def _open_s3(address: S3Address, endpoint_url: str, known_etag: str) -> Iterator
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=READ_SECONDS,
                 retries={"total_max_attempts": 1},  # `download` tries again
-                s3={"addressing_style": "path"},  # MinIO has no DNS name a bucket
+                s3={"addressing_style": "path"},  # MinIO has no DNS name per bucket
             ),
         )
         wanted: Any = {"Bucket": address.bucket, "Key": address.key}
@@ -91,21 +92,22 @@ def _open_s3(address: S3Address, endpoint_url: str, known_etag: str) -> Iterator
         raise StepFailure(Reason.URL_INVALID, f"{shown}: a bucket cannot have that name.") from None
     except BotoCoreError as error:
         message = f"{shown} cannot be read: the object store does not answer ({type(error).__name__})."
-        raise StepFailure(Reason.STORE_UNAVAILABLE, message) from None
+        raise StepFailure(Reason.OBJECT_STORE_UNAVAILABLE, message) from None
 
 
 def _check_version(address: S3Address, answered: str, shown: str) -> None:
-    """A store without versions answers with what is there now, whatever version it is asked for."""
+    """Check the version of the answer: a store without versioning ignores `versionId` and sends the present object."""
     if address.version_id in {"", "null"} or answered == address.version_id:
         return
     found = f"version {answered}" if answered else "an object without a version"
-    raise StepFailure(Reason.DATA_NOT_FOUND, f"{shown}: the object store answered with {found}. Does its bucket keep versions?")
+    message = f"{shown}: the object store answered with {found}. Enable versioning of the bucket, or remove versionId."
+    raise StepFailure(Reason.DATA_NOT_FOUND, message)
 
 
 def _check_s3_status(status: int, code: str, address: S3Address) -> None:
     shown = str(address)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS or code == "SlowDown":
-        raise StepFailure(Reason.STORE_UNAVAILABLE, f"{shown}: the object store answered {code or status}.") from None
-    literal = ". A key is taken literally: write a space for %20" if re.search("%[0-9A-Fa-f]{2}", address.key) else ""
+        raise StepFailure(Reason.OBJECT_STORE_UNAVAILABLE, f"{shown}: the object store answered {code or status}.") from None
+    literal = ". Keys are not percent-decoded: write a space, not %20" if re.search("%[0-9A-Fa-f]{2}", address.key) else ""
     reason, cause = store_cause(status, code)
     raise StepFailure(reason, f"{shown}: the object store answered {code or status}: {cause}{literal}.") from None

@@ -1,7 +1,7 @@
-"""What MLflow and its artifact store raise, told apart by cause and by who can help. Called around every use of them.
+"""Classify the errors of MLflow and its artifact store by cause, and by who can correct it.
 
-What passes by itself is TrackingUnavailable, which does not count as an attempt. What only a person changes has a reason that
-ends the run at once, and names what is missing.
+Failures that pass by themselves are TrackingUnavailable, which does not count as an attempt. Failures that a person must correct
+have a reason that ends the run at once, and a message that names the correction.
 """
 
 import contextlib
@@ -11,22 +11,23 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from winecontract.reasons import Reason
 from winesteps.credentials import MLFLOW_SECRET
-from winesteps.failures import Reason, StepFailure, describe, redact_url, text_of
+from winesteps.failures import StepFailure, describe, redact_url, text_of
 
 PASSING_CODES = re.compile(
     r"SlowDown|ServiceUnavailable|InternalError|RequestTimeout|Throttling\w*|TooManyRequests\w*|OperationAborted|BadGateway"
     r"|GatewayTimeout|XMinioServerNotInitialized|XMinioReadQuorum|XMinioWriteQuorum|5\d\d|429|408"
 )
-"""Error codes of object stores that another try may not meet."""
+"""Error codes of object stores after which a retry can succeed."""
 
 LONGEST_TEXT = 16_384
-"""Characters of an error's text that are looked at: it may quote whole answers."""
+"""Characters of an error's text that are searched: the text can quote whole answers."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """A kind of failure: a pattern by which it is known, its reason, and what to do. `{bucket}` and `{host}` are filled in."""
+    """A kind of failure: the pattern that recognizes it, its reason, and what to do. `{bucket}` and `{host}` are filled in."""
 
     words: re.Pattern[str]
     reason: Reason
@@ -44,42 +45,42 @@ CAUSES = (
         re.compile(
             r"QuotaExceeded|XMinioStorageFull|StorageFull|InsufficientStorage|error code 507\b|\b507 |No space left on device"
         ),
-        Reason.STORE_FULL,
+        Reason.OBJECT_STORE_FULL,
         "The object store has no room left{bucket}. Free some, or raise its quota.",
     ),
     Cause(
         re.compile(r"registered artifact repository|Invalid artifact URI|Unsupported artifact URI"),
         Reason.ARTIFACT_LOCATION_INVALID,
-        "The artifact location of the experiment is no address that steps can write to: name another experiment, whose location "
+        "Steps cannot write to the artifact location of the experiment. Name an experiment whose artifact location "
         "begins with s3://.",
     ),
     Cause(
         re.compile("Invalid Host header"),
-        Reason.TRACKING_REFUSED,
+        Reason.TRACKING_REJECTED,
         "Add {host} to MLFLOW_SERVER_ALLOWED_HOSTS of the tracking server.",
     ),
     Cause(
         re.compile(r"SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied|AllAccessDisabled|ExpiredToken|InvalidToken"),
-        Reason.TRACKING_REFUSED,
-        "The object store does not let the keys in the Secret mlpipeline-minio-artifact write there{bucket}: correct the keys, "
+        Reason.TRACKING_REJECTED,
+        "The keys in the Secret mlpipeline-minio-artifact may not write to the object store{bucket}. Correct the keys, "
         "or the policy of their user.",
     ),
     Cause(
         re.compile(r"error code 401\b|\b401 Client Error|not authenticated"),
-        Reason.TRACKING_REFUSED,
+        Reason.TRACKING_REJECTED,
         f"MLflow does not accept the credentials of this step. Correct the Secret {MLFLOW_SECRET} in the namespace of "
         "the run; the operator copies it from the Secret that the administrator set for MLflow.",
     ),
     Cause(
         re.compile(r"error code 403\b|\b403 Client Error|Permission denied|PERMISSION_DENIED"),
-        Reason.TRACKING_REFUSED,
+        Reason.TRACKING_REJECTED,
         f"The MLflow user in the Secret {MLFLOW_SECRET} in the namespace of the run may not write there. Grant that user "
         "the permission to edit, or set another user.",
     ),
     Cause(
         re.compile(r"error code 404\b.{0,500}<", re.DOTALL),
-        Reason.TRACKING_REFUSED,
-        "There is no MLflow API at {address}: the address must have the path that the server is under.",
+        Reason.TRACKING_REJECTED,
+        "There is no MLflow API at {address}. Correct the address; it must include the path under which the server answers.",
     ),
 )
 
@@ -102,25 +103,25 @@ def tracking_errors(tracking_uri: str = "") -> Iterator[None]:
         ) from None
 
 
-NAMED = (Reason.BUCKET_MISSING, Reason.STORE_FULL, Reason.ARTIFACT_LOCATION_INVALID)
-"""What is missing is told first."""
+NAMED = (Reason.BUCKET_MISSING, Reason.OBJECT_STORE_FULL, Reason.ARTIFACT_LOCATION_INVALID)
+"""Reasons whose advice comes first in the message."""
 
 
 def classify(error: Exception, tracking_uri: str = "") -> tuple[Reason, str]:
-    """Tell the reason of a failure, and what can be done about it, if that is known."""
+    """Return the reason of a failure, and what to do about it, if that is known."""
     text = text_of(error)[:LONGEST_TEXT]
     for cause in CAUSES:
         if cause.words.search(text):
             host = urlsplit(tracking_uri).netloc.rpartition("@")[2]
             return cause.reason, cause.advice.format(bucket=_bucket(text), host=host, address=redact_url(tracking_uri))
-    return (Reason.TRACKING_UNAVAILABLE if _may_pass(error, text) else Reason.TRACKING_REFUSED), ""
+    return (Reason.TRACKING_UNAVAILABLE if _may_pass(error, text) else Reason.TRACKING_REJECTED), ""
 
 
 def _may_pass(error: Exception, text: str) -> bool:
-    """Tell whether another try may succeed: there was no answer, or one that says so."""
+    """Tell whether a retry can succeed: there was no answer, or its status says so."""
     from mlflow.exceptions import MlflowException
 
-    if (code := re.search(r"An error occurred \(([\w.]+)\)", text)) is not None:  # of an object store, as boto3 words it
+    if (code := re.search(r"An error occurred \(([\w.]+)\)", text)) is not None:  # an object store's, as boto3 writes it
         return PASSING_CODES.fullmatch(code[1]) is not None
     status = re.search(r"error code (\d{3})\b|\b(\d{3}) (?:Client|Server) Error", text)
     if status is not None:
@@ -135,6 +136,6 @@ def _is_passing(status: int) -> bool:
 
 
 def _bucket(text: str) -> str:
-    """Name the bucket that an upload was for, as boto3 words it; empty where it does not say."""
+    """Return the bucket of a failed upload from boto3's message; empty if it has none."""
     named = re.search(r"Failed to upload [^\n]{1,500}? to ([a-z0-9][a-z0-9.-]{1,62})/", text)
     return f" {named[1]}" if named else ""

@@ -1,8 +1,8 @@
 """The train step: from the table to a registered, evaluated model in MLflow.
 
-Called by the `train` component. The learning is in estimator.py, the model's folder and its registration in model.py. Where the
-same data and wishes have made a model already (reuse.py), that one is the outcome, measured against the one that serves as ever.
-The tags that tell the operator of success are written last, in one request: where they are, everything else is.
+estimator.py fits models, model.py saves and registers them. If a model of the same data and settings exists (reuse.py), the step
+returns that one, and still measures the served model. The tags that report success to the operator are written last, in one
+request: if they are there, everything else is.
 """
 
 import json
@@ -17,8 +17,11 @@ import pyarrow.parquet as pq
 
 from winecolumns import lower_snake
 from winecontract import signatures
+from winecontract.reasons import Reason
+from winecontract.servers import Server
+from winecontract.tags import MODEL_FOLDER, SERVED, Tag
 from winesteps import estimator, model, report, reuse, search, served, servers, tracking
-from winesteps.failures import Attempt, Reason, StepFailure
+from winesteps.failures import Attempt, StepFailure
 from winesteps.preprocess import Summary, summary_of
 from winesteps.served import Served
 from winesteps.trackingerrors import tracking_errors
@@ -28,24 +31,25 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 EXAMPLE_ROWS = 3
-"""Held-out rows that the operator asks a served model about."""
+"""Held-out rows that the operator probes a served model with."""
 TAG_LENGTH = 5000
-"""Most characters of a tag that every MLflow server takes."""
+"""Most characters of a tag that every MLflow server accepts."""
+COPIED = (Tag.MODEL_URI, Tag.MODEL_VERSION, Tag.DIGEST, Tag.EXAMPLE, Tag.PREDICTION)
+"""Tags that a run that reuses a model copies from the run that trained it."""
 PICTURE = "evaluation/predicted-against-actual.png"
-"""Among the artifacts of a run that made a model."""
+"""Path of the picture among the artifacts of a run that trained a model."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What shall be learned, from what.
+    """Settings of a training.
 
-    `search` has values to try in place of parameters. `server_version` is that of Seldon's mlflowserver where it shall read the
-    model, see `servers`; `served_run` the MLflow run of the model that serves, which is measured on the same rows if its folder
-    has `served_digest`, or if it has none and `allow_unsigned` says so;
-    `reusable_runs` are the MLflow runs of the owner's earlier models. `source` describes the data, its address and SHA-256; it is
-    logged beside the parameters.
+    `search` has candidate values for parameters. `server_version` is the version of Seldon's mlflowserver that must be able to
+    load the model, see `servers`. `served_run` is the MLflow run of the served model, which is measured on the same rows if its
+    folder has `served_digest`, or without a digest if `allow_unsigned` is set. `reusable_runs` are the MLflow runs of the owner's
+    earlier models. `source` describes the data (address, SHA-256); it is logged with the parameters.
     """
 
     target: str = "quality"
@@ -67,9 +71,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome: the model folder's address in the artifact store, registry version, metrics, report page.
+    """The result: the model folder's address in the artifact store, registry version, metrics, report page.
 
-    `run_id` is the MLflow run of this training, also where it reuses another's model.
+    `run_id` is the MLflow run of this training, also if it reuses a model of another run.
     """
 
     model_uri: str
@@ -81,7 +85,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class _Start:
-    """What is there before anything is learned. `served` and `served_problem` are of the model that serves."""
+    """State before a model is fitted. `served` and `served_problem` are the served model's metrics, or why there are none."""
 
     client: "MlflowClient"
     run_id: str
@@ -89,7 +93,7 @@ class _Start:
     search: dict[str, list[float]]
     split: estimator.Split
     target: str
-    server: servers.Server | None
+    server: Server | None
     fingerprint: str
     served: dict[str, float]
     served_problem: str
@@ -98,13 +102,13 @@ class _Start:
 
 
 def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attempt) -> Trained:
-    """Fit, measure, save, reload, log and register a model, or find the one that all this would make.
+    """Fit, measure, save, reload, log and register a model, or find an existing model of the same data and settings.
 
     Args:
         table_file: parquet as `preprocess` writes it.
-        task: what shall be learned.
-        record: the MLflow server, and in whose name.
-        attempt: gets the MLflow run's id as soon as there is one, so that a failure is written to that run.
+        task: settings of the training.
+        record: the MLflow server, and the owner of the run.
+        attempt: gets the id of the MLflow run when it has started, so that a failure is written to that run.
 
     Raises:
         StepFailure: ParametersInvalid, TooFewRows, DataInvalid, TrainingFailed, ModelKeyInvalid or TrackingUnavailable.
@@ -118,7 +122,7 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
     target = lower_snake(task.target)
     table = pq.read_table(table_file).to_pandas()
     split = estimator.split_rows(table, target, task.test_fraction, task.seed)
-    fingerprint = reuse.fingerprint(table, _wishes(task, parameters, values, target))
+    fingerprint = reuse.fingerprint(table, _settings(task, parameters, values, target))
     with tracking_errors(record.tracking_uri):
         client = tracking.connect(record)
         attempt.run_id = tracking.start_run(client, record)
@@ -148,7 +152,7 @@ def train(table_file: Path, task: Task, record: tracking.Record, attempt: Attemp
 
 
 def _learn(start: _Start, task: Task, record: tracking.Record) -> Trained:
-    """Make the model."""
+    """Train and register a new model."""
     client, split = start.client, start.split
     parameters, validated = _search(start, task, record) if start.search else (start.parameters, {})
     fitted, warnings = estimator.fit(task.algorithm, parameters, split, task.seed)
@@ -165,80 +169,79 @@ def _learn(start: _Start, task: Task, record: tracking.Record) -> Trained:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         example = split.x_test.head(EXAMPLE_ROWS)
-        model.save(fitted, root / model.FOLDER, split.x_train, example)
+        model.save(fitted, root / MODEL_FOLDER, split.x_train, example)
         if start.server is not None:
-            servers.adapt(root / model.FOLDER, start.server)
-        answers = model.load(root / model.FOLDER).predict(example)
-        tags = _example_tags(example, [float(value) for value in answers]) | {"fingerprint": start.fingerprint}
+            servers.adapt(root / MODEL_FOLDER, start.server)
+        answers = model.load(root / MODEL_FOLDER).predict(example)
+        tags = _example_tags(example, [float(value) for value in answers]) | {Tag.FINGERPRINT: start.fingerprint}
         (root / PICTURE).parent.mkdir()
         (root / PICTURE).write_bytes(png)
         with tracking_errors(record.tracking_uri):
             model.log_values(client, start.run_id, params, metrics)
-            tags["digest"] = signatures.digest(root / model.FOLDER)  # of the files here, whatever the store makes of them
+            tags[Tag.DIGEST] = signatures.digest(root / MODEL_FOLDER)  # of the local files: the store could change its copy
             stored = model.store(client, start.run_id, root)
             version = model.register(client, stored, start.run_id, task.registered_model, record.owner_tags)
-            _announce(start, task, record, tags | {"model-uri": stored, "model-version": version}, metrics)
+            _announce(start, task, record, tags | {Tag.MODEL_URI: stored, Tag.MODEL_VERSION: version}, metrics)
     log.info("registered %s version %s, %s", task.registered_model, version, stored)
     return _outcome(start, task, stored, version, params, metrics, png)
 
 
 def _search(start: _Start, task: Task, record: tracking.Record) -> tuple[dict[str, float], dict[str, float]]:
-    """The parameters that do best on the training rows, and how well; every trial is written as it is over."""
+    """Search for the best parameters on the training rows; return them and their metrics. Each trial is recorded when it ends."""
     tried: list[search.Trial] = []
     with tracking_errors(record.tracking_uri):
         experiment = str(start.client.get_run(start.run_id).info.experiment_id)
     for trial in search.trials(task.algorithm, start.parameters, start.search, start.split, task.seed):
         with tracking_errors(record.tracking_uri):
             search.record(start.client, start.run_id, experiment, trial)
-        said = trial.problem or f"r2 {trial.metrics['cv_r2']:.4f}"
-        log.info("trial %d, %s: %s", trial.number, dict(trial.parameters), said)
+        result = trial.problem or f"r2 {trial.metrics['cv_r2']:.4f}"
+        log.info("finished trial %d parameters=%s: %s", trial.number, dict(trial.parameters), result)
         tried.append(trial)
     chosen = search.best(tried)
     return dict(chosen.parameters), dict(chosen.metrics) | {"trials": float(len(tried))}
 
 
 def _reuse(start: _Start, task: Task, record: tracking.Record, original: "Run") -> Trained:
-    """Take the model that is there: nothing is fitted, stored or registered again."""
-    said = {name.removeprefix(tracking.PREFIX): value for name, value in original.data.tags.items()}
-    stored, version = said["model-uri"], said["model-version"]
+    """Record the existing model as the result: nothing is fitted, stored or registered again."""
+    recorded = original.data.tags
+    stored, version = recorded[Tag.MODEL_URI], recorded[Tag.MODEL_VERSION]
     params = original.data.params | dict(task.source or {}) | start.summary.params
-    metrics = {name: value for name, value in original.data.metrics.items() if not name.startswith("served_")} | start.served
-    tags = {name: said[name] for name in ("model-uri", "model-version", "digest", "example", "prediction") if name in said}
+    metrics = {name: value for name, value in original.data.metrics.items() if not name.startswith(SERVED)} | start.served
+    tags = {tag: recorded[tag] for tag in COPIED if tag in recorded}
     with tracking_errors(record.tracking_uri):
         model.log_values(start.client, start.run_id, params, metrics)
-        _announce(start, task, record, tags | {"reused-run": original.info.run_id}, metrics)
-    log.info("the same data and wishes: reused %s version %s, %s", task.registered_model, version, stored)
+        _announce(start, task, record, tags | {Tag.REUSED_RUN: original.info.run_id}, metrics)
+    log.info("reused %s version %s, %s: same data and settings", task.registered_model, version, stored)
     facts = {"reused from MLflow run": original.info.run_id} | params
     return _outcome(start, task, stored, version, facts, metrics, None)
 
 
 def _announce(start: _Start, task: Task, record: tracking.Record, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
-    """End the run, and write its tags last and at once, signed together with the run's metrics."""
+    """End the run, then write its tags in one request, with a signature of tags and metrics."""
     known = {
-        "data": start.summary.to_json(),
-        "data-sha256": (task.source or {}).get("data_sha256", ""),
-        "data-etag": task.data_etag,
-        "data-version": task.data_version,
-        "served-problem": start.served_problem,
+        Tag.DATA: start.summary.to_json(),
+        Tag.DATA_SHA256: (task.source or {}).get("data_sha256", ""),
+        Tag.DATA_ETAG: task.data_etag,
+        Tag.DATA_VERSION: task.data_version,
+        Tag.SERVED_PROBLEM: start.served_problem,
     }
-    said = {name: value for name, value in known.items() if value and len(value) <= TAG_LENGTH} | dict(tags)
-    written = {tracking.PREFIX + name: value for name, value in said.items()}
+    written = {tag: value for tag, value in known.items() if value and len(value) <= TAG_LENGTH} | dict(tags)
     if start.keys is not None:
-        what = signatures.statement(start.run_id, task.registered_model, record.identity_tags | written, metrics)
-        written[signatures.SIGNATURE_TAG] = signatures.sign(what, start.keys)
+        signed = signatures.statement(start.run_id, task.registered_model, record.identity_tags | written, metrics)
+        written[Tag.SIGNATURE] = signatures.sign(signed, start.keys)
     start.client.set_terminated(start.run_id, "FINISHED")
     model.set_tags(start.client, start.run_id, written)
 
 
 def _keys() -> signatures.Keys | None:
-    """Read the keys that sign this model's record; None where there are none: the record is then unsigned."""
+    """Read the keys that sign this model's record; None if there are none: the record is then unsigned."""
     try:
         keys = signatures.Keys.from_environment()
     except signatures.KeyInvalidError as error:
-        advice = f"Delete the Secret {signatures.SECRET} in the namespace of the run: the operator makes a new one."
+        advice = f"Delete the Secret {signatures.SECRET} in the namespace of the run: the operator creates a new one."
         raise StepFailure(Reason.MODEL_KEY_INVALID, f"The model cannot be signed: {error}. {advice}") from None
     if keys is None:
-        log.warning("no key in the Secret %s: the model is not signed", signatures.SECRET)
+        log.warning("not signing the model: the Secret %s has no key", signatures.SECRET)
     return keys
 
 
@@ -258,8 +261,8 @@ def _outcome(
     return Trained(stored, version, start.run_id, metrics, page)
 
 
-def _wishes(task: Task, parameters: Mapping[str, float], values: Mapping[str, list[float]], target: str) -> dict[str, Any]:
-    """All that shapes the model beside the table and the packages, and where it is registered."""
+def _settings(task: Task, parameters: Mapping[str, float], values: Mapping[str, list[float]], target: str) -> dict[str, Any]:
+    """Return everything but the table and the packages that determines the model, and the name under which it is registered."""
     return {
         "target": target,
         "algorithm": task.algorithm,
@@ -290,14 +293,14 @@ def _params(task: Task, parameters: Mapping[str, float], split: estimator.Split,
 
 
 def _example_tags(example: Any, answers: list[float]) -> dict[str, str]:
-    """The example and its predictions as tags: as many rows as a tag can hold, at least one."""
+    """Return the example and its predictions as tags: as many rows as fit into a tag, at least one."""
     for rows in range(len(answers), 0, -1):
         content = {"names": list(example.columns), "ndarray": example.head(rows).to_numpy().tolist()}
         text = json.dumps(content, separators=(",", ":"))
         if len(text) <= TAG_LENGTH:
-            return {"example": text, "prediction": json.dumps(answers[:rows])}
+            return {Tag.EXAMPLE: text, Tag.PREDICTION: json.dumps(answers[:rows])}
     raise StepFailure(
         Reason.DATA_INVALID,
         f"The table has {len(example.columns)} columns, too many for the example that a served model is checked with "
-        f"({TAG_LENGTH} characters a row). Leave columns out.",
+        f"({TAG_LENGTH} characters a row). Drop columns with data.columns.",
     )

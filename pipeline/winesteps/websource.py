@@ -1,7 +1,7 @@
-"""Opens an address of http or https for reading, and follows its redirects. Called by `sources`.
+"""Open an http or https address for reading, and follow its redirects.
 
-What the host answers is not trusted: where it leads to is checked (`connections`), nothing of what another host answers is
-quoted, and bodies are read in pieces of bounded size, whatever they announce.
+Answers are not trusted: the IP address of each redirect is checked (`connections`), content of another host is never quoted, and
+bodies are read in pieces of bounded size, whatever length they announce.
 """
 
 import contextlib
@@ -13,10 +13,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urldefrag, urljoin, urlsplit
 
-from winesteps.addresses import AddressError, HttpAddress, parse
+from winecontract.addresses import AddressError, HttpAddress, parse
+from winecontract.reasons import Reason
 from winesteps.connections import GRACE_SECONDS, LEAST_BYTES_A_SECOND, Guard, session
 from winesteps.credentials import Credentials
-from winesteps.failures import Reason, StepFailure, redact_url
+from winesteps.failures import StepFailure, redact_url
 from winesteps.networks import Networks
 from winesteps.opened import CHUNK_BYTES, CONNECT_SECONDS, READ_SECONDS, Opened, strong
 from winesteps.reading.expand import inflated
@@ -27,29 +28,29 @@ if TYPE_CHECKING:
 
 MOST_REDIRECTS = 10
 LOCATION_LENGTH = 4096
-"""Longest address that is redirected to."""
+"""Longest accepted address of a redirect, in characters."""
 PIECE_BYTES = 64 * 1024
 DIGITS = 18
-"""A longer Content-Length is read as this many digits: it is too large in any case."""
+"""A Content-Length with more digits counts as 10**DIGITS: it is too large in any case."""
 PORTS = {"http": 80, "https": 443}
 
 
 @contextlib.contextmanager
 def open_http(address: HttpAddress, known_etag: str, credentials: Credentials | None) -> Iterator[Opened]:
-    """The body at an address, as a context; see `sources.open_source`."""
+    """Open an address as a context; see `sources.open_source`."""
     import requests
     from urllib3.exceptions import HTTPError, LocationValueError
 
     shown = redact_url(address.url)
     if credentials is not None and not credentials.may_go_to(address.url):
-        message = f"{shown} would get the credentials over plain http: use https, or set credentialsOverHTTP."
+        message = f"{shown} would receive the credentials over plain http. Use https, or set credentialsOverHTTP."
         raise StepFailure(Reason.PARAMETERS_INVALID, message)
     with Guard(Networks.from_environment(), shown) as guard, session(guard) as opened:
         try:
             with contextlib.closing(_follow(opened, guard, address, known_etag, credentials)) as response:
                 yield _read(response, guard, known_etag)
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, LocationValueError, AddressError):
-            message = f"{shown} is, or redirects to, an address that http cannot be spoken to."
+            message = f"{shown} is, or redirects to, an address that is not a valid http or https address. Correct it."
             raise StepFailure(Reason.URL_INVALID, message) from None
         except (requests.RequestException, HTTPError, UnicodeError) as error:
             _check_speed(guard)
@@ -59,14 +60,14 @@ def open_http(address: HttpAddress, known_etag: str, credentials: Credentials | 
 
 def _check_speed(guard: Guard) -> None:
     if guard.too_slow:
-        slow = f"sent less than {LEAST_BYTES_A_SECOND:,} bytes a second, {GRACE_SECONDS:.0f} s after it was asked"
+        slow = f"sent less than {LEAST_BYTES_A_SECOND:,} bytes a second, {GRACE_SECONDS:.0f} s after the request"
         raise StepFailure(Reason.DATA_UNREACHABLE, f"{guard.shown} {slow}.") from None
 
 
 def _follow(
     opened: "requests.Session", guard: Guard, address: HttpAddress, known_etag: str, credentials: Credentials | None
 ) -> "requests.Response":
-    """Ask, and follow redirects. Credentials go to the scheme, host and port of the address, until a redirect leads elsewhere."""
+    """Send the request and follow redirects. Credentials are sent to the scheme, host and port of the address only."""
     url, stayed = address.url, True
     while True:
         headers = {"If-None-Match": known_etag} if known_etag else {}
@@ -86,7 +87,7 @@ def _follow(
 
 
 def _target(url: str, location: str) -> str:
-    """The address that a redirect leads to; raises AddressError for what is none of http or https."""
+    """Return the address of a redirect. Raise AddressError if it is not http or https."""
     import requests
 
     if len(location) > LOCATION_LENGTH:
@@ -103,13 +104,13 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 
 
 def _is_elsewhere(url: str, first: str) -> bool:
-    """Whether an address is of another host or port; http and https of one host at their own ports are one place."""
+    """Tell whether an address is on another host or port. The default ports of http and https count as one."""
     one, other = _origin(url), _origin(first)
     return one[1] != other[1] or (one[2] != other[2] and {one[2], other[2]} != set(PORTS.values()))
 
 
 def _read(response: "requests.Response", guard: Guard, known_etag: str) -> Opened:
-    """Read status and headers, and raise `StepFailure` where there is no file."""
+    """Read status and headers. Raise `StepFailure` if the answer is not a file."""
     if known_etag and response.status_code == HTTPStatus.NOT_MODIFIED:
         return Opened(iter(()), None, known_etag, unchanged=True)
     if response.status_code != HTTPStatus.OK:
@@ -132,7 +133,7 @@ def _read(response: "requests.Response", guard: Guard, known_etag: str) -> Opene
 
 
 def _pieces(response: "requests.Response", guard: Guard) -> Iterator[bytes]:
-    """The body as it comes. Read by http.client, whose lines between chunks are of bounded length."""
+    """Yield the body in pieces. http.client reads it, since it limits the length of the lines between chunks."""
     held = bytearray()
     while piece := response.raw.read(PIECE_BYTES, decode_content=False):
         guard.received += len(piece)
@@ -146,11 +147,11 @@ def _pieces(response: "requests.Response", guard: Guard) -> Iterator[bytes]:
 
 
 def _decoded(pieces: Iterator[bytes], encoding: str, shown: str) -> Iterator[bytes]:
-    """The body without the encoding of its transfer, which some servers use though none was asked for."""
+    """Decode the Content-Encoding, which some servers use although the request accepts none."""
     if encoding in {"identity", ""}:
         return pieces
     if encoding not in {"gzip", "x-gzip"}:
-        message = f"{shown} sent a body with the Content-Encoding {encoding[:20]!r}, though none was asked for."
+        message = f"{shown} sent a body with the Content-Encoding {encoding[:20]!r}, which the request does not accept."
         raise StepFailure(Reason.DATA_UNREACHABLE, message)
     return _inflated(pieces, shown)
 
@@ -159,5 +160,5 @@ def _inflated(pieces: Iterator[bytes], shown: str) -> Iterator[bytes]:
     try:
         yield from inflated(lambda: next(pieces, b""))
     except (zlib.error, EOFError):
-        message = f"{shown} sent a body that is not encoded as its Content-Encoding says."
+        message = f"{shown} sent a body that does not match its Content-Encoding."
         raise StepFailure(Reason.DATA_UNREACHABLE, message) from None

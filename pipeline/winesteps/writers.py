@@ -1,4 +1,4 @@
-"""Writes tables as parquet or CSV to an upload. Called by `predict`."""
+"""Write tables as parquet or CSV to an upload."""
 
 import csv
 import io
@@ -10,36 +10,37 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 from winesteps.outputs import Upload
 
 FORMULA = "^[\\s\\x00]*[=+@\\-\uff1d\uff0b\uff0d\uff20]|^[\\t\\r\\n]"
-"""How texts begin that spreadsheets run as formulas, also where they strip what is before; full-width forms too."""
+"""Beginnings of texts that spreadsheets run as formulas, some after they strip blanks; full-width forms, too."""
 NUMBER = r"^[ \t]*[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*$"
 
 
 class Writer(Protocol):
-    """What writes tables of one schema, one after another."""
+    """Writes tables of one schema, one after another."""
 
     def write_table(self, table: pa.Table) -> None:
         """Write another table."""
 
     def close(self) -> None:
-        """Write what comes last."""
+        """Finish the file."""
 
 
 def open_writer(upload: Upload, suffix: str, schema: pa.Schema, separator: str, *, escape_formulas: bool = True) -> Writer:
-    """What writes rows to an upload in the form that its name ends in.
+    """Open a writer for the format of a suffix.
 
     Args:
-        upload: where they go.
-        suffix: the form.
-        schema: that of all tables.
-        separator: between two fields of CSV.
-        escape_formulas: whether texts of CSV that a spreadsheet would run as a formula get an apostrophe in front.
+        upload: the upload to write to.
+        suffix: `.parquet` or `.csv`.
+        schema: schema of all tables.
+        separator: character between two fields of CSV.
+        escape_formulas: whether to put an apostrophe before texts of CSV that a spreadsheet would run as a formula.
 
     Raises:
-        StepFailure: DataInvalid where CSV cannot hold one of the columns.
+        StepFailure: DataInvalid if CSV cannot represent one of the columns.
 
     """
     if suffix == ".parquet":
@@ -48,19 +49,19 @@ def open_writer(upload: Upload, suffix: str, schema: pa.Schema, separator: str, 
     columns = list(zip(schema.names, schema.types, strict=True))
     for name, kind in columns:
         if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-            message = f"The column {name!r} is of type {kind}, which CSV cannot hold: write parquet, or leave it out."
+            message = f"The column {name!r} has the type {kind}, which CSV cannot represent. Write parquet, or drop the column."
             raise StepFailure(Reason.DATA_INVALID, message)
     schema = pa.schema([(name, kind.value_type if pa.types.is_dictionary(kind) else kind) for name, kind in columns])
     plain: Writer
     if separator.isascii():
         plain = pyarrow.csv.CSVWriter(upload, schema, write_options=pyarrow.csv.WriteOptions(delimiter=separator))
-    else:  # pyarrow writes no other
+    else:  # pyarrow writes only ASCII separators
         plain = _PlainCsv(upload, schema, separator)
     return _Escaping(plain, schema) if escape_formulas else plain
 
 
 class _Escaping:
-    """Writes CSV whose texts no spreadsheet runs as formulas. Numbers stay as they are, also in a column of text."""
+    """Writes CSV whose texts no spreadsheet runs as formulas. Numbers in columns of text are not changed."""
 
     def __init__(self, writer: Writer, schema: pa.Schema) -> None:
         self._writer, self._schema = writer, schema
@@ -74,7 +75,7 @@ class _Escaping:
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
 
     def close(self) -> None:
-        """Write what comes last."""
+        """Finish the file."""
         self._writer.close()
 
 
@@ -83,7 +84,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _without_formulas(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts with an apostrophe before those that begin as a formula does and are no number, as OWASP advises."""
+    """Put an apostrophe before texts that begin like a formula and are not numbers, as OWASP advises."""
     begins = pc.match_substring_regex(values, FORMULA)
     harmful = pc.and_not(begins, pc.match_substring_regex(values, NUMBER))
     return pc.if_else(
@@ -103,12 +104,12 @@ class _PlainCsv:
         self._write(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
     def close(self) -> None:
-        """Write what comes last: nothing."""
+        """Finish the file; CSV has no footer."""
 
     def _write(self, rows: Iterable[Iterable[object]]) -> None:
         lines: list[str] = []
         for row in rows:
             text = io.StringIO(newline="")
-            csv.writer(text, delimiter=self._separator, lineterminator="\r\n").writerow(row)  # quotes what has one of the two
+            csv.writer(text, delimiter=self._separator, lineterminator="\r\n").writerow(row)  # quotes fields that contain either
             lines.append(text.getvalue().removesuffix("\r\n") + "\n")
         self._upload.write("".join(lines).encode())

@@ -1,4 +1,4 @@
-"""A stand-in for Kubeflow Pipelines 2.17: its `v2beta1` REST, over `kfp.local`.
+"""A stand-in for Kubeflow Pipelines 2.17: its REST API `v2beta1` over `kfp.local`.
 
 The sandbox core starts it as `python -m sandbox.kubeflow`; whoever speaks to the real `ml-pipeline:8888` can speak to
 it. Three kinds of process, each one able to die without the others:

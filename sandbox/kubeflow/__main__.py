@@ -1,4 +1,4 @@
-"""`python -m sandbox.kubeflow`: the stand-in's server. Started by the sandbox; ends at SIGTERM, and its runs go on."""
+"""`python -m sandbox.kubeflow`: the stand-in's server. It ends at SIGTERM; its runs continue."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kubeconfig", type=Path, help="without it there are no secrets and no Workflows")
     parser.add_argument("--namespace", default="kubeflow", help="of all runs, without --multi-user")
     parser.add_argument("--multi-user", action="store_true", help="an experiment is mandatory and decides the namespace")
-    parser.add_argument("--authenticate", action="store_true", help="ask for bearer tokens; means --multi-user")
+    parser.add_argument("--authenticate", action="store_true", help="require bearer tokens; implies --multi-user")
     parser.add_argument(
         "--terminate-seconds", type=float, default=1.0, help="from :terminate to FAILED (default 1; a real one took 17)"
     )
@@ -72,7 +72,7 @@ async def _serve(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Serve until told to end."""
+    """Serve until terminated."""
     options = _options()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     options.state.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The routes of the API. Made by `__main__`; every request is carried out in a thread, by `experiments` or `runs`.
+"""The routes of the API. `experiments` and `runs` handle every request in a thread.
 
 Source: the `google.api.http` options in backend/api/v2beta1/*.proto, and the grpc-gateway's way with what it does not know.
 """
@@ -27,7 +27,7 @@ Answer = dict[str, Any]
 
 
 def application(runs: Runs, experiments: Experiments, multi_user: bool) -> web.Application:
-    """The web application."""
+    """Return the web application."""
     health = {"commit_sha": "unknown", "tag_name": "2.17.0", "multi_user": multi_user, "pipeline_store": "database"}
 
     def answering(work: Callable[[web.Request, Caller, bytes], Answer]) -> Handler:
@@ -66,7 +66,7 @@ def application(runs: Runs, experiments: Experiments, multi_user: bool) -> web.A
 
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error as the gateway answers it."""
+    """Answer every error in the gateway's form."""
     try:
         return await handler(request)
     except ApiError as error:
@@ -85,7 +85,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def _mesh(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What Istio does in front of a multi-user Kubeflow: nobody but the gateway may say whom it speaks for."""
+    """Reject the user header, as Istio does in multi-user mode: only the gateway may set it."""
     if "kubeflow-userid" in request.headers:
         return web.Response(text="RBAC: access denied", status=403)
     return await handler(request)

@@ -1,4 +1,4 @@
-"""Who may do what: a bearer token checked by TokenReview, a right checked by SubjectAccessReview. Called by the services.
+"""Authentication by bearer token (TokenReview) and authorization (SubjectAccessReview).
 
 Source: backend/src/apiserver/auth and ResourceManager.IsAuthorized. The real server believes a `kubeflow-userid` header; the
 mesh in front of it refuses that header from anyone else, and so does `api`.
@@ -18,21 +18,21 @@ _PREFIX = "Bearer "
 
 @dataclass(frozen=True)
 class Caller:
-    """What a request says about who sends it: its Authorization headers."""
+    """Return a request's Authorization headers."""
 
     authorization: Sequence[str]
 
 
 class Gate:
-    """The rules of one server."""
+    """Authentication and authorization of one server."""
 
     def __init__(self, multi_user: bool, reviewer: Cluster | None) -> None:
-        """Take the mode, and the cluster to ask; without one everybody may do everything."""
+        """Take the mode, and the cluster for reviews. Without a cluster, every client has all rights."""
         self.multi_user = multi_user
         self._reviewer = reviewer
 
     def check(self, caller: Caller, verb: str, resource: str, namespace: str, name: str = "") -> None:
-        """Let the caller pass.
+        """Authorize the caller.
 
         Raises:
             ApiError: 401 where it is not known who calls, 403 where that one has no such right.

@@ -1,4 +1,4 @@
-"""The Kubernetes API, as far as the stand-in needs it. Used by the server (`auth`, `runs`) and by each worker.
+"""The part of the Kubernetes API that the stand-in needs.
 
 `kubernetes` is imported when a cluster is first spoken to: half a second that the server's start does not wait for.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _WORKFLOWS = ("argoproj.io", "v1alpha1")
-_AGAIN_SECONDS = 2.0  # between two tries at an API server that does not answer
+_AGAIN_SECONDS = 2.0  # between attempts to reach an API server that does not answer
 Object = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Cluster:
         return client.CustomObjectsApi(self._api)
 
     def review_token(self, token: str, audience: str) -> tuple[str, list[str], str]:
-        """Whose token it is (empty where it is nobody's), for which audiences, and what the API server says to it."""
+        """Return the user of a token (empty if it is invalid), its audiences, and the API server's message."""
         from kubernetes import client
 
         review = client.V1TokenReview(spec=client.V1TokenReviewSpec(token=token, audiences=[audience]))
@@ -52,7 +52,7 @@ class Cluster:
         return user or "", status.audiences or [], status.error or ""
 
     def review_access(self, user: str, attributes: dict[str, str]) -> tuple[bool, str]:
-        """Whether a user has a right, and the API server's reason."""
+        """Return whether a user has a right, and the API server's reason."""
         from kubernetes import client
 
         spec = client.V1SubjectAccessReviewSpec(user=user, resource_attributes=client.V1ResourceAttributes(**attributes))
@@ -61,7 +61,7 @@ class Cluster:
         return bool(status.allowed), status.reason or ""
 
     def watch_secret(self, namespace: str, name: str) -> Iterator[dict[str, str] | None]:
-        """A secret's values now and whenever it changes; None while there is no such secret. Never ends by itself."""
+        """Yield a Secret's values now and at each change, None while the Secret is missing. Never ends by itself."""
         from kubernetes import client, watch
         from urllib3.exceptions import HTTPError
 
@@ -78,33 +78,33 @@ class Cluster:
                     resource_version=found.metadata.resource_version,
                 ):
                     yield None if event["type"] == "DELETED" else _values(event["object"].data)
-            except (HTTPError, client.ApiException) as error:  # a kubelet tries again too
+            except (HTTPError, client.ApiException) as error:  # a kubelet retries, too
                 log.warning("reading the secret %s: %s", name, error)
                 pause.wait(_AGAIN_SECONDS)
 
     def create_workflow(self, namespace: str, workflow: Object) -> bool:
-        """Create a Workflow; False where the cluster does not know the kind."""
+        """Create a Workflow. Return False if the cluster lacks the kind."""
         from kubernetes import client
 
         try:
             self._objects.create_namespaced_custom_object(*_WORKFLOWS, namespace, "workflows", workflow)
         except client.ApiException as error:
-            # "not found" is also what a missing namespace says; then the body names the namespace
+            # a missing namespace is "not found", too; then the body names the namespace
             if error.status == 404 and "namespaces" not in str(error.body):
                 return False
             raise
         return True
 
     def patch_workflow(self, namespace: str, name: str, patch: Object) -> bool:
-        """Merge a patch into a Workflow; False where it is gone."""
+        """Merge a patch into a Workflow. Return False if it does not exist."""
         return self._unless_gone(self._objects.patch_namespaced_custom_object, *_WORKFLOWS, namespace, "workflows", name, patch)
 
     def delete_workflow(self, namespace: str, name: str) -> bool:
-        """Delete a Workflow; False where it is gone."""
+        """Delete a Workflow. Return False if it does not exist."""
         return self._unless_gone(self._objects.delete_namespaced_custom_object, *_WORKFLOWS, namespace, "workflows", name)
 
     def workflow_uid(self, namespace: str, name: str) -> str:
-        """A Workflow's uid; empty where it is gone."""
+        """Return a Workflow's uid, or an empty string if it does not exist."""
         from kubernetes import client
 
         try:
@@ -114,7 +114,7 @@ class Cluster:
         return str(found["metadata"]["uid"])
 
     def create_pod(self, namespace: str, pod: Object) -> str:
-        """Create a pod that is not there; what the API server says where it does not admit it, empty where it does."""
+        """Create a pod unless it exists. Return the API server's message if it refuses the pod, otherwise an empty string."""
         from kubernetes import client
 
         try:
@@ -142,12 +142,12 @@ class Cluster:
             self._unless_gone(core.delete_namespaced_pod, pod.metadata.name, namespace)
 
     def list_workflows(self) -> tuple[list[Object], str]:
-        """Every run's Workflow, and the version from which to watch them."""
+        """Return every run's Workflow, and the resource version from which to watch them."""
         found = self._objects.list_cluster_custom_object(*_WORKFLOWS, "workflows", label_selector="pipeline/runid")
         return found["items"], found["metadata"]["resourceVersion"]
 
     def deleted_workflows(self, version: str) -> Iterator[Object]:
-        """The Workflows that are deleted from that version on; ends when the API server ends the watch."""
+        """Yield the Workflows that are deleted after that version. Ends when the API server ends the watch."""
         from kubernetes import watch
 
         events = watch.Watch().stream(

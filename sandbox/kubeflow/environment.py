@@ -1,6 +1,6 @@
-"""A step's variables: the image's, the ones compiled into the component, and those that its pod takes from secrets.
+"""A step's variables: those of the image, of the compiled component, and of the Secrets that its pod uses.
 
-Called by `worker`. The platform part of a compiled pipeline says, per executor, what Kubernetes is to add to the pod.
+The platform part of a compiled pipeline says, per executor, what Kubernetes is to add to the pod.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Parameter = Callable[[Mapping[str, Any]], str]
 
 
 class NotSupportedError(Exception):
-    """The step asks of its pod what this stand-in cannot give."""
+    """The step needs a feature of its pod that this stand-in does not support."""
 
 
 def time_limit(kubernetes: Mapping[str, Any]) -> int | None:
-    """The seconds a pod may run, or None."""
+    """Return the pod's active deadline in seconds, or None."""
     return int(kubernetes.get("activeDeadlineSeconds", 0)) or None
 
 
@@ -34,14 +34,14 @@ def from_secrets(
     namespace: str,
     missing: Callable[[str], None] = lambda _problem: None,
 ) -> dict[str, str]:
-    """The variables that come from secrets. Waits for ever where one is missing, as a pod does that cannot be made.
+    """Return the variables from Secrets. Waits for ever for a missing Secret, as a pod's container does.
 
     Args:
         kubernetes: the executor's part of the platform specification.
         parameter: what a parameter of it stands for in this run.
         cluster: where the secrets are; without one there are none.
         namespace: the run's.
-        missing: is told in the kubelet's words of a secret that is not there, or lacks a key.
+        missing: called with the kubelet's message about a Secret that does not exist or lacks a key.
 
     Raises:
         NotSupportedError: the step wants volumes, or anything else that only a pod has.
@@ -70,7 +70,7 @@ def _values(
     if cluster is None:
         if optional:
             return {}
-        while True:  # without Kubernetes there are no secrets, and none can come
+        while True:  # without Kubernetes no Secret can be created
             signal.pause()
     for found in cluster.watch_secret(namespace, name):
         if optional or (found is not None and keys.keys() <= found.keys()):

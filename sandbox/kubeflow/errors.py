@@ -1,4 +1,4 @@
-"""The errors of the API: what the server raises, and the form in which the grpc-gateway answers it.
+"""The errors of the API, and the form in which the grpc-gateway answers them.
 
 Kubeflow keeps two texts: an external one, and an internal one to which each caller on the way up adds what it was
 doing. The answer's `message` is the internal, its `details` carry the external. Source: backend/src/common/util/error.go.
@@ -38,11 +38,11 @@ class ApiError(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status."""
+        """Return the HTTP status."""
         return _CODES[self.code][1]
 
     def message(self) -> dict[str, Any]:
-        """The body of the answer: `google.rpc.Status` as JSON."""
+        """Return the body of the answer: `google.rpc.Status` as JSON."""
         body: dict[str, Any] = {"code": self.code, "message": self.internal}
         if self.details:
             status = {"@type": "type.googleapis.com/google.rpc.Status", "code": self.code, "message": self.external}
@@ -51,22 +51,22 @@ class ApiError(Exception):
 
 
 def invalid(text: str) -> ApiError:
-    """The caller's mistake: 400."""
+    """Return a client error: 400."""
     return ApiError(3, text)
 
 
 def undecodable(text: str) -> ApiError:
-    """A request that is not a message of the API at all: 400 straight from the gateway, without details."""
+    """Return the error of a request that is no message of the API: 400 from the gateway, without details."""
     return ApiError(3, f"proto: {text}", details=False)
 
 
 def not_found(kind: str, name: str) -> ApiError:
-    """404."""
+    """Return the error of a missing object: 404."""
     return ApiError(5, f"{kind} {name} not found")
 
 
 def internal(doing: str, cause: str = "") -> ApiError:
-    """500. The external text says nothing, as on the real server."""
+    """Return an internal error: 500. Its external text is generic, as on the real server."""
     error = ApiError(13, "Internal Server Error", cause)
     error.internal = f"InternalServerError: {doing}" + (f": {cause}" if cause else "")
     return error
@@ -74,7 +74,7 @@ def internal(doing: str, cause: str = "") -> ApiError:
 
 @contextmanager
 def during(doing: str) -> Iterator[None]:
-    """Put what was being done before the text of an error that passes."""
+    """Prefix the text of an error with the current action."""
     try:
         yield
     except ApiError as error:

@@ -1,4 +1,4 @@
-"""The processes of the stand-in as the server sees them: the node, and the workers that it forks. Used by `runs`.
+"""The processes of the stand-in: the node, and the workers that it forks.
 
 The server orders a worker from the node, and then only waits for its end (a pidfd in the event loop). Node and workers
 have sessions of their own and outlive the server; which worker belongs to a run is in the store.
@@ -29,7 +29,7 @@ _IMAGE_PREFIXES = ("PYTHON", "LC_", "OPENBLAS_", "OMP_", "MKL_", "PIP_", "UV_")
 
 
 def image_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables that every step starts from.
+    """Return the initial variables of every step.
 
     OpenBLAS starts its threads when numpy is imported, and threads do not survive a fork: it gets one.
     """
@@ -40,7 +40,7 @@ def image_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def started_at(pid: int) -> int | None:
-    """When a process started, in clock ticks since the machine did: with the pid, what names a process for good."""
+    """Return a process's start time in clock ticks since boot. With the pid, it identifies the process."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -50,7 +50,7 @@ def started_at(pid: int) -> int | None:
 
 
 def kill(pid: int | None, started: int | None, sent: signal.Signals) -> None:
-    """Send a signal to a worker and all of its steps, if it still lives."""
+    """Send a signal to a worker and all of its steps, if it is still running."""
     if pid and started_at(pid) == started:
         try:
             os.killpg(pid, sent)
@@ -59,7 +59,7 @@ def kill(pid: int | None, started: int | None, sent: signal.Signals) -> None:
 
 
 class Execution:
-    """The node and the workers of one server. To be made and started in a running event loop."""
+    """The node and the workers of one server. Create and start it in a running event loop."""
 
     def __init__(self, state: Path, kubeconfig: Path | None, orphan_seconds: float, *, cold: bool) -> None:
         self._state = state
@@ -111,7 +111,7 @@ class Execution:
             self._start_node()
 
     def order(self, run_id: str, attempt: int) -> None:
-        """Have a worker started for an attempt of a run. Returns at once; callable from any thread."""
+        """Start a worker for an attempt of a run. Returns at once. Thread-safe."""
         order = json.dumps({"run_id": run_id, "attempt": attempt}).encode()
         self._unanswered[run_id, attempt] = order
         self._loop.call_soon_threadsafe(self._send, order)
@@ -121,7 +121,7 @@ class Execution:
             self._node.send(order)
 
     def watch(self, run_id: str, attempt: int, pid: int) -> None:
-        """Hear of the end of a worker that is there already. Callable from any thread."""
+        """Watch the end of an existing worker. Thread-safe."""
         self._loop.call_soon_threadsafe(self._watch, run_id, attempt, pid)
 
     def _watch(self, run_id: str, attempt: int, pid: int) -> None:
@@ -138,12 +138,12 @@ class Execution:
         self.in_thread(self._ended, run_id, attempt, pid)
 
     def in_thread(self, work: Callable[..., None] | None, *arguments: Any) -> None:
-        """Do something beside the event loop, and log what goes wrong with it."""
+        """Call a function in a thread, and log its errors."""
         if work is not None:
             self._loop.run_in_executor(None, work, *arguments).add_done_callback(_log_failure)
 
     def later(self, seconds: float, work: Callable[..., None], *arguments: Any) -> None:
-        """Do something in a thread after a while. Callable from any thread."""
+        """Call a function in a thread after a delay. Thread-safe."""
         self._loop.call_soon_threadsafe(self._loop.call_later, seconds, self.in_thread, work, *arguments)
 
 

@@ -1,4 +1,4 @@
-"""Experiments: what a run belongs to, and in multi-user mode what decides its namespace. Called by `api` and `runs`.
+"""Experiments, to which runs belong. In multi-user mode, an experiment determines the namespace.
 
 Source: backend/src/apiserver/server/experiment_server.go.
 """
@@ -60,14 +60,14 @@ class Experiments:
         return messages.list_message("experiments", found, page.total, page.next_token)
 
     def find(self, experiment_id: str) -> Row:
-        """The experiment of that id. Raises `ApiError` 404."""
+        """Return an experiment by id. Raises `ApiError` 404."""
         found = self._store.rows("SELECT * FROM experiments WHERE experiment_id = ?", [experiment_id])
         if not found:
             raise not_found("Experiment", experiment_id)
         return found[0]
 
     def of_run(self, experiment_id: str) -> Row:
-        """The experiment that a new run belongs to: the one it names, or in single-user mode the default one."""
+        """Return the experiment of a new run: the one it names or, in single-user mode, the default one."""
         if not experiment_id:
             if self._gate.multi_user:
                 raise invalid("Experiment id can not be empty in multi-user mode")

@@ -1,4 +1,4 @@
-"""Lists: paging, order and the filter language, as SQL. Used by `experiments` and `runs`.
+"""Lists: paging, order and the filter language, as SQL.
 
 Source: backend/src/apiserver/{list/list.go, filter/filter.go, server/list_request_util.go}.
 """
@@ -36,7 +36,7 @@ _OPERATIONS |= {7: "LESS_THAN_EQUALS", 8: "IN", 9: "IS_SUBSTRING"}
 
 @dataclass(frozen=True)
 class Listable:
-    """A table that can be listed: what the API's names of its columns are."""
+    """A table that can be listed, with the API's names of its columns."""
 
     table: str
     key: str
@@ -68,7 +68,7 @@ class Page:
 
 
 def find(store: Store, of: Listable, query: Mapping[str, str], column: str = "", value: str = "") -> Page:
-    """The page that a request asks for, among the rows whose `column` has `value` (all where no column is named).
+    """Return the requested page of the rows whose `column` has `value`, or of all rows.
 
     Raises:
         ApiError: 400, saying which part of the query is wrong.
@@ -126,7 +126,7 @@ def _order(of: Listable, text: str) -> list[str]:
 
 
 def _where(of: Listable, encoded: str) -> tuple[list[str], list[Any]]:
-    """The filter as clauses and their values. The server unescapes it once more than HTTP does."""
+    """Return the filter as clauses and their values. The server unescapes it once more than HTTP does."""
     if not encoded:
         return [], []
     if bad := re.search(r"%(?![0-9A-Fa-f]{2}).{0,2}", encoded):
@@ -222,7 +222,7 @@ def _is_clause(of: Listable, clause: str) -> bool:
 
 
 def _decoded(of: Listable, token: str) -> tuple[dict[str, Any], list[Any]]:
-    """The criteria and the first row of the next page. Only what could have been asked for is taken from a token."""
+    """Return the criteria and the first row of the next page. The token must contain a valid request."""
     try:
         content = json.loads(base64.b64decode(token, validate=True))
         after = content.pop("after")

@@ -1,6 +1,6 @@
 """The messages of the API as JSON: requests checked as protobuf would, answers with empty fields left out.
 
-Used by `api`. Source: backend/api/v2beta1/{run,experiment}.proto and server/api_converter.go.
+Source: backend/api/v2beta1/{run,experiment}.proto and server/api_converter.go.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _KINDS: dict[str, type] = {"text": str, "struct": dict}
 
 
 def run_request(body: bytes) -> dict[str, Any]:
-    """The run that a client asks for. Raises `ApiError` 400 where it is not one."""
+    """Read the run of a create request. Raises `ApiError` 400 if it is invalid."""
     request = _checked(_decoded(body), _RUN)
     sources = [name for name in ("pipeline_version_id", "pipeline_spec", "pipeline_version_reference") if name in request]
     if len(sources) > 1:
@@ -50,7 +50,7 @@ def run_request(body: bytes) -> dict[str, Any]:
 
 
 def experiment_request(body: bytes) -> dict[str, Any]:
-    """The experiment that a client asks for. Raises `ApiError` 400 where it is not one."""
+    """Read the experiment of a create request. Raises `ApiError` 400 if it is invalid."""
     return _checked(_decoded(body), _EXPERIMENT)
 
 
@@ -62,7 +62,7 @@ def _decoded(body: bytes) -> Any:
 
 
 def _as_numbers(value: Any) -> Any:
-    """Every number as protobuf's `Value` writes it: a float without a fraction has no point."""
+    """Format every number as protobuf's `Value` does: a float without a fraction has no point."""
     if isinstance(value, dict):
         return {key: _as_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -71,7 +71,7 @@ def _as_numbers(value: Any) -> Any:
 
 
 def _checked(value: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A message's fields by their proto names. Both spellings are read, `displayName` and `display_name`."""
+    """Return a message's fields by their proto names. Both spellings are accepted, `displayName` and `display_name`."""
     if not isinstance(value, dict):
         raise undecodable(f"syntax error (line 1:1): unexpected token {json.dumps(value)}")
     message: dict[str, Any] = {}
@@ -96,7 +96,7 @@ def _checked(value: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def time_text(seconds: int | None) -> str:
-    """A time as protobuf writes it. A node's time that is not set is Go's zero, a run's is 1970."""
+    """Format a time as protobuf does. An unset time is Go's zero for a node, and 1970 for a run."""
     if seconds is None:
         return "0001-01-01T00:00:00Z"
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -111,7 +111,7 @@ def _history(entries: str) -> list[Row]:
 
 
 def run_message(run: Row, nodes: list[Row]) -> dict[str, Any]:
-    """A run as the API shows it. Outputs and errors of tasks are empty on the real server too."""
+    """Return a run as the API shows it. Outputs and errors of tasks are empty on the real server, too."""
     config = json.loads(run["runtime_config"])
     return _filled(
         {
@@ -151,7 +151,7 @@ def _task_message(node: Row, nodes: list[Row]) -> dict[str, Any]:
 
 
 def experiment_message(experiment: Row) -> dict[str, Any]:
-    """An experiment as the API shows it."""
+    """Return an experiment as the API shows it."""
     return _filled(
         {
             "experiment_id": experiment["experiment_id"],
@@ -166,5 +166,5 @@ def experiment_message(experiment: Row) -> dict[str, Any]:
 
 
 def list_message(name: str, items: list[dict[str, Any]], total: int, next_token: str) -> dict[str, Any]:
-    """A page of a list."""
+    """Return a page of a list."""
     return _filled({name: items, "total_size": total, "next_page_token": next_token})

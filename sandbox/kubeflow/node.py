@@ -1,4 +1,4 @@
-"""The warm machine: a process that has a step's packages imported and forks a worker for each attempt of a run.
+"""The node: a process that has imported the packages of steps, and forks a worker for each attempt of a run.
 
 Started by `execution` as `python -m sandbox.kubeflow.node`, with the server's socket as standard input. A cluster's node has
 the image in its cache, and its pods start on a warm disk; here importing pandas, scikit-learn and MLflow for every step
@@ -40,7 +40,7 @@ log = logging.getLogger("sandbox.kubeflow.node")
 
 
 def main() -> None:
-    """Serve the server at standard input until it goes."""
+    """Serve the server at standard input until it ends."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.kubeflow.node", description=__doc__)
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--kubeconfig", type=Path)
@@ -53,15 +53,15 @@ def main() -> None:
         try:
             importlib.import_module(package)
         except ImportError as error:
-            log.warning("not warm: %s", error)  # a step that needs it will say so
-    gc.freeze()  # keeps what is imported on pages that the forks share
+            log.warning("not warm: %s", error)  # a step that needs it will report it
+    gc.freeze()  # keeps imported modules on memory pages that the forks share
     log.info("warm after %.1f s", time.monotonic() - began)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers are reaped by the kernel
     Node(socket.socket(fileno=os.dup(0)), options.state, options.kubeconfig, options.orphan_seconds).serve()
 
 
 class Node:
-    """The server's orders in, workers out."""
+    """Reads the server's orders, and forks workers."""
 
     def __init__(self, server: socket.socket, state: Path, kubeconfig: Path | None, orphan_seconds: float) -> None:
         self._server = server
@@ -72,7 +72,7 @@ class Node:
         self._selector = selectors.DefaultSelector()
 
     def serve(self) -> None:
-        """Fork until the server has gone, and then watch over its workers."""
+        """Fork until the server has ended, and then wait for its workers."""
         self._selector.register(self._server, selectors.EVENT_READ)
         orphaned_at = None
         while True:
@@ -91,7 +91,7 @@ class Node:
                     for pid in self._workers.values():
                         os.killpg(pid, signal.SIGKILL)
                     return
-                orphaned_at = float("inf")  # the new one has found them; left to do is waiting
+                orphaned_at = float("inf")  # the new server has found them; only waiting is left
 
     def _forget(self, pidfd: int) -> None:
         self._selector.unregister(pidfd)
@@ -107,7 +107,7 @@ class Node:
         return False
 
     def _obey(self) -> bool:
-        """Carry out one order; False where the server has gone."""
+        """Execute one order. Return False if the server has ended."""
         try:
             order = self._server.recv(65536)
         except ConnectionError:
@@ -124,11 +124,11 @@ class Node:
         try:
             self._server.send(json.dumps({**wanted, "pid": pid}).encode())
         except OSError:
-            log.info("the server has gone")  # the worker has told the store who it is
+            log.info("the server has gone")  # the worker has recorded its identity in the store
         return True
 
     def _become_worker(self, run_id: str, attempt: int) -> None:
-        """In the fork: leave everything of the node behind. Does not return."""
+        """Run the worker in the forked process, without the node's state. Does not return."""
         code = 1
         try:
             os.setsid()

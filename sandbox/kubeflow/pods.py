@@ -1,6 +1,6 @@
-"""The pod of a step as others see it: an object of the API server's with the labels, states and words of a real one.
+"""The pod of a step: an object in the API server with the labels, states and messages of a real pod.
 
-Used by `worker`, whose process the step is. What keeps a real pod from being made or from starting keeps the step from it too: a
+What keeps a real pod from being made or from starting keeps the step from it too: a
 quota, an image that no registry has, a Secret that is missing. Without a cluster there are no pods.
 """
 
@@ -18,18 +18,18 @@ from .store import Row
 
 RUN_LABEL, WORKFLOW_LABEL = "pipeline/runid", "workflows.argoproj.io/workflow"
 NODE_NAME = "workflows.argoproj.io/node-name"
-SCHEDULER = "wine-sandbox-steps"  # a cluster's own scheduler, and so its kubelets, leave such a pod alone
+SCHEDULER = "wine-sandbox-steps"  # a cluster's own scheduler and kubelets ignore such a pod
 MAIN = "main"
 NO_REGISTRY = re.compile(r"[\w.-]+\.invalid(:\d+)?/.*")
-"""Images of hosts below the top-level domain that is reserved for what does not exist are not there; all others are."""
+"""Images of hosts below the reserved top-level domain do not exist; all others do."""
 REFERENCE = re.compile(r"[a-z0-9]([a-z0-9._-]*)(:\d+)?(/[a-z0-9._-]+)*(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
-_AGAIN_SECONDS = 1.0  # between two tries at a pod that a quota does not admit
+_AGAIN_SECONDS = 1.0  # between attempts to create a pod that a quota refuses
 MESSAGE_BYTES = 4096  # of a termination message, as the kubelet reads it
 log = logging.getLogger(__name__)
 
 
 class StepPod:
-    """One step's pod."""
+    """The pod of one step."""
 
     def __init__(self, cluster: Cluster | None, run: Row, task: str, name: str, container: Mapping[str, Any]) -> None:
         """Take a run, its task, the pod's name and the container of the compiled pipeline."""
@@ -39,7 +39,7 @@ class StepPod:
         self._resources = container.get("resources") or {}
 
     def create(self, refused: Callable[[str], None]) -> None:
-        """Make it. Where a quota or a policy does not admit it, say so and try again for ever, as Argo does."""
+        """Create the pod. If a quota or a policy refuses it, report that and retry for ever, as Argo does."""
         pause = threading.Event()
         while self._cluster is not None:
             message = self._cluster.create_pod(self._run["k8s_namespace"], self._object())
@@ -49,42 +49,42 @@ class StepPod:
             pause.wait(_AGAIN_SECONDS)
 
     def pull(self) -> None:
-        """Wait for the image: for ever where it cannot come."""
+        """Wait for the image, for ever if it does not exist."""
         if REFERENCE.fullmatch(self._image) is None:
-            said = f'Failed to apply default image tag "{self._image}": couldn\'t parse image name: invalid reference format'
-            self._wait_for_ever("InvalidImageName", said)
+            problem = f'Failed to apply default image tag "{self._image}": couldn\'t parse image name: invalid reference format'
+            self._wait_for_ever("InvalidImageName", problem)
         elif NO_REGISTRY.fullmatch(self._image):
             host = self._image.partition("/")[0]
-            said = f'failed to pull and unpack image "{self._image}": failed to resolve reference: lookup {host}: no such host'
-            self._wait_for_ever("ErrImagePull", said)
+            problem = f'failed to pull and unpack image "{self._image}": failed to resolve reference: lookup {host}: no such host'
+            self._wait_for_ever("ErrImagePull", problem)
 
     def waits_for(self, problem: str) -> None:
-        """Say that its container cannot be made."""
-        self.tell("Pending", waiting={"reason": "CreateContainerConfigError", "message": problem})
+        """Report that its container cannot be created."""
+        self.report("Pending", waiting={"reason": "CreateContainerConfigError", "message": problem})
 
     def runs(self) -> None:
-        """Say that it runs."""
-        self.tell("Running", running={"startedAt": _now()})
+        """Report that it is running."""
+        self.report("Running", running={"startedAt": _now()})
 
     def ended(self, code: int, message: str) -> None:
-        """Say how it ended, with its termination message."""
+        """Report its exit code and termination message."""
         reason = "Error" if code else "Completed"
-        said = {"exitCode": code if code >= 0 else 128 - code, "reason": reason, "finishedAt": _now()}
-        self.tell("Failed" if code else "Succeeded", terminated=said | ({"message": message} if message else {}))
+        state = {"exitCode": code if code >= 0 else 128 - code, "reason": reason, "finishedAt": _now()}
+        self.report("Failed" if code else "Succeeded", terminated=state | ({"message": message} if message else {}))
 
-    def tell(self, phase: str, **state: Object) -> None:
-        """Write its status."""
+    def report(self, phase: str, **state: Object) -> None:
+        """Write the pod's status."""
         if self._cluster is None:
             return
         status = {"name": MAIN, "image": self._image, "imageID": "", "ready": "running" in state, "restartCount": 0}
         patch = {"phase": phase, "containerStatuses": [{**status, "state": {**_NO_STATE, **state}}]}
         try:
             self._cluster.patch_pod_status(self._run["k8s_namespace"], self._name, patch)
-        except Exception as error:  # what others see of it; the step goes on
+        except Exception as error:  # only the status is affected; the step continues
             log.warning("the status of pod %s: %s", self._name, error)
 
     def _wait_for_ever(self, reason: str, message: str) -> None:
-        self.tell("Pending", waiting={"reason": reason, "message": message})
+        self.report("Pending", waiting={"reason": reason, "message": message})
         if self._cluster is not None:
             threading.Event().wait()
 
@@ -118,7 +118,7 @@ def node_name(workflow: str, task: str) -> str:
 
 
 def _resources(compiled: Mapping[str, Any]) -> Object:
-    """Write a container's resources as Kubernetes has them."""
+    """Format a container's resources as in Kubernetes."""
     names = {"requests": ("resourceCpuRequest", "resourceMemoryRequest"), "limits": ("resourceCpuLimit", "resourceMemoryLimit")}
     found = {
         kind: {

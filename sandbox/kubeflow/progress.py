@@ -1,4 +1,4 @@
-"""A run's nodes as Argo makes them, kept in the store: what `task_details` of a run shows. Used by `worker`.
+"""A run's nodes as Argo creates them, in the store. `task_details` of a run shows them.
 
 For each step there are three: `<task>-driver`, the task, and in it an `executor`; above them `root-driver` and `root`,
 and above all one that has the Workflow's name. Groups of tasks (conditions, loops) are not nodes here.
@@ -18,29 +18,29 @@ class Progress:
     def __init__(self, store: Store, run: Row) -> None:
         self._store = store
         self._run = run
-        # what an earlier attempt achieved stays
+        # nodes that succeeded in an earlier attempt stay
         self._there = {(node["display_name"], node["parent"]): node for node in store.nodes(run["run_id"])}
         self._workflow = self._open(run["workflow"], "DAG", "", "RUNNING", run["workflow"])
         driver = self._open("root-driver", "Pod", run["workflow"], "SUCCEEDED")
         self._root = self._open("root", "DAG", driver["pod_name"], "RUNNING")
 
     def begin(self, task: str) -> tuple[Row, Row]:
-        """A step begins: its node, and the one of its pod, which does not run yet."""
+        """Record the start of a step: its node, and its pod's node, which is not running yet."""
         driver = self._open(f"{task}-driver", "Pod", self._root["pod_name"], "SUCCEEDED")
         node = self._open(task, "DAG", driver["pod_name"], "RUNNING")
         return node, self._open("executor", "Pod", node["pod_name"], "PENDING")
 
     def running(self, pod: Row) -> None:
-        """A step's pod runs."""
+        """Record that a step's pod is running."""
         self._store.move_node(pod["task_id"], "RUNNING")
 
     def end(self, node: Row, pod: Row, state: str, message: str = "") -> None:
-        """A step has ended."""
+        """Record the end of a step."""
         self._store.move_node(pod["task_id"], state, message)
         self._store.move_node(node["task_id"], state)
 
     def finish(self, state: str) -> None:
-        """The run has ended."""
+        """Record the end of the run."""
         for node in (self._root, self._workflow):
             self._store.move_node(node["task_id"], state)
 

@@ -1,4 +1,4 @@
-"""Runs: creating, showing, ending and repeating them. Called by `api`; calls `execution` for what happens to them.
+"""Runs: creating, showing, ending and repeating them.
 
 Source: backend/src/apiserver/{server/run_server.go, resource/resource_manager.go, storage/run_store.go}.
 """
@@ -30,7 +30,7 @@ _ALPHABET = string.ascii_lowercase + string.digits
 
 @dataclass(frozen=True)
 class Settings:
-    """What of the command line concerns runs."""
+    """The options of the command line for runs."""
 
     #: where runs are in single-user mode
     namespace: str
@@ -60,7 +60,7 @@ class Runs:
         self._settings = settings
         self._watch = workflows.WorkflowWatch(cluster, store, self.workflow_lost) if cluster else None
 
-    # ---- what clients ask for
+    # ---- requests of clients
 
     def create(self, caller: Caller, body: bytes) -> dict[str, Any]:
         """`POST /runs`."""
@@ -145,7 +145,7 @@ class Runs:
         return messages.list_message("runs", found, page.total, page.next_token)
 
     def delete(self, caller: Caller, run_id: str) -> dict[str, Any]:
-        """`DELETE /runs/{id}`: with it go its processes, its Workflow and its folder."""
+        """`DELETE /runs/{id}`: deletes its processes, its Workflow and its folder, too."""
         with during("Failed to delete a run"):
             run = self._allowed(caller, "delete", run_id)
         self._store.write("DELETE FROM runs WHERE run_id = ?", [run_id])
@@ -163,13 +163,13 @@ class Runs:
                 if not self._store.move(run_id, "CANCELING", ACTIVE):
                     raise invalid(f"Failed to terminate a run {run_id}. Row not found")
             if not self._patch_workflow(run, workflows.stopping()):
-                # nobody is left to report the end: the run stays CANCELING, as on the real server
+                # no process reports the end, so the run stays CANCELING, as on the real server
                 raise internal(f"Failed to terminate run {run_id} due to error terminating its workflow", "not found")
         self._stop(run_id)
         return {}
 
     def retry(self, caller: Caller, run_id: str) -> dict[str, Any]:
-        """`POST /runs/{id}:retry`: what did not succeed runs again."""
+        """`POST /runs/{id}:retry`: repeats the steps that did not succeed."""
         with during("Failed to retry a run"):
             run = self._allowed(caller, "retry", run_id)
             with during(f"Failed to retry run {run_id}"):
@@ -190,7 +190,7 @@ class Runs:
         return {}
 
     def _allowed(self, caller: Caller, verb: str, run_id: str) -> Row:
-        """The run, if it exists (404) and the caller may do that to it (401, 403), in this order as on the real server."""
+        """Return the run if it exists (404) and the caller has the right (401, 403), checked in the real server's order."""
         run = self._store.run(run_id)
         if run is None:
             with during(f"Failed to fetch run {run_id}"):
@@ -199,10 +199,10 @@ class Runs:
             self._gate.check(caller, verb, "runs", run["namespace"], run["workflow"])
         return run
 
-    # ---- what happens to runs
+    # ---- events of runs
 
     def resume(self) -> None:
-        """Find the runs of an earlier server again, and go on with them."""
+        """Continue the runs of an earlier server."""
         for run in self._store.rows("SELECT * FROM runs WHERE state IN ('PENDING', 'RUNNING', 'CANCELING')"):
             if run["has_workflow"] and self._watch:
                 self._watch.start()
@@ -216,17 +216,17 @@ class Runs:
                 self.worker_ended(run["run_id"], run["attempt"], run["worker_pid"])
 
     def worker_ended(self, run_id: str, attempt: int, pid: int) -> None:
-        """A worker has ended. It says itself how its run went; where it could not, the run has failed."""
+        """Handle the end of a worker. It records its run's result itself; if it could not, the run has failed."""
         run = self._store.run(run_id)
         if run is None or run["state"] not in ACTIVE or run["workflow_lost"] or run["attempt"] != attempt:
             return
-        if run["worker_pid"] not in (None, pid):  # that one came second; this is the run's
+        if run["worker_pid"] not in (None, pid):  # that worker was second; this one is the run's
             self._execution.watch(run_id, attempt, run["worker_pid"])
         else:
             self._fail(run, "pod deleted", ACTIVE)
 
     def workflow_lost(self, run_id: str) -> None:
-        """Somebody deleted a run's Workflow: its pods are gone, and nobody reports its end."""
+        """Handle a deleted Workflow: its pods are deleted, and nothing reports the run's end."""
         run = self._store.run(run_id)
         if run is None or run["state"] not in ACTIVE or self._patch_workflow(run, {}):
             return
@@ -235,7 +235,7 @@ class Runs:
         self._delete_pods(run)
 
     def _stop(self, run_id: str) -> None:
-        """End the pods of a run that is CANCELING: asked to, and after a while made to."""
+        """End the pods of a run that is CANCELING: terminate, then kill after the grace period."""
         run = self._store.run(run_id)
         if run is not None:
             kill(run["worker_pid"], run["worker_started"], signal.SIGTERM)
@@ -250,7 +250,7 @@ class Runs:
             self._fail(run, "Stopped with strategy 'Terminate'", ["CANCELING"])
 
     def _fail(self, run: Row, message: str, only_from: Sequence[str]) -> None:
-        """Fail a run of which nothing lives: its Workflow first, and without one nobody reports it."""
+        """Fail a run without a process: its Workflow first. Without a Workflow, nothing reports the end."""
         self._store.fail_open_nodes(run["run_id"], message)
         self._delete_pods(run)
         there = self._patch_workflow(run, workflows.progress("FAILED", self._store.nodes(run["run_id"])))
@@ -262,7 +262,7 @@ class Runs:
             self._cluster.delete_pods(run["k8s_namespace"], run["run_id"])
 
     def _patch_workflow(self, run: Row, patch: dict[str, Any]) -> bool:
-        """Whether the Workflow is there to be patched; so it is where runs have none."""
+        """Report whether the Workflow could be patched, or runs have none."""
         if not self._cluster or not run.get("has_workflow"):
             return True
         return self._cluster.patch_workflow(run["k8s_namespace"], run["workflow"], patch)

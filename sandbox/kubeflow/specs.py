@@ -1,6 +1,6 @@
-"""Pipeline specifications: what a run's inline document holds, and whether the given parameters fit it.
+"""Pipeline specifications: reads a run's inline document, and checks its parameters.
 
-Used by `runs` when a run is created and by `worker` when it starts. `kfp` is imported late: the server answers sooner.
+`kfp` is imported late, so that the server answers sooner.
 Source: backend/src/apiserver/template/v2_template.go.
 """
 
@@ -28,7 +28,7 @@ _JSON_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 
 @dataclass(frozen=True)
 class Specification:
-    """A compiled pipeline: what runs, and what Kubernetes is to add to each step."""
+    """A compiled pipeline: the pipeline, and the additions for each step in Kubernetes."""
 
     pipeline: PipelineSpec
     #: executor label -> its Kubernetes configuration (secretAsEnv and so on), as compiled
@@ -36,12 +36,12 @@ class Specification:
 
     @property
     def name(self) -> str:
-        """The pipeline's name."""
+        """Return the pipeline's name."""
         return str(self.pipeline.pipeline_info.name)
 
 
 def warm_up() -> None:
-    """Import what reading a specification needs: half a second."""
+    """Import the packages for reading a specification, which takes half a second."""
     import kfp.pipeline_spec.pipeline_spec_pb2  # noqa: F401
 
 

@@ -1,4 +1,4 @@
-"""The steps of a run, each a process of its own. Used by `worker`.
+"""The steps of a run, each a process of its own.
 
 A step is not forked from the worker, which has threads, connections and other steps' secrets, but from a nursery: a fork of
 the worker from before it had any. For each step the nursery forks a guardian, which forks the step, waits for it and tells
@@ -32,7 +32,7 @@ _PROGRAM = '"$program_path/ephemeral_component.py"'
 
 
 class Nursery:
-    """Where steps come from. To be made before the process has threads or connections."""
+    """Forks steps. Create it before the process has threads or connections."""
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -42,7 +42,7 @@ class Nursery:
         theirs.close()
 
     def run(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path, limit: int | None) -> int:
-        """Run a step to its end. Callable from any thread.
+        """Run a step to its end. Thread-safe.
 
         Args:
             command: the container's command and arguments, placeholders resolved.
@@ -68,12 +68,12 @@ class Nursery:
 
 
 def _received(connection: socket.socket) -> bytes:
-    """All that comes until the other end closes."""
+    """Read until the other end closes."""
     return b"".join(iter(lambda: connection.recv(2**16), b""))
 
 
 def _as_process(work: Callable[..., int], *arguments: object) -> NoReturn:
-    """Be a process of one's own after a fork: whatever happens, the code after it is another's."""
+    """Call a function in a forked process, and exit with its result. Does not return."""
     code = 1
     try:
         code = work(*arguments)
@@ -84,11 +84,11 @@ def _as_process(work: Callable[..., int], *arguments: object) -> NoReturn:
 
 
 def _fork_steps(control: socket.socket) -> int:
-    """The nursery."""
+    """The process that forks guardians."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guardians are reaped by the kernel
     while True:
         limit, connections, _, _ = socket.recv_fds(control, 64, 1)
-        if not limit:  # the worker has gone, and with it go its steps
+        if not limit:  # the worker has ended, so its steps end
             os.killpg(0, signal.SIGKILL)
         connection = socket.socket(fileno=connections[0])
         if os.fork() == 0:
@@ -98,7 +98,7 @@ def _fork_steps(control: socket.socket) -> int:
 
 
 def _guard(connection: socket.socket, limit: int) -> int:
-    """The guardian of one step."""
+    """The process that supervises one step."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     step = os.fork()
     if step == 0:
@@ -114,20 +114,20 @@ def _guard(connection: socket.socket, limit: int) -> int:
 
 
 def _step(connection: socket.socket) -> int:
-    """The step: nothing of its ancestors stays but the imported packages."""
+    """The step's process: of its ancestors' state it keeps only the imported packages."""
     request = json.loads(_received(connection))
     output = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    connection.detach()  # closed just now
+    connection.detach()  # already closed
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
     os.environ["HOME"] = request["folder"]
     _start_afresh()
     code = _exit_code(request["command"])
-    # what the interpreter does at its end, and `os._exit` does not; neither has a public name
+    # done by the interpreter at its end but not by `os._exit`; neither has a public name
     threading._shutdown()  # type: ignore[attr-defined]  # waits for the step's threads
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -136,7 +136,7 @@ def _step(connection: socket.socket) -> int:
 
 
 def _start_afresh() -> None:
-    """Output, logging and random numbers as a new interpreter has them; `random` itself sees to its own after a fork."""
+    """Reset output, logging and random numbers as in a new interpreter. `random` resets itself after a fork."""
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     root = logging.getLogger()
@@ -147,7 +147,7 @@ def _start_afresh() -> None:
 
 
 def _exit_code(command: Sequence[str]) -> int:
-    """Run the program to its end; what the interpreter would exit with."""
+    """Run the program. Return the exit code of the interpreter."""
     try:
         _run_program(command)
     except SystemExit as end:
@@ -159,7 +159,7 @@ def _exit_code(command: Sequence[str]) -> int:
 
 
 def _run_program(command: Sequence[str]) -> None:
-    """Do what the command says, here if it is only a component."""
+    """Execute the command, in this process if it is only a component."""
     script = command[2] if len(command) > 3 and command[:2] == ["sh", "-ec"] else ""
     if _PROGRAM not in script or "kfp.dsl.executor_main" not in script:
         shell = [part.replace("python3", shlex.quote(sys.executable)) if _PROGRAM in part else part for part in command]
@@ -168,6 +168,6 @@ def _run_program(command: Sequence[str]) -> None:
     program.write_text(command[3])
     os.environ["_KFP_RUNTIME"] = "true"
     sys.argv = ["executor_main", "--component_module_path", str(program), *command[4:]]
-    # a module that is imported already must not be found in the way of running it as the main one
+    # a module that is already imported would prevent running it as the main module
     sys.modules.pop("kfp.dsl.executor_main", None)
     runpy.run_module("kfp.dsl.executor_main", run_name="__main__", alter_sys=True)

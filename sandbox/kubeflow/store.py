@@ -45,12 +45,12 @@ CREATE INDEX IF NOT EXISTS nodes_by_run ON nodes (run_id);
 
 
 def now() -> int:
-    """Seconds since 1970: all the precision Kubeflow keeps."""
+    """Return the seconds since 1970, Kubeflow's precision."""
     return int(time.time())
 
 
 def with_state(history: str, state: str) -> str:
-    """A state history with one more entry, unless it ends in that state already."""
+    """Return a state history with one more entry, unless it already ends in that state."""
     entries: list[Row] = json.loads(history)
     if not entries or entries[-1]["state"] != state:
         entries.append({"update_time": now(), "state": state})
@@ -64,7 +64,7 @@ class Store:
         self._path = folder / "kubeflow.sqlite"
 
     def create(self) -> sqlite3.Connection:
-        """Make the tables. The connection returned is to be kept open: the last one to close tidies up, slowly."""
+        """Create the tables. Keep the returned connection open: closing the last one is slow."""
         connection = self._connect()
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_SCHEMA)
@@ -89,31 +89,31 @@ class Store:
             connection.execute("COMMIT")
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
-        """What a query finds."""
+        """Return the rows of a query."""
         with closing(self._connect()) as connection:
             return [dict(row) for row in connection.execute(sql, values)]
 
     def write(self, sql: str, values: Sequence[object] = ()) -> int:
-        """Carry out one statement; how many rows it changed."""
+        """Execute one statement. Return the number of changed rows."""
         with self._writing() as connection:
             return connection.execute(sql, values).rowcount
 
     def insert(self, table: str, row: Row) -> None:
-        """Add a row. Raises `sqlite3.IntegrityError` where its key is taken."""
+        """Add a row. Raises `sqlite3.IntegrityError` if its key exists."""
         marks = ", ".join("?" * len(row))
         self.write(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))  # noqa: S608 - our own columns
 
     def run(self, run_id: str) -> Row | None:
-        """One run."""
+        """Return one run."""
         found = self.rows("SELECT * FROM runs WHERE run_id = ?", [run_id])
         return found[0] if found else None
 
     def nodes(self, run_id: str) -> list[Row]:
-        """A run's nodes in the order in which they started."""
+        """Return a run's nodes in the order of their start."""
         return self.rows("SELECT * FROM nodes WHERE run_id = ? ORDER BY rowid", [run_id])
 
     def move(self, run_id: str, to: str, only_from: Sequence[str], attempt: int | None = None) -> bool:
-        """Bring a run to another state and note it in its history; `finished_at` follows.
+        """Set a run's state, its history and `finished_at`.
 
         Only where it is in one of the states `only_from`, and in that attempt if one is given: whether it was.
         """
@@ -128,7 +128,7 @@ class Store:
             return True
 
     def claim(self, run_id: str, attempt: int, pid: int, started: int) -> bool:
-        """Make a process the one worker of an attempt; False where there is one already, or the run is over."""
+        """Record a process as the only worker of an attempt. Return False if there is one already, or the run has ended."""
         claimed = self.write(
             "UPDATE runs SET worker_pid = ?, worker_started = ? "
             "WHERE run_id = ? AND attempt = ? AND worker_pid IS NULL AND NOT workflow_lost "
@@ -138,7 +138,7 @@ class Store:
         return claimed == 1
 
     def next_attempt(self, run_id: str) -> int | None:
-        """Set a failed run going again and forget what of it did not succeed; the number of the new attempt."""
+        """Restart a failed run, without the nodes that did not succeed. Return the number of the new attempt."""
         with self._writing() as connection:
             row = connection.execute("SELECT * FROM runs WHERE run_id = ? AND state = 'FAILED'", [run_id]).fetchone()
             if row is None:
@@ -152,7 +152,7 @@ class Store:
             return int(row["attempt"]) + 1
 
     def move_node(self, task_id: str, to: str, message: str = "") -> None:
-        """Bring a node to another state."""
+        """Set a node's state."""
         with self._writing() as connection:
             row = connection.execute("SELECT * FROM nodes WHERE task_id = ?", [task_id]).fetchone()
             if row is not None:
@@ -163,7 +163,7 @@ class Store:
                 )
 
     def fail_open_nodes(self, run_id: str, message: str) -> None:
-        """Fail every node that has not ended: their processes are gone."""
+        """Fail every node that has not ended, because their processes have ended."""
         for node in self.nodes(run_id):
             if node["state"] not in FINISHED:
                 self.move_node(node["task_id"], "FAILED", message)

@@ -1,4 +1,4 @@
-"""One attempt of a run: `kfp.local` walks the pipeline, each of its steps is a process. Called by `node` in a process of its own.
+"""One attempt of a run: `kfp.local` runs the pipeline, each of its steps is a process.
 
 `kfp.local` has no notion of an environment per task, nor of keeping what an earlier attempt did. Three of its functions are
 replaced in this process, and what they stand between stays as it is (order of tasks, conditions, loops, placeholders,
@@ -32,8 +32,8 @@ log = logging.getLogger("sandbox.kubeflow.worker")
 
 
 def work(state: Path, run_id: str, attempt: int, kubeconfig: Path | None) -> None:
-    """Carry out an attempt of a run, unless another process is at it or it is over."""
-    nursery = step.Nursery()  # before this process has anything that a step must not have
+    """Execute an attempt of a run, unless another process executes it or it has ended."""
+    nursery = step.Nursery()  # before this process has state that a step must not inherit
     store = Store(state)
     pid = os.getpid()
     if not store.claim(run_id, attempt, pid, started_at(pid) or 0):
@@ -45,7 +45,7 @@ def work(state: Path, run_id: str, attempt: int, kubeconfig: Path | None) -> Non
 
 @dataclass(frozen=True)
 class _Step:
-    """What `run_local_subprocess` is to know of the step that it starts."""
+    """The facts about a step that `run_local_subprocess` needs."""
 
     name: str
     variables: Mapping[str, str]
@@ -53,7 +53,7 @@ class _Step:
 
 
 class Attempt:
-    """One attempt, in its own process."""
+    """One attempt of a run, in its own process."""
 
     def __init__(self, store: Store, run: Row, folder: Path, nursery: step.Nursery, cluster: Cluster | None) -> None:
         self._store = store
@@ -68,7 +68,7 @@ class Attempt:
         self._exit_codes: dict[str, int] = {}
 
     def carry_out(self) -> None:
-        """Run the pipeline and say how it went: in the Workflow, as Argo does, and then in the store, as Kubeflow does."""
+        """Run the pipeline and record its result: in the Workflow, as Argo does, and then in the store, as Kubeflow does."""
         run_id, attempt = self._run["run_id"], self._run["attempt"]
         self._patch_workflow(self._at("RUNNING"))
         self._store.move(run_id, "RUNNING", ["PENDING"], attempt)
@@ -91,7 +91,7 @@ class Attempt:
         if self._cluster and self._run["has_workflow"]:
             try:
                 self._cluster.patch_workflow(self._run["k8s_namespace"], self._run["workflow"], patch)
-            except Exception as error:  # a hint to others only: the run is what counts
+            except Exception as error:  # only informs others; the run's own result matters
                 log.warning("the Workflow could not be patched: %s", error)
 
     def _run_pipeline(self) -> bool:
@@ -129,7 +129,7 @@ class Attempt:
         return bool(ended == status.Status.SUCCESS)
 
     def _task(self, **call: Any) -> tuple[dict[str, Any], Any]:
-        """In place of `execute_single_task`."""
+        """Replaces `execute_single_task`."""
         from kfp.local import status
 
         name = call["task_name"]
@@ -168,19 +168,21 @@ class Attempt:
             step_pod.ended(0, "")
             self._progress.end(node, pod, "SUCCEEDED")
         else:
-            code, said = self._exit_codes.get(name, 1), _termination_message(termination_log)
-            step_pod.ended(code or 1, said)
-            self._progress.end(node, pod, "FAILED", f"{pods.MAIN}: Error (exit code {code})" + (f": {said}" if said else ""))
+            code, message = self._exit_codes.get(name, 1), _termination_message(termination_log)
+            step_pod.ended(code or 1, message)
+            self._progress.end(
+                node, pod, "FAILED", f"{pods.MAIN}: Error (exit code {code})" + (f": {message}" if message else "")
+            )
         return outputs, ended
 
     def _not_admitted(self, pod: Row, message: str) -> None:
-        """Say in the Workflow that a step's pod may not be made, as Argo does."""
+        """Record in the Workflow that a step's pod was refused, as Argo does."""
         self._store.move_node(pod["task_id"], "PENDING", message)
         nodes = workflows.nodes_of(self._store.nodes(self._run["run_id"]), pod["task_id"])
         self._patch_workflow({"status": {"nodes": nodes}})
 
     def _command(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
-        """In place of `run_local_subprocess`."""
+        """Replaces `run_local_subprocess`."""
         current: _Step = self._current.step
         variables = {**os.environ, **(env_vars or {}), **current.variables}
         pods = self._folder / "pods"
@@ -189,14 +191,14 @@ class Attempt:
         return code
 
     def _executor_input(self, executor_input: Any, component_spec: Any) -> dict[str, Any]:
-        """In place of `executor_input_to_dict`."""
+        """Replaces `executor_input_to_dict`."""
         converted: dict[str, Any] = self._to_dict(executor_input=executor_input, component_spec=component_spec)
         whole: dict[str, Any] = _without_empty_fractions(converted)
         return whole
 
 
 def _termination_message(path: Path) -> str:
-    """What a step left as its termination message."""
+    """Return a step's termination message."""
     try:
         return path.read_bytes()[: pods.MESSAGE_BYTES].decode(errors="replace")
     except OSError:
@@ -204,7 +206,7 @@ def _termination_message(path: Path) -> str:
 
 
 def _plain(message: Any) -> dict[str, Any]:
-    """A protobuf struct as a dictionary."""
+    """Return a protobuf struct as a dictionary."""
     from google.protobuf import json_format
 
     return dict(json_format.MessageToDict(message)) if message else {}
@@ -219,7 +221,7 @@ def _without_empty_fractions(value: Any) -> Any:
 
 
 def _parameter(parameter: Mapping[str, Any], io_store: Any) -> str:
-    """What a parameter in the platform specification stands for: a constant, an input of the pipeline, or an output."""
+    """Return the value of a parameter in the platform specification: a constant, an input of the pipeline, or an output."""
     if name := parameter.get("componentInputParameter"):
         return str(io_store.get_parent_input(name))
     if output := parameter.get("taskOutputParameter"):
@@ -228,7 +230,7 @@ def _parameter(parameter: Mapping[str, Any], io_store: Any) -> str:
 
 
 class _Outputs:
-    """The outputs of the tasks that succeeded, on disk for the next attempt."""
+    """The outputs of succeeded tasks, on disk for the next attempt."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

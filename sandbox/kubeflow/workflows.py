@@ -1,4 +1,4 @@
-"""A run's Argo Workflow as others see it: what it says, and noticing that somebody deleted it.
+"""A run's Argo Workflow: its content, and the detection of its deletion.
 
 `runs` and `worker` write it; operators watch it to be woken, by its label `pipeline/runid`. The authority stays the run.
 """
@@ -17,12 +17,12 @@ from .store import Row, Store
 _PHASES = {"PENDING": "Pending", "RUNNING": "Running", "SUCCEEDED": "Succeeded", "FAILED": "Failed"}
 _RUN_LABEL, _PHASE_LABEL = "pipeline/runid", "workflows.argoproj.io/phase"
 _COMPLETED_LABEL, _KEPT_LABEL = "workflows.argoproj.io/completed", "pipeline/persistedFinalState"
-_AGAIN_SECONDS = 2.0  # between two tries at a cluster that does not answer
+_AGAIN_SECONDS = 2.0  # between attempts to reach a cluster that does not answer
 log = logging.getLogger(__name__)
 
 
 def new_workflow(run: Row) -> Object:
-    """The Workflow of a new run."""
+    """Return the Workflow of a new run."""
     return {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Workflow",
@@ -37,12 +37,12 @@ def new_workflow(run: Row) -> Object:
 
 
 def stopping() -> Object:
-    """The patch with which Kubeflow asks Argo to end a Workflow."""
+    """Return Kubeflow's patch that terminates a Workflow."""
     return {"spec": {"activeDeadlineSeconds": 0}}
 
 
 def progress(state: str, nodes: list[Row]) -> Object:
-    """The patch with which Argo brings a Workflow to a run's state; a label that is null is taken away."""
+    """Return Argo's patch that sets a Workflow to a run's state. A null removes a label."""
     phase, over = _PHASES[state], state in ("SUCCEEDED", "FAILED")
     time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     status: dict[str, Any] = {"phase": phase, "finishedAt": time if over else None}
@@ -56,12 +56,12 @@ def progress(state: str, nodes: list[Row]) -> Object:
 
 
 def recorded() -> Object:
-    """The patch with which Kubeflow marks a Workflow whose end is in its own records: some time after Argo's."""
+    """Return Kubeflow's patch that marks a Workflow whose end it has recorded, some time after Argo's."""
     return {"metadata": {"labels": {_KEPT_LABEL: "true"}}}
 
 
 def nodes_of(nodes: list[Row], only: str = "") -> dict[str, Object]:
-    """A run's nodes as Argo writes them, or only the one of an id; the first is the Workflow's own."""
+    """Return a run's nodes as Argo writes them, or only the one with an id. The first is the Workflow's own."""
     by_pod, workflow = {node["pod_name"]: node for node in nodes}, nodes[0]["pod_name"] if nodes else ""
     return {node["pod_name"]: _node(node, by_pod, workflow) for node in nodes if only in ("", node["task_id"])}
 
@@ -77,17 +77,17 @@ def _node(node: Row, by_pod: Mapping[str, Row], workflow: str) -> Object:
 
 
 class WorkflowWatch:
-    """Watches the Workflows of active runs, from the first one on, in a thread of its own."""
+    """Watches the Workflows of active runs in a thread of its own."""
 
     def __init__(self, cluster: Cluster, store: Store, lost: Callable[[str], None]) -> None:
-        """Take what to call with the id of a run whose Workflow is gone."""
+        """Take the callback for the id of a run whose Workflow was deleted."""
         self._cluster = cluster
         self._store = store
         self._lost = lost
         self._started = threading.Lock()
 
     def start(self) -> None:
-        """Begin, unless it has begun."""
+        """Start the watch unless it is running."""
         if self._started.acquire(blocking=False):
             threading.Thread(target=self._watch, name="workflows", daemon=True).start()
 
@@ -96,12 +96,12 @@ class WorkflowWatch:
         while True:
             try:
                 self._watch_once()
-            except Exception as error:  # whatever the network has in store: the sandbox restarts its API server
+            except Exception as error:  # any network error: the sandbox may restart its API server
                 log.warning("watching Workflows: %s; again in %s s", error, _AGAIN_SECONDS)
                 pause.wait(_AGAIN_SECONDS)
 
     def _watch_once(self) -> None:
-        # asked before listing: a run that is created meanwhile is not missed in the list
+        # read before listing, so that a run created meanwhile is not taken for one without a Workflow
         expected = self._store.rows(
             "SELECT run_id, workflow, k8s_namespace FROM runs WHERE has_workflow AND NOT workflow_lost "
             "AND state IN ('PENDING', 'RUNNING')"

@@ -1,4 +1,4 @@
-"""What runs in the pods of the chart wine-sandbox, where a cluster's own scheduler and kubelets see to pods.
+"""Programs in the pods of the chart wine-sandbox, for clusters with a scheduler and kubelets.
 
     store       before MLflow starts: the object store's buckets, and the wine table in one of them
     tracking    MLflow's server

@@ -11,7 +11,7 @@ from sandbox.seldon import storage
 
 
 def main() -> None:
-    """Copy; the exit status is 1, and the last line says why, where that fails."""
+    """Copy the model. On failure, exit with 1 and print the reason as the last line."""
     uri, folder = sys.argv[1:]
     try:
         files = storage.copy(uri, dict(os.environ), Path(folder))

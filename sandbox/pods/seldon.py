@@ -18,11 +18,11 @@ from sandbox.seldon.controller import Controller
 from sandbox.seldon.gateway import Gateway
 
 PROGRAMS = {containers.INITIALIZER_IMAGE: "copier", containers.ENGINE_IMAGE: "executor"}
-"""What stands in for Seldon's images."""
+"""The programs that replace Seldon's images."""
 
 
 def main() -> None:
-    """Run until a signal comes."""
+    """Run until a signal."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.pods.seldon", description="Seldon Core 1, stood in for")
     parser.add_argument("--image", required=True, help="this image, as pods name it")
     parser.add_argument("--kubeconfig", type=Path, required=True, help="how to reach the API server")
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 async def run(image: str, kubeconfig: Path) -> None:
-    """Control until a signal comes."""
+    """Run the controller until a signal."""
     api = Api.connect(kubeconfig)
     controller = Controller(api, Gateway(), lambda deployment: stand_in(deployment, image))
     work = asyncio.create_task(controller.run())
@@ -48,7 +48,7 @@ async def run(image: str, kubeconfig: Path) -> None:
 
 
 def stand_in(deployment: dict[str, Any], image: str) -> None:
-    """Have a Deployment's pods run the programs of an image of ours where they would run Seldon's, with the same arguments."""
+    """Replace Seldon's images in a Deployment's pods by the sandbox's image, with the same arguments."""
     pod = deployment["spec"]["template"]["spec"]
     for container in (*pod.get("initContainers", []), *pod["containers"]):
         if program := PROGRAMS.get(container["image"]):

@@ -1,4 +1,4 @@
-"""Fill the object store, once it answers: `python -m sandbox.pods.store BUCKET…`.
+"""Fill the object store when it answers: `python -m sandbox.pods.store BUCKET…`.
 
 Address and credentials come from the variables that `sandbox.buckets` reads. The wine table becomes s3://wine/winequality-red.csv.
 """
@@ -15,14 +15,14 @@ from sandbox.places import ROOT
 
 TABLE = ROOT / "data/winequality-red.csv"
 DATA_BUCKET = "wine"
-AGAIN = 0.5  # seconds until it is asked again
+RETRY = 0.5  # seconds between two attempts
 
 
 def main() -> None:
-    """Wait, make the buckets, put the table. Started again by the kubelet where that fails."""
+    """Wait, create the buckets and upload the table. The kubelet restarts it if that fails."""
     address = os.environ["MLFLOW_S3_ENDPOINT_URL"]
     while not answers(f"{address}/minio/health/ready"):
-        time.sleep(AGAIN)
+        time.sleep(RETRY)
     make_buckets([*sys.argv[1:], DATA_BUCKET])
     store = boto3.client("s3", endpoint_url=address, region_name="us-east-1")
     store.upload_file(str(TABLE), DATA_BUCKET, TABLE.name)

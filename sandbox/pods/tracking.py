@@ -1,7 +1,7 @@
-"""MLflow's server, for whoever reaches the pod: `python -m sandbox.pods.tracking FOLDER PORT`.
+"""MLflow's server, for all clients that reach the pod: `python -m sandbox.pods.tracking FOLDER PORT`.
 
 `FOLDER` has its database. The object store's address and credentials are in the variables that MLflow reads, and
-`MLFLOW_SERVER_ALLOWED_HOSTS` has the names by which it is asked.
+`MLFLOW_SERVER_ALLOWED_HOSTS` lists the host names that clients use.
 """
 
 import os
@@ -12,11 +12,11 @@ from pathlib import Path
 from sandbox import mlflow_server
 from sandbox.places import ROOT
 
-EMPTY = ROOT / "mlflow.db"  # with all of its tables: made with the image
+EMPTY = ROOT / "mlflow.db"  # with all tables, created in the image build
 
 
 def main() -> None:
-    """Become the server."""
+    """Replace this process by the server."""
     folder, port = Path(sys.argv[1]), int(sys.argv[2])
     if not (folder / EMPTY.name).exists():
         shutil.copyfile(EMPTY, folder / EMPTY.name)

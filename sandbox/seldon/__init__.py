@@ -1,4 +1,4 @@
-"""The stand-in for Seldon Core 1.18: its operator, its pods' node and the Istio gateway in front, on one machine.
+"""The stand-in for Seldon Core 1.18: its operator, a node for its pods and the Istio gateway, on one machine.
 
 Started by the sandbox as `python -m sandbox.seldon`. It speaks with its clients through the Kubernetes API and HTTP
 alone, as the real one does; the model servers it runs are real (`python -m wineserver`).

@@ -19,7 +19,7 @@ from sandbox.seldon.servers import warm_up
 
 
 def main() -> None:
-    """Run until a signal comes."""
+    """Run until a signal."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.seldon", description="Seldon Core 1, stood in for")
     parser.add_argument("--gateway-port", type=int, required=True, help="port of the gateway, on the loopback interface")
     parser.add_argument("--state", type=Path, required=True, help="folder for models, logs and what a restart needs")
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 async def run(port: int, state: Path, kubeconfig: Path) -> None:
-    """Control and serve until a signal comes."""
+    """Run controller and gateway until a signal."""
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
@@ -42,7 +42,7 @@ async def run(port: int, state: Path, kubeconfig: Path) -> None:
     stopped = asyncio.create_task(over.wait())
     synced = asyncio.create_task(_both(controller.synced, node.synced))
     try:
-        # What was served before is served again from the first request on.
+        # Models that were served before are routed from the first request on.
         await asyncio.wait([*work, synced, stopped], return_when=asyncio.FIRST_COMPLETED)
         if synced.done():
             await gateway.start(port)

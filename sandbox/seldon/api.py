@@ -1,4 +1,4 @@
-"""The Kubernetes API over aiohttp: requests and watches without a thread each. Used by `controller` and `node`.
+"""The Kubernetes API over aiohttp, with requests and watches on the event loop.
 
 `kubernetes` 30, which this environment is bound to by kfp, is synchronous; only its reading of kubeconfigs is used.
 """
@@ -25,18 +25,18 @@ AUTOSCALER = "autoscaling/v2/horizontalpodautoscalers"
 SECRET = "v1/secrets"
 KINDS = {"Deployment": DEPLOYMENT, "Service": SERVICE, "HorizontalPodAutoscaler": AUTOSCALER}
 JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
-LONGEST_WATCH = 300  # seconds; the API server ends the watch, and the next one begins where it stood
-PATIENCE = 30  # seconds without a byte; an API server that answers at all is faster
-RETRY = 0.5  # seconds between attempts to reach an API server that is away
+LONGEST_WATCH = 300  # seconds; the API server ends the watch, and the next one continues at its version
+TIMEOUT = 30  # seconds without a byte
+RETRY = 0.5  # seconds between attempts to reach an API server that is down
 
 
 def selector(labels: Mapping[str, str]) -> str:
-    """What selects objects with these labels."""
+    """Return the selector of objects with these labels."""
     return ",".join(f"{name}={value}" for name, value in labels.items())
 
 
 class ApiError(Exception):
-    """What the API server refused: the HTTP status and its message."""
+    """A refusal by the API server: the HTTP status and its message."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -51,14 +51,14 @@ class Api:
 
     @classmethod
     def connect(cls, kubeconfig: Path) -> "Api":
-        """Read a kubeconfig; to be called on the event loop."""
+        """Read a kubeconfig. Call it on the event loop."""
         read = config.new_client_from_config(str(kubeconfig)).configuration
         context = ssl.create_default_context(cafile=read.ssl_ca_cert)
         if read.cert_file:
             context.load_cert_chain(read.cert_file, read.key_file)
         token = read.api_key.get("authorization", "")
         connector = aiohttp.TCPConnector(ssl=context if read.verify_ssl else False, limit=50)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=PATIENCE)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=TIMEOUT)
         session = aiohttp.ClientSession(connector=connector, timeout=timeout)
         return cls(session, read.host, {"Authorization": token} if token else {})
 
@@ -81,7 +81,7 @@ class Api:
         return await self._request("POST", self._url(resource, item["metadata"]["namespace"]), item)
 
     async def replace(self, resource: str, item: Object) -> Object:
-        """Replace an object. Raises ApiError, 409 where it is not of this resource version any more."""
+        """Replace an object. Raises ApiError, with 409 if the resource version has changed."""
         meta = item["metadata"]
         return await self._request("PUT", self._url(resource, meta["namespace"], meta["name"]), item)
 
@@ -90,10 +90,10 @@ class Api:
         return await self._request("PATCH", self._url(resource, namespace, name), patch, MERGE_PATCH)
 
     async def set_status(self, resource: str, item: Object, status: Object) -> Object:
-        """Replace an object's status, whatever its resource version. Raises ApiError."""
+        """Replace an object's status, regardless of its resource version. Raises ApiError."""
         meta = item["metadata"]
         url = self._url(resource, meta["namespace"], meta["name"]) + "/status"
-        # "add" also replaces; the test keeps the status from an object of the same name that came later.
+        # "add" also replaces. The test protects a later object of the same name.
         patch = [
             {"op": "test", "path": "/metadata/uid", "value": meta["uid"]},
             {"op": "add", "path": "/status", "value": status},
@@ -101,7 +101,7 @@ class Api:
         return await self._request("PATCH", url, patch, JSON_PATCH)
 
     async def delete(self, resource: str, item: Object) -> None:
-        """Delete an object (that very one); it may be gone already. Raises ApiError."""
+        """Delete an object by its uid, if it still exists. Raises ApiError."""
         meta = item["metadata"]
         options = {"preconditions": {"uid": meta["uid"]}, "propagationPolicy": "Background"}
         try:
@@ -111,7 +111,7 @@ class Api:
                 raise
 
     async def follow(self, resource: str, labels: str = "", fields: str = "") -> AsyncIterator[tuple[str, Object]]:
-        """Yield SYNCED with {"items": …} once for every listing, then ADDED, MODIFIED and DELETED as they happen.
+        """Yield SYNCED with {"items": …} for every listing, and then ADDED, MODIFIED and DELETED events.
 
         Without end: a watch that ends goes on where it stood, and begins with a new listing where it cannot (410).
         """
@@ -138,7 +138,7 @@ class Api:
 
     async def _watch(self, resource: str, parameters: dict[str, str]) -> AsyncIterator[Object]:
         more = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(LONGEST_WATCH)}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=LONGEST_WATCH + PATIENCE)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=LONGEST_WATCH + TIMEOUT)
         async with self._session.get(
             self._url(resource), params={**parameters, **more}, headers=self._headers, timeout=timeout
         ) as response:

@@ -1,4 +1,4 @@
-"""The containers of a predictor's pods: the model's own, the init container that copies the model, the executor.
+"""The containers of a predictor's pods: the model server, the init container that copies the model, the executor.
 
 Pure; used by `objects`. Source: seldon-core 1.18, `createContainerService`, `addModelDefaultServers`, `addMLServerDefault`,
 `InjectModelInitializer` and `createExecutorContainer`, with the Helm chart's default values.
@@ -26,18 +26,18 @@ RUNTIMES = {"MLFLOW_SERVER": "mlserver_mlflow.MLflowRuntime", "SKLEARN_SERVER": 
 MODELS = "/mnt/models"
 HTTP, GRPC, METRICS, ENGINE_HTTP, ENGINE_GRPC = 9000, 9500, 6000, 8000, 5001
 USER = 8888
-HANDLERS = ("httpGet", "tcpSocket", "exec", "grpc")  # what a probe may do
+HANDLERS = ("httpGet", "tcpSocket", "exec", "grpc")  # the actions of a probe
 PODINFO = {"name": "seldon-podinfo", "mountPath": "/etc/podinfo"}
 TERMINATION = {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}
 
 
 def port_of(container: Object, name: str, otherwise: int) -> int:
-    """The number of a container's port of this name; Seldon's own where it has none."""
+    """Return the number of a container's port by name, or Seldon's default."""
     return int(next((port["containerPort"] for port in container.get("ports") or [] if port.get("name") == name), otherwise))
 
 
 def complete(container: Object, sdep: Object, spec: Object, protocol: str, labels: Object) -> None:
-    """Give the model's container what it lacks: image, ports, probes and the variables of Seldon and MLServer."""
+    """Add the missing parts to the model's container: image, ports, probes and the variables of Seldon and MLServer."""
     graph, http, grpc = spec["graph"], port_of(container, "http", HTTP), port_of(container, "grpc", GRPC)
     implementation = graph.get("implementation", "")
     container.setdefault("image", SERVER_IMAGES.get((implementation, protocol), ""))
@@ -82,7 +82,7 @@ def complete(container: Object, sdep: Object, spec: Object, protocol: str, label
     if graph.get("modelUri"):
         wanted["MLSERVER_MODEL_URI"] = MODELS
     own = container.setdefault("env", [])
-    if implementation in RUNTIMES and protocol != "v2":  # where its own server shall load from is Seldon's to say
+    if implementation in RUNTIMES and protocol != "v2":  # Seldon sets the path for its own server
         own[:] = [variable for variable in own if variable["name"] != "PREDICTIVE_UNIT_PARAMETERS"]
     set_already = {variable["name"] for variable in own}
     own += [{"name": name, "value": value} for name, value in wanted.items() if name not in set_already]
@@ -91,7 +91,7 @@ def complete(container: Object, sdep: Object, spec: Object, protocol: str, label
 
 
 def _make_mlserver(container: Object) -> None:
-    """Give a container MLServer's ports and its paths for probes, whatever it had; how often they are asked stays."""
+    """Set MLServer's ports and probe paths in a container. The probes keep their periods."""
     container["ports"] = [
         {"name": name, "containerPort": port_of(container, name, number), "protocol": "TCP"}
         for name, number in (("grpc", GRPC), ("http", HTTP))
@@ -123,8 +123,8 @@ def add_initializer(pod_spec: Object, container: Object, graph: Object) -> None:
 
 
 def engine(sdep: Object, spec: Object, protocol: str) -> Object:
-    """The executor. It is told the predictor without traffic and replicas, whose changes must not restart pods."""
-    told = json.dumps({**spec, "traffic": 0, "replicas": 0}, sort_keys=True, separators=(",", ":"))
+    """Return the executor's container. Its predictor lacks traffic and replicas, whose changes must not restart pods."""
+    predictor_spec = json.dumps({**spec, "traffic": 0, "replicas": 0}, sort_keys=True, separators=(",", ":"))
     probe = {"periodSeconds": 5, "successThreshold": 1, "failureThreshold": 3, "timeoutSeconds": 60}
     resources = spec.get("svcOrchSpec", {}).get("resources")
     default = {"cpu": "500m", "memory": "512Mi"}
@@ -140,7 +140,7 @@ def engine(sdep: Object, spec: Object, protocol: str) -> Object:
             *("--log_work_buffer_size", "10000", "--log_write_timeout_ms", "2000", "--full_health_checks=false"),
         ],
         "env": [
-            {"name": "ENGINE_PREDICTOR", "value": base64.b64encode(told.encode()).decode()},
+            {"name": "ENGINE_PREDICTOR", "value": base64.b64encode(predictor_spec.encode()).decode()},
             {"name": "REQUEST_LOGGER_DEFAULT_ENDPOINT", "value": "http://default-broker"},
             *spec.get("svcOrchSpec", {}).get("env", []),
         ],

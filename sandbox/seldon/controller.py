@@ -1,8 +1,8 @@
-"""Seldon's operator: watches SeldonDeployments and what it has made of them, and reconciles one at a time. Used by __main__.
+"""Seldon's operator: watches SeldonDeployments and their objects, and reconciles one at a time.
 
-Events of SeldonDeployments and their Deployments wake the reconciliation of the one they belong to. Each looks at everything
-anew, so that nothing needs to be remembered but what was written last. What becomes of a Deployment is the real Deployment
-controller's to say, and its pods are the `node`'s, or those of a cluster with kubelets (`sandbox.pods.seldon`).
+Events of SeldonDeployments and their Deployments wake the reconciliation of the one they belong to. Each reads everything
+anew, so that nothing needs to be remembered but what was written last. The real Deployment controller reconciles Deployments,
+and their pods are the `node`'s, or those of a cluster with kubelets (`sandbox.pods.seldon`).
 """
 
 import asyncio
@@ -22,25 +22,25 @@ Object = dict[str, Any]
 log = logging.getLogger("seldon.controller")
 
 OURS = selector(objects.MANAGED_BY)
-RETRY, AT_ONCE = 1.0, 0.05  # seconds after an error, and after somebody else's write
+RETRY, AT_ONCE = 1.0, 0.05  # seconds after an error, and after another client's write
 
 
 class Controller:
-    """All SeldonDeployments of one API server. `placed` is told of each Deployment before it is written, and may change it."""
+    """Controller of all SeldonDeployments of an API server. `placed` may change each Deployment before it is written."""
 
     def __init__(self, api: Api, gateway: Gateway, placed: Callable[[Object], object]) -> None:
         self._api, self._gateway, self._placed = api, gateway, placed
         self._sdeps, self._deployments = Cache(), Cache()
         self._statuses = Statuses(api)
-        self._made: dict[tuple[str, Key], Object] = {}  # Services and autoscalers as last written
-        self._cleaned: dict[Key, set[str]] = {}  # by SeldonDeployment: the names of all that shall be there
+        self._made: dict[tuple[str, Key], Object] = {}  # Services and autoscalers, as last written
+        self._cleaned: dict[Key, set[str]] = {}  # by SeldonDeployment: the names of all its desired objects
         self._wanted: dict[Key, asyncio.Event] = {}
         self._workers: dict[Key, asyncio.Task[None]] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self.synced = asyncio.Event()
 
     async def run(self) -> None:
-        """Watch until cancelled. `synced` is set when what was served before is routed again."""
+        """Watch until cancelled. `synced` is set when models that were served before are routed again."""
         follows = [(self._api.follow(SDEP), self._sdeps), (self._api.follow(DEPLOYMENT, OURS), self._deployments)]
         for stream, cache in follows:
             _, listing = await anext(stream)
@@ -55,14 +55,14 @@ class Controller:
                 group.create_task(self._watch(stream, cache))
 
     def close(self) -> None:
-        """End the work."""
+        """Stop the controller."""
         for task in self._workers.values():
             task.cancel()
         for timer in self._timers.values():
             timer.cancel()
 
     def wake(self, key: Key) -> None:
-        """Have a SeldonDeployment reconciled, now or when the reconciliation under way has ended."""
+        """Enqueue a SeldonDeployment. A running reconcile of it ends first."""
         self._wanted.setdefault(key, asyncio.Event()).set()
         if key not in self._workers:
             self._workers[key] = asyncio.create_task(self._work(key))
@@ -85,7 +85,7 @@ class Controller:
                 self.wake(key_of(item) if cache is self._sdeps else owner_of(item))
 
     async def _work(self, key: Key) -> None:
-        """Reconcile one SeldonDeployment whenever it is wanted, until it is gone."""
+        """Reconcile one SeldonDeployment at each request, until it is deleted."""
         wanted = self._wanted[key]
         while wanted.is_set() or key in self._sdeps:
             await wanted.wait()
@@ -93,7 +93,7 @@ class Controller:
             try:
                 await self._reconcile(key)
             except ApiError as error:
-                if error.code != 409:  # else somebody wrote first, and is right
+                if error.code != 409:  # with 409, another client wrote first
                     log.warning("%s/%s: %s", *key, error)
                     await self._fail(key, str(error))
                 self._wake_in(AT_ONCE if error.code == 409 else RETRY, key)
@@ -107,18 +107,18 @@ class Controller:
         if sdep is None:
             await self._remove(key)
             return
-        if "deletionTimestamp" in sdep["metadata"]:  # in the foreground: the garbage collector takes what was made first
+        if "deletionTimestamp" in sdep["metadata"]:  # foreground deletion: the garbage collector deletes the children first
             return
         problems = validation.problems(sdep["spec"])
         built = [] if problems else objects.predictors(sdep)
         await asyncio.gather(*(self._apply(item) for predictor in built for item in _objects(predictor)))
-        if problems:  # what is served stays as it is
+        if problems:  # served predictors stay unchanged
             await self._fail(key, "; ".join(problems))
             return
         found = [self._deployments[key_of(predictor.deployment)] for predictor in built]
         ready = all(map(status.is_ready, found))
         if ready or not self._gateway.routed(key):
-            self._route(key, built)  # the VirtualService is written when all is ready, and keeps till then what it was
+            self._route(key, built)  # the VirtualService changes only when everything is ready
         if ready:
             await self._clean(key, {item["metadata"]["name"] for p in built for item in _objects(p)})
         if current := self._sdeps.get(key):
@@ -137,15 +137,15 @@ class Controller:
                 await self._statuses.write(SDEP, self._sdeps, key, status.failed_status(sdep, description))
 
     async def _apply(self, item: Object) -> None:
-        """Create an object, or replace it where it was made of another spec. Raises ApiError."""
+        """Create an object, or replace it if its spec changed. Raises ApiError."""
         resource, key = KINDS[item["kind"]], key_of(item)
-        if resource == DEPLOYMENT:  # the one difference to Seldon's own: where and as what its pods run
+        if resource == DEPLOYMENT:  # the only difference to Seldon: where and how its pods run
             self._placed(item)
         if resource == DEPLOYMENT and _same(self._deployments.get(key), item):
             return
         if resource != DEPLOYMENT and self._made.get((resource, key)) == item:
             return
-        if resource == DEPLOYMENT and "replicas" in item["spec"]:  # no autoscaler is asked for, or none any more
+        if resource == DEPLOYMENT and "replicas" in item["spec"]:  # the spec has no autoscaler
             await self._unscale(key)
         try:
             live = await self._api.create(resource, item)
@@ -172,7 +172,7 @@ class Controller:
         await self._api.delete(AUTOSCALER, found)
 
     async def _clean(self, key: Key, kept: set[str]) -> None:
-        """Delete what was made of predictors that are no more. Raises ApiError."""
+        """Delete the objects of removed predictors. Raises ApiError."""
         if self._cleaned.get(key) == kept:
             return
         labels = f"{OURS},seldon-deployment-id={names.seldon_id(key[1])}"
@@ -184,7 +184,7 @@ class Controller:
         self._cleaned[key] = kept
 
     async def _remove(self, key: Key) -> None:
-        """Stop serving. The objects go with their owner; deleted here too, so that it is over at once."""
+        """Stop serving. The objects are deleted with their owner, and here too, so that it happens at once."""
         self._gateway.set_routes(key, [])
         if key[1]:
             await self._clean(key, set())
@@ -197,13 +197,13 @@ def _objects(predictor: objects.Predictor) -> list[Object]:
 
 
 def _same(live: Object | None, item: Object) -> bool:
-    """Whether a Deployment was made of the same spec, and of the same SeldonDeployment: its owner is in the hash."""
+    """Report whether a Deployment was built from the same spec and SeldonDeployment: the hash contains its owner."""
     marks = [(o or {}).get("metadata", {}).get("annotations", {}).get(objects.APPLIED) for o in (live, item)]
     return live is not None and marks[0] == marks[1]
 
 
 def _over(live: Object, item: Object) -> Object:
-    """`item` as the next version of `live`; replicas that it does not name are an autoscaler's."""
+    """Return `item` as the next version of `live`. Replicas that it does not set belong to an autoscaler."""
     spec = {**item["spec"]}
     if live["kind"] == "Deployment":
         spec.setdefault("replicas", live["spec"].get("replicas", 1))

@@ -1,4 +1,4 @@
-"""The Istio gateway and Seldon's executors: hands requests on to the model servers that are ready.
+"""The Istio gateway and Seldon's executors: forwards requests to ready model servers.
 
     /seldon/<namespace>/<name>/<path>                           by the predictors' traffic weights
     /seldon-predictor/<namespace>/<name>/<predictor>/<path>     one predictor, as its own cluster service would
@@ -19,7 +19,7 @@ from aiohttp import web
 log = logging.getLogger("seldon.gateway")
 Key = tuple[str, str]  # namespace, name
 
-# Headers that are about one connection; Host and the length are made anew.
+# Hop-by-hop headers. Host and Content-Length are set again.
 SINGLE_HOP = {
     *("connection", "host", "keep-alive", "proxy-authenticate", "proxy-authorization"),
     *("te", "trailer", "transfer-encoding", "upgrade", "content-length"),
@@ -34,7 +34,7 @@ SELDON_PATHS = {
 NO_SERVER = "no healthy upstream"
 NO_ANSWER = "upstream connect error or disconnect/reset before headers"
 TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=5)
-IDLE = 30  # seconds a connection to a server is kept; the servers keep theirs for longer
+IDLE = 30  # keep-alive of a connection to a server in seconds, shorter than the servers'
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Route:
     credit: int = 0
 
     def path(self, path: str) -> str | None:
-        """The server's path for one of the predictor's Service; None where an executor of this protocol has none."""
+        """Map a path of the predictor's Service to the server's path. None if an executor of this protocol has no such path."""
         if not self.executor:
             return path
         if self.protocol == "v2":
@@ -69,7 +69,7 @@ class Gateway:
         self._runner: web.ServerRunner | None = None
 
     async def start(self, port: int, host: str = "127.0.0.1") -> None:
-        """Listen, on the loopback interface unless said otherwise."""
+        """Listen, on the loopback interface by default."""
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE)
         self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT, auto_decompress=False)
         self._runner = web.ServerRunner(web.Server(self._handle, access_log=None, keepalive_timeout=75), shutdown_timeout=5)
@@ -77,48 +77,48 @@ class Gateway:
         await web.TCPSite(self._runner, host, port, reuse_address=True).start()
 
     async def stop(self) -> None:
-        """Finish what is in flight and stop listening."""
+        """Finish requests in flight, and stop listening."""
         if self._runner:
             await self._runner.cleanup()
         if self._session:
             await self._session.close()
 
     def routed(self, key: Key) -> bool:
-        """Whether a SeldonDeployment has routes."""
+        """Report whether a SeldonDeployment has routes."""
         return key in self._routes
 
     def set_routes(self, key: Key, routes: list[Route]) -> None:
-        """Set a SeldonDeployment's predictors; [] forgets it."""
+        """Set a SeldonDeployment's predictors. [] removes it."""
         self._routes[key] = routes
         if not routes:
             del self._routes[key]
 
     def set_addresses(self, deployment: Key, addresses: list[str]) -> None:
-        """Set which servers of a Deployment are ready; requests already on their way to others go on."""
+        """Set the ready servers of a Deployment. Requests in flight to others continue."""
         if sorted(self._addresses.get(deployment, ())) != sorted(addresses):
             self._addresses[deployment] = deque(addresses)
         if not addresses:
             self._addresses.pop(deployment, None)
 
     def _in_turn(self, deployment: Key) -> list[str]:
-        """The ready servers, the one whose turn it is first."""
+        """Return the ready servers in round-robin order."""
         addresses = self._addresses.get(deployment, deque())
         addresses.rotate(-1)
         return list(addresses)
 
-    async def drained(self, address: str, patience: float) -> None:
-        """Wait, at most `patience` seconds, until nothing is on its way to an address that has no route any more."""
+    async def drained(self, address: str, seconds: float) -> None:
+        """Wait at most `seconds` seconds until no request is in flight to an address without a route."""
         if not self._in_flight[address]:
             return
         drained = self._draining.setdefault(address, asyncio.Event())
         try:
-            await asyncio.wait_for(drained.wait(), patience)
+            await asyncio.wait_for(drained.wait(), seconds)
         except TimeoutError:
-            log.warning("%d requests to %s did not end within %.0f s", self._in_flight[address], address, patience)
+            log.warning("%d requests to %s did not end within %.0f s", self._in_flight[address], address, seconds)
         self._draining.pop(address, None)
 
     def _choose(self, routes: list[Route]) -> Route:
-        """Choose by weight, as evenly over time as can be (smooth weighted round robin, as nginx)."""
+        """Choose by weight, evenly over time (smooth weighted round robin, as in nginx)."""
         for route in routes:
             route.credit += route.traffic
         chosen = max(routes, key=lambda route: route.credit)
@@ -126,7 +126,7 @@ class Gateway:
         return chosen
 
     def _find(self, raw: str) -> tuple[Route, str] | None:
-        """The route and the executor's path for a request's path."""
+        """Return the route and the executor's path for a request's path."""
         match raw.split("/", 4):
             case ["", "seldon", namespace, name, path] if routes := self._routes.get((namespace, name)):
                 return self._choose(routes), path
@@ -139,9 +139,11 @@ class Gateway:
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         found = self._find(request.path)
         if found is None:
-            return web.Response(status=404)  # Envoy's answer where no route matches has no body
+            return web.Response(status=404)  # Envoy's answer without a route has no body
         route, path = found
-        body = await request.content.read() if request.can_read_body else None  # before a server is chosen: it may take long
+        body = (
+            await request.content.read() if request.can_read_body else None
+        )  # read before a server is chosen, because it may take long
         addresses, wanted = self._in_turn(route.deployment), route.path(path)
         if not addresses:
             return web.Response(status=503, text=NO_SERVER)
@@ -150,14 +152,14 @@ class Gateway:
         for address in addresses:
             try:
                 return await self._forward(request, body, address, wanted, route.executor)
-            except aiohttp.ClientConnectorError as error:  # it has just ended; nothing was sent, another one can have it
+            except aiohttp.ClientConnectorError as error:  # the server just ended and got nothing, so another one can answer
                 log.warning("%s", error)
         return web.Response(status=503, text=f"{NO_ANSWER}. reset reason: connection failure")
 
     async def _forward(
         self, request: web.BaseRequest, body: bytes | None, address: str, path: str, executor: bool
     ) -> web.Response:
-        """Hand a request on to one server, maybe as an executor. Raises aiohttp.ClientConnectorError if it is away."""
+        """Forward a request to one server, as an executor if there is one. Raises aiohttp.ClientConnectorError if it is down."""
         assert self._session is not None
         headers = {name: value for name, value in request.headers.items() if name.lower() not in SINGLE_HOP}
         puid = {"Seldon-Puid": headers.setdefault("Seldon-Puid", str(uuid.uuid4()))} if executor else {}

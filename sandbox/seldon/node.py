@@ -1,18 +1,19 @@
-"""The node: runs the pods that are scheduled to it on this machine, and writes statuses as a kubelet does. Used by __main__.
+"""The node: runs the pods that are scheduled to it on this machine, and writes statuses as a kubelet does.
 
 ReplicaSets make the pods, the real Deployment controller decides how many of which. What makes a pod this node's is its
 `schedulerName`: a cluster's own scheduler, and so its kubelets, leave such a pod alone. It is bound to no Node object:
 
 - a Node of ours would have to renew its lease for ever or be tainted and emptied, would be given a pod of every DaemonSet,
   and where it is missing the pod garbage collector deletes what is bound to it; none of this happens to a pod without a node;
-- the API server deletes a pod without a node at once, grace or not, so that nothing is stuck when this stand-in is away. The
-  server behind it goes on until nothing is on its way to it: no request fails in a rollout.
+- the API server deletes a pod without a node at once, grace or not, so that nothing is stuck when this stand-in is down. The
+  server behind it goes on until no request is in flight to it: no request fails in a rollout.
 
 Nor has a pod an IP: the only true one is the loopback address, which a cluster's EndpointSlice controller refuses over and over.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,29 @@ Object = dict[str, Any]
 log = logging.getLogger("seldon.node")
 
 SCHEDULER = "wine-sandbox"
-DRAIN = 10.0  # seconds for requests on their way to a server that is to end
+DRAIN = 10.0  # seconds for requests in flight to a server that is terminating
 RETRY = 1.0  # seconds after a status could not be written
+MakePod = Callable[[Object, Path, Path, Api, Callable[[], object]], Pod]
 
 
 class Node:
-    """All pods on this machine. `state` is the folder of what outlives the process."""
+    """All pods on this machine that have the labels and fields of two selectors, each run as `make_pod` makes it.
 
-    def __init__(self, api: Api, gateway: Gateway, state: Path) -> None:
+    `state` is the folder of what outlives the process.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        gateway: Gateway,
+        state: Path,
+        make_pod: MakePod = Pod,
+        *,
+        labels: str = selector(MANAGED_BY),
+        fields: str = f"spec.schedulerName={SCHEDULER}",
+    ) -> None:
         self._api, self._gateway, self._state = api, gateway, state
+        self._make_pod, self._labels, self._fields = make_pod, labels, fields
         self._items, self._statuses = Cache(), Statuses(api)
         self._pods: dict[Key, Pod] = {}
         self._telling: dict[Key, asyncio.Task[None]] = {}
@@ -47,7 +62,7 @@ class Node:
 
     async def run(self) -> None:
         """Watch until cancelled. `synced` is set when the gateway has the servers that an earlier stand-in has left."""
-        stream = self._api.follow(POD, selector(MANAGED_BY), f"spec.schedulerName={SCHEDULER}")
+        stream = self._api.follow(POD, self._labels, self._fields)
         _, listing = await anext(stream)
         self._items.relist(listing["items"])
         leftovers = {(path.parent.name, path.name): path for path in (self._state / "pods").glob("*/*")}
@@ -85,7 +100,7 @@ class Node:
         namespace, name = key = key_of(item)
         changed = asyncio.Event()
         log_file = self._state / "logs" / f"{namespace}.{name}.log"
-        pod = Pod(item, self._state / "pods" / namespace / name, log_file, self._api, changed.set)
+        pod = self._make_pod(item, self._state / "pods" / namespace / name, log_file, self._api, changed.set)
         self._pods[key] = pod
         pod.start()
         self._publish(deployment_of(item))
@@ -111,7 +126,7 @@ class Node:
         self._gateway.set_addresses(deployment, addresses)
 
     def _retire(self, pod: Pod) -> None:
-        """Have no new request go to a pod; end it when nothing is on its way to it."""
+        """Have no new request go to a pod; end it when no request is in flight to it."""
         address, pod.retiring = pod.address, True
         self._publish(deployment_of(pod.item))
         self._telling.pop(key_of(pod.item)).cancel()

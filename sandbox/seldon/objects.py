@@ -1,4 +1,4 @@
-"""The objects that Seldon's operator makes of a SeldonDeployment. Pure; used by `controller`.
+"""The objects that Seldon's operator creates for a SeldonDeployment. Pure; used by `controller`.
 
 Source: seldon-core 1.18, `seldondeployment_controller.go` and its neighbours, with the Helm chart's default values.
 """
@@ -21,7 +21,7 @@ NO_ENGINE = "seldon.io/no-engine"  # a predictor without executor: its Service h
 
 @dataclass(frozen=True)
 class Predictor:
-    """One predictor's objects and how it is reached. With an autoscaler the Deployment names no replicas."""
+    """One predictor's objects and address. With an autoscaler, the Deployment does not set replicas."""
 
     name: str
     protocol: str
@@ -32,26 +32,26 @@ class Predictor:
 
     @property
     def service(self) -> str:
-        """The name of its Service, which its executor answers, or its server where it has none."""
+        """Return the name of its Service, which its executor answers, or else its server."""
         return str(self.services[0]["metadata"]["name"])
 
     def port(self, name: str) -> int:
-        """The number of a port of its Service: http or grpc."""
+        """Return the number of its Service's port: http or grpc."""
         return int(next(port["port"] for port in self.services[0]["spec"]["ports"] if port["name"] == name))
 
     @property
     def executor(self) -> bool:
-        """Whether its pods have an executor."""
+        """Report whether its pods have an executor."""
         return any(c["name"] == containers.ENGINE for c in self.deployment["spec"]["template"]["spec"]["containers"])
 
 
 def has_engine(predictor: Object) -> bool:
-    """Whether Seldon puts its executor into a predictor's pods."""
+    """Report whether Seldon adds its executor to a predictor's pods."""
     return str((predictor.get("annotations") or {}).get(NO_ENGINE, "")).lower() != "true"
 
 
 def predictors(sdep: Object) -> list[Predictor]:
-    """Build every predictor's objects; the spec has passed `validation`."""
+    """Build every predictor's objects. The spec must have passed `validation`."""
     return [_predictor(sdep, spec) for spec in sdep["spec"]["predictors"]]
 
 

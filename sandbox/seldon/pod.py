@@ -1,6 +1,6 @@
 """One pod, run as a kubelet would. Init container (copy the model), server, restarts with backoff, end.
 
-`node` makes a Pod per Pod object, is told of every change by a callback, and writes what it finds in `state`.
+`node` makes a Pod per Pod object, gets every change by a callback, and writes `state` to the status.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from sandbox.seldon.servers import Server
 Object = dict[str, Any]
 log = logging.getLogger("seldon.pod")
 
-# A kubelet waits 10 s and doubles up to five minutes; nobody at a laptop wants to.
+# A kubelet waits 10 s and doubles up to five minutes; too long on a laptop.
 FIRST_BACKOFF, LONGEST_BACKOFF, FORGET_AFTER = 1.0, 30.0, 60.0  # seconds
-LOOK_EVERY = 0.02  # seconds between looks whether the server is ready; a real probe looks every five
+PROBE_EVERY = 0.02  # seconds between readiness probes; a real pod's run every five
 TERMINATION, TERMINATION_BYTES = "termination-log", 4096  # as a kubelet reads of it
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE", MARK)
 
@@ -61,7 +61,7 @@ class Pod:
 
     @property
     def address(self) -> str | None:
-        """Where it answers, while it is ready and not on its way out."""
+        """Where it answers, while it is ready and not terminating."""
         ready = self.state.ready and self.server and not self.retiring
         return f"http://127.0.0.1:{self.server.port}" if ready and self.server else None
 
@@ -125,34 +125,51 @@ class Pod:
         state.started = now()
         self._tell()
         try:
-            files = await asyncio.to_thread(storage.copy, container["args"][0], variables, self.folder / "models")
+            await self._copy(container, variables)
         except storage.CopyError as error:
             self._log(f"{container['name']}: {error}")
-            state.last = Ended(1, "Error", str(error), state.started, now())
+            state.last = Ended(error.exit_code, "Error", str(error), state.started, now())
             state.waiting = ("CrashLoopBackOff", self._back_off(container["name"]))
             state.started, state.restarts = "", state.restarts + 1
             self._tell()
             return False
-        self._log(f"{container['name']}: copied {files} files from {container['args'][0]}")
         state.ended, state.ready = Ended(0, "Completed", "", state.started, now()), True
         self.state.initialized_at = now()
         self._tell()
         return True
 
+    async def _copy(self, container: Object, variables: dict[str, str]) -> None:
+        """Copy the model to the pod's folder. Raises storage.CopyError."""
+        uri = container["args"][0]
+        files = await asyncio.to_thread(storage.copy, uri, variables, self.folder / "models")
+        self._log(f"{container['name']}: copied {files} files from {uri}")
+
     async def _variables(self, container: Object) -> dict[str, str]:
-        """The init container's variables: those of its secrets."""
+        """The init container's variables: its own, and those of Secrets. Raises SecretMissingError."""
         variables: dict[str, str] = {}
-        namespace = self.item["metadata"]["namespace"]
         for source in container.get("envFrom", []):
-            name = source.get("secretRef", {}).get("name", "")
-            try:
-                secret = await self._api.get(SECRET, namespace, name)
-            except ApiError as error:
-                if error.code != 404:
-                    raise SecretMissingError(f"failed to get secret {namespace}/{name}: {error}") from error
-                raise SecretMissingError(f'secret "{name}" not found') from error
-            variables |= {key: b64decode(value).decode(errors="replace") for key, value in (secret.get("data") or {}).items()}
+            variables |= await self._secret(source.get("secretRef", {}).get("name", ""))
+        for variable in container.get("env", []):
+            if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
+                data, key = await self._secret(reference["name"]), reference["key"]
+                if key not in data:
+                    where = f"{self.item['metadata']['namespace']}/{reference['name']}"
+                    raise SecretMissingError(f"couldn't find key {key} in Secret {where}")
+                variables[variable["name"]] = data[key]
+            else:
+                variables[variable["name"]] = variable.get("value", "")
         return variables
+
+    async def _secret(self, name: str) -> dict[str, str]:
+        """Read a Secret's values. Raises SecretMissingError."""
+        namespace = self.item["metadata"]["namespace"]
+        try:
+            secret = await self._api.get(SECRET, namespace, name)
+        except ApiError as error:
+            if error.code != 404:
+                raise SecretMissingError(f"failed to get secret {namespace}/{name}: {error}") from error
+            raise SecretMissingError(f'secret "{name}" not found') from error
+        return {key: b64decode(value).decode(errors="replace") for key, value in (secret.get("data") or {}).items()}
 
     async def _serve(self) -> bool:
         """Run the server until it ends, which is never a success."""
@@ -197,15 +214,19 @@ class Pod:
     async def _until_ready(self, ended: "asyncio.Task[int | None]") -> bool:
         """Wait until the server answers; False where it ends before."""
         assert self.server is not None
-        url = f"http://127.0.0.1:{self.server.port}/health/status"
+        url = f"http://127.0.0.1:{self.server.port}{self._probe_path()}"
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
             while not ended.done():
                 with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
                     async with session.get(url) as response:
                         if response.status == 200:
                             return True
-                await asyncio.wait([ended], timeout=LOOK_EVERY)
+                await asyncio.wait([ended], timeout=PROBE_EVERY)
         return False
+
+    def _probe_path(self) -> str:
+        """The path of the server that tells whether it is ready."""
+        return "/health/status"
 
     def _environment(self) -> dict[str, str]:
         """The container's variables, with this machine's folder and port instead of a pod's."""

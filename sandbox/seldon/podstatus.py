@@ -10,6 +10,7 @@ from typing import Any
 
 Object = dict[str, Any]
 FILE = "state.json"
+KSERVE_CONTAINER = "kserve-container"
 
 
 @dataclass
@@ -121,12 +122,13 @@ def status(pod: Object, state: State) -> Object:
 
 
 def model_container(pod: Object) -> Object:
-    """The container that serves the model: the one whose Seldon id is its own name."""
+    """The container that serves the model: the one whose Seldon id is its own name, or KServe's."""
     for container in pod["spec"]["containers"]:
-        if {"name": "PREDICTIVE_UNIT_ID", "value": container["name"]} in container.get("env", []):
+        seldon_id = {"name": "PREDICTIVE_UNIT_ID", "value": container["name"]}
+        if container["name"] == KSERVE_CONTAINER or seldon_id in container.get("env", []):
             found: Object = container
             return found
-    raise LookupError(f"pod {pod['metadata']['name']} has no container with a PREDICTIVE_UNIT_ID")
+    raise LookupError(f"pod {pod['metadata']['name']} has no container that serves a model")
 
 
 def _condition(kind: str, true: bool, since: str, reason: str = "") -> Object:

@@ -1,4 +1,4 @@
-"""Inside the process that plays a container: it takes its lock, its log and its environment, then serves.
+"""The process of a container: it takes its lock, log and environment, and then serves.
 
 Called in a fork of `servers`' forkserver, which has imported the model server before. Imports nothing at its top that
 a container would not have.
@@ -13,8 +13,8 @@ LOCK = "process"  # in the pod's folder; holds `pid port` and is locked as long 
 
 
 def run(folder: Path, port: int, environment: dict[str, str], log: Path) -> None:
-    """Serve the model as `python -m wineserver` with `environment` would; ends the process with its exit code."""
-    os.setsid()  # what ends the stand-in does not end its containers
+    """Serve the model as `python -m wineserver` with `environment`. Ends the process with the exit code."""
+    os.setsid()  # signals to the stand-in do not end its containers
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.pwrite(lock, f"{os.getpid()} {port}\n".encode().ljust(20), 0)

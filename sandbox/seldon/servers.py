@@ -1,4 +1,4 @@
-"""The model servers' processes: start from a warm fork, find again after a restart, wait for, stop. Used by `node`.
+"""Start, find, await and stop the processes of model servers, which are forked from a warm process.
 
 A real node has the server's image and file cache; importing MLflow and scikit-learn anew for each pod would
 cost two and a half seconds instead. multiprocessing's forkserver imports them once (`warm`) and then only forks.
@@ -28,14 +28,14 @@ _context = multiprocessing.get_context("forkserver")
 
 
 def warm_up() -> None:
-    """Start the forkserver, which then imports what servers need; returns at once."""
+    """Start the forkserver, which imports the servers' packages. Returns at once."""
     _context.set_forkserver_preload(PRELOADED)
     multiprocessing.forkserver.ensure_running()
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server process. `child` is None where another stand-in, since ended, has started it."""
+    """A running server process. `child` is None if an earlier stand-in started it."""
 
     folder: Path
     pid: int
@@ -44,26 +44,26 @@ class Server:
 
     @classmethod
     async def start(cls, folder: Path, environment: dict[str, str], log_file: Path) -> "Server":
-        """Start `python -m wineserver` in all but the imports. PORT in `environment` values becomes a free port."""
+        """Start `python -m wineserver`, without its imports. PORT in `environment` values becomes a free port."""
         port = ports.choose(["server"], {})["server"]
         made = {name: value.replace("{PORT}", str(port)) for name, value in environment.items()}
         child = _context.Process(target=process.run, args=(folder, port, made, log_file))
-        await asyncio.to_thread(child.start)  # waits for the forkserver to have imported everything
+        await asyncio.to_thread(child.start)  # waits until the forkserver has imported everything
         return cls(folder, child.pid or 0, port, child)
 
     @classmethod
     def find(cls, folder: Path) -> "Server | None":
-        """The process that still serves a pod's folder, started by whomever; None where none lives."""
+        """Return the running process of a pod's folder, whoever started it, or None."""
         if not _locked(folder):
             return None
         pid, port = (folder / process.LOCK).read_text().split()
         return cls(folder, int(pid), int(port))
 
     async def wait(self) -> int | None:
-        """Wait for the process to end; return its exit code, negative for a signal, None where nobody knows it."""
+        """Wait for the process to end. Return its exit code, negative for a signal, None if it is unknown."""
         if self.child:
             await _readable(self.child.sentinel)
-            # When the forkserver itself has died the code is not known, and the process may go on.
+            # If the forkserver has died, the exit code is unknown and the process may continue.
             if not _locked(self.folder):
                 self.child.join()
                 return self.child.exitcode
@@ -71,7 +71,7 @@ class Server:
         return None
 
     async def stop(self) -> None:
-        """Ask the process to end, kill it where it does not within `GRACE`, and wait for its end."""
+        """Terminate the process, kill it after `GRACE`, and wait for its end."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.wait(), GRACE)
@@ -82,7 +82,7 @@ class Server:
 
     def _signal(self, number: signal.Signals) -> None:
         if not (_locked(self.folder) or (self.child and self.child.is_alive())):
-            return  # the id may be another's by now
+            return  # the id may belong to another process by now
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
@@ -112,14 +112,14 @@ def _locked(folder: Path) -> bool:
 
 
 async def _unlocked(folder: Path) -> None:
-    """Wait for the lock to be free: in a daemon thread, since nothing else reports another's child."""
+    """Wait for the lock in a daemon thread: nothing else reports the end of another process's child."""
     loop, free = asyncio.get_running_loop(), asyncio.Event()
 
     def wait() -> None:
         with _opened(folder) as descriptor:
             if descriptor is not None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with contextlib.suppress(RuntimeError):  # the loop has ended before the process
+        with contextlib.suppress(RuntimeError):  # the loop ended before the process
             loop.call_soon_threadsafe(free.set)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -127,7 +127,7 @@ async def _unlocked(folder: Path) -> None:
 
 
 async def _readable(descriptor: int) -> None:
-    """Wait for a descriptor to be readable; several may wait for the same one."""
+    """Wait until a descriptor is readable. Several callers may wait for the same one."""
     loop, copy, ready = asyncio.get_running_loop(), os.dup(descriptor), asyncio.Event()
     loop.add_reader(copy, ready.set)
     try:

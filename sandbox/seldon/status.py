@@ -16,7 +16,7 @@ def _find(status: Object, kind: str) -> Object | None:
 
 
 def is_ready(deployment: Object) -> bool:
-    """Whether Seldon takes a Deployment for ready: by its counts alone, whichever generation they are of."""
+    """Report whether Seldon considers a Deployment ready: by its counts only, of any generation."""
     status = deployment.get("status", {})
     return bool(status.get("readyReplicas")) and not status.get("unavailableReplicas")
 
@@ -27,7 +27,7 @@ def _progresses(deployment: Object) -> bool:
 
 
 def seldon_status(sdep: Object, built: list[Predictor], found: list[Object], time: str) -> Object:
-    """A SeldonDeployment's status from its predictors' Deployments, which stand in the same order."""
+    """Return a SeldonDeployment's status from its predictors' Deployments, in the same order."""
     before = sdep.get("status", {})
     ready = all(map(is_ready, found))
     stuck = not ready and any(not _progresses(deployment) for deployment in found)
@@ -64,7 +64,7 @@ def seldon_status(sdep: Object, built: list[Predictor], found: list[Object], tim
 
 
 def failed_status(sdep: Object, description: str) -> Object:
-    """The status where Seldon could not do what the spec says; the rest of it stays."""
+    """Return the status after a failure. Its other fields stay."""
     return {**sdep.get("status", {}), "state": "Failed", "description": description}
 
 
@@ -79,7 +79,7 @@ def _conditions(before: Object, found: list[Object], built: list[Predictor], rea
     services = ("True", "All services created") if ready else ("False", "Not all services created")
     routed = _find(before, "istioVirtualServicesReady") is not None or ready
     rows = [
-        ("AmbassadorMappingsReady", "True", "No Ambassador Mappaings defined", ""),
+        ("AmbassadorMappingsReady", "True", "No Ambassador Mappaings defined", ""),  # sic
         ("DeploymentsReady", available["status"], available.get("reason", ""), available.get("message", "")),
         ("HpasReady", "True", hpas, ""),
         ("KedaReady", "True", "No KEDA resources defined", ""),
@@ -87,7 +87,7 @@ def _conditions(before: Object, found: list[Object], built: list[Predictor], rea
         ("ServicesReady", *services, ""),
         ("istioVirtualServicesReady", "True" if routed else "Unknown", "All VirtualServices created" if routed else "", ""),
     ]
-    if not routed:  # Seldon comes to them only when the Deployments are ready
+    if not routed:  # Seldon writes them only when the Deployments are ready
         rows = [row for row in rows if row[0] != "AmbassadorMappingsReady"]
     unhappy = [row for row in rows if row[1] != "True"]
     happy = next((row for row in unhappy if row[1] == "False"), unhappy[0] if unhappy else ("", "True", "", ""))
@@ -96,6 +96,6 @@ def _conditions(before: Object, found: list[Object], built: list[Predictor], rea
     for kind, value, reason, message in sorted(rows):
         last = _find(before, kind) or {}
         since = last["lastTransitionTime"] if last.get("status") == value else time
-        told = {"reason": reason, "message": message}
-        made.append({"type": kind, "status": value, **{k: v for k, v in told.items() if v}, "lastTransitionTime": since})
+        details = {"reason": reason, "message": message}
+        made.append({"type": kind, "status": value, **{k: v for k, v in details.items() if v}, "lastTransitionTime": since})
     return made

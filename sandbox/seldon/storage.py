@@ -1,6 +1,6 @@
 """What the init container does: `rclone copy <modelUri> /mnt/models` with the secret's RCLONE_CONFIG_S3_* variables.
 
-Called by `pod` in a thread, and by the init container of a real pod. As rclone: an address under which nothing lies is copied
+As rclone: an address under which nothing lies is copied
 with success.
 """
 
@@ -23,7 +23,11 @@ SECONDS = 5.0  # to connect and between bytes
 
 
 class CopyError(Exception):
-    """The copy failed; the message is the line that rclone would end with."""
+    """The copy failed; the message is the line that rclone would end with, or the end of another initializer's log."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def copy(uri: str, variables: Variables, folder: Path) -> int:
@@ -45,7 +49,7 @@ def copy(uri: str, variables: Variables, folder: Path) -> int:
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             list(pool.map(lambda key: _download(client, bucket, key, folder / _name(key, prefix)), keys))
     except (ClientError, BotoCoreError, Boto3Error, ValueError) as error:
-        raise CopyError(f'Failed to copy: error reading source root directory "{path}": {_told(error)}') from error
+        raise CopyError(f'Failed to copy: error reading source root directory "{path}": {_describe(error)}') from error
     except OSError as error:
         raise CopyError(f"Failed to copy: {error}") from error
     return len(keys)
@@ -97,9 +101,9 @@ def _download(client: Any, bucket: str, key: str, target: Path) -> None:
     client.download_file(bucket, key, str(target))
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, ClientError):
-        told = error.response.get("Error", {})
+        details = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-        return f"{told.get('Code', 'Error')}: {told.get('Message', '')} status code: {status}"
+        return f"{details.get('Code', 'Error')}: {details.get('Message', '')} status code: {status}"
     return str(error)

@@ -1,7 +1,7 @@
-"""What the sandbox cannot serve. Pure; used by `controller`, which answers with state Failed.
+"""Specs that the sandbox cannot serve. Pure; used by `controller`, which answers with state Failed.
 
-What Seldon's webhook refuses is refused by a policy of the API server's: see `manifests/20-seldondeployments.yaml`. The one thing
-that a policy cannot know is which prepackaged servers Seldon is configured with.
+What Seldon's webhook refuses is refused by a policy of the API server's: see `manifests/20-seldondeployments.yaml`. A policy
+cannot know which prepackaged servers Seldon is configured with.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ BUILT_IN = ("", "UNKNOWN_IMPLEMENTATION")
 
 
 def problems(spec: Object) -> list[str]:
-    """What is wrong with a SeldonDeployment's spec; [] where nothing is."""
+    """List the problems of a SeldonDeployment's spec."""
     return [problem for predictor in spec.get("predictors", []) for problem in _predictor(predictor)]
 
 

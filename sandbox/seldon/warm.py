@@ -1,4 +1,4 @@
-"""What the forkserver imports, once, before it forks model servers. Named by `servers`.
+"""The forkserver's imports, before it forks model servers. Named by `servers`.
 
 Importing starts no Python thread. Those of OpenBLAS and of Arrow's allocator see to themselves at a fork.
 """
@@ -6,8 +6,8 @@ Importing starts no Python thread. Those of OpenBLAS and of Arrow's allocator se
 import gc
 import importlib
 
-gc.disable()  # as `python -m wineserver` does; the server turns it on again when its model is loaded
+gc.disable()  # as in `python -m wineserver`; the server enables it again when its model is loaded
 SERVERS = ("wineserver.server", "mlflow.pyfunc", "mlflow.sklearn", "sklearn.linear_model", "sklearn.ensemble", "skops.io")
 for name in (*SERVERS, "sandbox.seldon.process"):
     importlib.import_module(name)
-gc.freeze()  # what is imported stays on pages that all forks share
+gc.freeze()  # keeps imported modules on memory pages that all forks share

@@ -1,4 +1,4 @@
-"""One API server with the chart's guard, for all who ask what it admits."""
+"""One API server with the chart's admission policies."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ FIRST = {"Secret": "another name", "PodDefault": "for every pod", "SeldonDeploym
 @pytest.fixture(scope="session")
 def guard() -> Iterator[Guarded]:
     with guarded() as guard:
-        for kind, attack in FIRST.items():  # policies take effect when the API server has heard of them
+        for kind, attack in FIRST.items():  # policies take effect with a delay
             manifest = changed(kind, ATTACKS[kind][attack])
             eventually(lambda: POLICY in guard.operator.create(manifest))  # noqa: B023
         yield guard

@@ -9,7 +9,10 @@ import yaml
 
 from dev import helm
 from dev.version import version
+from winepipelines.doctor.rights import in_namespaces
 from winepipelines.metrics import Metrics
+from winepipelines.serving.backends import backend_of
+from winepipelines.serving.seldon.settings import SeldonSettings
 from winepipelines.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +22,7 @@ NAMESPACED = yaml.safe_load((Path(__file__).parent / "values/wine-operator/names
 
 
 def _of(manifests: list[Object], kind: str) -> dict[str, Object]:
-    """The manifests of a kind: namespace/name, or the name of what has no namespace."""
+    """Index the manifests of a kind by namespace/name, or by name if the kind is cluster-scoped."""
     found = [manifest for manifest in manifests if manifest["kind"] == kind]
     return {"/".join(filter(None, (one["metadata"].get("namespace"), one["metadata"]["name"]))): one for one in found}
 
@@ -40,35 +43,36 @@ def _environment(manifests: list[Object]) -> dict[str, str]:
 
 
 class TestSettings:
-    def test_the_operator_starts_with_what_the_chart_gives_it(self) -> None:
+    def test_operator_reads_its_settings_from_the_charts_variables(self) -> None:
         settings = Settings.from_environment(_environment(helm.template()))
         assert settings.kfp_url == "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
         assert settings.max_data_bytes == 1 << 30
         assert settings.steps_image == "winepipelines/steps:0.1.0"
         assert settings.probe_port == _container(helm.template())["ports"][0]["containerPort"]
 
-    def test_what_is_said_reaches_the_operator(self) -> None:
+    def test_values_reach_the_operators_settings(self) -> None:
         settings = Settings.from_environment(_environment(helm.template(EVERYTHING)))
         assert settings.kfp_service_account == "default-editor"
         assert settings.steps_image == "registry.example.org/mirror/team/steps:1.2.3"
         assert settings.server_image == "registry.example.org/mirror/winepipelines/server:0.1.0"
         assert (settings.log_level, settings.log_format) == ("debug", "json")
-        assert settings.endpoint_template == EVERYTHING["seldon"]["endpointTemplate"]
+        own = SeldonSettings.from_environment(_environment(helm.template(EVERYTHING)))
+        assert own.endpoint_template == EVERYTHING["seldon"]["endpointTemplate"]
 
-    def test_files_are_where_the_operator_looks_for_them(self) -> None:
+    def test_files_named_by_variables_are_mounted(self) -> None:
         manifests = helm.template(EVERYTHING)
         environment = _environment(manifests)
         mounts = {mount["mountPath"] for mount in _container(manifests)["volumeMounts"]}
         for variable in ("WINE_KFP_TOKEN_FILE", "WINE_KFP_CA_FILE", "WINE_MLFLOW_CA_FILE"):
             assert str(Path(environment[variable]).parent) in mounts
 
-    def test_the_token_is_for_kubeflow_pipelines_alone(self) -> None:
+    def test_token_has_the_audience_of_kubeflow_pipelines(self) -> None:
         (deployment,) = _of(helm.template(), "Deployment").values()
         volumes = {volume["name"]: volume for volume in deployment["spec"]["template"]["spec"]["volumes"]}
         (source,) = volumes["kubeflow-token"]["projected"]["sources"]
         assert source["serviceAccountToken"]["audience"] == "pipelines.kubeflow.org"
 
-    def test_a_variable_that_a_value_sets_cannot_be_set_again(self) -> None:
+    def test_extra_variable_is_refused_when_a_value_sets_it(self) -> None:
         with pytest.raises(helm.HelmError, match="extraEnv: WINE_KFP_URL is set by a value of its own"):
             helm.template({"extraEnv": [{"name": "WINE_KFP_URL", "value": "http://elsewhere"}]})
 
@@ -76,7 +80,7 @@ class TestSettings:
         "values",
         [
             {"kubflow": {}},
-            {"kubeflow": {"adress": "http://kfp"}},
+            {"kubeflow": {"adress": "http://kfp"}},  # sic
             {"image": {"operator": {"name": "x"}}},
             {"networkPolicy": {"egress": {"open": True}}},
             {"resources": {"limit": {}}},
@@ -85,38 +89,72 @@ class TestSettings:
             {"limits": {"workers": 0}},
             {"namespaces": ["Team A"]},
             {"podSecurity": {"runAsUser": 0}},
-            {"extraEnv": [{"name": "A", "vaule": "b"}]},
+            {"extraEnv": [{"name": "A", "vaule": "b"}]},  # sic
         ],
         ids=str,
     )
-    def test_what_the_schema_does_not_know_is_refused(self, values: Object) -> None:
+    def test_values_are_refused_when_the_schema_does_not_allow_them(self, values: Object) -> None:
         with pytest.raises(helm.HelmError, match="values don't meet the specifications of the schema"):
             helm.template(values)
 
 
 class TestRights:
-    def test_they_are_those_of_the_sandbox(self) -> None:
+    def test_rules_are_those_of_the_sandbox(self) -> None:
         manifests = helm.template({"mlflow": {"secret": "mlflow-tracking-credentials"}})
         given = _rights_in_the_sandbox()
         assert _of(manifests, "ClusterRole")["wine-operator"]["rules"] == given["ClusterRole"]["rules"]
         assert _of(manifests, "Role")["kubeflow/wine-operator-sources"]["rules"] == given["Role"]["rules"]
 
-    def test_the_named_source_secret_is_the_one_that_may_be_read(self) -> None:
+    def test_source_secret_is_the_only_secret_that_may_be_read(self) -> None:
         (role,) = _of(helm.template({"seldon": {"sourceSecret": "mine"}, "platformNamespace": "platform"}), "Role").values()
         assert role["metadata"]["namespace"] == "platform"
         assert [rule["resourceNames"] for rule in role["rules"]] == [["mine"]]
 
-    def test_with_namespaces_nothing_is_granted_in_the_cluster(self) -> None:
+    def test_rules_on_serving_objects_are_those_of_the_backend(self) -> None:
+        values = {"serving": {"backend": "kserve"}, "kserve": {"sourceSecret": "mine"}}
+        settings = Settings.from_environment(_environment(helm.template(values)))
+        wanted = {
+            (right.group, right.resource, verb, right.name)
+            for right in in_namespaces(settings, backend_of(settings, {}))
+            for verb in right.verbs
+        }
+        manifests = helm.template({**values, "mlflow": {"secret": "credentials"}})
+        rules = _of(manifests, "ClusterRole")["wine-operator"]["rules"]
+        granted = {
+            (group, resource, verb, name)
+            for rule in rules
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+            for name in rule.get("resourceNames", [""])
+        }
+        without = {one for one in granted if "wine-mlflow-credentials" not in one and one[0] != "apiextensions.k8s.io"}
+        assert without == wanted
+        assert _of(manifests, "Role")["kubeflow/wine-operator-sources"]["rules"][0]["resourceNames"] == ["mine", "credentials"]
+
+    @pytest.mark.parametrize(
+        ("backend", "kinds"),
+        [("", {"seldondeployments"}), ("seldon", {"seldondeployments"}), ("kserve", {"inferenceservices", "servingruntimes"})],
+    )
+    def test_guard_covers_the_kinds_of_the_backend_only(self, backend: str, kinds: set[str]) -> None:
+        policies = _of(helm.template({"serving": {"backend": backend}}), "ValidatingAdmissionPolicy")
+        common = {"secrets", "poddefaults", "deletions", "winepipelines", "limits"}
+        assert {name.rpartition(".")[2] for name in policies} - common == kinds
+
+    def test_namespaces_value_grants_no_cluster_wide_rights(self) -> None:
         manifests = helm.template(NAMESPACED)
         assert {manifest["kind"] for manifest in manifests if manifest["kind"].startswith("Cluster")} == set()
         assert _of(manifests, "Role").keys() == {"team-a/wine-operator", "team-b/wine-operator", "kubeflow/wine-operator-sources"}
-        left_out = (["apiextensions.k8s.io"], ["pipelines.kubeflow.org"])  # a cluster's, and what is asked of a token's owner
-        wanted = [rule for rule in _rights_in_the_sandbox()["ClusterRole"]["rules"] if rule["apiGroups"] not in left_out]
-        assert _of(manifests, "Role")["team-a/wine-operator"]["rules"] == wanted
+        left_out = (
+            ["apiextensions.k8s.io"],
+            ["pipelines.kubeflow.org"],
+        )  # rules for cluster-scoped objects and for the owner of a token
+        expected = [rule for rule in _rights_in_the_sandbox()["ClusterRole"]["rules"] if rule["apiGroups"] not in left_out]
+        assert _of(manifests, "Role")["team-a/wine-operator"]["rules"] == expected
         assert _environment(manifests)["WINE_NAMESPACES"] == "team-a,team-b"
 
     @pytest.mark.parametrize("values", [{}, EVERYTHING, NAMESPACED], ids=["default", "everything", "namespaced"])
-    def test_every_role_is_bound_to_the_operator_alone(self, values: Object) -> None:
+    def test_every_role_is_bound_to_the_operator_only(self, values: Object) -> None:
         manifests = helm.template(values)
         (deployment,) = _of(manifests, "Deployment").values()
         account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
@@ -129,7 +167,7 @@ class TestRights:
         for binding in bindings.values():
             assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "kubeflow"}]
 
-    def test_users_may_not_write_a_status(self) -> None:
+    def test_roles_of_users_do_not_include_the_status(self) -> None:
         roles = {
             name: role
             for name, role in _of(helm.template(), "ClusterRole").items()
@@ -144,31 +182,31 @@ class TestRights:
 
 
 class TestObjects:
-    def test_the_crds_are_the_projects(self) -> None:
+    def test_crds_equal_those_in_the_crds_folder(self) -> None:
         installed = _of(helm.template(), "CustomResourceDefinition")
         for path in (ROOT / "crds").glob("*.yaml"):
             crd = yaml.safe_load(path.read_text())
             assert installed[crd["metadata"]["name"]]["spec"] == crd["spec"]
             assert installed[crd["metadata"]["name"]]["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
-    def test_crds_can_be_left_out_or_left_to_the_chart(self) -> None:
+    def test_crds_are_left_out_or_deleted_with_the_release_by_value(self) -> None:
         assert _of(helm.template({"crds": {"install": False}}), "CustomResourceDefinition") == {}
         for crd in _of(helm.template({"crds": {"keep": False}}), "CustomResourceDefinition").values():
             assert "annotations" not in crd["metadata"]
 
-    def test_there_is_never_a_second_operator(self) -> None:
+    def test_deployment_never_runs_two_operators(self) -> None:
         (deployment,) = _of(helm.template(), "Deployment").values()
         assert deployment["spec"]["replicas"] == 1
         assert deployment["spec"]["strategy"] == {"type": "Recreate"}
 
-    def test_labels_of_the_selector_cannot_be_taken_away(self) -> None:
+    def test_pod_labels_cannot_override_the_selectors_labels(self) -> None:
         (deployment,) = _of(helm.template({"podLabels": {"app.kubernetes.io/name": "other"}}), "Deployment").values()
-        wanted = deployment["spec"]["selector"]["matchLabels"]
-        assert wanted.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+        expected = deployment["spec"]["selector"]["matchLabels"]
+        assert expected.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
 
     @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "everything"])
-    def test_the_policy_holds_for_the_test_as_for_the_operator(self, values: Object) -> None:
-        """Else `helm test` would report on a platform that the operator is cut off from."""
+    def test_network_policy_covers_the_test_pod_and_the_operator(self, values: Object) -> None:
+        """Otherwise `helm test` could reach a platform that the operator cannot reach."""
         manifests = helm.template(values)
         (policy,) = _of(manifests, "NetworkPolicy").values()
         (pod,) = _of(manifests, "Pod").values()
@@ -177,7 +215,7 @@ class TestObjects:
         for labels in (pod["metadata"]["labels"], deployment["spec"]["template"]["metadata"]["labels"]):
             assert selector.items() <= labels.items()
 
-    def test_the_service_selects_the_operator_and_not_the_test(self) -> None:
+    def test_service_selects_the_operator_but_not_the_test_pod(self) -> None:
         manifests = helm.template()
         (pod,) = _of(manifests, "Pod").values()
         (service,) = _of(manifests, "Service").values()
@@ -186,7 +224,7 @@ class TestObjects:
         assert not selector.items() <= pod["metadata"]["labels"].items()
         assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
 
-    def test_the_test_is_the_doctor_with_the_operators_eyes(self) -> None:
+    def test_test_pod_runs_doctor_with_the_operators_settings(self) -> None:
         manifests = helm.template(EVERYTHING)
         (pod,) = _of(manifests, "Pod").values()
         (container,) = pod["spec"]["containers"]
@@ -195,13 +233,13 @@ class TestObjects:
         operator = _container(manifests)
         assert all(container[field] == operator[field] for field in ("image", "env", "volumeMounts", "securityContext"))
 
-    def test_every_object_has_the_common_labels_and_a_namespace_if_it_can(self) -> None:
+    def test_every_object_has_the_common_labels_and_a_namespace_if_namespaced(self) -> None:
         for manifest in helm.template(EVERYTHING):
             assert manifest["metadata"]["labels"]["example.org/team"] == "wine"
             in_cluster = manifest["kind"].startswith(("Cluster", "CustomResource", "ValidatingAdmission"))
             assert ("namespace" in manifest["metadata"]) != in_cluster, manifest["kind"]
 
-    def test_two_releases_do_not_meet(self) -> None:
+    def test_two_releases_share_no_object(self) -> None:
         def names(release: str) -> set[tuple[str, ...]]:
             manifests = helm.template(NAMESPACED, release=release)
             return {(one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]) for one in manifests}
@@ -210,24 +248,24 @@ class TestObjects:
 
 
 class TestMonitoring:
-    def test_it_is_opt_in(self) -> None:
+    def test_monitoring_objects_are_opt_in(self) -> None:
         kinds = {manifest["kind"] for manifest in helm.template()}
         assert not kinds & {"ServiceMonitor", "PrometheusRule", "ConfigMap"}
 
-    def test_alerts_ask_for_the_job_that_the_service_makes(self) -> None:
+    def test_alerts_select_the_job_of_the_service(self) -> None:
         manifests = helm.template(EVERYTHING)
         (service,) = _of(manifests, "Service").values()
         (rule,) = _of(manifests, "PrometheusRule").values()
         for alert in rule["spec"]["groups"][0]["rules"]:
             assert re.findall(r'job="([^"]*)"', alert["expr"]) == [service["metadata"]["name"]]
 
-    def test_labels_by_which_a_prometheus_finds_it_are_there(self) -> None:
+    def test_monitoring_objects_have_the_labels_that_prometheus_selects(self) -> None:
         manifests = helm.template(EVERYTHING)
         for kind in ("ServiceMonitor", "PrometheusRule"):
             (one,) = _of(manifests, kind).values()
             assert one["metadata"]["labels"]["release"] == "prometheus"
 
-    def test_alerts_and_dashboard_ask_for_metrics_that_the_operator_has(self) -> None:
+    def test_alerts_and_dashboard_use_only_metrics_of_the_operator(self) -> None:
         metrics = Metrics()
         metrics.count_stages(lambda: {"Serving": 1})
         known = {sample.name for metric in metrics.registry.collect() for sample in metric.samples} | {
@@ -235,26 +273,26 @@ class TestMonitoring:
         }
         manifests = helm.template(EVERYTHING)
         texts = (str(_of(manifests, kind)) for kind in ("PrometheusRule", "ConfigMap"))
-        asked = {name for text in texts for name in re.findall(r"winepipelines_[a-z_]+", text)}
-        assert asked
-        assert asked <= known
+        used = {name for text in texts for name in re.findall(r"winepipelines_[a-z_]+", text)}
+        assert used
+        assert used <= known
 
 
-class TestWhatIsSaid:
-    def test_the_notes_give_the_next_command(self) -> None:
-        said = helm.notes()
-        assert "helm test wine-operator --namespace kubeflow --logs" in said
-        assert "kubectl wait --for=condition=Ready winepipeline/mlflow -n admin" in said
-        assert "crds.keep is false" not in said
+class TestNotesAndPackage:
+    def test_notes_show_the_next_commands(self) -> None:
+        notes = helm.notes()
+        assert "helm test wine-operator --namespace kubeflow --logs" in notes
+        assert "kubectl wait --for=condition=Ready winepipeline/mlflow -n admin" in notes
+        assert "crds.keep is false" not in notes
 
-    def test_the_notes_warn_of_what_an_uninstall_would_delete(self) -> None:
+    def test_notes_warn_when_an_uninstall_deletes_the_crds(self) -> None:
         assert "crds.keep is false" in helm.notes({"crds": {"keep": False}})
 
-    def test_the_example_for_flux_has_values_that_the_chart_takes(self) -> None:
+    def test_flux_example_has_valid_values(self) -> None:
         manifests = yaml.safe_load_all((ROOT / "deploy/gitops/flux/operator.yaml").read_text())
         (release,) = (one for one in manifests if one["kind"] == "HelmRelease")
         assert _environment(helm.template(release["spec"]["values"]))["WINE_KFP_UI_URL"]
 
-    def test_it_can_be_packaged(self, tmp_path: Path) -> None:
+    def test_chart_can_be_packaged(self, tmp_path: Path) -> None:
         helm.run("package", str(helm.CHART), "--destination", str(tmp_path))
         assert [path.name for path in tmp_path.iterdir()] == [f"wine-operator-{version()}.tgz"]

@@ -1,6 +1,7 @@
-"""The guard on a real API server, with the operator's own token: it admits all that the operator applies, and nothing else.
+"""The admission policies on a real API server, with the operator's own token.
 
-Nothing is left behind: every request is a dry run. The CRD is Seldon's own.
+They admit every object that the operator applies, and refuse everything else. Every request is a dry run.
+The CRD is Seldon's own.
 """
 
 import copy
@@ -21,13 +22,13 @@ from dev import helm
 from winepipelines.platform.modelkeys import without_key
 
 Object = dict[str, Any]
-NEW_OBJECTS = {"another name", "the name of another resource", "no owner"}  # what is there may lose its owner
+NEW_OBJECTS = {"another name", "the name of another resource", "no owner"}  # an existing object may lose its owner
 
-# -- what is admitted --
+# -- admitted --
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_what_the_operator_makes_is_admitted(guard: Guarded, name: str) -> None:
+def test_guard_admits_the_operators_objects(guard: Guarded, name: str) -> None:
     assert guard.operator.create(OWN[name]) == ""
     assert guard.operator.apply(OWN[name]) == ""
     with guard.existing(OWN[name]):
@@ -35,39 +36,39 @@ def test_what_the_operator_makes_is_admitted(guard: Guarded, name: str) -> None:
 
 
 @pytest.mark.parametrize("case", EARLIER)
-def test_what_an_earlier_release_applied_may_be_mended_and_followed(guard: Guarded, case: str) -> None:
-    """It runs without the restrictions of today, and its pods are not replaced."""
+def test_guard_admits_corrections_of_objects_of_an_earlier_release(guard: Guarded, case: str) -> None:
+    """Such objects lack today's restrictions; adding them would replace their pods."""
     earlier = EARLIER[case]
-    assert "does not run as root" in guard.operator.create(earlier.manifest), "a new one has to have them"
+    assert "does not run as root" in guard.operator.create(earlier.manifest), "a new object must have the restrictions"
     with guard.existing(earlier.manifest):
         live = guard.cluster.get("seldondeployment", NAMESPACE, "mlflow")
         assert live is not None
-        mended = applied(earlier, live)
-        assert mended["spec"] == earlier.manifest["spec"]
-        assert guard.operator.apply(mended) == ""
-        scaled = copy.deepcopy(mended)
+        drift_corrected = applied(earlier, live)
+        assert drift_corrected["spec"] == earlier.manifest["spec"]
+        assert guard.operator.apply(drift_corrected) == ""
+        scaled = copy.deepcopy(drift_corrected)
         scaled["spec"]["predictors"][0].update(replicas=3)
         assert guard.operator.apply(scaled) == ""
-        another = copy.deepcopy(mended)
+        another = copy.deepcopy(drift_corrected)
         another["spec"]["predictors"][0]["graph"]["modelUri"] = "s3://mlflow/9/model"
-        assert "does not run as root" in guard.operator.apply(another), "another model runs with them"
+        assert "does not run as root" in guard.operator.apply(another), "another model must have the restrictions"
 
 
-def test_the_digest_of_the_model_is_admitted(guard: Guarded) -> None:
+def test_guard_admits_the_digest_of_the_model(guard: Guarded) -> None:
     def digest(manifest: Object) -> None:
         server_of(manifest)["env"] = [{"name": "MODEL_DIGEST", "value": f"sha256:{'0' * 64}"}]
 
     assert guard.operator.create(changed("SeldonDeployment", digest)) == ""
 
 
-def test_a_server_of_an_earlier_release_is_admitted_and_of_a_registry_that_is_named(guard: Guarded) -> None:
-    """An upgrade leaves what serves as it is, which may have to be mended later."""
+def test_guard_admits_server_images_of_earlier_releases_and_named_registries(guard: Guarded) -> None:
+    """An upgrade does not change what is serving, and the operator may have to correct it later."""
     for image in ("s:0.0.1", f"s@sha256:{'0' * 64}", "docker.io/seldonio/mlflowserver:1.17.1"):
         assert guard.operator.create(changed("SeldonDeployment", lambda it: server_of(it).update(image=image))) == ""  # noqa: B023
     assert "has an image" in guard.operator.create(changed("SeldonDeployment", lambda it: server_of(it).update(image="t:0.0.1")))
 
 
-def test_models_come_from_the_named_locations_alone(guard: Guarded) -> None:
+def test_guard_admits_models_from_the_named_locations_only(guard: Guarded) -> None:
     def at(uri: str) -> str:
         return guard.operator.create(changed("SeldonDeployment", lambda it: predictor_of(it)["graph"].update(modelUri=uri)))
 
@@ -82,8 +83,8 @@ def test_models_come_from_the_named_locations_alone(guard: Guarded) -> None:
         eventually(lambda: at("s3://other/1/model") == "")
 
 
-def test_what_others_have_added_stays_and_does_not_stop_the_operator(guard: Guarded) -> None:
-    """What they have added may stay; the operator may not change it."""
+def test_guard_admits_the_operator_when_others_added_fields(guard: Guarded) -> None:
+    """Their fields may stay; the operator may not change them."""
     for name in OWN:
         manifest = copy.deepcopy(OWN[name])
         manifest["metadata"]["labels"]["team"] = "wine"
@@ -92,7 +93,7 @@ def test_what_others_have_added_stays_and_does_not_stop_the_operator(guard: Guar
             manifest["spec"]["volumes"] = [{"name": "mine", "emptyDir": {}}]
             manifest["spec"]["env"].append({"name": "HTTP_PROXY", "value": "http://proxy"})
         if manifest["kind"] == "Secret":
-            manifest["data"]["LD_PRELOAD"] = "eA=="  # which the operator takes away with its next request
+            manifest["data"]["LD_PRELOAD"] = "eA=="  # the operator removes it with its next request
         if manifest["kind"] == "SeldonDeployment":
             manifest["spec"]["replicas"] = 2  # as kubectl scale does
         assert POLICY in guard.operator.create(manifest)
@@ -102,12 +103,12 @@ def test_what_others_have_added_stays_and_does_not_stop_the_operator(guard: Guar
                 assert POLICY in guard.operator.merge(manifest, {"metadata": change})
 
 
-def test_an_owner_may_be_given_up(guard: Guarded) -> None:
+def test_guard_admits_removing_the_owner(guard: Guarded) -> None:
     with guard.existing(GUIDE):
         assert guard.operator.merge(GUIDE, {"metadata": {"ownerReferences": []}}) == ""
 
 
-def test_a_secret_may_live_as_long_as_a_deployment_that_stays(guard: Guarded) -> None:
+def test_guard_admits_a_retained_deployment_as_owner_of_a_secret(guard: Guarded) -> None:
     owner = {"apiVersion": GUIDE["apiVersion"], "kind": GUIDE["kind"], "name": "mlflow", "uid": "1"}
     secret = copy.deepcopy(shared()["seldon-init-container-secret"])
     with guard.existing(secret):
@@ -116,7 +117,7 @@ def test_a_secret_may_live_as_long_as_a_deployment_that_stays(guard: Guarded) ->
         assert guard.operator.apply(secret, "wine-operator-1") == ""
 
 
-def test_the_key_of_models_is_made_and_never_changed(guard: Guarded) -> None:
+def test_guard_admits_creating_the_model_key_but_not_changing_it(guard: Guarded) -> None:
     owned = without_key(earlier_manifests()[0].pipeline, NAMESPACE)
     made = {**owned, "type": "Opaque", "stringData": {"current": "0" * 64}}
     assert guard.operator.create(made) == ""
@@ -126,14 +127,14 @@ def test_the_key_of_models_is_made_and_never_changed(guard: Guarded) -> None:
         assert POLICY in guard.operator.merge(made, {"stringData": {"previous": "1" * 64}})
 
 
-# -- what is refused --
+# -- refused --
 
 
-BY_RBAC = {("Secret", "another name")}  # whose names RBAC knows, for all but creating
+BY_RBAC = {("Secret", "another name")}  # RBAC restricts the names, except for create
 
 
 @pytest.mark.parametrize(("kind", "attack"), CASES)
-def test_the_operators_token_cannot_be_used_to(guard: Guarded, kind: str, attack: str) -> None:
+def test_guard_refuses_an_attack_with_the_operators_token(guard: Guarded, kind: str, attack: str) -> None:
     manifest = changed(kind, ATTACKS[kind][attack])
     assert POLICY in guard.operator.create(manifest)
     if (kind, attack) not in BY_RBAC:
@@ -141,15 +142,15 @@ def test_the_operators_token_cannot_be_used_to(guard: Guarded, kind: str, attack
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_that_is_there_can_be_turned_into_it(guard: Guarded, kind: str) -> None:
+def test_guard_refuses_an_attack_as_an_update_of_an_existing_object(guard: Guarded, kind: str) -> None:
     with guard.existing(changed(kind, lambda _: None)):
         for attack in ATTACKS[kind].keys() - NEW_OBJECTS:
             refusal = guard.operator.replace(changed(kind, ATTACKS[kind][attack]))
             assert POLICY in refusal or "field is immutable" in refusal, attack
 
 
-def test_a_field_that_only_a_later_schema_has_is_refused(guard: Guarded) -> None:
-    """The list is of what may be there, so that it does not have to know what else there is."""
+def test_guard_refuses_a_field_that_only_a_later_schema_has(guard: Guarded) -> None:
+    """The policies list the allowed fields, so that an unknown field is refused."""
     schema = json.loads(CRD.read_text())
     part = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/predictors/items"
     pod = f"{part}/properties/componentSpecs/items/properties/spec"
@@ -172,7 +173,7 @@ def test_a_field_that_only_a_later_schema_has_is_refused(guard: Guarded) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_objects_of_others_are_not_changed(guard: Guarded, kind: str) -> None:
+def test_guard_refuses_to_change_objects_of_others(guard: Guarded, kind: str) -> None:
     def theirs(manifest: Object) -> None:
         manifest["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "somebody"
 
@@ -180,7 +181,7 @@ def test_objects_of_others_are_not_changed(guard: Guarded, kind: str) -> None:
         assert "changes no object that it did not create" in guard.operator.apply(changed(kind, lambda _: None))
 
 
-def test_seldondeployments_of_others_are_not_deleted(guard: Guarded) -> None:
+def test_guard_refuses_to_delete_seldondeployments_of_others(guard: Guarded) -> None:
     with guard.existing(GUIDE):
         assert guard.operator.delete(GUIDE) == ""
     with guard.existing(changed("SeldonDeployment", labels("app.kubernetes.io/managed-by", "somebody"))):
@@ -191,7 +192,7 @@ def test_seldondeployments_of_others_are_not_deleted(guard: Guarded) -> None:
     ("name", "patch"),
     [
         ("spec", {"spec": {"suspend": True}}),
-        ("another table", {"spec": {"data": {"url": "http://evil.example"}}}),
+        ("another data URL", {"spec": {"data": {"url": "http://evil.example"}}}),
         ("annotations", {"metadata": {"annotations": {"winepipelines.io/retrain": "now"}}}),
         ("labels", {"metadata": {"labels": {"a": "b"}}}),
         ("others' finalizers", {"metadata": {"finalizers": ["winepipelines.io/cleanup"]}}),
@@ -199,7 +200,7 @@ def test_seldondeployments_of_others_are_not_deleted(guard: Guarded) -> None:
         ("owners", {"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "1"}]}}),
     ],
 )
-def test_resources_of_users_are_not_changed_but_for_the_operators_finalizer(guard: Guarded, name: str, patch: Object) -> None:
+def test_guard_admits_only_the_finalizer_on_resources_of_users(guard: Guarded, name: str, patch: Object) -> None:
     metadata = {"name": "mlflow", "namespace": NAMESPACE, "finalizers": ["example.org/theirs"]}
     resource = {
         "apiVersion": "winepipelines.io/v1alpha1",
@@ -217,7 +218,7 @@ def test_resources_of_users_are_not_changed_but_for_the_operators_finalizer(guar
 # -- the policies themselves --
 
 
-def test_every_secret_that_may_be_written_has_its_keys_named() -> None:
+def test_every_writable_secret_has_a_list_of_its_keys() -> None:
     named = {
         name
         for manifest in yaml.safe_load_all(RIGHTS.read_text())
@@ -235,9 +236,9 @@ def _policies(values: Object | None = None, namespace: str = "kubeflow") -> list
     return [one for one in helm.template(values, namespace=namespace) if one["kind"] == "ValidatingAdmissionPolicy"]
 
 
-def test_the_user_is_the_operators_service_account() -> None:
+def test_policies_match_the_operators_service_account() -> None:
     for policy in _policies({"serviceAccount": {"name": "wine"}}, namespace="platform"):
-        if policy["metadata"]["name"].endswith(".limits"):  # which holds for everyone
+        if policy["metadata"]["name"].endswith(".limits"):  # it applies to every user
             continue
         (condition,) = policy["spec"]["matchConditions"]
         assert condition["expression"] == "request.userInfo.username == 'system:serviceaccount:platform:wine'"

@@ -1,4 +1,4 @@
-"""The chart of the laptop's platform: it is what the operator's chart expects, and says that it is not for production."""
+"""The chart of the sandbox: it fits the operator's chart, and warns that it is not for production."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ def _of(kind: str, values: Object | None = None) -> dict[str, Object]:
 
 
 @pytest.mark.parametrize("system", ["kubeflow", "mlflow", "objectStore"])
-def test_a_service_is_where_the_operators_chart_looks_for_it(system: str) -> None:
+def test_services_have_the_addresses_that_the_operators_chart_expects(system: str) -> None:
     url = urlsplit(OPERATOR[system]["url"])
     assert url.hostname
     name, namespace = url.hostname.split(".")[:2]
@@ -39,7 +39,7 @@ def test_a_service_is_where_the_operators_chart_looks_for_it(system: str) -> Non
     assert pod["spec"]["containers"][0]["ports"] == [{"name": "http", "containerPort": url.port}]
 
 
-def test_it_has_the_kinds_of_the_sandbox() -> None:
+def test_chart_contains_the_crds_of_the_sandbox() -> None:
     files = sorted((ROOT / "sandbox/manifests").glob("*.yaml"))
     kinds = [one for file in files for one in yaml.safe_load_all(file.read_text()) if one["kind"] != "Namespace"]
     rendered = _rendered()
@@ -48,7 +48,7 @@ def test_it_has_the_kinds_of_the_sandbox() -> None:
     assert not _of("CustomResourceDefinition", EVERYTHING)
 
 
-def test_a_users_namespace_is_a_profile_that_reaches_the_store_with_the_keys_that_the_store_has() -> None:
+def test_user_namespace_is_a_profile_with_the_keys_of_the_object_store() -> None:
     rendered = _rendered(EVERYTHING)
     profiles = {one["metadata"]["name"]: one for one in rendered if one["kind"] == "Namespace"}
     secrets = {
@@ -63,7 +63,7 @@ def test_a_users_namespace_is_a_profile_that_reaches_the_store_with_the_keys_tha
     assert source["RCLONE_CONFIG_S3_SECRET_ACCESS_KEY"] == keys["secretkey"]
 
 
-def test_keys_are_made_anew_for_each_installation_and_stand_in_secrets_alone() -> None:
+def test_keys_are_generated_for_each_installation_and_stored_in_secrets_only() -> None:
     first, second = (_rendered(), _rendered())
     keys = [
         next(one["data"] for one in each if one["metadata"]["name"] == "minio" and one["kind"] == "Secret")
@@ -74,14 +74,14 @@ def test_keys_are_made_anew_for_each_installation_and_stand_in_secrets_alone() -
     assert not any(value in others for value in keys[0].values())
 
 
-def test_every_pod_runs_the_one_image_and_so_do_served_models() -> None:
+def test_every_pod_and_served_model_runs_the_same_image() -> None:
     image = "registry.example.org/mirror/team/sandbox:1.2.3"
     pods = [one["spec"]["template"]["spec"] for one in _of("Deployment", EVERYTHING).values()]
     assert {container["image"] for pod in pods for container in (*pod["containers"], *pod.get("initContainers", []))} == {image}
     assert _of("Deployment", EVERYTHING)["seldon"]["spec"]["template"]["spec"]["containers"][0]["args"] == [f"--image={image}"]
 
 
-def test_seldons_stand_in_may_do_what_it_does() -> None:
+def test_seldon_stand_in_has_the_rights_for_the_objects_it_writes() -> None:
     rules = _of("ClusterRole")["wine-sandbox-seldon"]["rules"]
     granted = {f"{rule['apiGroups'][0]}/{resource}" for rule in rules for resource in rule["resources"]}
     written = {f"{'/'.join(one.split('/')[:-2])}/{one.split('/')[-1]}" for one in (api.SDEP, *api.KINDS.values())}
@@ -91,21 +91,21 @@ def test_seldons_stand_in_may_do_what_it_does() -> None:
 @pytest.mark.parametrize(
     "values", [{"user": ["a"]}, {"kubeflow": {"token": True}}, {"resources": {"mlflow": {}}}, {"users": ["Team A"]}], ids=str
 )
-def test_what_the_schema_does_not_know_is_refused(values: Object) -> None:
+def test_values_are_refused_when_the_schema_does_not_allow_them(values: Object) -> None:
     with pytest.raises(helm.HelmError, match="values don't meet the specifications of the schema"):
         _rendered(values)
 
 
-def test_it_says_that_it_is_not_for_production() -> None:
-    said = (yaml.safe_load((helm.SANDBOX / "Chart.yaml").read_text())["description"], (helm.SANDBOX / "README.md").read_text())
-    for text in (*said, helm.notes(chart=helm.SANDBOX)):
+def test_texts_warn_that_the_chart_is_not_for_production() -> None:
+    texts = (yaml.safe_load((helm.SANDBOX / "Chart.yaml").read_text())["description"], (helm.SANDBOX / "README.md").read_text())
+    for text in (*texts, helm.notes(chart=helm.SANDBOX)):
         assert "never for production" in text.lower()
 
 
-def test_in_another_namespace_the_notes_say_how_the_operator_finds_it() -> None:
-    said = dict(re.findall(r"--set (\S+)=(\S+)", helm.notes(chart=helm.SANDBOX, namespace="platform")))
+def test_notes_show_the_operators_values_when_installed_in_another_namespace() -> None:
+    values = dict(re.findall(r"--set (\S+)=(\S+)", helm.notes(chart=helm.SANDBOX, namespace="platform")))
     services = {one["metadata"]["name"] for one in _rendered(namespace="platform") if one["kind"] == "Service"}
-    assert said.keys() <= {".".join(value.path) for value in flat(values_of(helm.CHART))}
-    assert said.pop("platformNamespace") == "platform"
-    assert {str(urlsplit(url).hostname) for url in said.values()} == {f"{name}.platform.svc.cluster.local" for name in services}
+    assert values.keys() <= {".".join(one.path) for one in flat(values_of(helm.CHART))}
+    assert values.pop("platformNamespace") == "platform"
+    assert {str(urlsplit(url).hostname) for url in values.values()} == {f"{name}.platform.svc.cluster.local" for name in services}
     assert "--set" not in helm.notes(chart=helm.SANDBOX)

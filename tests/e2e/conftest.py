@@ -1,8 +1,8 @@
-"""A cluster with nodes, its images and packaged charts, for one story: `make e2e`. Prints how long each part took.
+"""A cluster with nodes, its images and packaged charts, for one scenario: `make e2e`. Prints how long each part took.
 
-`PREVIOUS` is the archive of an earlier release of the operator's chart, which is upgraded from; its images are the builder's or
-are pulled. Without it one is made: an older version of this very chart, with a kind that has a column less and images of another
-tag. `KEEP=1` leaves the cluster as it is in the end.
+`PREVIOUS` is the archive of an earlier release of the operator's chart, from which the test upgrades. The builder has its images,
+or the cluster pulls them. Without it, the test packages this chart with an older version, a CRD with one column fewer and images
+with another tag. `KEEP=1` keeps the cluster after the test.
 """
 
 import os
@@ -32,12 +32,12 @@ PREVIOUS = "0.0.1"
 PLATFORM, USER = "kubeflow", "admin"
 PRISTINE = {"default", "kube-node-lease", "kube-public", "kube-system", "local-path-storage"}
 parts: list[tuple[str, float]] = []
-told: list[Kube] = []  # the administrator's, for what a failure shows
+administrators: list[Kube] = []  # for the report of a failure
 
 
 @contextmanager
 def timed(name: str) -> Iterator[None]:
-    """Measure a part of the whole."""
+    """Measure the time of a part of the test."""
     begun = time.monotonic()
     try:
         yield
@@ -75,7 +75,7 @@ def kubectl() -> Path:
 
 @pytest.fixture(scope="session")
 def administrator(chosen: Nodes, kubectl: Path, folder: Path) -> Iterator[Kube]:
-    """The administrator of an empty cluster."""
+    """Start an empty cluster. Yield its administrator."""
     with timed("cluster up"):
         found = chosen.up(folder)
         kubeconfig = folder / "administrator"
@@ -85,7 +85,7 @@ def administrator(chosen: Nodes, kubectl: Path, folder: Path) -> Iterator[Kube]:
     others = {item["metadata"]["name"] for item in kube.items("namespaces")} - PRISTINE
     others |= {item["metadata"]["name"] for item in kube.items("customresourcedefinitions")}
     if others:
-        pytest.exit(f"the cluster is not empty, it has {', '.join(sorted(others)[:5])}: take it down first", returncode=1)
+        pytest.exit(f"the cluster is not empty, it has {', '.join(sorted(others)[:5])}: delete them", returncode=1)
     try:
         eventually(lambda: not any(map(capacity.starting, kube.items("nodes"))), 60)
         print(f"\npods request {needed()} together, free are {capacity.check(kube, needed())}", flush=True)
@@ -93,7 +93,7 @@ def administrator(chosen: Nodes, kubectl: Path, folder: Path) -> Iterator[Kube]:
         if not os.environ.get("KEEP"):
             chosen.down()
         pytest.exit(str(error), returncode=1)
-    told.append(kube)
+    administrators.append(kube)
     yield kube
     if os.environ.get("KEEP"):
         print(f"\nthe cluster stays: KUBECONFIG={found}", flush=True)
@@ -104,7 +104,7 @@ def administrator(chosen: Nodes, kubectl: Path, folder: Path) -> Iterator[Kube]:
 
 @pytest.fixture(scope="session")
 def archives(folder: Path) -> Archives:
-    """The charts, packaged as a release packages them."""
+    """Package the charts as a release does."""
     with timed("charts packaged"):
         older = folder / "older" / helm.CHART.name
         shutil.copytree(helm.CHART, older)
@@ -126,7 +126,7 @@ def _package(chart: Path, folder: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="session")
 def images(administrator: Kube, chosen: Nodes, archives: Archives) -> None:
-    """The images, built and on the nodes; those of the previous chart too."""
+    """Build the images, and load them and those of the previous chart onto the nodes."""
     names = [f"{REGISTRY}/winepipelines/{target}:{version()}" for target in ("operator", "steps", "server", "sandbox")]
     environment = {**os.environ, **chosen.building, "BUILDER": chosen.builder, "REGISTRY": REGISTRY}
     with timed("images built"):
@@ -138,15 +138,15 @@ def images(administrator: Kube, chosen: Nodes, archives: Archives) -> None:
         if not os.environ.get("PREVIOUS"):
             subprocess.run([chosen.builder, "tag", name, earlier], env=environment, check=True)
         elif subprocess.run([chosen.builder, "inspect", earlier], env=environment, capture_output=True, check=False).returncode:
-            continue  # not here: the cluster pulls it
+            continue  # the builder does not have it: the cluster pulls it
         names.append(earlier)
     with timed("images loaded"):
-        chosen.load([name for name in names if "/steps:" not in name])  # the sandbox's Kubeflow does not start it
+        chosen.load([name for name in names if "/steps:" not in name])  # the sandbox's Kubeflow does not run it
 
 
 @pytest.fixture(scope="session")
 def person(administrator: Kube, folder: Path) -> Kube:
-    """Somebody who has the role `edit` in a namespace, and nothing else. To be asked for when the namespace is there."""
+    """Create a user who has only the role `edit` in a namespace. The namespace must exist."""
     administrator("-n", USER, "create", "serviceaccount", "person")
     administrator("-n", USER, "create", "rolebinding", "person", "--clusterrole=edit", f"--serviceaccount={USER}:person")
     token = administrator("-n", USER, "create", "token", "person", "--duration=2h").strip()
@@ -163,15 +163,15 @@ def _timed(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Show what a person needs to see of a failure."""
+    """Add the state of the cluster to the report of a failure."""
     report = yield
-    if report.failed and told:
-        report.sections.append(("the cluster", _state(told[0])))
+    if report.failed and administrators:
+        report.sections.append(("the cluster", _state(administrators[0])))
     return report
 
 
 def _state(kube: Kube) -> str:
-    questions = {
+    commands = {
         "pods": ("get", "pods", "-A", "-o", "wide"),
         "resources": ("get", "winepipelines", "-A", "-o", "yaml"),
         "deployments": ("get", "seldondeployments,deployments,workflows", "-A"),
@@ -182,7 +182,7 @@ def _state(kube: Kube) -> str:
         "Seldon": ("-n", PLATFORM, "logs", "deployment/seldon", "--tail=30"),
         "a served model": ("-n", USER, "logs", "--selector=seldon.io/model=true", "--all-containers", "--prefix", "--tail=20"),
     }
-    return "\n\n".join(f"--- {name}\n{kube.says(*question)[-12000:]}" for name, question in questions.items())
+    return "\n\n".join(f"--- {name}\n{kube.says(*command)[-12000:]}" for name, command in commands.items())
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

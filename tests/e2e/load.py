@@ -1,4 +1,4 @@
-"""What the client that asks the model without pause has seen: `asks` in visitors.yaml."""
+"""The results of the client that continuously sends predictions: container `client` in visitors.yaml."""
 
 import math
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Load:
-    """Answered requests in milliseconds, and what went wrong with the others."""
+    """Durations of the answered requests in milliseconds, their values, and the log lines of the failed ones."""
 
     milliseconds: tuple[float, ...]
     values: tuple[float, ...]
@@ -19,26 +19,26 @@ class Load:
         """Read the client's log: each line has time, milliseconds and outcome."""
         milliseconds, values, failures = [], [], []
         for line in lines:
-            _, took, outcome, said = line.split(" ", 3)
+            _, took, outcome, detail = line.split(" ", 3)
             if outcome == "ok":
                 milliseconds.append(float(took))
-                values.append(float(said))
+                values.append(float(detail))
             else:
                 failures.append(line)
         return cls(tuple(milliseconds), tuple(values), tuple(failures))
 
     @property
     def count(self) -> int:
-        """All requests."""
+        """Return the number of requests, answered or failed."""
         return len(self.milliseconds) + len(self.failures)
 
     def percentile(self, percent: float) -> float:
-        """Give the time within which this share of the answers came, by nearest rank."""
+        """Return the duration in milliseconds within which this share of the answers came, by nearest rank."""
         ordered = sorted(self.milliseconds)
         return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
 
     def __str__(self) -> str:
-        told = [f"{self.count} requests, {len(self.failures)} failed"]
+        facts = [f"{self.count} requests, {len(self.failures)} failed"]
         if self.milliseconds:
-            told += [f"p{percent} {self.percentile(percent):.0f} ms" for percent in (50, 95, 99, 100)]
-        return ", ".join(told + list(self.failures[:5]))
+            facts += [f"p{percent} {self.percentile(percent):.0f} ms" for percent in (50, 95, 99, 100)]
+        return ", ".join(facts + list(self.failures[:5]))

@@ -1,4 +1,4 @@
-"""What the pods of these tests request together, at the most."""
+"""The total requests of the pods of these tests."""
 
 from pathlib import Path
 
@@ -9,23 +9,23 @@ from dev import helm
 from dev.lint_manifests import rendered
 from sandbox.seldon import objects
 
-MODELS = 4  # two are served, one more is tried out, and a rollout has the old pod beside the new one
+MODELS = 4  # two served models, one canary, and one old pod during a rollout
 VISITORS = Path(__file__).with_name("visitors.yaml")
 
 
 def needed() -> Amount:
-    """Add up everything."""
+    """Return the total requests."""
     return charts() + model() * MODELS
 
 
 def charts() -> Amount:
-    """Add up both charts, `helm test` and the test's own pods, as they are rendered."""
+    """Return the requests of both charts, of `helm test` and of the test's own pod."""
     rendered_charts = [*helm.template(chart=helm.SANDBOX), *helm.template(chart=helm.CHART)]
     return of_manifests([*rendered_charts, *yaml.safe_load_all(VISITORS.read_text())])
 
 
 def model() -> Amount:
-    """What one pod of a served model requests."""
+    """Return the requests of one pod of a served model."""
     [deployment] = (manifest for _, manifest in rendered() if manifest["kind"] == "SeldonDeployment")
     deployment["metadata"].setdefault("uid", "none")
     return of_manifests(predictor.deployment for predictor in objects.predictors(deployment))

@@ -1,7 +1,7 @@
-"""A life with the operator, in real pods: installed, used with edit rights alone, upgraded, evicted, removed, installed again.
+"""The operator's life cycle in real pods: install, use with edit rights only, upgrade, eviction, uninstall and reinstall.
 
-One story: each test begins where the one before it has ended. A model of one replica is asked ten times a second from its first
-answer on, through a promotion, a change of its settings, a rollback, an upgrade and evictions: no request may fail.
+The tests run in order: each starts from the state that the one before left. A client sends ten requests a second to a model with
+one replica, during a promotion, a change of settings, a rollback, an upgrade and evictions. No request may fail.
 """
 
 import json
@@ -20,7 +20,7 @@ from support.nodes import ROOT
 
 from dev import helm
 from dev.version import version
-from winepipelines.platform.seldondeployment import DRAIN_SECONDS
+from winepipelines.serving.container import DRAIN_SECONDS
 
 READY_SECONDS = 15  # from `helm install` to the operator's pod ready
 TABLE = "s3://wine/winequality-red.csv"
@@ -29,7 +29,7 @@ VISITORS = Path(__file__).with_name("visitors.yaml")
 
 @pytest.fixture(autouse=True)
 def _images(images: None) -> None:
-    """Every test needs them."""
+    """Load the images for every test."""
 
 
 def _helm(kube: Kube, *arguments: str) -> str:
@@ -37,7 +37,7 @@ def _helm(kube: Kube, *arguments: str) -> str:
 
 
 def _install_operator(kube: Kube, archive: Path) -> None:
-    """Install it, and see to it that its pod is ready in time."""
+    """Install the operator, and check that its pod is ready in time."""
     begun = time.monotonic()
     with timed("  from helm install to the operator's pod ready"):
         _helm(kube, "install", "wine-operator", str(archive), "--wait", "--timeout", "2m")
@@ -61,7 +61,7 @@ def _status(kube: Kube, name: str) -> Object:
 
 
 def _record(kube: Kube, name: str) -> Object:
-    """Read what must not be lost of a resource."""
+    """Read the parts of a resource that must not be lost."""
     resource = kube.get("-n", USER, "winepipeline", name)
     status = resource["status"]
     return {
@@ -72,12 +72,12 @@ def _record(kube: Kube, name: str) -> Object:
 
 
 def _runs(kube: Kube) -> dict[str, str]:
-    """List every run by its Workflow: when that was made."""
+    """Map every run's Workflow to its creation time."""
     return {item["metadata"]["name"]: item["metadata"]["creationTimestamp"] for item in kube.items("-n", USER, "workflows")}
 
 
 def _servers(kube: Kube, name: str = "") -> dict[str, str]:
-    """List the pods that serve, all or one resource's, but those on their way out. By uid: their server's image."""
+    """Map the uids of serving pods, of all resources or of one, to their server's image. Terminating pods are left out."""
     selector = "seldon.io/model=true" + (f",seldon-deployment-id={name}" if name else "")
     pods = [pod for pod in kube.items("-n", USER, "pods", f"--selector={selector}") if "deletionTimestamp" not in pod["metadata"]]
     servers = [[one["image"] for one in pod["spec"]["containers"] if one["name"] == "classifier"] for pod in pods]
@@ -89,24 +89,24 @@ def _operator(kube: Kube) -> Object:
     return pod
 
 
-def _run_under_way(person: Kube, name: str) -> str:
-    """Wait until a resource's run has begun to read its data, which are held back; return its id."""
+def _running_run(person: Kube, name: str) -> str:
+    """Wait until a resource's run waits for the data that are held back. Return its id."""
     person("-n", USER, "wait", f"winepipeline/{name}", "--for=jsonpath={.status.run.state}=RUNNING", "--timeout=2m")
     person("-n", USER, "exec", "visitors", "-c", "data", "--", "python", "/visitors/release.py", "wait")
     return str(_status(person, name)["run"]["id"])
 
 
-def _let_go(person: Kube) -> None:
+def _release_data(person: Kube) -> None:
     person("-n", USER, "exec", "visitors", "-c", "data", "--", "python", "/visitors/release.py", "release")
 
 
 def _load(person: Kube) -> Load:
-    """Read what the client that asks without pause has been answered."""
-    return Load.read(person("-n", USER, "logs", "visitors", "-c", "asks").splitlines())
+    """Read the client's results."""
+    return Load.read(person("-n", USER, "logs", "visitors", "-c", "client").splitlines())
 
 
-def _still_asked(person: Kube) -> None:
-    """The model has answered each time until now, and does now."""
+def _no_request_failed(person: Kube) -> None:
+    """Check that every request was answered until now, and that the client is still sending."""
     before = _load(person).count
     eventually(lambda: _load(person).count > before + 10)
     load = _load(person)
@@ -120,7 +120,7 @@ def _evict(kube: Kube, namespace: str, pod: str) -> None:
 
 
 def _until_another_stops(kube: Kube, name: str) -> None:
-    """Wait until the last pod that is on its way out is about to stop: the worst moment for the one that serves to end."""
+    """Wait until the last terminating pod is about to stop: the worst time to evict the serving one."""
     pods = [pod["metadata"] for pod in kube.items("-n", USER, "pods", f"--selector=seldon-deployment-id={name}")]
     ending = [pod for pod in pods if "deletionTimestamp" in pod]
     deleted = [
@@ -135,30 +135,30 @@ def _change(person: Kube, name: str, **spec: Object) -> None:
 
 
 def _serves(person: Kube, name: str, revision: int) -> None:
-    """Wait until a revision's model serves, and the pods of the one before are gone."""
+    """Wait until a revision's model is served and the pods of the earlier one are deleted."""
     person("-n", USER, "wait", f"winepipeline/{name}", f"--for=jsonpath={{.status.served.revision}}={revision}", "--timeout=5m")
     _ready(person, name)
     _settled(person, name)
 
 
-def test_the_platform_is_installed_where_only_restricted_pods_are_let_in(administrator: Kube, archives: Archives) -> None:
+def test_platform_is_installed_in_a_namespace_with_restricted_pod_security(administrator: Kube, archives: Archives) -> None:
     administrator("create", "namespace", PLATFORM)
     administrator("label", "namespace", PLATFORM, "pod-security.kubernetes.io/enforce=restricted")
     _helm(administrator, "install", "wine-sandbox", str(archives.sandbox), "--wait", "--timeout", "5m")
 
 
-def test_the_previous_release_of_the_operator_is_ready_in_time(administrator: Kube, archives: Archives) -> None:
+def test_previous_release_of_the_operator_is_ready_in_time(administrator: Kube, archives: Archives) -> None:
     _install_operator(administrator, archives.previous)
 
 
-def test_the_platform_passes_the_operators_checks(administrator: Kube) -> None:
+def test_platform_passes_the_operators_checks(administrator: Kube) -> None:
     _helm(administrator, "test", "wine-operator", "--timeout", "3m")
     report = administrator("-n", PLATFORM, "logs", "wine-operator-doctor")
     assert re.search(r"^\d+ ok", report, re.MULTILINE), report
     assert "failed" not in report
 
 
-def test_somebody_with_edit_rights_alone_gets_a_model_that_answers(person: Kube) -> None:
+def test_user_with_edit_rights_gets_a_served_model(person: Kube) -> None:
     for forbidden in (("get", "nodes"), ("get", "pods", "-n", PLATFORM), ("get", "rolebindings", "-n", "default")):
         with pytest.raises(KubeError, match="forbidden"):
             person(*forbidden)
@@ -168,119 +168,117 @@ def test_somebody_with_edit_rights_alone_gets_a_model_that_answers(person: Kube)
     assert image.startswith("winepipelines/server:")
 
 
-def test_its_service_is_asked_from_now_on_without_pause(person: Kube) -> None:
+def test_client_starts_sending_requests(person: Kube) -> None:
     person.apply(*yaml.safe_load_all(VISITORS.read_text().replace("IMAGE", f"winepipelines/sandbox:{version()}")))
     person("-n", USER, "wait", "pod/visitors", "--for=condition=Ready", "--timeout=60s")
     eventually(lambda: _load(person).count > 0)
-    _still_asked(person)
+    _no_request_failed(person)
     assert all(3 < value < 9 for value in _load(person).values)  # the quality of a wine
 
 
-def test_an_upgrade_with_a_run_under_way_loses_nothing_and_no_request_fails(
-    administrator: Kube, person: Kube, archives: Archives
-) -> None:
+def test_upgrade_during_a_run_loses_no_state_and_no_request(administrator: Kube, person: Kube, archives: Archives) -> None:
     _settled(person, "mlflow")
     before, runs, servers = _record(person, "mlflow"), _runs(administrator), _servers(person, "mlflow")
     person.apply(_resource("red", url="http://data.admin.svc.cluster.local:8080/winequality-red.csv"))
-    run = _run_under_way(person, "red")
+    run = _running_run(person, "red")
 
-    patience = ("--reset-then-reuse-values", "--wait", "--timeout", "2m")
-    _helm(administrator, "upgrade", "wine-operator", str(archives.operator), *patience)
+    options = ("--reset-then-reuse-values", "--wait", "--timeout", "2m")
+    _helm(administrator, "upgrade", "wine-operator", str(archives.operator), *options)
     [container] = _operator(administrator)["spec"]["containers"]
     assert container["image"] == f"winepipelines/operator:{version()}"
     columns = administrator.get("customresourcedefinition", "winepipelines.winepipelines.io")["spec"]["versions"][0]
     shipped = yaml.safe_load((ROOT / "crds/winepipelines.yaml").read_text())["spec"]["versions"][0]
     assert columns["additionalPrinterColumns"] == shipped["additionalPrinterColumns"]
-    assert _status(person, "red")["run"]["state"] == "RUNNING", "it was to be under way"
+    assert _status(person, "red")["run"]["state"] == "RUNNING", "the run must still be running"
 
-    _let_go(person)
+    _release_data(person)
     _ready(person, "mlflow")
-    assert _servers(person, "mlflow") == servers, "what serves keeps its pods, and the image that it was first served with"
+    assert _servers(person, "mlflow") == servers, "a served model keeps its pods and its server image"
     assert _record(person, "mlflow") == before
     _ready(person, "red")
     status = _status(person, "red")
     assert (status["run"]["id"], status["revision"], len(status["history"])) == (run, 1, 1)
-    assert set(_servers(person, "red").values()) == {f"winepipelines/server:{version()}"}, "a new model has the new image"
-    assert len(_runs(administrator)) == len(runs) + 1, "one run, whichever operator has seen it"
-    _still_asked(person)
+    assert set(_servers(person, "red").values()) == {f"winepipelines/server:{version()}"}, "a new model has the new server image"
+    assert len(_runs(administrator)) == len(runs) + 1, "the new operator does not start the run again"
+    _no_request_failed(person)
 
 
-def test_evicting_the_operator_with_a_run_under_way_loses_nothing(administrator: Kube, person: Kube) -> None:
+def test_eviction_of_the_operator_during_a_run_loses_no_state(administrator: Kube, person: Kube) -> None:
     _settled(person, "mlflow", "red")
     before, runs = _record(person, "mlflow"), _runs(administrator)
     served, servers = _record(person, "red")["served"], _servers(person, "mlflow")
     _change(person, "red", training={"seed": 7})
-    run = _run_under_way(person, "red")
+    run = _running_run(person, "red")
 
     old = _operator(administrator)["metadata"]
     _evict(administrator, PLATFORM, old["name"])
     administrator("-n", PLATFORM, "wait", f"pod/{old['name']}", "--for=delete", "--timeout=60s")
     administrator("-n", PLATFORM, "rollout", "status", "deployment/wine-operator", "--timeout=60s")
     assert _operator(administrator)["metadata"]["uid"] != old["uid"]
-    assert _status(person, "red")["run"]["state"] == "RUNNING", "it was to be under way"
+    assert _status(person, "red")["run"]["state"] == "RUNNING", "the run must still be running"
     assert _status(person, "red")["served"] == served
 
-    _let_go(person)
+    _release_data(person)
     _ready(person, "red")
     status = _status(person, "red")
     assert (status["run"]["id"], status["revision"], len(status["history"])) == (run, 2, 2)
     assert len(_runs(administrator)) == len(runs) + 1
     assert _record(person, "mlflow") == before
     assert _servers(person, "mlflow") == servers
-    _still_asked(person)
+    _no_request_failed(person)
 
 
-def test_a_promotion_loses_no_request(person: Kube) -> None:
+def test_promotion_loses_no_request(person: Kube) -> None:
     servers, before = _servers(person, "mlflow"), _load(person).values[-1]
     _change(person, "mlflow", training={"parameters": {"alpha": 0.01}})
     _serves(person, "mlflow", 2)
-    assert not _servers(person, "mlflow").keys() & servers.keys(), "another pod"
+    assert not _servers(person, "mlflow").keys() & servers.keys(), "another pod serves"
     eventually(lambda: _load(person).values[-1] != before)
-    _still_asked(person)
+    _no_request_failed(person)
 
 
-def test_a_change_of_settings_loses_no_request(administrator: Kube, person: Kube, archives: Archives) -> None:
+def test_change_of_settings_loses_no_request(administrator: Kube, person: Kube, archives: Archives) -> None:
     servers, runs = _servers(person, "mlflow"), _runs(administrator)
-    patience = ("--reset-then-reuse-values", "--wait", "--timeout", "2m", "--set", "patience.progressDeadlineSeconds=800")
-    _helm(administrator, "upgrade", "wine-operator", str(archives.operator), *patience)
+    options = ("--reset-then-reuse-values", "--wait", "--timeout", "2m", "--set", "timeouts.progressDeadlineSeconds=800")
+    _helm(administrator, "upgrade", "wine-operator", str(archives.operator), *options)
     _ready(person, "mlflow")
     _settled(person, "mlflow")
     assert _servers(person, "mlflow") == servers, "a timeout replaces no pod"
     _change(person, "mlflow", serving={"resources": {"requests": {"cpu": "15m"}}})
     eventually(lambda: not _servers(person, "mlflow").keys() & servers.keys(), 120)
     _serves(person, "mlflow", 2)
-    assert _runs(administrator) == runs, "nothing is trained"
-    _still_asked(person)
+    assert _runs(administrator) == runs, "no model is trained"
+    _no_request_failed(person)
 
 
-def test_a_rollback_loses_no_request(person: Kube) -> None:
+def test_rollback_loses_no_request(person: Kube) -> None:
     servers, before = _servers(person, "mlflow"), _load(person).values[-1]
     person("-n", USER, "annotate", "winepipeline", "mlflow", "winepipelines.io/rollback=1")
     person("-n", USER, "wait", "winepipeline/mlflow", "--for=jsonpath={.status.served.revision}=3", "--timeout=5m")
     _settled(person, "mlflow")
-    assert _status(person, "mlflow")["served"]["origin"] == 1, "revision 3 has the model of revision 1"
+    assert _status(person, "mlflow")["served"]["model"]["revision"] == 1, "revision 3 has the model of revision 1"
     assert not _servers(person, "mlflow").keys() & servers.keys()
     eventually(lambda: _load(person).values[-1] != before)
-    _still_asked(person)
+    _no_request_failed(person)
     _change(person, "mlflow", training={"parameters": {"alpha": 0.1}})  # another spec ends the rollback
     _serves(person, "mlflow", 4)
-    _still_asked(person)
+    _no_request_failed(person)
 
 
-def test_evicting_the_pod_that_serves_loses_no_request(administrator: Kube, person: Kube) -> None:
+def test_eviction_of_the_serving_pod_loses_no_request(administrator: Kube, person: Kube) -> None:
     _until_another_stops(administrator, "mlflow")
     [uid] = _servers(person, "mlflow")
-    pods = administrator.items("-n", USER, "pods", "--selector=seldon-deployment-id=mlflow")  # some may be on their way out
+    pods = administrator.items("-n", USER, "pods", "--selector=seldon-deployment-id=mlflow")  # some may be terminating
     [name] = [pod["metadata"]["name"] for pod in pods if pod["metadata"]["uid"] == uid]
     _evict(administrator, USER, name)
     person("-n", USER, "wait", f"pod/{name}", "--for=delete", "--timeout=120s")
     _settled(person, "mlflow")
     [successor] = _servers(person, "mlflow")
     assert successor != uid
-    _still_asked(person)
+    _no_request_failed(person)
 
 
-def test_what_is_served_survives_a_removal(administrator: Kube, person: Kube) -> None:
+def test_served_models_survive_uninstall(administrator: Kube, person: Kube) -> None:
     _settled(person, "mlflow", "red")
     before, servers = {name: _record(person, name) for name in ("mlflow", "red")}, _servers(person)
     _helm(administrator, "uninstall", "wine-operator", "--wait")
@@ -291,42 +289,42 @@ def test_what_is_served_survives_a_removal(administrator: Kube, person: Kube) ->
         name: record["uid"] for name, record in before.items()
     }
     assert _servers(administrator) == servers
-    _still_asked(person)
+    _no_request_failed(person)
 
 
-def test_a_new_installation_takes_over_without_a_run_or_a_rollout(administrator: Kube, person: Kube, archives: Archives) -> None:
+def test_reinstall_adopts_resources_without_a_run_or_a_rollout(administrator: Kube, person: Kube, archives: Archives) -> None:
     names = ("mlflow", "red")
     before = {name: administrator.get("-n", USER, "winepipeline", name) for name in names}
     runs, servers, deployments = _runs(administrator), _servers(administrator), _generations(administrator)
     _install_operator(administrator, archives.operator)
-    eventually(lambda: _looks(administrator) >= len(names))  # it has looked at each
+    eventually(lambda: _reconciles(administrator) >= len(names))  # each resource was reconciled
     for name in names:
         _ready(person, name)
-        assert administrator.get("-n", USER, "winepipeline", name) == before[name], "there was nothing to write"
+        assert administrator.get("-n", USER, "winepipeline", name) == before[name], "a settled resource is not written"
     assert (_runs(administrator), _servers(administrator), _generations(administrator)) == (runs, servers, deployments)
-    _still_asked(person)
+    _no_request_failed(person)
 
 
-def test_a_deleted_resource_takes_its_model_along_and_leaves_the_other(administrator: Kube, person: Kube) -> None:
+def test_deletion_removes_the_model_of_that_resource_only(administrator: Kube, person: Kube) -> None:
     person("-n", USER, "delete", "winepipeline", "red", "--timeout=60s")
     person("-n", USER, "wait", "pod", "--selector=seldon-deployment-id=red", "--for=delete", "--timeout=60s")
-    _still_asked(person)
+    _no_request_failed(person)
 
 
-def test_of_all_requests_none_has_failed(person: Kube) -> None:
+def test_no_request_failed_in_total(person: Kube) -> None:
     load = _load(person)
     print(f"\n{load}")
     [begun] = (
         datetime.fromisoformat(one["state"]["running"]["startedAt"])
         for one in person.get("-n", USER, "pod", "visitors")["status"]["containerStatuses"]
-        if one["name"] == "asks"
+        if one["name"] == "client"
     )
     assert load.failures == ()
-    assert load.count >= 9 * (datetime.now(UTC) - begun).total_seconds(), "the client has kept its pace"
+    assert load.count >= 9 * (datetime.now(UTC) - begun).total_seconds(), "the client must keep its rate"
 
 
 def _settled(person: Kube, *names: str) -> None:
-    """Have nothing left to be written: the registry calls each model the champion, which comes after Ready; old pods are gone."""
+    """Wait until nothing is left to do: the alias is set, which comes after Ready, and old pods are deleted."""
     for name in names:
         person("-n", USER, "wait", f"winepipeline/{name}", "--for=jsonpath={.status.served.alias}=champion", "--timeout=60s")
     for deployment in person.items("-n", USER, "deployments"):
@@ -336,15 +334,15 @@ def _settled(person: Kube, *names: str) -> None:
 
 
 def _generations(kube: Kube) -> dict[str, int]:
-    """List what serves, by name: how often its spec was written."""
+    """Map the serving objects to their generation."""
     return {
         f"{item['kind']} {item['metadata']['name']}": item["metadata"]["generation"]
         for item in kube.items("-n", USER, "deployments,seldondeployments")
     }
 
 
-def _looks(kube: Kube) -> int:
-    """Say how many times the operator has looked at a resource, from its metrics."""
+def _reconciles(kube: Kube) -> int:
+    """Return the number of reconciles, from the operator's metrics."""
     text = kube.says("get", "--raw", f"/api/v1/namespaces/{PLATFORM}/services/wine-operator-metrics:metrics/proxy/metrics")
     found = re.search(r"^winepipelines_reconcile_seconds_count (\S+)", text, re.MULTILINE)
     return int(float(found[1])) if found else 0

@@ -1,6 +1,6 @@
-"""What the NetworkPolicy of the chart admits and blocks, and who notices when the operator is cut off. Comes after the life.
+"""The chart's NetworkPolicy: which connections it allows, and how the operator reports that it is cut off.
 
-Only where something enforces policies, which not every cluster has: a probe shows it first.
+These tests are skipped if the cluster does not enforce policies. They run after test_life.py.
 """
 
 import json
@@ -17,8 +17,8 @@ from support.kube import Kube, Object
 from dev import helm
 from dev.version import version
 
-STRANGER, WALLED = "stranger", "walled"  # pods; the second one is for the probe
-SECONDS = 3  # that a connection may take
+CLIENT, CLOSED = "policy-client", "policy-closed"  # pods; the second one shows whether policies are enforced
+SECONDS = 3  # timeout of a connection
 CONNECT = f"""
 import socket, sys
 try:
@@ -33,7 +33,7 @@ SERVE = "import http.server; http.server.ThreadingHTTPServer(('', 8080), http.se
 
 @pytest.fixture(autouse=True, scope="module")
 def _installed(administrator: Kube, images: None, archives: Archives) -> None:
-    """Both charts, where the life has not left them."""
+    """Install both charts, unless test_life.py left them installed."""
     there = {one["metadata"]["name"] for one in administrator.items("deployments", "--all-namespaces")}
     for name, archive in (("wine-sandbox", archives.sandbox), ("wine-operator", archives.operator)):
         if ("seldon" if name == "wine-sandbox" else name) not in there:
@@ -42,61 +42,61 @@ def _installed(administrator: Kube, images: None, archives: Archives) -> None:
 
 
 @pytest.fixture(scope="module")
-def stranger(administrator: Kube) -> Iterator[Kube]:
-    """Somebody's pod in another namespace, from which connections are tried; and a second one that serves."""
-    administrator.apply(_pod(STRANGER, ["sleep", "3600"]), _pod(WALLED, ["python", "-c", SERVE]))
-    administrator("-n", USER, "wait", f"pod/{STRANGER}", f"pod/{WALLED}", "--for=condition=Ready", "--timeout=60s")
+def client(administrator: Kube) -> Iterator[Kube]:
+    """Run two pods of a user in another namespace: one opens connections, the other accepts them."""
+    administrator.apply(_pod(CLIENT, ["sleep", "3600"]), _pod(CLOSED, ["python", "-c", SERVE]))
+    administrator("-n", USER, "wait", f"pod/{CLIENT}", f"pod/{CLOSED}", "--for=condition=Ready", "--timeout=60s")
     yield administrator
-    administrator("-n", USER, "delete", "pod", STRANGER, WALLED, "--wait=false")
+    administrator("-n", USER, "delete", "pod", CLIENT, CLOSED, "--wait=false")
 
 
 @pytest.fixture(scope="module")
-def enforced(stranger: Kube) -> None:
-    """Policies are enforced here: one that admits nobody is noticed. The rest is skipped where not."""
-    address = stranger.get("-n", USER, "pod", WALLED)["status"]["podIP"]
-    eventually(lambda: _reaches(stranger, address, 8080))
-    wall = {
+def enforced(client: Kube) -> None:
+    """Skip the tests unless a policy that allows no connection takes effect."""
+    address = client.get("-n", USER, "pod", CLOSED)["status"]["podIP"]
+    eventually(lambda: _reaches(client, address, 8080))
+    policy = {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {"name": WALLED, "namespace": USER},
-        "spec": {"podSelector": {"matchLabels": {"app": WALLED}}, "policyTypes": ["Ingress"], "ingress": []},
+        "metadata": {"name": CLOSED, "namespace": USER},
+        "spec": {"podSelector": {"matchLabels": {"app": CLOSED}}, "policyTypes": ["Ingress"], "ingress": []},
     }
-    stranger.apply(wall)
+    client.apply(policy)
     try:
         deadline = time.monotonic() + 15
-        while _reaches(stranger, address, 8080):
+        while _reaches(client, address, 8080):
             if time.monotonic() > deadline:
-                pytest.skip("this cluster enforces no NetworkPolicies: a pod that admits nobody was reached for 15 s")
+                pytest.skip("this cluster does not enforce NetworkPolicies: a pod that allows no connection was reached for 15 s")
     finally:
-        stranger("-n", USER, "delete", "networkpolicy", WALLED)
+        client("-n", USER, "delete", "networkpolicy", CLOSED)
 
 
-def test_metrics_are_reached_and_the_probe_port_is_not(stranger: Kube, enforced: None) -> None:
-    address = _operator(stranger)["status"]["podIP"]
-    assert _reaches(stranger, address, 9090)
-    assert not _reaches(stranger, address, 8080)
+def test_metrics_port_is_reachable_but_the_probe_port_is_not(client: Kube, enforced: None) -> None:
+    address = _operator(client)["status"]["podIP"]
+    assert _reaches(client, address, 9090)
+    assert not _reaches(client, address, 8080)
 
 
-def test_an_operator_that_is_cut_off_is_not_ready_and_helm_test_fails(stranger: Kube, enforced: None) -> None:
-    before = _operator(stranger)
-    _helm_test(stranger)
-    with _cut_off(stranger):
-        stranger("-n", PLATFORM, "wait", f"pod/{before['metadata']['name']}", "--for=condition=Ready=false", "--timeout=120s")
+def test_operator_is_not_ready_and_helm_test_fails_when_it_is_cut_off(client: Kube, enforced: None) -> None:
+    before = _operator(client)
+    _helm_test(client)
+    with _cut_off(client):
+        client("-n", PLATFORM, "wait", f"pod/{before['metadata']['name']}", "--for=condition=Ready=false", "--timeout=120s")
         with pytest.raises(helm.HelmError):
-            _helm_test(stranger)
-        now = _operator(stranger)
+            _helm_test(client)
+        now = _operator(client)
         assert now["metadata"]["uid"] == before["metadata"]["uid"]
-        assert _restarts(now) == _restarts(before), "a new process would not help"
-    stranger("-n", PLATFORM, "wait", f"pod/{before['metadata']['name']}", "--for=condition=Ready", "--timeout=120s")
-    log = stranger("-n", PLATFORM, "logs", before["metadata"]["name"])
+        assert _restarts(now) == _restarts(before), "a restart would not help"
+    client("-n", PLATFORM, "wait", f"pod/{before['metadata']['name']}", "--for=condition=Ready", "--timeout=120s")
+    log = client("-n", PLATFORM, "logs", before["metadata"]["name"])
     assert re.search(r"WARNING winepipelines\.probes Lost the API server", log)
     assert "Reached the API server again" in log
-    _helm_test(stranger)
+    _helm_test(client)
 
 
 @contextmanager
 def _cut_off(kube: Kube) -> Iterator[None]:
-    """Have the chart's policy let nothing out, as a mistake in `networkPolicy.egress` would."""
+    """Make the chart's policy block all egress, as a mistake in `networkPolicy.egress` would."""
     spec = kube.get("-n", PLATFORM, "networkpolicy", "wine-operator")["spec"]
     _replace(kube, {**spec, "policyTypes": ["Ingress", "Egress"], "egress": []})
     try:
@@ -123,9 +123,9 @@ def _restarts(pod: Object) -> int:
 
 
 def _reaches(kube: Kube, address: str, port: int) -> bool:
-    said = kube("-n", USER, "exec", STRANGER, "--", "python", "-c", CONNECT, address, str(port)).strip()
-    assert said == "connected" or "timed out" in said or "refused" in said or "unreachable" in said.lower(), said
-    return said == "connected"
+    output = kube("-n", USER, "exec", CLIENT, "--", "python", "-c", CONNECT, address, str(port)).strip()
+    assert output == "connected" or "timed out" in output or "refused" in output or "unreachable" in output.lower(), output
+    return output == "connected"
 
 
 def _pod(name: str, command: list[str]) -> Object:

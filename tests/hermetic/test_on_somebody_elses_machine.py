@@ -1,4 +1,4 @@
-"""Parts of every suite on a machine in use: servers on all well-known ports, settings of other tools that lead elsewhere."""
+"""Parts of every suite on a machine in use: servers on all well-known ports, and settings of other tools for other hosts."""
 
 import os
 import subprocess
@@ -12,11 +12,11 @@ from support.foreign import Listeners
 from sandbox.components import base_environment
 from sandbox.places import ROOT, cache_folder, interpreter
 
-INSTALLED = "test_in_its_namespaces_the_operator_gets_as_far_as_its_platform_and_no_other_is_touched"
-SERVED = "test_the_guides_wine_gets_its_number"
-CHANGED = "test_a_spec_change_is_served_without_a_gap"
+INSTALLED = "test_operator_works_in_its_namespaces_and_leaves_others_alone"
+SERVED = "test_served_model_predicts_the_guides_example"
+CHANGED = "test_spec_change_is_served_without_a_failed_request"
 UNITS = ("audit", "mlflow_answers", "objectstore", "probes", "attacks")
-# By Python environment: what talks to servers, in each suite.
+# Tests of each suite that connect to servers, with their Python environment.
 PARTS = [
     ("dev", *(f"unit/test_{name}.py" for name in UNITS)),
     ("pipeline-dev", "pipeline/test_download.py", "pipeline/test_server_process.py", "pipeline/test_server_environment.py"),
@@ -34,27 +34,27 @@ def listeners() -> Iterator[Listeners]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Somebody's variables, over those of this process; what `make` has made already is used."""
+    """Return this process's variables, overridden by those of a user. The cache of `make` is used."""
     return {**os.environ, **foreign.environment(folder), "WINE_CACHE": str(cache_folder())}
 
 
-def test_the_ports_of_charts_settings_and_sandbox_are_among_those_in_use(listeners: Listeners) -> None:
+def test_used_ports_include_those_of_charts_settings_and_sandbox(listeners: Listeners) -> None:
     assert {8000, 8080, 8888, 9000, 9090, 5000, 6443} <= foreign.ports()
     assert listeners.open | listeners.taken == foreign.ports()
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: "-".join(path.partition("/")[0] for path in part[:2]))
-def test_a_suite_passes_and_asks_nobody_elses_server(listeners: Listeners, tmp_path: Path, part: tuple[str, ...]) -> None:
+def test_suite_passes_without_a_connection_to_other_servers(listeners: Listeners, tmp_path: Path, part: tuple[str, ...]) -> None:
     environment, *paths = part
-    before = len(listeners.asked)
+    before = len(listeners.connections)
     command = [interpreter(environment), "-m", "pytest", *(f"tests/{path}" for path in paths)]
     done = subprocess.run(command, cwd=ROOT, env=_environment(tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert listeners.asked[before:] == []
+    assert listeners.connections[before:] == []
 
 
-def test_the_sandbox_takes_nothing_of_its_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sandbox_ignores_the_users_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = foreign.environment(tmp_path)
     for name, value in theirs.items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""The images, built once for all tests by `dev/images`; BUILDER and IMAGE_BUILD_ARGS go on to it."""
+"""The images, built once for all tests by `dev/images`, which reads BUILDER and IMAGE_BUILD_ARGS."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from support.containers import Engine
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = ("operator", "steps", "server")
-ANYONE = (8888, 1000620017)  # Seldon's choice, and a cluster's that gives every namespace users of its own
+ANYONE = (8888, 1000620017)  # Seldon's user, and a user of a cluster that assigns a range to each namespace
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="session")
 def images(engine: Engine) -> Mapping[str, str]:
-    """The images' names by target."""
+    """Return the names of the images by target."""
     environment = {**os.environ, **containers.local_base(engine.name)}
     done = subprocess.run([ROOT / "dev/images", *TARGETS], env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return dict(zip(TARGETS, done.stdout.split(), strict=True))

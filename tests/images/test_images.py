@@ -1,4 +1,4 @@
-"""What is in the images, who may run them, and that their root is read-only."""
+"""The images: content, users and read-only root."""
 
 import tomllib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import pytest
 from images.conftest import ANYONE, ROOT, TARGETS
 from support.containers import Engine, Layer
 
-OPERATOR_LIMIT = 180_000_000  # bytes over the base
+OPERATOR_LIMIT = 180_000_000  # bytes above the base image
 TOOLS = ("gcc", "cc", "g++", "clang", "ld", "make", "pip", "pip3", "uv")
 LOOK = f"""
 import importlib.util, json, os, pathlib, shutil, sys, tempfile
@@ -25,7 +25,7 @@ print(json.dumps({{
 
 
 def added(engine: Engine, image: str) -> list[Layer]:
-    """The layers that the image has and its base has not."""
+    """Return the layers that the image adds to its base."""
     base = engine.layers(engine.configuration(image)["Labels"]["org.opencontainers.image.base.name"])
     layers = engine.layers(image)
     assert [layer.digest for layer in layers[: len(base)]] == [layer.digest for layer in base]
@@ -33,7 +33,7 @@ def added(engine: Engine, image: str) -> list[Layer]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_an_image_says_what_it_is(engine: Engine, images: Mapping[str, str], target: str) -> None:
+def test_image_has_labels(engine: Engine, images: Mapping[str, str], target: str) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     configuration = engine.configuration(images[target])
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in configuration["Labels"].items()}
@@ -43,13 +43,13 @@ def test_an_image_says_what_it_is(engine: Engine, images: Mapping[str, str], tar
     assert configuration["User"] == "65532:65532"
 
 
-def test_the_operators_image_is_small(engine: Engine, images: Mapping[str, str]) -> None:
+def test_operator_image_is_small(engine: Engine, images: Mapping[str, str]) -> None:
     size = sum(layer.size for layer in added(engine, images["operator"]))
     print(f"operator: {size / 1e6:.0f} MB over its base")
     assert 50_000_000 < size <= OPERATOR_LIMIT
 
 
-def test_steps_and_server_share_all_but_their_own_code(engine: Engine, images: Mapping[str, str]) -> None:
+def test_steps_and_server_share_all_layers_except_their_code(engine: Engine, images: Mapping[str, str]) -> None:
     steps, server = ({layer.digest: layer.size for layer in added(engine, images[target])} for target in ("steps", "server"))
     shared = steps.keys() & server.keys()
     print(f"steps and server: {sum(steps[one] for one in shared) / 1e6:.0f} MB over their base, together")
@@ -58,7 +58,7 @@ def test_steps_and_server_share_all_but_their_own_code(engine: Engine, images: M
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_nothing_is_left_of_the_build(engine: Engine, images: Mapping[str, str], target: str) -> None:
+def test_image_contains_no_build_files(engine: Engine, images: Mapping[str, str], target: str) -> None:
     files = [Path(name) for layer in added(engine, images[target]) for name in layer.files]
     left = [str(file) for file in files if {".cache", "pip", "ensurepip", "tests", "build"} & set(file.parts)]
     assert [name for name in left if "site-packages" not in name or "/pip/" in name] == []
@@ -67,9 +67,7 @@ def test_nothing_is_left_of_the_build(engine: Engine, images: Mapping[str, str],
 
 @pytest.mark.parametrize("user", ANYONE)
 @pytest.mark.parametrize("target", TARGETS)
-def test_anyone_but_root_may_run_it_and_writes_to_the_temporary_folder_alone(
-    engine: Engine, images: Mapping[str, str], target: str, user: int
-) -> None:
+def test_image_runs_as_any_user_and_writes_to_tmp_only(engine: Engine, images: Mapping[str, str], target: str, user: int) -> None:
     done = engine.run(images[target], "python", "-c", LOOK, user=user)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (f'{{"user": {user}, "temporary": "/tmp", "written": [], "tools": [], "modules": []}}\n')

@@ -1,4 +1,4 @@
-"""The operator's own command lines in its image, and how long it takes until it is ready."""
+"""The operator's commands in its image, and the time until it is ready."""
 
 import shutil
 import socket
@@ -21,7 +21,7 @@ NOWHERE = dict.fromkeys(("WINE_KFP_URL", "WINE_MLFLOW_URL", "WINE_S3_ENDPOINT_UR
 
 @pytest.fixture(scope="module")
 def control_plane() -> Iterator[Sandbox]:
-    """An API server, without a platform."""
+    """Run an API server without a platform."""
     others = {"minio", "mlflow", "data", "kubeflow", "seldon", "operator"}
     with Sandbox("images", without=others) as sandbox:
         yield sandbox
@@ -31,7 +31,7 @@ def control_plane() -> Iterator[Sandbox]:
 def operator(
     engine: Engine, image: str, sandbox: Sandbox, folder: Path, *command: str
 ) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """The operator as the chart starts it, and the address of its probe."""
+    """Return the operator's settings as in the chart, and the URL of its probe."""
     folder.chmod(0o755)
     shutil.copy(sandbox.info.operator_kubeconfig, folder / "kubeconfig")
     (folder / "kubeconfig").chmod(0o644)
@@ -55,7 +55,7 @@ def wait_until_ready(process: "subprocess.Popen[str]", probe: str) -> None:
         time.sleep(0.02)
 
 
-def test_it_is_ready_in_seconds_and_ends_when_asked(
+def test_operator_is_ready_in_seconds_and_ends_at_sigterm(
     engine: Engine, images: Mapping[str, str], control_plane: Sandbox, tmp_path: Path
 ) -> None:
     begun = time.monotonic()
@@ -68,14 +68,14 @@ def test_it_is_ready_in_seconds_and_ends_when_asked(
         process.communicate(timeout=30)
 
 
-def test_all_that_it_imports_until_it_is_ready_has_byte_code(
+def test_imported_modules_have_byte_code(
     engine: Engine, images: Mapping[str, str], control_plane: Sandbox, tmp_path: Path
 ) -> None:
     command = ("python", "-v", "-m", "winepipelines", "run")
     with operator(engine, images["operator"], control_plane, tmp_path, *command) as (process, probe):
         assert process.stderr is not None
         errors: list[str] = []
-        while not answers(probe):  # what it says is read meanwhile, or it would wait for us
+        while not answers(probe):  # read its output meanwhile, so that it does not block
             errors.append(process.stderr.readline())
             assert errors[-1], "it ended"
         process.terminate()
@@ -85,21 +85,21 @@ def test_all_that_it_imports_until_it_is_ready_has_byte_code(
     assert compiled == []
 
 
-def test_render_shows_what_would_be_applied(engine: Engine, images: Mapping[str, str]) -> None:
+def test_render_prints_the_manifests(engine: Engine, images: Mapping[str, str]) -> None:
     command = ("python", "-m", "winepipelines", "render", "-f", "/mnt/examples/wine.yaml")
     done = engine.run(images["operator"], *command, user=ANYONE[0], mounts={ROOT / "deploy/examples": "/mnt/examples"})
     assert done.returncode == 0, done.stderr
     assert "kind: SeldonDeployment" in done.stdout
 
 
-def test_doctor_says_that_it_reaches_nothing(engine: Engine, images: Mapping[str, str]) -> None:
+def test_doctor_reports_an_unreachable_platform(engine: Engine, images: Mapping[str, str]) -> None:
     command = ("python", "-m", "winepipelines", "doctor", "--timeout", "1")
     done = engine.run(images["operator"], *command, user=ANYONE[0], environment=NOWHERE)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "neither a pod's service account nor a kubeconfig" in done.stdout
+    assert "neither a service account of a pod nor a readable kubeconfig" in done.stdout
 
 
-def test_without_settings_it_says_which(engine: Engine, images: Mapping[str, str]) -> None:
+def test_missing_settings_are_named(engine: Engine, images: Mapping[str, str]) -> None:
     done = engine.run(images["operator"], user=ANYONE[0])  # the image's own command
     assert (done.returncode, done.stdout) == (2, "")
     assert "WINE_KFP_URL" in done.stderr

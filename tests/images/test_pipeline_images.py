@@ -1,4 +1,4 @@
-"""A step as Kubeflow's launcher starts it, and the model that the steps make, served as Seldon starts the server."""
+"""A step started as Kubeflow's launcher does, and the trained model served as Seldon does."""
 
 import json
 import socket
@@ -31,7 +31,7 @@ print(json.dumps({name: tags["winepipelines.io/" + name] for name in ("model-uri
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that any user may write to."""
+    """Create a folder that every user may write to."""
     folder = tmp_path_factory.mktemp("out")
     folder.chmod(0o777)
     folder.parent.chmod(0o755)
@@ -40,14 +40,14 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(engine: Engine, images: Mapping[str, str], out: Path) -> dict[str, str]:
-    """What the training step tells of the model that it has made in `out`."""
+    """Train a model in `out`. Return the tags that the step records."""
     mounts = {ROOT / "data": "/mnt/data", out: "/mnt/out"}
     done = engine.run(images["steps"], "python", "-c", TRAIN, user=ANYONE[1], mounts=mounts, writable=["/mnt/out"])
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_a_step_runs_as_the_compiled_pipeline_says(engine: Engine, images: Mapping[str, str], out: Path) -> None:
+def test_step_runs_as_compiled(engine: Engine, images: Mapping[str, str], out: Path) -> None:
     compiled = next(yaml.safe_load_all((ROOT / "templates/components/preprocess.yaml").read_text()))
     container = compiled["deploymentSpec"]["executors"]["exec-preprocess"]["container"]
     data = {"name": "data", "uri": "/mnt/data/winequality-red.csv", "type": {"schemaTitle": "system.Dataset"}, "metadata": {}}
@@ -71,14 +71,14 @@ def test_a_step_runs_as_the_compiled_pipeline_says(engine: Engine, images: Mappi
     mounts = {ROOT / "data": "/mnt/data", out: "/mnt/out"}
     begun = time.monotonic()
     done = engine.run(images["steps"], *command, user=ANYONE[1], mounts=mounts, writable=["/mnt/out"])
-    print(f"steps: preprocess took {time.monotonic() - begun:.1f} s, container and all")
+    print(f"steps: preprocess took {time.monotonic() - begun:.1f} s, container start included")
     assert done.returncode == 0, done.stderr
-    [made] = json.loads((out / "output.json").read_text())["artifacts"]["table"]["artifacts"]
-    assert (made["metadata"]["rows"], made["metadata"]["target"]) == (1599, "quality")
+    [artifact] = json.loads((out / "output.json").read_text())["artifacts"]["table"]["artifacts"]
+    assert (artifact["metadata"]["rows"], artifact["metadata"]["target"]) == (1599, "quality")
     assert (out / "table").read_bytes()[:4] == b"PAR1"
 
 
-def test_the_server_answers_as_the_training_did(
+def test_server_predicts_as_the_training_step_did(
     engine: Engine, images: Mapping[str, str], model: dict[str, str], out: Path
 ) -> None:
     folder = out / Path(model["model-uri"]).relative_to("/mnt/out")
@@ -104,7 +104,7 @@ def test_the_server_answers_as_the_training_did(
             except OSError:
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.02)
-        print(f"server: the first answer {time.monotonic() - begun:.1f} s after its container was made")
+        print(f"server: first answer {time.monotonic() - begun:.1f} s after the container's creation")
         process.terminate()
         _, errors = process.communicate(timeout=30)
     assert answer == pytest.approx(json.loads(model["prediction"]), rel=1e-12)

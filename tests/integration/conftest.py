@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from support.cluster import Cluster
-from support.doctor import Patient
+from support.doctor import BreakablePlatform
+from support.mlflow import MLFLOW_ONLY
+from support.mlflow_server import Server
 from support.operator import OperatorProcess
 
+from sandbox.mlflow_server import VARIANTS
 from sandbox.platform import Sandbox
 
 _numbers = itertools.count(1)
@@ -16,7 +19,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    """A whole platform, without an operator."""
+    """Run the whole platform without an operator."""
     with Sandbox(f"test-{os.getpid()}", without={"operator"}) as sandbox:
         yield sandbox
 
@@ -28,21 +31,28 @@ def cluster(sandbox: Sandbox) -> Cluster:
 
 @pytest.fixture(scope="session")
 def operator(sandbox: Sandbox) -> Iterator[OperatorProcess]:
-    """An operator that most tests share; those that start their own kill it first."""
+    """Run the operator that most tests share. Tests that start their own kill it first."""
     with OperatorProcess(sandbox) as operator:
         yield operator
 
 
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A user's namespace; its resources are gone after the test, whatever became of the test."""
+    """Create a user's namespace. Its WinePipelines are deleted after the test, even if the test fails."""
     name = cluster.namespace(f"team-{next(_numbers)}")
     yield name
     cluster.sandbox.kubectl("-n", name, "delete", "winepipelines", "--all", "--wait=false")
 
 
 @pytest.fixture(scope="session")
-def patient() -> Iterator[Patient]:
-    """A second platform, that the doctor's tests break; its Kubeflow Pipelines asks for tokens."""
-    with Sandbox(f"patient-{os.getpid()}", without={"operator"}, authenticate=True) as sandbox:
-        yield Patient(sandbox)
+def breakable() -> Iterator[BreakablePlatform]:
+    """Run a second platform, which the tests of doctor break. Its Kubeflow Pipelines requires tokens."""
+    with Sandbox(f"doctor-{os.getpid()}", without={"operator"}, authenticate=True) as sandbox:
+        yield BreakablePlatform(sandbox)
+
+
+@pytest.fixture(scope="session", params=list(VARIANTS))
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run an MLflow with its object store: 3, 3 with a password, a path prefix and proxied artifacts, and 2.22."""
+    with Sandbox("mlflow", tmp_path_factory.mktemp("mlflow"), without=MLFLOW_ONLY, mlflow=request.param) as sandbox:
+        yield Server(request.param, sandbox.info)

@@ -1,4 +1,4 @@
-"""Where data come from: a version of an object, and a host that asks who is there."""
+"""Data URLs: a version of an object, and a host that requires authentication."""
 
 import hashlib
 import io
@@ -13,14 +13,14 @@ from support.cluster import Cluster, ready, says
 from support.operator import OperatorProcess
 from support.website import Answer, Site
 
-from winepipelines.resource.status import ConditionType
+from winepipelines.api.status import ConditionType
 
 WINE = (Path(__file__).parents[2] / "data" / "winequality-red.csv").read_bytes()
 LINES = WINE.splitlines(keepends=True)
 OLD, NEW = b"".join(LINES[:121]), b"".join(LINES[:61])
 
 
-def test_the_version_that_the_address_names_is_trained_on(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+def test_named_object_version_is_trained_on(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     info = cluster.info
     store = Minio(urlsplit(info.s3_endpoint).netloc, info.s3_access_key, info.s3_secret_key, secure=False)
     bucket = f"versioned-{namespace}"
@@ -31,15 +31,15 @@ def test_the_version_that_the_address_names_is_trained_on(cluster: Cluster, oper
     cluster.apply(cluster.resource(namespace, url=f"s3://{bucket}/a wine.csv?versionId={first}"))
     served = cluster.wait(namespace, ready).status.served
     assert served is not None
-    assert (served.data_sha256, served.data_version) == (hashlib.sha256(OLD).hexdigest(), first)
+    assert (served.model.data.sha256, served.model.data.version) == (hashlib.sha256(OLD).hexdigest(), first)
 
     cluster.apply(cluster.resource(namespace, "newest", url=f"s3://{bucket}/a wine.csv"))
     served = cluster.wait(namespace, ready, "newest").status.served
     assert served is not None
-    assert (served.data_sha256, served.data_version) == (hashlib.sha256(NEW).hexdigest(), second)
+    assert (served.model.data.sha256, served.model.data.version) == (hashlib.sha256(NEW).hexdigest(), second)
 
 
-def test_credentials_of_a_secret_reach_the_datas_host_and_nothing_else(
+def test_credentials_of_a_secret_are_sent_to_the_data_host_only(
     cluster: Cluster, operator: OperatorProcess, namespace: str, site: Site
 ) -> None:
     url = site.give("/private.csv", Answer(WINE))

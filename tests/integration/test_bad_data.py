@@ -1,4 +1,4 @@
-"""Bad input is refused with words that say what to do, and the model that served still serves."""
+"""Invalid data: conditions explain what to do, and the served model keeps serving."""
 
 import math
 import re
@@ -10,8 +10,8 @@ from minio import Minio
 from support.cluster import Cluster, ready, says
 from support.operator import OperatorProcess
 
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.status import ConditionType, Stage
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.status import ConditionType, Stage
 
 Change = Callable[[str], str]
 
@@ -48,7 +48,9 @@ BAD: dict[str, tuple[str, str, Change]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_bytes(cluster: Cluster, operator: OperatorProcess, namespace: str, table: str, case: str) -> None:
+def test_invalid_file_stalls_the_pipeline(
+    cluster: Cluster, operator: OperatorProcess, namespace: str, table: str, case: str
+) -> None:
     reason, words, change = BAD[case]
     file = Path(cluster.info.data_folder, f"{case}.csv")
     file.write_text(change(table))
@@ -69,7 +71,7 @@ def test_bad_bytes(cluster: Cluster, operator: OperatorProcess, namespace: str, 
         ({"sha256": "0" * 64}, "ChecksumMismatch", "sha256"),
     ],
 )
-def test_bad_addresses_and_checksums(
+def test_unreachable_url_or_wrong_checksum_stalls_the_pipeline(
     cluster: Cluster, operator: OperatorProcess, namespace: str, data: dict[str, str], reason: str, words: str
 ) -> None:
     cluster.apply(cluster.resource(namespace, data=data, training={"attempts": 1}))
@@ -79,27 +81,27 @@ def test_bad_addresses_and_checksums(
     assert words in message.message
 
 
-def test_a_missing_file_is_told_with_its_status(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+def test_missing_file_is_reported_with_the_http_status(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     cluster.apply(cluster.resource(namespace, url=f"{cluster.info.data_base_url}/no-such-file.csv?token=hush"))
     pipeline = cluster.wait(namespace, says(ConditionType.READY, "DataNotFound"))
-    told = pipeline.status.model_dump_json()
-    assert "404" in told
-    assert "hush" not in told
+    status = pipeline.status.model_dump_json()
+    assert "404" in status
+    assert "hush" not in status
 
 
-def test_a_wrong_key_is_told_and_never_shown(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
-    """The profile's credentials do not open the store: the step that needs them says so."""
+def test_wrong_key_is_reported_but_never_shown(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+    """The store refuses the profile's credentials. The step that needs them reports it."""
     patch = '{"stringData":{"secretkey":"not-the-key-of-this-store"}}'
     cluster.sandbox.kubectl("-n", namespace, "patch", "secret", "mlpipeline-minio-artifact", "-p", patch)
     cluster.apply(cluster.resource(namespace, training={"attempts": 1}))
     pipeline = cluster.wait(namespace, _stalled)
     condition = pipeline.status.condition(ConditionType.TRAINED)
     assert condition is not None
-    assert condition.reason == "TrackingRefused"
+    assert condition.reason == "TrackingRejected"
     assert "not-the-key-of-this-store" not in pipeline.status.model_dump_json()
 
 
-def test_a_half_written_secret_is_named(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+def test_incomplete_secret_is_reported(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     patch = '{"data":{"secretkey":null}}'
     cluster.sandbox.kubectl("-n", namespace, "patch", "secret", "mlpipeline-minio-artifact", "-p", patch)
     cluster.apply(cluster.resource(namespace))
@@ -110,20 +112,22 @@ def test_a_half_written_secret_is_named(cluster: Cluster, operator: OperatorProc
     assert cluster.runs(namespace) == []
 
 
-def test_what_served_still_serves(cluster: Cluster, operator: OperatorProcess, namespace: str, table: str) -> None:
+def test_served_model_keeps_serving_when_new_data_are_invalid(
+    cluster: Cluster, operator: OperatorProcess, namespace: str, table: str
+) -> None:
     cluster.apply(cluster.resource(namespace))
     cluster.wait(namespace, ready)
     before = cluster.predict(namespace)
     Path(cluster.info.data_folder, "page.csv").write_text("<html></html>")
     cluster.apply(cluster.resource(namespace, url=f"{cluster.info.data_base_url}/page.csv"))
     pipeline = cluster.wait(namespace, says(ConditionType.READY, "DataNotCsv"))
-    answering = pipeline.status.condition(ConditionType.ANSWERING)
+    answering = pipeline.status.condition(ConditionType.ENDPOINT_VERIFIED)
     assert answering is not None
     assert answering.status == "True"
     assert pipeline.status.served is not None
     assert pipeline.status.served.revision == 1
     assert math.isclose(cluster.predict(namespace), before)
-    cluster.apply(cluster.resource(namespace))  # the earlier spec again: another revision, the same numbers
+    cluster.apply(cluster.resource(namespace))  # the earlier spec again gives another revision with the same predictions
     cluster.wait(namespace, ready)
     assert math.isclose(cluster.predict(namespace), before)
 
@@ -132,13 +136,13 @@ def _stalled(pipeline: WinePipeline) -> bool:
     return pipeline.status.condition(ConditionType.STALLED) is not None
 
 
-def test_a_half_written_model_never_takes_over(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
-    """`MLmodel` is there, the rest is not: the new pod loads nothing, its own words are told, the old one serves."""
+def test_incomplete_model_never_replaces_the_served_one(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+    """Only `MLmodel` exists, so the new pod loads no model. The condition shows the server's message, and the old pod serves."""
     cluster.apply(cluster.resource(namespace))
     pipeline = cluster.wait(namespace, ready)
     before = cluster.predict(namespace)
     assert pipeline.status.served is not None
-    bucket, _, folder = pipeline.status.served.uri.removeprefix("s3://").partition("/")
+    bucket, _, folder = pipeline.status.served.model.uri.removeprefix("s3://").partition("/")
     endpoint = cluster.info.s3_endpoint.removeprefix("http://")
     store = Minio(endpoint, cluster.info.s3_access_key, cluster.info.s3_secret_key, secure=False)
     for item in store.list_objects(bucket, f"{folder}/", recursive=True):

@@ -1,4 +1,4 @@
-"""A table as people have it: gzip, decimal comma, an index, a text column, missing values; trained on and scored."""
+"""A real-world table (gzip, decimal comma, an index, a text column, missing values) is trained on and scored."""
 
 import gzip
 from pathlib import Path
@@ -7,14 +7,14 @@ from support.cluster import Cluster, ready
 from support.operator import OperatorProcess
 from support.website import Answer, Site
 
-from winepipelines.resource.prediction import PredictionStage
+from winepipelines.api.prediction import PredictionStage
 
 LINES = (Path(__file__).parents[2] / "data" / "winequality-red.csv").read_text().splitlines()
 ROWS, WITHOUT_PH = 400, 7
 
 
 def _table() -> bytes:
-    """Build the table: two columns too many, of which the first has no name, and every number with a comma."""
+    """Build the table, with two unneeded columns, of which the first has no name, and decimal commas."""
     names = [name.strip('"') for name in LINES[0].split(";")]
     lines = [";".join(["", "type", *names])]
     for number, line in enumerate(LINES[1 : ROWS + 1]):
@@ -25,7 +25,7 @@ def _table() -> bytes:
     return gzip.compress("\n".join(lines).encode())
 
 
-def test_a_table_as_people_have_it_is_trained_on_and_scored(
+def test_real_world_table_is_trained_on_and_scored(
     cluster: Cluster, operator: OperatorProcess, namespace: str, site: Site
 ) -> None:
     url = site.give("/wine.csv.gz", Answer(_table()))
@@ -34,10 +34,10 @@ def test_a_table_as_people_have_it_is_trained_on_and_scored(
     cluster.apply(cluster.resource(namespace, url=url, data=data))
     served = cluster.wait(namespace, ready).status.served
     assert served is not None
-    assert served.data is not None
-    assert (served.data.rows, served.data.rows_dropped) == (ROWS - WITHOUT_PH, WITHOUT_PH)
-    assert len(served.data.columns_dropped) == 2
-    assert "gzip" in served.data.format
+    assert served.model.data is not None
+    assert (served.model.data.rows, served.model.data.rows_dropped) == (ROWS - WITHOUT_PH, WITHOUT_PH)
+    assert len(served.model.data.columns_dropped) == 2
+    assert "gzip" in served.model.data.format
     assert 3 < cluster.predict(namespace) < 9
 
     body = {

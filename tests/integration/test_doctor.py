@@ -1,4 +1,4 @@
-"""The doctor on a real platform: all is well, then one thing at a time is not."""
+"""`doctor` on a real platform: without a failure, then with one failure at a time."""
 
 import base64
 import json
@@ -12,66 +12,68 @@ import pytest
 import yaml
 from minio import Minio
 from support.cluster import Body
-from support.doctor import Diagnosis, Patient
+from support.doctor import BreakablePlatform, Diagnosis
 from support.proxy import Proxy
 from support.survey import OPERATOR
 from support.webhooks import webhook_down
 
 from sandbox.manifests import ARTIFACT_SECRET, SOURCE_SECRET
-from winepipelines.resource.naming import SELDON_SECRET
+from winepipelines.serving.seldon.naming import COPY_SECRET
 
 ROOT = Path(__file__).parents[2]
 NO_DEPLOYMENT = "seldon controller runs"  # in a sandbox it is a process
-Break = Callable[["Patient"], AbstractContextManager[None]]
+Break = Callable[["BreakablePlatform"], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="module")
-def profile(patient: Patient) -> str:
-    """A user's namespace with all that Kubeflow's profile controller makes."""
-    name = patient.cluster.namespace("profile")
+def profile(breakable: BreakablePlatform) -> str:
+    """Create a user's namespace with the objects that Kubeflow's profile controller creates."""
+    name = breakable.cluster.namespace("profile")
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default-editor", "namespace": name}}
-    patient.cluster.apply(account)
+    breakable.cluster.apply(account)
     return name
 
 
-def until(patient: Patient, failed: set[str], *arguments: str, **how: Any) -> Diagnosis:
-    """Ask again until exactly these checks fail: rights take a moment to be forgotten."""
+def until(breakable: BreakablePlatform, failed: set[str], *arguments: str, **options: Any) -> Diagnosis:
+    """Repeat `doctor` until exactly these checks fail: the API server caches rights for a short time."""
     for _ in range(5):
-        diagnosis = patient.doctor.diagnose(*arguments, **how)
+        diagnosis = breakable.doctor.diagnose(*arguments, **options)
         if diagnosis.of("failed") == failed:
             return diagnosis
     assert diagnosis.of("failed") == failed, diagnosis.findings
     return diagnosis
 
 
-# -- all is well --
+# -- no failure --
 
 
-def test_as_the_operator_all_is_well(patient: Patient) -> None:
-    diagnosis = patient.doctor.diagnose()
+def test_doctor_reports_no_failure_as_the_operator(breakable: BreakablePlatform) -> None:
+    diagnosis = breakable.doctor.diagnose()
     assert diagnosis.of("failed") == set()
     assert diagnosis.of("warning") == set()
     assert diagnosis.of("skipped") == {"poddefaults act on pods", NO_DEPLOYMENT}
     assert diagnosis.status == 0
-    assert f"as {OPERATOR}" in diagnosis.findings["kubernetes answers"]["says"]
-    assert diagnosis.findings["kubeflow answers"]["says"] == "Kubeflow Pipelines 2.17.0, multi-user mode"
-    assert diagnosis.findings["kubeflow token is usable"]["says"] == f"{OPERATOR}, for pipelines.kubeflow.org"
+    assert f"as {OPERATOR}" in diagnosis.findings["kubernetes answers"]["message"]
+    assert diagnosis.findings["kubeflow answers"]["message"] == "Kubeflow Pipelines 2.17.0, multi-user mode"
+    assert diagnosis.findings["kubeflow token is usable"]["message"] == f"{OPERATOR}, for pipelines.kubeflow.org"
 
 
-def test_as_an_administrator_more_can_be_seen(patient: Patient, profile: str, tmp_path: Path) -> None:
-    resource = patient.cluster.resource(profile)
+def test_doctor_checks_more_as_an_administrator(breakable: BreakablePlatform, profile: str, tmp_path: Path) -> None:
+    resource = breakable.cluster.resource(profile)
     path = tmp_path / "wine.yaml"
     path.write_text(yaml.safe_dump(resource))
-    diagnosis = patient.doctor.diagnose("-f", str(path), administrator=True)
+    diagnosis = breakable.doctor.diagnose("-f", str(path), administrator=True)
     assert diagnosis.of("failed") == set()
     assert diagnosis.of("skipped") == {NO_DEPLOYMENT}
-    assert diagnosis.of("warning") == {"poddefaults act on pods"}, "there is no webhook in a sandbox"
+    assert diagnosis.of("warning") == {"poddefaults act on pods"}, "a sandbox has no webhook"
     assert diagnosis.status == 0
-    assert diagnosis.findings["right: pods"]["says"] == f"{OPERATOR} may list", "the operator's rights, not the administrator's"
-    assert diagnosis.findings["service account is there"]["says"] == "default-editor"
+    assert diagnosis.findings["right: pods"]["message"] == f"{OPERATOR} may list", (
+        "the operator's rights, not the administrator's"
+    )
+    assert diagnosis.findings["service account exists"]["message"] == "default-editor"
 
 
-def test_the_webhook_is_found_by_what_it_calls(patient: Patient) -> None:
+def test_doctor_finds_the_webhook_by_its_service(breakable: BreakablePlatform) -> None:
     webhook = {
         "name": "poddefaults.example.org",
         "clientConfig": {"service": {"name": "admission-webhook", "namespace": "kubeflow", "path": "/apply-poddefault"}},
@@ -81,44 +83,46 @@ def test_the_webhook_is_found_by_what_it_calls(patient: Patient) -> None:
         "sideEffects": "None",
     }
     kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration"}
-    patient.cluster.apply({**kind, "metadata": {"name": "admission-webhook"}, "webhooks": [webhook]})
+    breakable.cluster.apply({**kind, "metadata": {"name": "admission-webhook"}, "webhooks": [webhook]})
     try:
-        finding = patient.doctor.diagnose(administrator=True).findings["poddefaults act on pods"]
+        finding = breakable.doctor.diagnose(administrator=True).findings["poddefaults act on pods"]
     finally:
-        patient.sandbox.kubectl("delete", "mutatingwebhookconfiguration", "admission-webhook")
+        breakable.sandbox.kubectl("delete", "mutatingwebhookconfiguration", "admission-webhook")
     assert finding["result"] == "ok"
-    assert finding["says"] == "admission-webhook calls admission-webhook.kubeflow"
+    assert finding["message"] == "admission-webhook calls admission-webhook.kubeflow"
 
 
-def test_in_a_namespace_the_operator_says_what_it_may_not_see(patient: Patient, profile: str) -> None:
-    diagnosis = patient.doctor.diagnose("-n", profile)
+def test_doctor_skips_checks_of_a_namespace_that_the_operator_has_no_right_for(
+    breakable: BreakablePlatform, profile: str
+) -> None:
+    diagnosis = breakable.doctor.diagnose("-n", profile)
     assert diagnosis.of("failed") == set()
     assert diagnosis.of("skipped") == {
         "poddefaults act on pods",
         "namespace is a profile",
-        "service account is there",
+        "service account exists",
         NO_DEPLOYMENT,
     }
-    assert diagnosis.findings["namespace is a profile"]["mend"] == f"kubectl get namespace {profile} --show-labels"
+    assert diagnosis.findings["namespace is a profile"]["remedy"] == f"kubectl get namespace {profile} --show-labels"
 
 
-def test_the_command_prints_a_table(patient: Patient) -> None:
-    status, text = patient.doctor.run()
+def test_doctor_prints_a_table(breakable: BreakablePlatform) -> None:
+    status, text = breakable.doctor.run()
     assert status == 0
-    assert text.splitlines()[0].split() == ["CHECK", "RESULT", "WHAT", "IS", "SO"]
+    assert text.splitlines()[0].split() == ["CHECK", "RESULT", "DETAILS"]
     assert text.splitlines()[-1].endswith("ok, 2 skipped")
 
 
-def test_no_credential_is_printed(patient: Patient, profile: str) -> None:
-    info = patient.cluster.info
+def test_doctor_prints_no_credential(breakable: BreakablePlatform, profile: str) -> None:
+    info = breakable.cluster.info
     token = (info.folder / "kfp.token").read_text().strip()
     for arguments in (("-n", profile), ("-n", profile, "-o", "json")):
-        _, text = patient.doctor.run(*arguments)
+        _, text = breakable.doctor.run(*arguments)
         for secret in (info.s3_secret_key, info.s3_access_key, token, token.split(".")[2]):
             assert secret not in text
 
 
-# -- one thing at a time --
+# -- one failure at a time --
 
 
 def without_key(key: str) -> Callable[[Body], None]:
@@ -130,7 +134,7 @@ def with_value(key: str, value: str) -> Callable[[Body], None]:
 
 
 def without_rule(resource: str, verb: str = "") -> Callable[[Body], None]:
-    """Take a rule from a role, or one verb of it."""
+    """Remove a rule from a role, or one verb of it."""
 
     def change(role: Body) -> None:
         for rule in list(role["rules"]):
@@ -204,7 +208,7 @@ BREAKS: dict[str, tuple[Break, set[str], str]] = {
     ),
     "no right to list experiments": (
         lambda p: p.changed("clusterrole", "wine-operator", without_rule("experiments", "list")),
-        {"right: experiments.pipelines.kubeflow.org", "kubeflow lets the operator in"},
+        {"right: experiments.pipelines.kubeflow.org", "kubeflow authorizes the operator"},
         "resources: [experiments], verbs: [list]}",
     ),
     "no right to the source secret": (
@@ -216,77 +220,77 @@ BREAKS: dict[str, tuple[Break, set[str], str]] = {
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_one_thing_is_wrong(patient: Patient, name: str) -> None:
-    breaks, failed, mend = BREAKS[name]
-    with breaks(patient):
-        diagnosis = until(patient, failed)
+def test_doctor_reports_the_failure_and_its_remedy(breakable: BreakablePlatform, name: str) -> None:
+    breaks, failed, remedy = BREAKS[name]
+    with breaks(breakable):
+        diagnosis = until(breakable, failed)
     assert diagnosis.status == 1
     assert diagnosis.of("warning") == set()
-    assert any(mend in diagnosis.findings[check]["mend"] for check in failed), diagnosis.findings
+    assert any(remedy in diagnosis.findings[check]["remedy"] for check in failed), diagnosis.findings
     for check in diagnosis.of("skipped"):
         finding = diagnosis.findings[check]
-        assert finding["says"].startswith("stands on: ") or finding["mend"]
+        assert finding["message"].startswith("Needs: ") or finding["remedy"]
 
 
-def test_afterwards_all_is_well_again(patient: Patient) -> None:
-    assert until(patient, set()).status == 0
+def test_doctor_reports_no_failure_after_the_repairs(breakable: BreakablePlatform) -> None:
+    assert until(breakable, set()).status == 0
 
 
-def test_a_missing_right_of_the_operator_is_seen_by_an_administrator(patient: Patient) -> None:
-    with patient.changed("clusterrole", "wine-operator", without_rule("pods")):
-        diagnosis = until(patient, {"right: pods"}, administrator=True)
-    assert diagnosis.findings["right: pods"]["says"] == f"{OPERATOR} may not list"
+def test_doctor_reports_a_missing_right_of_the_operator_as_an_administrator(breakable: BreakablePlatform) -> None:
+    with breakable.changed("clusterrole", "wine-operator", without_rule("pods")):
+        diagnosis = until(breakable, {"right: pods"}, administrator=True)
+    assert diagnosis.findings["right: pods"]["message"] == f"{OPERATOR} may not list"
 
 
-def test_two_spellings_of_one_store_are_no_warning(patient: Patient) -> None:
-    spelled = patient.cluster.info.s3_endpoint.replace("127.0.0.1", "localhost")
-    finding = patient.doctor.diagnose(changes={"WINE_S3_ENDPOINT_URL": spelled}).findings["seldon can read artifacts"]
+def test_doctor_accepts_two_spellings_of_one_store(breakable: BreakablePlatform) -> None:
+    spelling = breakable.cluster.info.s3_endpoint.replace("127.0.0.1", "localhost")
+    finding = breakable.doctor.diagnose(changes={"WINE_S3_ENDPOINT_URL": spelling}).findings["seldon can read artifacts"]
     assert finding["result"] == "ok", finding
 
 
-def test_one_store_behind_two_addresses_is_known_by_what_is_in_it(patient: Patient) -> None:
-    info = patient.cluster.info
+def test_doctor_recognizes_one_store_at_two_addresses_by_its_content(breakable: BreakablePlatform) -> None:
+    info = breakable.cluster.info
     store = Minio(info.s3_endpoint.removeprefix("http://"), info.s3_access_key, info.s3_secret_key, secure=False)
     store.put_object("mlflow", "a-file-of-the-doctors-test", BytesIO(b"x"), 1)
     with Proxy(info.s3_endpoint, keep_host=True) as proxy:
-        finding = patient.doctor.diagnose(changes={"WINE_S3_ENDPOINT_URL": proxy.url}).findings["seldon can read artifacts"]
+        finding = breakable.doctor.diagnose(changes={"WINE_S3_ENDPOINT_URL": proxy.url}).findings["seldon can read artifacts"]
     assert finding["result"] == "ok", finding
-    assert "cannot be told" not in finding["says"]
+    assert "unknown whether" not in finding["message"]
 
 
-def test_a_token_of_another_audience(patient: Patient, tmp_path: Path) -> None:
+def test_doctor_reports_a_token_of_another_audience(breakable: BreakablePlatform, tmp_path: Path) -> None:
     fixed = ("-n", "kubeflow", "create", "token", "wine-operator", "--audience")
     path = tmp_path / "token"
-    path.write_text(patient.sandbox.kubectl(*fixed, "https://kubernetes.default.svc"))
-    diagnosis = patient.doctor.diagnose(changes={"WINE_KFP_TOKEN_FILE": str(path)})
+    path.write_text(breakable.sandbox.kubectl(*fixed, "https://kubernetes.default.svc"))
+    diagnosis = breakable.doctor.diagnose(changes={"WINE_KFP_TOKEN_FILE": str(path)})
     assert diagnosis.of("failed") == {"kubeflow token is usable"}
 
 
-def test_no_token_and_a_strangers_token_are_told_apart(patient: Patient, tmp_path: Path) -> None:
-    unknown = patient.doctor.diagnose(changes={"WINE_KFP_TOKEN_FILE": ""}).findings["kubeflow lets the operator in"]
+def test_doctor_distinguishes_a_missing_token_from_an_unauthorized_one(breakable: BreakablePlatform, tmp_path: Path) -> None:
+    unknown = breakable.doctor.diagnose(changes={"WINE_KFP_TOKEN_FILE": ""}).findings["kubeflow authorizes the operator"]
     assert unknown["reason"] == "KubeflowUnauthenticated"
-    stranger = patient.sandbox.kubectl("-n", "admin", "create", "token", "default", "--audience", "pipelines.kubeflow.org")
-    (tmp_path / "token").write_text(stranger)
-    forbidden = patient.doctor.diagnose(changes={"WINE_KFP_TOKEN_FILE": str(tmp_path / "token")}).findings[
-        "kubeflow lets the operator in"
+    unauthorized = breakable.sandbox.kubectl("-n", "admin", "create", "token", "default", "--audience", "pipelines.kubeflow.org")
+    (tmp_path / "token").write_text(unauthorized)
+    forbidden = breakable.doctor.diagnose(changes={"WINE_KFP_TOKEN_FILE": str(tmp_path / "token")}).findings[
+        "kubeflow authorizes the operator"
     ]
     assert forbidden["reason"] == "KubeflowForbidden"
 
 
-def test_mlflow_refuses_the_name_that_it_is_asked_under(patient: Patient) -> None:
-    url = patient.cluster.info.mlflow_url.replace("127.0.0.1", "0.0.0.0")
-    diagnosis = patient.doctor.diagnose(changes={"WINE_MLFLOW_URL": url})
-    assert diagnosis.of("failed") == {"mlflow lets the operator in"}
-    finding = diagnosis.findings["mlflow lets the operator in"]
-    assert f"MLFLOW_SERVER_ALLOWED_HOSTS={url.removeprefix('http://')}" in finding["mend"]
+def test_doctor_reports_a_host_name_that_mlflow_rejects(breakable: BreakablePlatform) -> None:
+    url = breakable.cluster.info.mlflow_url.replace("127.0.0.1", "0.0.0.0")
+    diagnosis = breakable.doctor.diagnose(changes={"WINE_MLFLOW_URL": url})
+    assert diagnosis.of("failed") == {"mlflow authorizes the operator"}
+    finding = diagnosis.findings["mlflow authorizes the operator"]
+    assert f"MLFLOW_SERVER_ALLOWED_HOSTS={url.removeprefix('http://')}" in finding["remedy"]
 
 
-def test_another_server_under_mlflows_address(patient: Patient) -> None:
-    diagnosis = patient.doctor.diagnose(changes={"WINE_MLFLOW_URL": patient.cluster.info.kfp_url})
-    assert diagnosis.findings["mlflow lets the operator in"]["reason"] == "MlflowNotFound"
+def test_doctor_reports_another_server_at_mlflows_address(breakable: BreakablePlatform) -> None:
+    diagnosis = breakable.doctor.diagnose(changes={"WINE_MLFLOW_URL": breakable.cluster.info.kfp_url})
+    assert diagnosis.findings["mlflow authorizes the operator"]["reason"] == "MlflowNotFound"
 
 
-def test_a_pod_that_cannot_get_our_image(patient: Patient, profile: str) -> None:
+def test_doctor_warns_of_a_pod_that_cannot_pull_the_image(breakable: BreakablePlatform, profile: str) -> None:
     container = {"name": "step", "image": "winepipelines/steps:0.1.0"}
     pod = {
         "apiVersion": "v1",
@@ -296,35 +300,37 @@ def test_a_pod_that_cannot_get_our_image(patient: Patient, profile: str) -> None
     }
     waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
     state = {**container, "imageID": "", "ready": False, "restartCount": 0, "state": {"waiting": waiting}}
-    patient.cluster.apply(pod)
+    breakable.cluster.apply(pod)
     patch = json.dumps({"status": {"containerStatuses": [state]}})
-    patient.sandbox.kubectl("-n", profile, "patch", "pod", "step", "--subresource=status", "--type=merge", "-p", patch)
+    breakable.sandbox.kubectl("-n", profile, "patch", "pod", "step", "--subresource=status", "--type=merge", "-p", patch)
     try:
-        diagnosis = patient.doctor.diagnose()
+        diagnosis = breakable.doctor.diagnose()
     finally:
-        patient.cluster.delete("pod", profile, "step", "--force", "--grace-period=0")
-    assert diagnosis.status == 0, "a namespace may have reasons of its own"
+        breakable.cluster.delete("pod", profile, "step", "--force", "--grace-period=0")
+    assert diagnosis.status == 0, "one user's pod is not a failure of the platform"
     assert diagnosis.of("warning") == {"images can be pulled"}
-    assert f"step in {profile}" in diagnosis.findings["images can be pulled"]["says"]
+    assert f"step in {profile}" in diagnosis.findings["images can be pulled"]["message"]
 
 
 @pytest.mark.parametrize(
-    ("name", "reason", "who"),
+    ("name", "reason", "owner"),
     [
-        ("v1.vseldondeployment.kb.io", "ServingPlatformUnavailable", "Seldon's controller is down or unreachable"),
+        ("v1.vseldondeployment.kb.io", "ServingBackendUnavailable", "Seldon's controller is down or unreachable"),
         ("limits.example.org", "AdmissionUnavailable", 'the admission webhook "limits.example.org" (https://127.0.0.1:1)'),
     ],
 )
-def test_a_webhook_that_is_down_is_named_by_whose_it_is(patient: Patient, name: str, reason: str, who: str) -> None:
-    with webhook_down(patient.cluster, name):
-        diagnosis = until(patient, {"seldon webhooks answer"})
+def test_doctor_names_the_owner_of_an_unavailable_webhook(
+    breakable: BreakablePlatform, name: str, reason: str, owner: str
+) -> None:
+    with webhook_down(breakable.cluster, name):
+        diagnosis = until(breakable, {"seldon webhooks answer"})
     finding = diagnosis.findings["seldon webhooks answer"]
     assert finding["reason"] == reason
-    assert who in finding["says"]
-    assert "kubectl" in finding["mend"]
+    assert owner in finding["message"]
+    assert "kubectl" in finding["remedy"]
 
 
-def test_a_controller_without_a_pod_is_a_failure(patient: Patient) -> None:
+def test_doctor_reports_a_controller_without_a_pod(breakable: BreakablePlatform) -> None:
     labels = {"control-plane": "seldon-controller-manager"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "manager", "image": "seldon"}]}}
     deployment = {
@@ -333,48 +339,48 @@ def test_a_controller_without_a_pod_is_a_failure(patient: Patient) -> None:
         "metadata": {"name": "seldon-controller-manager", "namespace": "kubeflow", "labels": labels},
         "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template},
     }
-    patient.cluster.apply(deployment)
+    breakable.cluster.apply(deployment)
     try:
-        diagnosis = until(patient, {NO_DEPLOYMENT})
+        diagnosis = until(breakable, {NO_DEPLOYMENT})
     finally:
-        patient.cluster.delete("deployment", "kubeflow", "seldon-controller-manager")
-    assert "--replicas=1" in diagnosis.findings[NO_DEPLOYMENT]["mend"]
+        breakable.cluster.delete("deployment", "kubeflow", "seldon-controller-manager")
+    assert "--replicas=1" in diagnosis.findings[NO_DEPLOYMENT]["remedy"]
 
 
 # -- a user's namespace --
 
 
-def test_a_namespace_without_the_label(patient: Patient, profile: str) -> None:
+def test_doctor_reports_a_namespace_without_the_profile_label(breakable: BreakablePlatform, profile: str) -> None:
     label = "app.kubernetes.io/part-of"
-    patient.sandbox.kubectl("label", "namespace", profile, f"{label}-")
+    breakable.sandbox.kubectl("label", "namespace", profile, f"{label}-")
     try:
-        diagnosis = patient.doctor.diagnose("-n", profile, administrator=True)
+        diagnosis = breakable.doctor.diagnose("-n", profile, administrator=True)
     finally:
-        patient.sandbox.kubectl("label", "namespace", profile, f"{label}=kubeflow-profile")
+        breakable.sandbox.kubectl("label", "namespace", profile, f"{label}=kubeflow-profile")
     assert diagnosis.of("failed") == {"namespace is a profile"}
-    assert diagnosis.findings["namespace is a profile"]["mend"] == f"kubectl label namespace {profile} {label}=kubeflow-profile"
+    assert diagnosis.findings["namespace is a profile"]["remedy"] == f"kubectl label namespace {profile} {label}=kubeflow-profile"
 
 
-def test_a_namespace_that_is_not_there(patient: Patient) -> None:
-    diagnosis = patient.doctor.diagnose("-n", "nowhere", administrator=True)
+def test_doctor_reports_a_missing_namespace(breakable: BreakablePlatform) -> None:
+    diagnosis = breakable.doctor.diagnose("-n", "nowhere", administrator=True)
     assert diagnosis.findings["namespace is a profile"]["reason"] == "NamespaceMissing"
 
 
-def test_a_namespace_with_wrong_keys(patient: Patient, profile: str) -> None:
-    with patient.changed("secret", ARTIFACT_SECRET, without_key("accesskey"), profile):
-        incomplete = patient.doctor.diagnose("-n", profile)
+def test_doctor_reports_wrong_keys_in_a_namespace(breakable: BreakablePlatform, profile: str) -> None:
+    with breakable.changed("secret", ARTIFACT_SECRET, without_key("accesskey"), profile):
+        incomplete = breakable.doctor.diagnose("-n", profile)
     assert incomplete.of("failed") == {"artifact secret is complete"}
-    with patient.changed("secret", ARTIFACT_SECRET, with_value("secretkey", "wrong-password"), profile):
-        refused = patient.doctor.diagnose("-n", profile)
+    with breakable.changed("secret", ARTIFACT_SECRET, with_value("secretkey", "wrong-password"), profile):
+        refused = breakable.doctor.diagnose("-n", profile)
     assert refused.of("failed") == {"steps can read artifacts"}
 
 
-def test_a_namespace_with_others_objects(patient: Patient, profile: str) -> None:
-    foreign = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SELDON_SECRET, "namespace": profile}}
-    patient.cluster.apply(foreign)
+def test_doctor_reports_objects_of_others_in_a_namespace(breakable: BreakablePlatform, profile: str) -> None:
+    foreign = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": COPY_SECRET, "namespace": profile}}
+    breakable.cluster.apply(foreign)
     try:
-        diagnosis = patient.doctor.diagnose("-n", profile)
+        diagnosis = breakable.doctor.diagnose("-n", profile)
     finally:
-        patient.cluster.delete("secret", profile, SELDON_SECRET)
-    assert diagnosis.of("failed") == {"names are free"}
-    assert diagnosis.findings["names are free"]["mend"] == f"kubectl -n {profile} delete secret {SELDON_SECRET}"
+        breakable.cluster.delete("secret", profile, COPY_SECRET)
+    assert diagnosis.of("failed") == {"names are available"}
+    assert diagnosis.findings["names are available"]["remedy"] == f"kubectl -n {profile} delete secret {COPY_SECRET}"

@@ -1,4 +1,4 @@
-"""One namespace's endpoints accept and never answer: on a real API server nobody else waits, and the operator lives."""
+"""Endpoints of one namespace accept connections and never answer: other namespaces do not wait, and the operator stays alive."""
 
 import asyncio
 import os
@@ -13,9 +13,9 @@ from support.watched import watched
 
 from sandbox.platform import Sandbox
 from sandbox.seldon.api import Api
-from winepipelines.platform.answers import COMPARISON_SECONDS
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.status import ConditionType
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.status import ConditionType
+from winepipelines.serving.probing import COMPARISON_SECONDS
 
 ATTACKER, HONEST, FIRST = "attacker", "honest", "first"
 REACTION = 5.0  # seconds
@@ -24,7 +24,7 @@ UNREACHABLE = "EndpointUnreachable"
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[Cluster]:
-    """A platform without Seldon: the Deployments are made by the test, rolled out at once."""
+    """Run a platform without Seldon. The test creates the Deployments, rolled out at once."""
     with Sandbox(f"hanging-{os.getpid()}", without={"operator", "seldon"}) as sandbox:
         sandbox.add_namespace(FIRST, HONEST, ATTACKER)
         yield Cluster(sandbox)
@@ -32,11 +32,11 @@ def platform() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def trained(platform: Cluster) -> WinePipeline:
-    """A resource whose model is trained."""
+    """Create a resource whose model is trained."""
     with running_operator(platform.sandbox, {}):
         platform.apply(platform.resource(FIRST))
         pipeline = platform.wait(FIRST, lambda pipeline: pipeline.status.candidate is not None, seconds=180)
-    platform.sandbox.stop("controller-manager")  # which would write the status of the Deployments itself
+    platform.sandbox.stop("controller-manager")  # it would write the status of the Deployments
     return pipeline
 
 
@@ -47,8 +47,8 @@ async def api(platform: Cluster) -> AsyncIterator[Api]:
     await api.close()
 
 
-async def test_ten_hanging_endpoints_hold_up_nobody_else(platform: Cluster, trained: WinePipeline, api: Api) -> None:
-    """Five resources are verified, for five a served model and a candidate are compared: all of these endpoints hang."""
+async def test_hanging_endpoints_do_not_delay_other_namespaces(platform: Cluster, trained: WinePipeline, api: Api) -> None:
+    """Five resources are being verified; for five, a served model and a candidate are compared. All of these endpoints hang."""
     keys = [(HONEST, f"wine-{number}") for number in range(5)]
     await make_trained(platform, api, trained, keys, metadata={"labels": {"who": HONEST}})
     endpoints = Endpoints(predictions_of(platform, trained), {ATTACKER})
@@ -63,9 +63,9 @@ async def test_ten_hanging_endpoints_hold_up_nobody_else(platform: Cluster, trai
                 await honest.until_ready(len(keys), 60)
                 label = {"labels": {"who": ATTACKER}}
                 await make_trained(platform, api, trained, [(ATTACKER, f"new-{number}") for number in range(5)], metadata=label)
-                trials = [(ATTACKER, f"trial-{number}") for number in range(5)]
-                await make_trained(platform, api, trained, trials, on_trial=True, metadata=label)
-                await attacker.until(lambda: endpoints.asked[ATTACKER] >= 4, 60, "the operator hangs on endpoints")
+                canaries = [(ATTACKER, f"canary-{number}") for number in range(5)]
+                await make_trained(platform, api, trained, canaries, canary_in_progress=True, metadata=label)
+                await attacker.until(lambda: endpoints.requests[ATTACKER] >= 4, 60, "the operator waits for hanging endpoints")
                 slowest = 0.0
                 loop = asyncio.get_running_loop()
                 end = loop.time() + 2 * COMPARISON_SECONDS
@@ -74,9 +74,9 @@ async def test_ten_hanging_endpoints_hold_up_nobody_else(platform: Cluster, trai
                         slowest = max(slowest, await honest.reaction(key))
                     await asyncio.sleep(0.5)
                 await attacker.until(
-                    lambda: all(_tells_of_the_endpoint(pipeline) for pipeline in attacker.pipelines.values()),
+                    lambda: all(_reports_the_endpoint(pipeline) for pipeline in attacker.pipelines.values()),
                     240,
-                    "each of the attacker's own resources says that its endpoint does not answer",
+                    "each of the attacker's resources reports that its endpoint does not answer",
                 )
             assert operator.is_alive
     assert slowest < REACTION
@@ -84,7 +84,8 @@ async def test_ten_hanging_endpoints_hold_up_nobody_else(platform: Cluster, trai
     assert liveness.slowest < REACTION
 
 
-def _tells_of_the_endpoint(pipeline: WinePipeline) -> bool:
-    rejected = pipeline.status.candidate is not None and pipeline.status.candidate.rejected == UNREACHABLE
-    answering = pipeline.status.condition(ConditionType.ANSWERING)
+def _reports_the_endpoint(pipeline: WinePipeline) -> bool:
+    rejection = pipeline.status.candidate.rejection if pipeline.status.candidate is not None else None
+    rejected = rejection is not None and rejection.reason == UNREACHABLE
+    answering = pipeline.status.condition(ConditionType.ENDPOINT_VERIFIED)
     return rejected or (answering is not None and answering.reason == UNREACHABLE)

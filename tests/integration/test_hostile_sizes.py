@@ -1,6 +1,6 @@
 """One team fills its namespace with huge objects and MLflow with huge runs: the operator's memory stays under the chart's limit.
 
-The API server, MLflow and the operator's process are real; so is all that is in them.
+The API server, MLflow, the operator's process and all objects are real.
 """
 
 import asyncio
@@ -21,19 +21,20 @@ from dev import helm
 from sandbox.errors import KubectlError
 from sandbox.platform import Sandbox
 from sandbox.seldon.api import DEPLOYMENT, MERGE_PATCH, POD, Api
-from winepipelines.resource.naming import MANAGED_BY, MANAGED_BY_LABEL, SELDON_SECRET
-from winepipelines.resource.status import ConditionType
+from winepipelines.api.naming import MANAGED_BY, MANAGED_BY_LABEL
+from winepipelines.api.status import ConditionType
+from winepipelines.serving.seldon.naming import COPY_SECRET
 
 LIMIT = 256 * 1024  # KiB: the chart's limits.memory
 CHART = yaml.safe_load((helm.CHARTS / "wine-operator/values.yaml").read_text())
-AT_ONCE = 8  # requests under way
+AT_ONCE = 8  # concurrent requests
 PIPELINES = "winepipelines.io/v1alpha1/winepipelines"
 ANNOTATION = "x" * 250_000  # the API server takes 256 KiB of annotations
 OURS = {MANAGED_BY_LABEL: MANAGED_BY}
 
 
 def _most(operator: OperatorProcess) -> int:
-    """Read the most memory that the process ever held, in KiB."""
+    """Read the peak resident memory of the process, in KiB."""
     status = Path(f"/proc/{operator.pid}/status").read_text()
     return int(re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[0])
 
@@ -43,7 +44,7 @@ def _metadata(namespace: str, name: str, **labels: str) -> Body:
 
 
 def _deployment(namespace: str, number: int) -> Body:
-    """A Deployment that claims to be the SeldonDeployment's, with as much in its environment as etcd takes."""
+    """Return a Deployment that claims to belong to the SeldonDeployment, with an environment of the maximal size for etcd."""
     labels = {"app": "forged"}
     container = {"name": "c", "image": "none", "env": [{"name": "E", "value": "x" * 1_000_000}]}
     spec = {
@@ -56,7 +57,7 @@ def _deployment(namespace: str, number: int) -> Body:
 
 
 def _pod(namespace: str, number: int) -> Body:
-    """A pod of a run, which is never scheduled."""
+    """Return a pod of a run, which is never scheduled."""
     labels = {"pipeline/runid": f"run-{number}", "seldon-deployment-id": "mlflow"}
     spec = {"schedulerName": "nobody", "containers": [{"name": "c", "image": "none"}]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": _metadata(namespace, f"pod-{number}", **labels), "spec": spec}
@@ -83,7 +84,7 @@ def _seldon_deployment(namespace: str, number: int) -> Body:
 
 def _secret(namespace: str, _: int) -> Body:
     data = {"k": "x" * 900_000}
-    metadata = _metadata(namespace, SELDON_SECRET, **OURS)
+    metadata = _metadata(namespace, COPY_SECRET, **OURS)
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}
 
 
@@ -101,10 +102,10 @@ WATCHED: Objects = (
 
 
 async def _fill(cluster: Cluster, namespace: str, crowded: str) -> None:
-    """Make the attacker's objects in his namespaces: 200 suspended WinePipelines in one, forged children of one in the other."""
+    """Create the attacker's objects: 200 suspended WinePipelines in one namespace, forged children of one in the other."""
     api, slots = Api.connect(cluster.info.kubeconfig), asyncio.Semaphore(AT_ONCE)
 
-    async def make(resource: str, body: Body) -> None:
+    async def create(resource: str, body: Body) -> None:
         async with slots:
             await api.create(resource, body)
 
@@ -114,16 +115,16 @@ async def _fill(cluster: Cluster, namespace: str, crowded: str) -> None:
 
     try:
         await asyncio.gather(
-            *(make(PIPELINES, pipeline(number)) for number in range(200)),
-            *(make(resource, build(namespace, number)) for resource, build, count in WATCHED for number in range(count)),
-            *(make(resource, build(crowded, number)) for resource, build, count in LISTED for number in range(count)),
+            *(create(PIPELINES, pipeline(number)) for number in range(200)),
+            *(create(resource, build(namespace, number)) for resource, build, count in WATCHED for number in range(count)),
+            *(create(resource, build(crowded, number)) for resource, build, count in LISTED for number in range(count)),
         )
     finally:
         await api.close()
 
 
 async def _change(cluster: Cluster, namespace: str) -> None:
-    """Have all the attacker's WinePipelines change at once: a burst of events."""
+    """Change all of the attacker's WinePipelines at once, which causes a burst of events."""
     api, slots = Api.connect(cluster.info.kubeconfig), asyncio.Semaphore(AT_ONCE)
 
     async def change(number: int) -> None:
@@ -139,15 +140,15 @@ async def _change(cluster: Cluster, namespace: str) -> None:
 
 
 def _forge_run(cluster: Cluster, tags: dict[str, str]) -> None:
-    """Write an MLflow run with these tags, and with 28 MB of others, into the experiment that is to come."""
+    """Write an MLflow run with these tags and 28 MB of others into the experiment that the pipeline will use."""
 
     def post(path: str, body: Body) -> Body:
         return cluster.http(f"{cluster.info.mlflow_url}/api/2.0/mlflow/{path}", body)
 
     experiment = post("experiments/create", {"name": "wine"})["experiment_id"]
     now = int(time.time() * 1000)
-    said = [{"key": f"winepipelines.io/{name}", "value": value} for name, value in tags.items()]
-    run = post("runs/create", {"experiment_id": experiment, "start_time": now, "tags": said})["run"]["info"]["run_id"]
+    forged = [{"key": f"winepipelines.io/{name}", "value": value} for name, value in tags.items()]
+    run = post("runs/create", {"experiment_id": experiment, "start_time": now, "tags": forged})["run"]["info"]["run_id"]
     for batch in range(70):
         more = [{"key": f"t{batch}-{number}", "value": "x" * 4900} for number in range(80)]
         post("runs/log-batch", {"run_id": run, "tags": more})
@@ -155,14 +156,14 @@ def _forge_run(cluster: Cluster, tags: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A platform of its own: what is left of an attack would be in the way of other tests."""
+    """Run a platform of its own: the remains of the attack would disturb other tests."""
     with Sandbox(f"hostile-{os.getpid()}", without={"operator"}) as sandbox:
         yield Cluster(sandbox)
 
 
 @pytest.fixture
 def own_operator(cluster: Cluster) -> Iterator[OperatorProcess]:
-    """An operator whose memory nobody else has used, started in the middle of the attack."""
+    """Start an operator during the attack, so that its peak memory is due to the attack."""
     with OperatorProcess(cluster.sandbox, {"WINE_DOCTOR_SECONDS": "10"}) as operator:
         yield operator
 
@@ -174,7 +175,7 @@ def filled(cluster: Cluster) -> str:
 
 
 @pytest.mark.timeout(600)
-def test_huge_objects_and_runs_leave_the_operator_within_its_limit(
+def test_memory_stays_within_the_limit_when_objects_and_runs_are_huge(
     cluster: Cluster, filled: str, own_operator: OperatorProcess
 ) -> None:
     assert CHART["resources"]["limits"]["memory"] == "256Mi"
@@ -191,14 +192,14 @@ def test_huge_objects_and_runs_leave_the_operator_within_its_limit(
     assert "kubectl" in str(refused.status.condition(ConditionType.DEPLOYED))
     asyncio.run(_change(cluster, filled))
     most = _most(own_operator)
-    measured = f"{started / 1024:.0f} MiB at most while it started, {most / 1024:.0f} MiB at most in the end"
+    measured = f"{started / 1024:.0f} MiB peak during start, {most / 1024:.0f} MiB peak in total"
     logging.getLogger(__name__).warning(measured)
     assert own_operator.pid == pid
     assert own_operator.alive()
     assert most < LIMIT, measured
 
 
-def test_the_charts_policy_refuses_too_much_metadata(cluster: Cluster) -> None:
+def test_chart_policy_refuses_too_much_metadata(cluster: Cluster) -> None:
     namespace = cluster.namespace("limited")
     stored = {**cluster.resource(namespace, "stored"), "metadata": _metadata(namespace, "stored")}
     cluster.sandbox.kubectl("create", "-f", "-", stdin=yaml.safe_dump(stored))
@@ -206,17 +207,17 @@ def test_the_charts_policy_refuses_too_much_metadata(cluster: Cluster) -> None:
     assert [one["kind"] for one in policy] == ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]
     cluster.sandbox.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(policy))
     try:
-        _refuses(cluster, namespace)
+        _check_refusals(cluster, namespace)
         with pytest.raises(KubectlError, match="annotations, labels, finalizers and owners have 2500"):
             cluster.sandbox.kubectl("-n", namespace, "annotate", "winepipeline", "stored", "winepipelines.io/retrain=now")
-        patch = '{"spec": {"suspend": true}}'  # what adds nothing passes, whatever was stored before
+        patch = '{"spec": {"suspend": true}}'  # a change that adds no metadata passes, whatever is stored
         cluster.sandbox.kubectl("-n", namespace, "patch", "winepipeline", "stored", "--type=merge", f"--patch={patch}")
     finally:
         cluster.sandbox.kubectl("delete", "-f", "-", stdin=yaml.safe_dump_all(policy))
 
 
-def _refuses(cluster: Cluster, namespace: str) -> None:
-    """Wait until the policy holds; then what is ordinary passes, and each way to too much is refused."""
+def _check_refusals(cluster: Cluster, namespace: str) -> None:
+    """Wait until the policy takes effect. Then check that each kind of metadata is limited and that ordinary metadata pass."""
 
     def refused(**metadata: Any) -> bool:
         body = cluster.resource(namespace, "policy")

@@ -1,6 +1,6 @@
-"""One team has its own objects say huge and forged things: it gets a bounded condition, and nobody else notices.
+"""One team puts huge and forged texts into its objects: its condition stays bounded, and other teams are not affected.
 
-The API server, the controllers and the operator's process are real; so is the text that comes back in statuses.
+The API server, the controllers, the operator's process and the texts in statuses are real.
 """
 
 import json
@@ -10,16 +10,16 @@ import pytest
 from support.cluster import Cluster, eventually, ready
 from support.operator import OperatorProcess
 
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.status import ConditionType
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.status import ConditionType
 
-HUGE = "1.1:1:" * 35_000  # what a pattern for addresses took minutes for
-FORGED = "2026-01-05T12:00:00+0000 INFO winepipelines.reconciler Wrote status ready=True"
+HUGE = "1.1:1:" * 35_000  # a regular expression for addresses once took minutes on this text
+FORGED = "2026-01-05T12:00:00+0000 INFO winepipelines.engine.controller Wrote status ready=True"
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} [A-Z]+ |    ")
 
 
 def _patch(cluster: Cluster, namespace: str, path: str, value: str) -> None:
-    """Add a value, given as JSON."""
+    """Add a value, given as JSON, to the SeldonDeployment."""
     patch = f'[{{"op": "add", "path": "{path}", "value": {value}}}]'
     arguments = ("-n", namespace, "patch", "sdep", "mlflow", "--type=json", "--patch-file=/dev/stdin")
     cluster.sandbox.kubectl(*arguments, stdin=patch)
@@ -30,24 +30,24 @@ def honest(cluster: Cluster, request: pytest.FixtureRequest) -> str:
     return cluster.namespace("honest-team")
 
 
-def test_what_a_team_has_its_objects_say_costs_nobody_else_anything(
+def test_hostile_text_of_one_team_does_not_affect_others(
     cluster: Cluster, operator: OperatorProcess, namespace: str, honest: str
 ) -> None:
     process = operator.pid
     cluster.apply(cluster.resource(namespace))
     cluster.wait(namespace, ready)
 
-    # H1, M3: the API server quotes the value in its refusal, and Seldon quotes the API server.
+    # The API server quotes the value in its refusal, and Seldon quotes the API server.
     _patch(cluster, namespace, "/spec/predictors/0/labels", json.dumps({"huge": f"a\n{FORGED}\x1b[2K\u202e{HUGE}"}))
 
     def quoted(pipeline: WinePipeline) -> bool:
         deployed = pipeline.status.condition(ConditionType.DEPLOYED)
-        return deployed is not None and deployed.status == "False" and "Seldon says" in deployed.message
+        return deployed is not None and deployed.status == "False" and "Seldon reports" in deployed.message
 
     attacked = cluster.wait(namespace, quoted, seconds=60)
     live = cluster.get("sdep", namespace, "mlflow")
     assert live is not None
-    assert len(live["status"]["description"]) > 200_000, "the attack is what it was"
+    assert len(live["status"]["description"]) > 200_000, "the attack must reach the status"
     for condition in attacked.status.conditions:
         assert len(condition.message) <= 2048
         assert condition.message.isprintable()

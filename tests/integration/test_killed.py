@@ -1,4 +1,4 @@
-"""Killing the operator at any moment changes nothing in the end: one run, one model, one deployment, Ready.
+"""The operator can be killed at any time: the result is one run, one model, one deployment, and Ready.
 
 Every system that the operator calls is behind a proxy. At each kind of call that was not seen before, the operator is killed:
 once before the call reaches the system, once after it was carried out and before the answer arrives.
@@ -15,12 +15,12 @@ from support.operator import OperatorProcess
 from support.proxy import Call, Fault
 from support.systems import Systems
 
-from winepipelines.resource.naming import SELDON_SECRET
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.status import Stage
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.status import Stage
+from winepipelines.serving.seldon.naming import COPY_SECRET
 
 
-class Executioner:
+class Killer:
     """Kills the operator at each new kind of call, and starts it again."""
 
     def __init__(self, operator: OperatorProcess, namespace: str) -> None:
@@ -31,11 +31,11 @@ class Executioner:
         self.killed: list[str] = []
 
     def before(self, system: str, call: Call) -> Fault | None:
-        """Kill it, and keep the call from the system."""
+        """Kill the operator before the call reaches the system."""
         return Fault.CUT_BEFORE if self._kill(f"before {system} {self._kind(call)}", system, call) else None
 
     def after(self, system: str, call: Call) -> None:
-        """Kill it when the call was carried out."""
+        """Kill the operator after the call was executed."""
         self._kill(f"after {system} {self._kind(call)}", system, call)
 
     def _kill(self, moment: str, system: str, call: Call) -> bool:
@@ -55,12 +55,12 @@ class Executioner:
 
 
 def _concerns_the_resource(call: Call) -> bool:
-    """Leave out the start-up of kopf, which is the same whatever the resource."""
+    """Exclude the start of kopf, which does not depend on the resource."""
     return "/namespaces/" in call.path and "watch=" not in call.path
 
 
 def _stage_written(call: Call) -> str:
-    """Tell one status write from another by what it says."""
+    """Distinguish status writes by their content."""
     if not call.path.endswith("/status"):
         return ""
     status = json.loads(call.body).get("status") or {}
@@ -69,35 +69,35 @@ def _stage_written(call: Call) -> str:
 
 
 @pytest.fixture
-def behind_proxies(cluster: Cluster, operator: OperatorProcess, namespace: str) -> Iterator[tuple[Executioner, OperatorProcess]]:
-    """An operator that sees every system through a proxy; the other one rests meanwhile."""
+def behind_proxies(cluster: Cluster, operator: OperatorProcess, namespace: str) -> Iterator[tuple[Killer, OperatorProcess]]:
+    """Run an operator that reaches every system through a proxy. The shared operator is stopped meanwhile."""
     operator.kill()
     with Systems(cluster) as systems:
-        executioner = Executioner(systems.operator, namespace)
+        killer = Killer(systems.operator, namespace)
         for system, proxy in systems.proxies.items():
-            proxy.before = lambda call, system=system: executioner.before(system, call)  # type: ignore[misc] # bound now
-            proxy.after = lambda call, system=system: executioner.after(system, call)  # type: ignore[misc] # bound now
+            proxy.before = lambda call, system=system: killer.before(system, call)  # type: ignore[misc] # bound now
+            proxy.after = lambda call, system=system: killer.after(system, call)  # type: ignore[misc] # bound now
         systems.operator.launch()
-        yield executioner, systems.operator
+        yield killer, systems.operator
     operator.start()
 
 
 @pytest.mark.timeout(900)
-def test_killed_around_every_outside_call(
-    cluster: Cluster, behind_proxies: tuple[Executioner, OperatorProcess], namespace: str
+def test_operator_recovers_when_killed_around_every_call(
+    cluster: Cluster, behind_proxies: tuple[Killer, OperatorProcess], namespace: str
 ) -> None:
-    executioner, _ = behind_proxies
+    killer, _ = behind_proxies
     cluster.apply(cluster.resource(namespace))
     pipeline = cluster.wait(namespace, ready, seconds=600)
 
-    calls = "\n".join(executioner.killed)
+    calls = "\n".join(killer.killed)
     for expected in (
         "before kfp POST /apis/v2beta1/runs",
         "after kfp POST /apis/v2beta1/runs",
         "after mlflow POST /api/2.0/mlflow/runs/search",
         "after store GET /mlflow/",
         "after gateway POST",
-        f"after api PATCH /api/v1/namespaces/<ns>/secrets/{SELDON_SECRET}",
+        f"after api PATCH /api/v1/namespaces/<ns>/secrets/{COPY_SECRET}",
         "after api PATCH /apis/machinelearning.seldon.io/v1/namespaces/<ns>/seldondeployments/mlflow",
         "PUT /apis/winepipelines.io/v1alpha1/namespaces/<ns>/winepipelines/mlflow/status Serving",
     ):
@@ -109,7 +109,9 @@ def test_killed_around_every_outside_call(
 
 
 @pytest.mark.parametrize("stage", [Stage.PREPARING, Stage.TRAINING, Stage.DEPLOYING, Stage.VERIFYING, Stage.SERVING])
-def test_killed_in_every_stage(cluster: Cluster, operator: OperatorProcess, namespace: str, stage: Stage) -> None:
+def test_operator_recovers_when_killed_in_every_stage(
+    cluster: Cluster, operator: OperatorProcess, namespace: str, stage: Stage
+) -> None:
     order = list(Stage)
 
     def reached(pipeline: WinePipeline) -> bool:

@@ -1,9 +1,9 @@
-"""From apply to Ready on the MLflow servers that are not the default one: 2.22, and 3 behind a password, a path and a proxy."""
+"""From `kubectl apply` to Ready on other MLflow servers: 2.22, and 3 with a password, a path prefix and proxied artifacts."""
 
 import base64
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,9 @@ from support.operator import OperatorProcess
 
 from sandbox.plan import MLFLOW_SECRET as SOURCE
 from sandbox.platform import Sandbox
-from winepipelines.resource.naming import MLFLOW_SECRET
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.status import ConditionType
+from winepipelines.api.naming import MLFLOW_SECRET
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.status import ConditionType
 
 PASSWORD = "MLFLOW_TRACKING_PASSWORD"
 
@@ -37,6 +37,11 @@ def message(pipeline: WinePipeline, kind: ConditionType = ConditionType.READY) -
     condition = pipeline.status.condition(kind)
     assert condition is not None
     return condition.message
+
+
+def reports(reason: str, text: str) -> Callable[[WinePipeline], bool]:
+    """Return a condition: Trained has the reason, and the message of Ready contains the text."""
+    return lambda pipeline: says(ConditionType.TRAINED, reason)(pipeline) and text in message(pipeline)
 
 
 @pytest.fixture(scope="class")
@@ -60,34 +65,34 @@ def served(cluster: Cluster, operator: OperatorProcess) -> WinePipeline:
 
 
 class Variant:
-    """Tests that hold on each server; a class a server, so that only one sandbox is up at a time."""
+    """Tests for every server. Each server has a class of its own, so that only one sandbox runs at a time."""
 
     mlflow = ""
 
-    def test_it_serves_from_where_seldon_can_read(self, cluster: Cluster, served: WinePipeline) -> None:
+    def test_model_is_served_from_an_address_that_seldon_can_read(self, cluster: Cluster, served: WinePipeline) -> None:
         assert served.status.served is not None
-        assert served.status.served.uri.startswith("s3://mlflow/")
+        assert served.status.served.model.uri.startswith("s3://mlflow/")
         deployment = cluster.get("sdep", "served", "mlflow")
         assert deployment is not None
-        assert deployment["spec"]["predictors"][0]["graph"]["modelUri"] == served.status.served.uri
+        assert deployment["spec"]["predictors"][0]["graph"]["modelUri"] == served.status.served.model.uri
         assert 5 < cluster.predict("served") < 7
 
-    def test_the_registered_version_names_its_resource_and_is_the_champion(self, cluster: Cluster, served: WinePipeline) -> None:
+    def test_registered_version_is_tagged_with_its_resource_and_is_champion(self, cluster: Cluster, served: WinePipeline) -> None:
         named = cluster.wait("served", lambda pipeline: bool(pipeline.status.served and pipeline.status.served.alias))
         assert named.status.served is not None
         assert named.status.served.alias == "champion"
         version = registry(cluster).get_model_version_by_alias("served.mlflow", "champion")
-        assert str(version.version) == named.status.served.version
-        assert version.run_id == named.status.served.mlflow_run
+        assert str(version.version) == named.status.served.model.version
+        assert version.run_id == named.status.served.model.mlflow_run
         owner = {"namespace": "served", "name": "mlflow", "uid": served.uid, "revision": "1"}
         assert version.tags == owner
 
-    def test_a_steps_failure_reaches_the_status(self, cluster: Cluster, served: WinePipeline) -> None:
+    def test_failure_of_a_step_is_reported_in_the_status(self, cluster: Cluster, served: WinePipeline) -> None:
         cluster.apply(cluster.resource("served", "broken", data={"target": "colour"}))
         pipeline = cluster.wait("served", says(ConditionType.READY, "ColumnMissing"), "broken")
         assert "colour" in message(pipeline)
 
-    def test_the_champion_is_the_resources_own(self, cluster: Cluster, served: WinePipeline) -> None:
+    def test_champion_is_the_resources_own_model(self, cluster: Cluster, served: WinePipeline) -> None:
         cluster.apply(cluster.resource("served", "own"))
         own = cluster.wait("served", lambda pipeline: bool(pipeline.status.served and pipeline.status.served.alias), "own")
         assert own.status.served is not None
@@ -95,18 +100,18 @@ class Variant:
             version = registry(cluster).get_model_version_by_alias(f"served.{name}", "champion")
             assert version.tags["uid"] == resource.uid
 
-    def test_the_champion_of_a_shared_name_is_who_was_served_last(self, cluster: Cluster, served: WinePipeline) -> None:
+    def test_champion_of_a_shared_name_is_the_last_served_model(self, cluster: Cluster, served: WinePipeline) -> None:
         for name in ("first", "second"):
             cluster.apply(cluster.resource("served", name, training={"registeredModel": "wine-elasticnet"}))
             cluster.wait("served", lambda pipeline: bool(pipeline.status.served and pipeline.status.served.alias), name)
         second = cluster.wait("served", lambda pipeline: bool(pipeline.status.served and pipeline.status.served.alias), "second")
         assert second.status.served is not None
         version = registry(cluster).get_model_version_by_alias("wine-elasticnet", "champion")
-        assert str(version.version) == second.status.served.version
+        assert str(version.version) == second.status.served.model.version
         assert version.tags["name"] == "second"
 
-    def test_a_run_that_someone_else_has_tagged_is_not_served(self, cluster: Cluster, served: WinePipeline) -> None:
-        """Whoever may write to MLflow may copy the tags of a resource; they get no credential sent anywhere."""
+    def test_forged_run_is_not_served(self, cluster: Cluster, served: WinePipeline) -> None:
+        """Every user with write access to MLflow can copy a resource's tags. No credential is sent to their address."""
         cluster.apply(cluster.resource("served", "attacked", suspend=True))
         pipeline = cluster.wait("served", lambda pipeline: pipeline.status.stage == "Suspended", "attacked")
         store = TrackingStore(lambda: host(cluster))
@@ -127,18 +132,18 @@ class TestMlflow2(Variant):
 
 
 class TestProxied(Variant):
-    """Artifacts through the server, basic authentication, a path prefix."""
+    """MLflow with proxied artifacts, basic authentication and a path prefix."""
 
     mlflow = "proxied"
 
-    def test_the_steps_credentials_are_a_copy(self, cluster: Cluster, served: WinePipeline) -> None:
+    def test_credentials_of_the_steps_are_a_copy(self, cluster: Cluster, served: WinePipeline) -> None:
         copy, source = cluster.get("secrets", "served", MLFLOW_SECRET), cluster.get("secrets", "kubeflow", SOURCE)
         assert copy is not None
         assert source is not None
         assert copy["data"] == source["data"]
         assert copy["metadata"]["ownerReferences"][0]["uid"] == served.uid
 
-    def test_no_credential_of_mlflows_is_anywhere_but_in_secrets(
+    def test_mlflow_credentials_are_only_in_secrets(
         self, cluster: Cluster, operator: OperatorProcess, served: WinePipeline
     ) -> None:
         password = cluster.info.mlflow_password
@@ -159,13 +164,13 @@ class TestProxied(Variant):
             for credential in (password, base64.b64encode(password.encode()).decode(), basic):
                 assert credential not in text, place
 
-    def test_rotated_without_a_restart(self, cluster: Cluster, operator: OperatorProcess, served: WinePipeline) -> None:
-        """The server changes its user's password; then the administrator changes the Secret."""
+    def test_rotated_password_needs_no_restart(self, cluster: Cluster, operator: OperatorProcess, served: WinePipeline) -> None:
+        """The password is changed in MLflow first, then in the Secret."""
         cluster.namespace("rotated")
         self.change_password(cluster, cluster.info.mlflow_password, "another-long-password")
         try:
             cluster.apply(cluster.resource("rotated", training={"attempts": 1}))
-            pipeline = cluster.wait("rotated", says(ConditionType.TRAINED, "TrackingRefused"))  # as the step said in its pod
+            pipeline = cluster.wait("rotated", says(ConditionType.TRAINED, "TrackingRejected"))  # reported by the step's pod
             assert "401" in message(pipeline)
             assert cluster.info.mlflow_password not in message(pipeline)
             assert pipeline.status.condition(ConditionType.STALLED) is not None
@@ -176,9 +181,7 @@ class TestProxied(Variant):
             self.change_password(cluster, "another-long-password", cluster.info.mlflow_password)
             self.set_secret(cluster, {PASSWORD: cluster.info.mlflow_password})
 
-    def test_the_secret_is_asked_for_before_a_run(
-        self, cluster: Cluster, operator: OperatorProcess, served: WinePipeline
-    ) -> None:
+    def test_secret_is_checked_before_a_run(self, cluster: Cluster, operator: OperatorProcess, served: WinePipeline) -> None:
         cluster.namespace("early")
         source = cluster.get("secrets", "kubeflow", SOURCE)
         assert source is not None
@@ -195,7 +198,7 @@ class TestProxied(Variant):
             cluster.apply(body)
         cluster.wait("early", ready)
 
-    def test_the_copy_follows_and_goes_with_the_last_resource(
+    def test_copied_secret_is_deleted_with_the_last_resource(
         self, cluster: Cluster, operator: OperatorProcess, served: WinePipeline
     ) -> None:
         cluster.namespace("leaving")
@@ -216,25 +219,24 @@ class TestProxied(Variant):
         cluster.sandbox.kubectl("-n", "kubeflow", "patch", "secret", SOURCE, "--type=merge", "-p", patch)
 
 
-class TestADestinationThatIsNotTold:
-    """Each a condition with what to set, before Seldon hears of the model."""
+class TestArtifactsDestination:
+    """A wrong destination is reported in a condition before the model is deployed."""
 
     mlflow = "proxied"
 
-    def test_it_is_said_and_nothing_is_trained_again(self, cluster: Cluster) -> None:
-        namespace = cluster.namespace("told")
+    def test_wrong_destination_is_reported_without_another_run(self, cluster: Cluster) -> None:
+        namespace = cluster.namespace("destination")
         cluster.apply(cluster.resource(namespace))
-        for destination, reason, said in (
+        for destination, reason, text in (
             ("", "ModelAddressUnusable", "--artifacts-destination"),
             ("s3://no-such-bucket/served", "BucketMissing", "no-such-bucket"),
             ("s3://mlflow/elsewhere", "ModelMissing", "s3://mlflow/elsewhere"),
         ):
             with OperatorProcess(cluster.sandbox, {"WINE_ARTIFACTS_DESTINATION": destination}):
-                told = says(ConditionType.TRAINED, reason)
-                pipeline = cluster.wait(namespace, lambda seen, told=told, said=said: told(seen) and said in message(seen))  # type: ignore[misc]
+                pipeline = cluster.wait(namespace, reports(reason, text))
             assert pipeline.status.condition(ConditionType.STALLED) is not None
             assert cluster.get("sdep", namespace, "mlflow") is None
-        with OperatorProcess(cluster.sandbox):  # as the administrator should have said
+        with OperatorProcess(cluster.sandbox):  # the right destination
             cluster.wait(namespace, ready)
             assert len(cluster.runs(namespace)) == 1
             cluster.delete("winepipeline", namespace, "mlflow")

@@ -1,4 +1,4 @@
-"""What was stored under another schema can be deleted: the API server takes the operator's writes, and it makes them."""
+"""Resources that were stored under another schema can be deleted: the operator removes its finalizer."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from support.cluster import Cluster, eventually
 from support.operator import OperatorProcess
 
 from sandbox.errors import KubectlError
-from winepipelines.resource.pipeline import API_VERSION, FINALIZER
+from winepipelines.api.pipeline import API_VERSION, FINALIZER
 
 CRDS = Path(__file__).parents[2] / "crds"
 RELAXED = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -34,7 +34,7 @@ SPECS: dict[str, dict[str, dict[str, Any]]] = {
 
 @pytest.fixture
 def older(cluster: Cluster, namespace: str) -> Iterator[str]:
-    """A namespace with resources that were stored when the schema took anything; it does no longer."""
+    """Create a namespace with resources that were stored under a schema without limits."""
     for kind, specs in SPECS.items():
         crd = yaml.safe_load((CRDS / f"{kind.lower()}s.yaml").read_text())
         version = crd["spec"]["versions"][0]
@@ -44,7 +44,7 @@ def older(cluster: Cluster, namespace: str) -> Iterator[str]:
         for name, spec in specs.items():
             metadata = {"name": name, "namespace": namespace, "finalizers": [FINALIZER]}
             body = {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
-            eventually(lambda body=body: _is_applied(cluster, body))  # type: ignore[misc] # the schema is served a moment later
+            eventually(lambda body=body: _is_applied(cluster, body))  # type: ignore[misc] # the new schema is served with a delay
         version["schema"] = real
         _apply(cluster, crd)
         eventually(lambda kind=kind: _refuses(cluster, namespace, kind))  # type: ignore[misc]
@@ -75,7 +75,7 @@ def _refuses(cluster: Cluster, namespace: str, kind: str) -> bool:
     return False
 
 
-def test_what_was_stored_under_an_older_schema_can_be_deleted(cluster: Cluster, older: str, operator: OperatorProcess) -> None:
+def test_resource_stored_under_an_older_schema_can_be_deleted(cluster: Cluster, older: str, operator: OperatorProcess) -> None:
     for kind, specs in SPECS.items():
         for name in specs:
             cluster.sandbox.kubectl("-n", older, "delete", kind.lower(), name, "--wait=false")

@@ -1,4 +1,4 @@
-"""A system is away for as long as you like: one condition, one Event, nothing lost or doubled, and it is seen when it is back."""
+"""Outages of any length cause one condition and one Event. Nothing is lost or done twice, and the operator notices the end."""
 
 import itertools
 import threading
@@ -10,11 +10,11 @@ from support.operator import OperatorProcess
 from support.proxy import Call, Fault
 from support.systems import Systems
 
-from winepipelines.resource.status import ConditionType
+from winepipelines.api.status import ConditionType
 
-TRAINED, ANSWERING = ConditionType.TRAINED, ConditionType.ANSWERING
+TRAINED, ENDPOINT_VERIFIED = ConditionType.TRAINED, ConditionType.ENDPOINT_VERIFIED
 SETTLED = ("one", "two", "three")
-ENOUGH = 6  # tries in vain
+ENOUGH = 6  # failed calls
 
 
 @pytest.fixture
@@ -27,32 +27,32 @@ def systems(cluster: Cluster, operator: OperatorProcess) -> Iterator[Systems]:
 
 
 class Outage:
-    """A system is away until `mend`; calls in vain, and the first one afterwards, are counted."""
+    """A system is unavailable until `end`. Failed calls are counted, and `seen` is set by the first call afterwards."""
 
     def __init__(self, systems: Systems, system: str, fault: Fault) -> None:
-        self._fault, self._away = fault, True
+        self._fault, self._active = fault, True
         self._calls = itertools.count(1)
-        self.in_vain = 0
+        self.failed_calls = 0
         self.seen = threading.Event()
         systems.proxies[system].before = self._before
 
     def _before(self, _: Call) -> Fault | None:
-        if self._away:
-            self.in_vain = next(self._calls)
+        if self._active:
+            self.failed_calls = next(self._calls)
             return self._fault
         self.seen.set()
         return None
 
-    def mend(self) -> None:
-        self._away = False
+    def end(self) -> None:
+        self._active = False
 
 
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.CUT_BEFORE])
 @pytest.mark.parametrize(
     ("system", "reason"),
-    [("kfp", "KubeflowUnavailable"), ("mlflow", "MlflowUnavailable"), ("store", "StoreUnavailable")],
+    [("kfp", "KubeflowUnavailable"), ("mlflow", "MlflowUnavailable"), ("store", "ObjectStoreUnavailable")],
 )
-def test_an_outage_is_one_condition_and_one_event(
+def test_outage_causes_one_condition_and_one_event(
     cluster: Cluster, systems: Systems, namespace: str, system: str, reason: str, fault: Fault
 ) -> None:
     for name in SETTLED:
@@ -64,43 +64,41 @@ def test_an_outage_is_one_condition_and_one_event(
     outage = Outage(systems, system, fault)
     cluster.apply(cluster.resource(namespace, "late"))
     cluster.wait(namespace, says(TRAINED, reason), "late")
-    outage_begun = outage.in_vain
-    eventually(lambda: outage.in_vain >= outage_begun + ENOUGH)
-    assert _statuses(cluster, namespace) == before, "settled resources are told of the platform, and of nothing else"
+    before_waiting = outage.failed_calls
+    eventually(lambda: outage.failed_calls >= before_waiting + ENOUGH)
+    assert _statuses(cluster, namespace) == before, "only PlatformReady of settled resources may change"
 
-    outage.mend()
-    assert outage.seen.wait(5), "an interval is a second here"
+    outage.end()
+    assert outage.seen.wait(5), "the interval between calls is a second"
     pipeline = cluster.wait(namespace, ready, "late")
     assert pipeline.status.revision == 1
-    assert [told for told, _ in cluster.events(namespace)].count(reason) == 1
+    assert [event for event, _ in cluster.events(namespace)].count(reason) == 1
     assert sorted(run["display_name"].rsplit("-", 2)[0] for run in cluster.runs(namespace)) == sorted((*SETTLED, "late"))
 
 
-def test_serving_away_is_told_of_each_model_once(cluster: Cluster, systems: Systems, namespace: str) -> None:
+def test_outage_of_the_gateway_causes_one_event(cluster: Cluster, systems: Systems, namespace: str) -> None:
     cluster.apply(cluster.resource(namespace))
     cluster.wait(namespace, ready)
     outage = Outage(systems, "gateway", Fault.CUT_BEFORE)
-    cluster.wait(namespace, says(ANSWERING, "EndpointUnreachable"))
-    begun = outage.in_vain
-    eventually(lambda: outage.in_vain >= begun + ENOUGH)
-    outage.mend()
+    cluster.wait(namespace, says(ENDPOINT_VERIFIED, "EndpointUnreachable"))
+    before = outage.failed_calls
+    eventually(lambda: outage.failed_calls >= before + ENOUGH)
+    outage.end()
     pipeline = cluster.wait(namespace, ready)
     assert pipeline.status.revision == 1
-    assert [told for told, _ in cluster.events(namespace)].count("EndpointUnreachable") == 1
+    assert [event for event, _ in cluster.events(namespace)].count("EndpointUnreachable") == 1
     assert len(cluster.runs(namespace)) == 1
 
 
-def test_the_api_server_away_loses_nothing_and_is_seen_when_it_is_back(
-    cluster: Cluster, systems: Systems, namespace: str
-) -> None:
+def test_outage_of_the_api_server_loses_nothing(cluster: Cluster, systems: Systems, namespace: str) -> None:
     cluster.apply(cluster.resource(namespace))
     cluster.wait(namespace, lambda pipeline: pipeline.status.run is not None and pipeline.status.run.id != "")
     outage = Outage(systems, "api", Fault.CUT_BEFORE)
-    eventually(lambda: outage.in_vain >= ENOUGH)
+    eventually(lambda: outage.failed_calls >= ENOUGH)
     run = cluster.runs(namespace)[0]["run_id"]
     eventually(lambda: next(each for each in cluster.runs(namespace) if each["run_id"] == run)["state"] == "SUCCEEDED", 60)
-    outage.mend()
-    assert outage.seen.wait(5), "an interval is a second here"
+    outage.end()
+    assert outage.seen.wait(5), "the interval between calls is a second"
     pipeline = cluster.wait(namespace, ready)
     assert pipeline.status.revision == 1
     assert len(cluster.runs(namespace)) == 1
@@ -108,7 +106,7 @@ def test_the_api_server_away_loses_nothing_and_is_seen_when_it_is_back(
 
 
 def _statuses(cluster: Cluster, namespace: str) -> dict[str, object]:
-    """Read what settled resources say, but for what they say of the platform as a whole."""
+    """Read the statuses of the settled resources, without PlatformReady."""
     found: dict[str, object] = {}
     for body in cluster.objects("winepipelines", namespace):
         if body["metadata"]["name"] in SETTLED:

@@ -1,4 +1,4 @@
-"""WinePrediction on the sandbox: a whole file scored by a run of Kubeflow Pipelines with the model that serves."""
+"""WinePredictions in the sandbox: a run of Kubeflow Pipelines scores a file with the served model."""
 
 import csv
 import io
@@ -16,22 +16,22 @@ from support.operator import OperatorProcess
 from support.website import Answer, Site
 
 from sandbox.errors import KubectlError
-from winepipelines.resource.prediction import PredictionStage, WinePrediction
-from winepipelines.resource.status import ConditionType
+from winepipelines.api.prediction import PredictionStage, WinePrediction
+from winepipelines.api.status import ConditionType
 
 ROOT = Path(__file__).parents[2]
 WINE = (ROOT / "data" / "winequality-red.csv").read_bytes()
 
 
 @pytest.fixture(autouse=True)
-def predictions_go(namespace: str, cluster: Cluster) -> Iterator[None]:
+def delete_predictions(namespace: str, cluster: Cluster) -> Iterator[None]:
     yield
     cluster.sandbox.kubectl("-n", namespace, "delete", "winepredictions", "--all", "--wait=false")
 
 
 @pytest.fixture
 def served(cluster: Cluster, operator: OperatorProcess, namespace: str) -> str:
-    """A namespace with a WinePipeline that serves."""
+    """Return a namespace with a WinePipeline that serves a model."""
     cluster.apply(cluster.resource(namespace))
     cluster.wait(namespace, ready)
     return namespace
@@ -50,24 +50,24 @@ def over(prediction: WinePrediction) -> bool:
     return prediction.status.is_over
 
 
-def reason(word: str) -> Callable[[WinePrediction], bool]:
-    def so(prediction: WinePrediction) -> bool:
+def reason(expected: str) -> Callable[[WinePrediction], bool]:
+    def matches(prediction: WinePrediction) -> bool:
         condition = prediction.status.condition(ConditionType.READY)
-        return condition is not None and condition.reason == word
+        return condition is not None and condition.reason == expected
 
-    return so
+    return matches
 
 
 def stored(cluster: Cluster, uri: str) -> bytes:
-    """Read an object as its owner would."""
+    """Read an object with the store's own credentials."""
     info = cluster.info
     store = Minio(urlsplit(info.s3_endpoint).netloc, info.s3_access_key, info.s3_secret_key, secure=False)
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bytes(store.get_object(bucket, key).read())
 
 
-def asked(cluster: Cluster, namespace: str, rows: list[list[float]]) -> list[float]:
-    """What the endpoint says of rows."""
+def online_predictions(cluster: Cluster, namespace: str, rows: list[list[float]]) -> list[float]:
+    """Return the endpoint's predictions for rows."""
     url = f"{cluster.info.gateway_url}/seldon/{namespace}/mlflow/api/v1.0/predictions"
     return [float(value) for value in cluster.http(url, {"data": {"ndarray": rows}})["data"]["ndarray"]]
 
@@ -76,11 +76,11 @@ def batches(cluster: Cluster, namespace: str) -> list[Body]:
     return [run for run in cluster.runs(namespace) if run["display_name"].endswith("-batch")]
 
 
-def test_the_example_is_scored_as_the_endpoint_would(cluster: Cluster, served: str) -> None:
+def test_example_gives_the_same_predictions_as_the_endpoint(cluster: Cluster, served: str) -> None:
     example = yaml.safe_load((ROOT / "deploy" / "examples" / "batch.yaml").read_text())
     example["metadata"]["namespace"] = served
-    example["spec"]["input"]["url"] = cluster.info.data_url  # no test needs the network
-    example["spec"]["output"] = f"s3://mlpipeline/{served}/wine.csv"  # which this environment can read
+    example["spec"]["input"]["url"] = cluster.info.data_url  # tests do not use the network
+    example["spec"]["output"] = f"s3://mlpipeline/{served}/wine.csv"  # a bucket of the sandbox
     cluster.apply(example)
     prediction = cluster.wait_for_prediction(served, over, "batch")
     status = prediction.status
@@ -89,7 +89,7 @@ def test_the_example_is_scored_as_the_endpoint_would(cluster: Cluster, served: s
     assert status.model is not None
     pipeline = cluster.wait(served, ready)
     assert pipeline.status.served is not None
-    assert (status.model.revision, status.model.mlflow_run) == (1, pipeline.status.served.mlflow_run)
+    assert (status.model.revision, status.model.mlflow_run) == (1, pipeline.status.served.model.mlflow_run)
     assert status.run is not None
     assert status.run.state == "SUCCEEDED"
     assert status.duration
@@ -97,7 +97,7 @@ def test_the_example_is_scored_as_the_endpoint_would(cluster: Cluster, served: s
 
     scored = list(csv.DictReader(io.StringIO(stored(cluster, status.output).decode()), delimiter=";"))
     features = [name for name in scored[0] if name not in {"row", "quality", "prediction"}]
-    expected = asked(cluster, served, [[float(row[name]) for name in features] for row in scored])
+    expected = online_predictions(cluster, served, [[float(row[name]) for name in features] for row in scored])
     assert [float(row["prediction"]) for row in scored] == pytest.approx(expected)
     report = json.loads(stored(cluster, status.report))
     assert (report["rows"], report["scored"]) == (1599, 1599)
@@ -106,14 +106,14 @@ def test_the_example_is_scored_as_the_endpoint_would(cluster: Cluster, served: s
     assert table.splitlines()[0].split() == ["NAME", "READY", "STAGE", "PIPELINE", "ROWS", "REJECTED", "MODEL", "AGE"]
     assert "s3://mlpipeline" in cluster.sandbox.kubectl("-n", served, "get", "wpred", "-o", "wide")
     cluster.sandbox.kubectl("-n", served, "wait", "--for=condition=Ready", "wineprediction/batch", "--timeout=10s")
-    assert [word for word, _ in cluster.events(served)].count("Scored") == 1
+    assert [event for event, _ in cluster.events(served)].count("Scored") == 1
     version = prediction.resource_version
-    cluster.apply({**example, "metadata": {**example["metadata"], "labels": {"looked": "again"}}})
+    cluster.apply({**example, "metadata": {**example["metadata"], "labels": {"reconcile": "again"}}})
     eventually(lambda: (cluster.get("wpred", served, "batch") or {})["metadata"]["resourceVersion"] != version)
     assert len(batches(cluster, served)) == 1
 
 
-def test_a_prediction_may_have_the_name_of_its_pipeline_and_bad_rows_are_told(cluster: Cluster, served: str, site: Site) -> None:
+def test_prediction_named_like_its_pipeline_reports_rejected_rows(cluster: Cluster, served: str, site: Site) -> None:
     lines = WINE.splitlines()
     lines[5] = b";".join([b""] * 12)
     lines[6] = b"not a row"
@@ -128,7 +128,7 @@ def test_a_prediction_may_have_the_name_of_its_pipeline_and_bad_rows_are_told(cl
     assert len(stored(cluster, status.output).splitlines()) == 1598
 
 
-def test_it_waits_for_its_pipeline_to_serve(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+def test_prediction_waits_until_its_pipeline_serves(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     cluster.apply(resource(namespace, cluster.info.data_url))
     waiting = cluster.wait_for_prediction(namespace, reason("PipelineMissing"))
     assert waiting.status.stage is PredictionStage.WAITING
@@ -138,7 +138,7 @@ def test_it_waits_for_its_pipeline_to_serve(cluster: Cluster, operator: Operator
     assert cluster.wait_for_prediction(namespace, over).status.stage is PredictionStage.SUCCEEDED
 
 
-def test_what_only_a_person_can_mend_is_told_with_the_steps_own_reason(cluster: Cluster, served: str, site: Site) -> None:
+def test_permanent_failure_is_reported_with_the_reason_of_the_step(cluster: Cluster, served: str, site: Site) -> None:
     cluster.apply(resource(served, site.give("/few.csv", Answer(b"alcohol;ph\n9.4;3.5\n"))))
     status = cluster.wait_for_prediction(served, over).status
     assert status.stage is PredictionStage.FAILED
@@ -149,7 +149,7 @@ def test_what_only_a_person_can_mend_is_told_with_the_steps_own_reason(cluster: 
     assert "which the model needs" in stalled.message
 
 
-def test_deleted_in_flight_its_run_ends(cluster: Cluster, served: str) -> None:
+def test_run_ends_when_the_prediction_is_deleted(cluster: Cluster, served: str) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -162,14 +162,14 @@ def test_deleted_in_flight_its_run_ends(cluster: Cluster, served: str) -> None:
     assert len(batches(cluster, served)) == 1
 
 
-def test_it_goes_when_its_time_is_over_and_leaves_the_output(cluster: Cluster, served: str) -> None:
+def test_prediction_is_deleted_after_its_ttl_and_the_output_stays(cluster: Cluster, served: str) -> None:
     cluster.apply(resource(served, cluster.info.data_url, ttlAfterFinished="1s"))
     eventually(lambda: cluster.get("wpred", served, "scores") is None, 90)
     assert len(stored(cluster, f"s3://mlpipeline/{served}/out.csv").splitlines()) == 1600
 
 
-def test_a_killed_operator_leaves_one_run_and_one_result(cluster: Cluster, operator: OperatorProcess, served: str) -> None:
-    moments = {"pending": reason("RunPending"), "running": reason("RunRunning"), "over": over}
+def test_killed_operator_leaves_one_run_and_one_result(cluster: Cluster, operator: OperatorProcess, served: str) -> None:
+    moments = {"pending": reason("RunPending"), "running": reason("RunInProgress"), "over": over}
     for name, moment in moments.items():
         cluster.apply(resource(served, cluster.info.data_url, f"s3://mlpipeline/{served}/{name}.csv", name))
         cluster.wait_for_prediction(served, lambda seen, moment=moment: moment(seen) or over(seen), name)  # type: ignore[misc] # bound now
@@ -192,11 +192,11 @@ def test_a_killed_operator_leaves_one_run_and_one_result(cluster: Cluster, opera
         ({"ttlAfterFinished": "9999h"}, "at most 8760h"),
         (
             {"input": {"url": "s3://mlpipeline/in/own.csv"}, "output": "s3://mlpipeline/in/own.csv"},
-            "must not be the input itself",
+            "must not be the input",
         ),
     ],
 )
-def test_a_bad_spec_is_refused_by_name(cluster: Cluster, namespace: str, spec: dict[str, Any], named: str) -> None:
+def test_invalid_prediction_is_refused_with_the_field(cluster: Cluster, namespace: str, spec: dict[str, Any], named: str) -> None:
     body = resource(namespace, "http://data/wine.csv")
     with pytest.raises(KubectlError, match=named.replace(".", r"\.")):
         cluster.apply({**body, "spec": {**body["spec"], **spec}})
@@ -217,8 +217,8 @@ def failed_with(cluster: Cluster, namespace: str, name: str = "scores") -> tuple
 
 
 @pytest.mark.parametrize("spelling", ["s3://mlpipeline//{key}", "{endpoint}/mlpipeline/{quoted}"])
-def test_the_input_is_not_lost(cluster: Cluster, served: str, spelling: str) -> None:
-    """Where the schema does not see it, the operator does, before a run is submitted."""
+def test_input_is_never_overwritten(cluster: Cluster, served: str, spelling: str) -> None:
+    """The operator detects spellings that the schema does not, before it submits a run."""
     key = f"{served}/in/own.csv"
     put(cluster, key, WINE)
     url = spelling.format(key=key, endpoint=cluster.info.s3_endpoint, quoted=key.replace("own", "%6Fwn"))
@@ -229,7 +229,7 @@ def test_the_input_is_not_lost(cluster: Cluster, served: str, spelling: str) -> 
     assert stored(cluster, f"s3://mlpipeline/{key}") == WINE
 
 
-def test_a_pipelines_training_data_are_not_lost(cluster: Cluster, served: str) -> None:
+def test_training_data_of_a_pipeline_are_never_overwritten(cluster: Cluster, served: str) -> None:
     key = f"{served}/train.csv"
     put(cluster, key, WINE)
     cluster.apply(cluster.resource(served, "other", f"s3://mlpipeline/{key}", suspend=True))
@@ -239,7 +239,7 @@ def test_a_pipelines_training_data_are_not_lost(cluster: Cluster, served: str) -
     assert stored(cluster, f"s3://mlpipeline/{key}") == WINE
 
 
-def test_of_two_with_one_output_the_second_is_refused(cluster: Cluster, served: str, site: Site) -> None:
+def test_second_prediction_with_the_same_output_is_refused(cluster: Cluster, served: str, site: Site) -> None:
     output = f"s3://mlpipeline/{served}/same.csv"
     cluster.apply(resource(served, cluster.info.data_url, output, "first"))
     cluster.apply(resource(served, site.give("/short.csv", Answer(b"\n".join(WINE.splitlines()[:10]))), output, "second"))
@@ -261,26 +261,25 @@ def test_of_two_with_one_output_the_second_is_refused(cluster: Cluster, served: 
     assert len(stored(cluster, output).splitlines()) == 10
 
 
-def test_what_nobody_of_ours_wrote_is_kept(cluster: Cluster, served: str) -> None:
+def test_foreign_object_at_the_output_is_kept(cluster: Cluster, served: str) -> None:
     put(cluster, f"{served}/precious.csv", b"precious")
     cluster.apply(resource(served, cluster.info.data_url, f"s3://mlpipeline/{served}/precious.csv"))
     assert failed_with(cluster, served)[0] == "OutputExists"
     assert stored(cluster, f"s3://mlpipeline/{served}/precious.csv") == b"precious"
 
 
-def test_only_its_time_can_be_changed(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+def test_only_the_ttl_of_a_prediction_can_be_changed(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     cluster.apply(resource(namespace, "http://data/wine.csv"))
     for change in ({"attempts": 5}, {"pipeline": "other"}, {"output": "s3://mlpipeline/other.csv"}, {"timeout": "2h"}):
         body = resource(namespace, "http://data/wine.csv")
-        with pytest.raises(KubectlError, match="make another one"):
+        with pytest.raises(KubectlError, match="create another WinePrediction"):
             cluster.apply({**body, "spec": {**body["spec"], **change}})
-    with pytest.raises(KubectlError, match="make another one"):
+    with pytest.raises(KubectlError, match="create another WinePrediction"):
         cluster.apply(resource(namespace, "http://data/other.csv"))
     cluster.apply(resource(namespace, "http://data/wine.csv", ttlAfterFinished="1h"))
 
 
-def test_the_pipelines_own_conditions_are_none_of_its(cluster: Cluster, served: str) -> None:
-    """A prediction changes nothing of the WinePipeline that it uses."""
+def test_prediction_does_not_change_its_pipeline(cluster: Cluster, served: str) -> None:
     before = cluster.get("winepipelines", served, "mlflow")
     cluster.apply(resource(served, cluster.info.data_url))
     cluster.wait_for_prediction(served, over)
@@ -288,5 +287,5 @@ def test_the_pipelines_own_conditions_are_none_of_its(cluster: Cluster, served: 
     after = cluster.get("winepipelines", served, "mlflow")
     assert before is not None
     assert after is not None
-    assert before["status"].get("served", {}).get("mlflowRun") == after["status"]["served"]["mlflowRun"]
+    assert before["status"]["served"]["model"] == after["status"]["served"]["model"]
     assert before["status"]["run"] == after["status"]["run"]

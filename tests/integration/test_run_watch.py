@@ -1,4 +1,4 @@
-"""A run that moves wakes its resource: by its Workflow where there is one, else by the list of active runs."""
+"""A run that progresses enqueues its resource: by the watch of its Workflow or, without one, by the list of active runs."""
 
 import json
 import os
@@ -18,7 +18,7 @@ NEVER = "600"  # seconds: longer than these tests
 
 
 class Lists:
-    """Counts the lists of active runs on their way to Kubeflow Pipelines."""
+    """Counts the requests to Kubeflow Pipelines that list active runs."""
 
     def __init__(self) -> None:
         self.active = 0
@@ -33,7 +33,7 @@ class Lists:
 
 @contextmanager
 def operating(sandbox: Sandbox, **changes: str) -> Iterator[Lists]:
-    """An operator that reaches Kubeflow Pipelines through a counter."""
+    """Run an operator that reaches Kubeflow Pipelines through a counting proxy."""
     lists = Lists()
     with Proxy(sandbox.info.kfp_url, before=lists.before) as proxy:
         ui = {"WINE_KFP_URL": proxy.url, "WINE_KFP_UI_URL": sandbox.info.kfp_url}
@@ -43,13 +43,13 @@ def operating(sandbox: Sandbox, **changes: str) -> Iterator[Lists]:
 
 @pytest.fixture
 def alone(sandbox: Sandbox, operator: OperatorProcess) -> Iterator[Sandbox]:
-    """The sandbox while the operator that other tests share rests."""
+    """Return the sandbox while the operator that other tests share is stopped."""
     operator.kill()
     yield sandbox
     operator.start()
 
 
-def test_workflows_wake_and_no_run_is_listed(alone: Sandbox, cluster: Cluster, namespace: str) -> None:
+def test_watch_of_workflows_replaces_lists_of_runs(alone: Sandbox, cluster: Cluster, namespace: str) -> None:
     with operating(alone, poll_seconds=NEVER, poll_fallback_seconds=NEVER) as lists:
         cluster.apply(cluster.resource(namespace))
         done = cluster.wait(namespace, ready, seconds=150)
@@ -58,24 +58,24 @@ def test_workflows_wake_and_no_run_is_listed(alone: Sandbox, cluster: Cluster, n
         assert lists.active == 0
 
 
-def test_a_run_that_fails_wakes_as_well(alone: Sandbox, cluster: Cluster, namespace: str) -> None:
+def test_failed_run_needs_no_list_of_runs(alone: Sandbox, cluster: Cluster, namespace: str) -> None:
     with operating(alone, poll_seconds=NEVER, poll_fallback_seconds=NEVER) as lists:
         cluster.apply(cluster.resource(namespace, url=f"{cluster.info.data_base_url}/no-such.csv"))
         cluster.wait(namespace, lambda pipeline: pipeline.status.stage == "Failed", seconds=150)
         assert lists.active == 0
 
 
-def test_a_settled_resource_costs_no_list(alone: Sandbox, cluster: Cluster, namespace: str) -> None:
+def test_settled_resource_causes_no_list_of_runs(alone: Sandbox, cluster: Cluster, namespace: str) -> None:
     with operating(alone, poll_seconds="0.2", poll_fallback_seconds="0.2") as lists:
         cluster.apply(cluster.resource(namespace))
         cluster.wait(namespace, ready, seconds=150)
         settled = lists.active
-        assert settled > 0, "while a run is active they go on"
-        time.sleep(10 * 0.2)  # nothing is to happen
+        assert settled > 0, "runs are listed while one is active"
+        time.sleep(10 * 0.2)  # the absence of calls cannot be awaited
         assert lists.active == settled
 
 
-def test_without_workflows_the_lists_wake() -> None:
+def test_runs_are_listed_when_there_are_no_workflows() -> None:
     with Sandbox(f"no-workflows-{os.getpid()}", without={"operator"}) as sandbox:
         sandbox.kubectl("delete", "crd", "workflows.argoproj.io")
         cluster = Cluster(sandbox)

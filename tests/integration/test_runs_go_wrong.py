@@ -1,4 +1,4 @@
-"""Runs that vanish, are ended by others, come late or twice: the status stays truthful, and there is one run a revision."""
+"""Runs that vanish, are terminated by others, start late or twice: the status stays correct, with one run per revision."""
 
 import itertools
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from support.operator import OperatorProcess
 from support.proxy import Call, Fault, Proxy
 
 from sandbox.platform import Sandbox
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.status import ConditionType, Stage
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.status import ConditionType, Stage
 
 
 def _running(pipeline: WinePipeline) -> bool:
@@ -23,14 +23,14 @@ def _failed(pipeline: WinePipeline) -> bool:
 
 @pytest.fixture
 def slow_data(cluster: Cluster) -> Iterator[str]:
-    """An address that accepts a connection and says nothing."""
+    """Yield the URL of a server that accepts connections and never answers."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/wine.csv"
 
 
-def test_a_run_whose_workflow_vanished_is_removed_long_before_its_timeout(
+def test_run_is_removed_before_its_timeout_when_its_workflow_was_deleted(
     cluster: Cluster, operator: OperatorProcess, namespace: str, slow_data: str
 ) -> None:
     cluster.apply(cluster.resource(namespace, url=slow_data, training={"timeout": "1h", "attempts": 1}))
@@ -40,10 +40,12 @@ def test_a_run_whose_workflow_vanished_is_removed_long_before_its_timeout(
     condition = pipeline.status.condition(ConditionType.TRAINED)
     assert condition is not None
     assert condition.reason == "WorkflowDeleted"
-    assert cluster.runs(namespace) == [], "Kubeflow would call it RUNNING for ever"
+    assert cluster.runs(namespace) == [], "Kubeflow would report it as RUNNING for ever"
 
 
-def test_a_run_that_someone_ends_stays_ended(cluster: Cluster, operator: OperatorProcess, namespace: str, slow_data: str) -> None:
+def test_run_terminated_by_someone_else_is_not_repeated(
+    cluster: Cluster, operator: OperatorProcess, namespace: str, slow_data: str
+) -> None:
     cluster.apply(cluster.resource(namespace, url=slow_data))
     pipeline = cluster.wait(namespace, _running)
     assert pipeline.status.run is not None
@@ -55,7 +57,7 @@ def test_a_run_that_someone_ends_stays_ended(cluster: Cluster, operator: Operato
     assert len(cluster.runs(namespace)) == 1
 
 
-def test_a_spec_change_ends_the_run_of_the_earlier_spec(
+def test_spec_change_terminates_the_run_of_the_earlier_spec(
     cluster: Cluster, operator: OperatorProcess, namespace: str, slow_data: str
 ) -> None:
     cluster.apply(cluster.resource(namespace, url=slow_data))
@@ -67,7 +69,7 @@ def test_a_spec_change_ends_the_run_of_the_earlier_spec(
     assert states == {"1": "FAILED", "2": "SUCCEEDED"}
 
 
-def test_a_deleted_resource_ends_its_run(cluster: Cluster, operator: OperatorProcess, namespace: str, slow_data: str) -> None:
+def test_deletion_terminates_the_run(cluster: Cluster, operator: OperatorProcess, namespace: str, slow_data: str) -> None:
     cluster.apply(cluster.resource(namespace, url=slow_data))
     cluster.wait(namespace, _running)
     cluster.delete("winepipeline", namespace, "mlflow")
@@ -76,7 +78,7 @@ def test_a_deleted_resource_ends_its_run(cluster: Cluster, operator: OperatorPro
 
 @pytest.fixture
 def faulty(sandbox: Sandbox, cluster: Cluster, operator: OperatorProcess) -> Iterator[tuple[Proxy, OperatorProcess]]:
-    """An operator whose way to Kubeflow Pipelines leads through a proxy; the other one rests meanwhile."""
+    """Run an operator that reaches Kubeflow Pipelines through a proxy. The shared operator is stopped meanwhile."""
     operator.kill()
     with Proxy(cluster.info.kfp_url) as proxy, OperatorProcess(sandbox, {"WINE_KFP_URL": proxy.url}) as other:
         yield proxy, other
@@ -84,7 +86,7 @@ def faulty(sandbox: Sandbox, cluster: Cluster, operator: OperatorProcess) -> Ite
 
 
 @pytest.mark.parametrize("fault", [Fault.CUT_BEFORE, Fault.CUT_AFTER, Fault.TWICE, Fault.UNAVAILABLE])
-def test_a_submission_that_goes_wrong_leaves_one_run(
+def test_failed_submission_leaves_one_run(
     cluster: Cluster, faulty: tuple[Proxy, OperatorProcess], namespace: str, fault: Fault
 ) -> None:
     proxy, _ = faulty
@@ -103,7 +105,7 @@ def test_a_submission_that_goes_wrong_leaves_one_run(
     assert [run["run_id"] for run in live_or_good] == [pipeline.status.run.id]
 
 
-def test_kubeflow_away_is_one_condition_and_one_event(
+def test_outage_of_kubeflow_causes_one_condition_and_one_event(
     cluster: Cluster, faulty: tuple[Proxy, OperatorProcess], namespace: str
 ) -> None:
     proxy, _ = faulty
@@ -113,10 +115,10 @@ def test_kubeflow_away_is_one_condition_and_one_event(
     calls = itertools.count()
     enough = 5
 
-    def count_then_mend(_: Call) -> Fault | None:
+    def fail_then_pass(_: Call) -> Fault | None:
         return Fault.UNAVAILABLE if next(calls) < enough else None
 
-    proxy.before = count_then_mend
+    proxy.before = fail_then_pass
     cluster.wait(namespace, ready)
     reasons = [reason for reason, _ in cluster.events(namespace)]
     assert reasons.count("KubeflowUnavailable") == 1

@@ -1,4 +1,4 @@
-"""A bad spec never reaches the operator: the API server refuses it, and names the field."""
+"""The API server refuses an invalid spec and names the field."""
 
 import itertools
 import json
@@ -9,7 +9,7 @@ import pytest
 from support.cluster import Cluster
 
 from sandbox.errors import KubectlError
-from winepipelines.resource.spec import Spec
+from winepipelines.api.spec import Spec
 
 URL = "http://data/wine.csv"
 BOOSTING = ("learning_rate", "max_iter", "l2_regularization", "max_depth", "min_samples_leaf", "max_leaf_nodes")
@@ -45,9 +45,12 @@ def range_(count: int) -> list[int]:
         ({"data": {"url": URL, "target": ""}}, "spec.data.target"),
         ({"data": {"url": URL, "decimal": "'"}}, "spec.data.decimal"),
         ({"data": {"url": URL, "missing": "drop"}}, "spec.data.missing"),
-        ({"data": {"url": URL, "columns": {"drop": ["Id"], "only": ["pH"]}}}, "set columns.drop or columns.only, not both"),
-        ({"data": {"url": URL, "columns": {"drop": [0]}}}, "by its position, counted from 1"),
-        ({"data": {"url": URL, "columns": {"drop": [" "]}}}, "by its name or by its position"),
+        (
+            {"data": {"url": URL, "columns": {"drop": ["Id"], "only": ["pH"]}}},
+            "set data.columns.drop or data.columns.only, not both",
+        ),
+        ({"data": {"url": URL, "columns": {"drop": [0]}}}, "must list names, or positions from 1"),
+        ({"data": {"url": URL, "columns": {"drop": [" "]}}}, "must list names, or positions from 1"),
         ({"data": {"url": URL, "columns": {"drop": []}}}, "spec.data.columns.drop"),
         ({"data": {"url": URL, "columns": {"only": [1.5]}}}, "spec.data.columns.only[0]"),
         ({"data": {"url": URL, "columns": {"drop": ["x" * 129]}}}, "spec.data.columns.drop[0]"),
@@ -58,24 +61,24 @@ def range_(count: int) -> list[int]:
         ({"data": {"url": URL}, "training": {"parameters": {"depth": 3}}}, "spec.training.parameters.depth"),
         (
             {"data": {"url": URL}, "training": forest(parameters={"alpha": 0.1})},
-            "alpha and l1_ratio are parameters of algorithm ElasticNet",
+            "alpha and l1_ratio are parameters of training.algorithm ElasticNet",
         ),
         (
             {"data": {"url": URL}, "training": forest(search={"l1_ratio": [0.1]})},
-            "l1_ratio are parameters of algorithm ElasticNet",
+            "l1_ratio are parameters of training.algorithm ElasticNet",
         ),
         (
             {"data": {"url": URL}, "training": {"parameters": {"n_estimators": 9}}},
-            "max_features are parameters of algorithm RandomForest",
+            "max_features are parameters of training.algorithm RandomForest",
         ),
         (
             {"data": {"url": URL}, "training": boosting(search={"max_features": [1]})},
-            "max_features are parameters of algorithm RandomForest",
+            "max_features are parameters of training.algorithm RandomForest",
         ),
         ({"data": {"url": URL}, "training": forest(parameters={"max_iter": 9})}, "learning_rate, max_iter"),
         (
             {"data": {"url": URL}, "training": {"search": {"l2_regularization": [9]}}},
-            "l2_regularization are parameters of algorithm",
+            "l2_regularization are parameters of training.algorithm",
         ),
         ({"data": {"url": URL}, "training": {"parameters": {"max_depth": 3}}}, "max_depth and min_samples_leaf are parameters"),
         (
@@ -107,7 +110,7 @@ def range_(count: int) -> list[int]:
         ({"data": {"url": URL}, "training": boosting(search={name: [1] for name in BOOSTING})}, "spec.training.search"),
         (
             {"data": {"url": URL}, "training": forest(), "serving": {"runtime": "mlflowserver"}},
-            "runtime mlflowserver reads models of ElasticNet alone",
+            "runtime mlflowserver serves models of ElasticNet only",
         ),
         ({"data": {"url": URL}, "training": {"testFraction": 0}}, "spec.training.testFraction"),
         ({"data": {"url": URL}, "training": {"testFraction": 0.9}}, "spec.training.testFraction"),
@@ -123,7 +126,10 @@ def range_(count: int) -> list[int]:
         ({"data": {"url": URL}, "serving": {"replicas": 0}}, "spec.serving.replicas"),
         ({"data": {"url": URL}, "serving": {"protocol": "v3"}}, "spec.serving.protocol"),
         ({"data": {"url": URL}, "serving": {"runtime": "triton"}}, "spec.serving.runtime"),
-        ({"data": {"url": URL}, "serving": {"runtime": "mlflowserver", "protocol": "v2"}}, "runtime mlflowserver speaks"),
+        (
+            {"data": {"url": URL}, "serving": {"runtime": "mlflowserver", "protocol": "v2"}},
+            "serving.runtime mlflowserver supports serving.protocol seldon only",
+        ),
         ({"data": {"url": URL}, "serving": {"autoscaling": {}}}, "spec.serving.autoscaling.maxReplicas"),
         ({"data": {"url": URL}, "serving": {"autoscaling": {"maxReplicas": 101}}}, "spec.serving.autoscaling.maxReplicas"),
         (
@@ -139,33 +145,33 @@ def range_(count: int) -> list[int]:
         ({"data": {"url": URL}, "suspend": "maybe"}, "spec.suspend"),
     ],
 )
-def test_a_bad_spec_is_refused_by_name(cluster: Cluster, spec: dict[str, Any], named: str) -> None:
+def test_invalid_spec_is_refused_with_the_field(cluster: Cluster, spec: dict[str, Any], named: str) -> None:
     body = {**cluster.resource("admin", "bad"), "spec": spec}
     with pytest.raises(KubectlError, match=re.escape(named)):
         cluster.apply(body)
 
 
 @pytest.mark.parametrize("name", ["1wine", "wine.red", "w" * 46])
-def test_a_name_that_cannot_be_part_of_a_service_is_refused(cluster: Cluster, name: str) -> None:
+def test_name_is_refused_when_it_cannot_be_part_of_a_service_name(cluster: Cluster, name: str) -> None:
     with pytest.raises(KubectlError, match="at most 45 characters"):
         cluster.apply(cluster.resource("admin", name))
 
 
 def test_defaults_of_schema_and_models_agree(cluster: Cluster) -> None:
-    """What the API server fills in is what the typed models would."""
+    """The API server sets the same defaults as the typed models."""
     cluster.apply(cluster.resource("admin", "defaults", suspend=True))
     stored = cluster.get("winepipelines", "admin", "defaults")
     assert stored is not None
     assert Spec.model_validate(stored["spec"]) == Spec.model_validate({"data": {"url": cluster.info.data_url}, "suspend": True})
     filled = Spec.model_validate(stored["spec"]).model_dump(by_alias=True, mode="json")
     assert set(filled["training"].pop("parameters").values()) == {None}, (
-        "the guide's are ElasticNet's alone: see fixed_parameters"
+        "defaults of parameters apply to ElasticNet only: see fixed_parameters"
     )
     assert stored["spec"]["training"].pop("parameters") == {}
     assert filled["training"].pop("search") is None
     texts = ("data", "sha256"), ("data", "checkSchedule"), ("data", "credentialsSecret"), ("training", "schedule")
     for part, optional in (*texts, ("training", "registeredModel")):
-        assert filled[part].pop(optional) == "", "left out rather than empty"
+        assert filled[part].pop(optional) == "", "the API server omits empty fields"
     assert filled.pop("gate") == []
     for optional in ("autoscaling", "canary"):
         assert filled["serving"].pop(optional) is None
@@ -187,18 +193,18 @@ def test_defaults_of_schema_and_models_agree(cluster: Cluster) -> None:
         {"search": {"alpha": [0.01, 0.1, 0.5]}, "parameters": {"l1_ratio": 0.2}},
     ],
 )
-def test_what_an_algorithm_takes_is_stored_as_it_is(cluster: Cluster, training: dict[str, Any]) -> None:
+def test_parameters_of_an_algorithm_are_stored_unchanged(cluster: Cluster, training: dict[str, Any]) -> None:
     name = f"algorithm-{next(NUMBERS)}"
     cluster.apply(cluster.resource("admin", name, suspend=True, training=training))
     stored = cluster.get("winepipelines", "admin", name)
     assert stored is not None
     kept = {name: value for name, value in stored["spec"]["training"].items() if name in ("algorithm", "parameters", "search")}
-    assert kept == {"algorithm": "ElasticNet", "parameters": {}, **training}, "nothing of another algorithm is written in"
+    assert kept == {"algorithm": "ElasticNet", "parameters": {}, **training}, "no default of another algorithm is stored"
     cluster.sandbox.kubectl("-n", "admin", "delete", "winepipeline", name, "--wait=false")
 
 
-def test_parameters_that_an_earlier_schema_wrote_in_are_taken_back_by_null(cluster: Cluster) -> None:
-    """It gave every resource ElasticNet's, which `kubectl apply` keeps since nobody had applied them."""
+def test_null_removes_parameters_that_an_earlier_schema_stored(cluster: Cluster) -> None:
+    """It stored ElasticNet's defaults in every resource. `kubectl apply` keeps them, because no user applied them."""
     body = cluster.resource("admin", "earlier", suspend=True)
     cluster.apply(body)
     written = json.dumps({"spec": {"training": {"parameters": {"alpha": 0.5, "l1_ratio": 0.5}}}})
@@ -217,8 +223,8 @@ def test_parameters_that_an_earlier_schema_wrote_in_are_taken_back_by_null(clust
     cluster.sandbox.kubectl("-n", "admin", "delete", "winepipeline", "earlier", "--wait=false")
 
 
-def test_unknown_parameters_are_refused_and_without_validation_left_out(cluster: Cluster) -> None:
-    """`kubectl` asks for strict validation; clients that do not have unknown fields pruned, and get a warning."""
+def test_unknown_parameters_are_refused_or_pruned_without_validation(cluster: Cluster) -> None:
+    """`kubectl` requests strict validation. For other clients, the API server prunes unknown fields and warns."""
     body = cluster.resource("admin", "unknown", suspend=True, training={"parameters": {"depth": 3}})
     with pytest.raises(KubectlError, match=r"spec\.training\.parameters\.depth"):
         cluster.apply(body)

@@ -1,27 +1,27 @@
-"""How a model is served: in either protocol, by an autoscaler's number of pods, and when the cluster will not have it."""
+"""Serving a model: both protocols, autoscaling, and clusters that refuse its deployment or pods."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from support.cluster import Body, Cluster, eventually, ready, says
 from support.operator import OperatorProcess
 
 from sandbox.errors import KubectlError
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.spec import Protocol
-from winepipelines.resource.status import ConditionType
+from winecontract.protocols import Protocol
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.status import ConditionType
 
 DEPLOYMENT = "mlflow-wine-super-model-0-classifier"
 DEPLOYED, STALLED = ConditionType.DEPLOYED, ConditionType.STALLED
 
 
-def _speaks(protocol: Protocol) -> object:
-    def so(pipeline: WinePipeline) -> bool:
+def _speaks(protocol: Protocol) -> Callable[[WinePipeline], bool]:
+    def matches(pipeline: WinePipeline) -> bool:
         endpoint = pipeline.status.endpoint
         return ready(pipeline) and endpoint is not None and endpoint.protocol == protocol
 
-    return so
+    return matches
 
 
 def _stored(cluster: Cluster, kind: str, namespace: str, name: str) -> Body:
@@ -30,9 +30,7 @@ def _stored(cluster: Cluster, kind: str, namespace: str, name: str) -> Body:
     return found
 
 
-def test_a_model_changes_its_protocol_without_being_trained_again(
-    cluster: Cluster, operator: OperatorProcess, namespace: str
-) -> None:
+def test_protocol_changes_without_another_run(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     cluster.apply(cluster.resource(namespace, serving={"protocol": "v2"}))
     pipeline = cluster.wait(namespace, ready)
     assert pipeline.status.endpoint is not None
@@ -49,7 +47,7 @@ def test_a_model_changes_its_protocol_without_being_trained_again(
     assert answer["outputs"][0]["data"][0] == pytest.approx(5.3, abs=0.5)
 
     cluster.apply(cluster.resource(namespace, serving={"protocol": "seldon"}))
-    pipeline = cluster.wait(namespace, _speaks(Protocol.SELDON))  # type: ignore[arg-type]
+    pipeline = cluster.wait(namespace, _speaks(Protocol.SELDON))
     assert pipeline.status.endpoint is not None
     assert pipeline.status.endpoint.url.endswith("/api/v1.0/predictions")
     assert cluster.predict(namespace) == pytest.approx(5.3, abs=0.5)
@@ -57,7 +55,7 @@ def test_a_model_changes_its_protocol_without_being_trained_again(
     assert len(cluster.runs(namespace)) == 1
 
 
-def test_replicas_are_the_autoscalers_while_there_is_one(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+def test_autoscaler_owns_the_replicas(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     autoscaling = {"minReplicas": 1, "maxReplicas": 3}
     cluster.apply(cluster.resource(namespace, serving={"autoscaling": autoscaling}))
     cluster.wait(namespace, ready)
@@ -78,7 +76,7 @@ def test_replicas_are_the_autoscalers_while_there_is_one(cluster: Cluster, opera
     pipeline = cluster.wait(namespace, lambda pipeline: ready(pipeline) and pipeline.status.revision == 2)
     assert replicas()[0] == 2
     assert _stored(cluster, "seldondeployments", namespace, "mlflow")["metadata"]["generation"] == before + 3, (
-        "on trial, alone again, in charge"
+        "one for the canary, one without it, one for the promotion"
     )
     assert pipeline.status.condition(STALLED) is None
 
@@ -88,8 +86,10 @@ def test_replicas_are_the_autoscalers_while_there_is_one(cluster: Cluster, opera
     eventually(lambda: cluster.objects("hpa", namespace) == [])
 
 
-def test_a_quota_in_the_way_is_told_and_what_served_serves(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
-    """There is room for the pods that serve and one of a step, but not for two candidates."""
+def test_exceeded_quota_is_reported_and_the_served_model_keeps_serving(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
+    """The quota has room for the serving pods and one pod of a step, but not for two candidates."""
     serving = {"replicas": 2}
     cluster.apply(cluster.resource(namespace, serving=serving))
     cluster.wait(namespace, ready)
@@ -99,9 +99,9 @@ def test_a_quota_in_the_way_is_told_and_what_served_serves(cluster: Cluster, ope
     before = cluster.predict(namespace)
     cluster.apply(cluster.resource(namespace, serving=serving, training={"parameters": {"alpha": 0.01}}))
     pipeline = cluster.wait(namespace, says(DEPLOYED, "FailedCreate"))
-    told = pipeline.status.condition(DEPLOYED)
-    assert told is not None
-    assert 'pods "mlflow-candidate-0-classifier" is forbidden: exceeded quota: full' in told.message
+    condition = pipeline.status.condition(DEPLOYED)
+    assert condition is not None
+    assert 'Pods "mlflow-candidate-0-classifier" is forbidden: exceeded quota: full' in condition.message
     assert cluster.predict(namespace) == before
     cluster.delete("resourcequota", namespace, "full")
     cluster.wait(namespace, lambda pipeline: ready(pipeline) and pipeline.status.revision == 2)
@@ -110,7 +110,7 @@ def test_a_quota_in_the_way_is_told_and_what_served_serves(cluster: Cluster, ope
 
 @pytest.fixture
 def refusal(cluster: Cluster, namespace: str) -> Iterator[str]:
-    """A webhook's refusal of every SeldonDeployment of the namespace, by a policy; return its name."""
+    """Refuse every SeldonDeployment of the namespace by an admission policy. Yield the name of its binding."""
     policy = {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicy",
@@ -158,16 +158,16 @@ def refusal(cluster: Cluster, namespace: str) -> Iterator[str]:
         cluster.sandbox.kubectl("delete", kind, f"refusal-{namespace}", "--ignore-not-found")
 
 
-def test_a_refusal_is_told_in_its_own_words_and_passes(
+def test_refusal_by_the_api_server_is_reported_with_its_message(
     cluster: Cluster, operator: OperatorProcess, namespace: str, refusal: str
 ) -> None:
     cluster.apply(cluster.resource(namespace))
-    pipeline = cluster.wait(namespace, says(STALLED, "DeploymentRefused"))
-    told = pipeline.status.condition(DEPLOYED)
-    assert told is not None
-    assert told.message.startswith("the SeldonDeployment mlflow is refused: ")
-    assert "no deployments on a Friday" in told.message
+    pipeline = cluster.wait(namespace, says(STALLED, "DeploymentRejected"))
+    condition = pipeline.status.condition(DEPLOYED)
+    assert condition is not None
+    assert condition.message.startswith("The API server rejected the SeldonDeployment mlflow: ")
+    assert "no deployments on a Friday" in condition.message
     cluster.sandbox.kubectl("delete", "validatingadmissionpolicybinding", refusal)
     cluster.wait(namespace, ready)
-    refusals = [reason for reason, _ in cluster.events(namespace) if reason == "DeploymentRefused"]
-    assert len(refusals) == 1  # however often it was tried
+    refusals = [reason for reason, _ in cluster.events(namespace) if reason == "DeploymentRejected"]
+    assert len(refusals) == 1  # one Event for all attempts

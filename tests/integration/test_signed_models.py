@@ -1,4 +1,4 @@
-"""Nobody but a revision's own train step decides which bytes are served: on a real API server, object store and MLflow."""
+"""Only a revision's own train step decides which model is served. API server, object store and MLflow are real."""
 
 import base64
 import json
@@ -15,8 +15,9 @@ from support.operator import OperatorProcess
 
 from sandbox.platform import Sandbox
 from winecontract.signatures import DIGEST, SECRET
-from winepipelines.resource.pipeline import GROUP, WinePipeline
-from winepipelines.resource.status import Outcome, TrainedModel
+from winepipelines.api.modelrecord import ModelRecord
+from winepipelines.api.pipeline import GROUP, WinePipeline
+from winepipelines.api.status import RevisionOutcome
 
 NAMESPACE = "signed"
 YEAR_2100 = 4_102_444_800_000
@@ -41,8 +42,8 @@ def served(cluster: Cluster, operator: OperatorProcess) -> WinePipeline:
     return cluster.wait(NAMESPACE, ready)
 
 
-def annotate(cluster: Cluster, **asks: str) -> None:
-    values = [f"{GROUP}/{name}={value}" for name, value in asks.items()]
+def annotate(cluster: Cluster, **requests: str) -> None:
+    values = [f"{GROUP}/{name}={value}" for name, value in requests.items()]
     cluster.sandbox.kubectl("-n", NAMESPACE, "annotate", "--overwrite", "winepipeline", "mlflow", *values)
 
 
@@ -61,8 +62,8 @@ def key(cluster: Cluster) -> str:
     return str(secret["data"]["current"])
 
 
-def change_a_byte(cluster: Cluster, model: TrainedModel) -> None:
-    """Whoever may write to the bucket changes one byte of the pickle."""
+def change_a_byte(cluster: Cluster, model: ModelRecord) -> None:
+    """Change one byte of the pickle, as an attacker with write access to the bucket could."""
     info = cluster.info
     client = Minio(info.s3_endpoint.partition("://")[2], info.s3_access_key, info.s3_secret_key, secure=False)
     bucket, _, folder = model.uri.removeprefix("s3://").partition("/")
@@ -75,7 +76,7 @@ def change_a_byte(cluster: Cluster, model: TrainedModel) -> None:
 
 
 def forge(cluster: Cluster, pipeline: WinePipeline) -> str:
-    """Write a run that looks newer and better than any, with all that can be read of the victim's."""
+    """Write a run with a later date than any other, and with every tag that can be read from the victim's run. Return its id."""
     assert pipeline.status.run is not None
     host = MlflowHostCreds(cluster.info.mlflow_url)
     store = TrackingStore(lambda: host)
@@ -96,14 +97,14 @@ def forge(cluster: Cluster, pipeline: WinePipeline) -> str:
     return str(run.info.run_id)
 
 
-def test_the_server_is_told_the_digest_that_the_step_has_signed(cluster: Cluster, served: WinePipeline) -> None:
+def test_server_gets_the_digest_that_the_step_signed(cluster: Cluster, served: WinePipeline) -> None:
     assert served.status.served is not None
-    assert DIGEST.fullmatch(served.status.served.digest)
-    assert served_digest(cluster) == served.status.served.digest
+    assert DIGEST.fullmatch(served.status.served.model.digest)
+    assert served_digest(cluster) == served.status.served.model.digest
     assert 5 < cluster.predict(NAMESPACE) < 7
 
 
-def test_the_key_is_in_the_secret_and_nowhere_else(cluster: Cluster, operator: OperatorProcess, served: WinePipeline) -> None:
+def test_model_key_is_only_in_the_secret(cluster: Cluster, operator: OperatorProcess, served: WinePipeline) -> None:
     secret = cluster.get("secrets", NAMESPACE, SECRET)
     assert secret is not None
     assert secret["metadata"]["ownerReferences"][0]["uid"] == served.uid
@@ -122,43 +123,43 @@ def test_the_key_is_in_the_secret_and_nowhere_else(cluster: Cluster, operator: O
         assert base64.b64decode(value).decode() not in text, place
 
 
-def test_a_forged_run_is_not_served(cluster: Cluster, served: WinePipeline) -> None:
+def test_forged_run_is_not_served(cluster: Cluster, served: WinePipeline) -> None:
     annotate(cluster, retrain="forged")
     pipeline = cluster.wait(NAMESPACE, lambda pipeline: pipeline.status.revision == 2 and bool(pipeline.status.run.id))  # type: ignore[union-attr]
     forged = forge(cluster, pipeline)
     pipeline = cluster.wait(NAMESPACE, lambda pipeline: pipeline.status.candidate is not None and pipeline.status.revision == 2)
     candidate = pipeline.status.candidate
     assert candidate is not None
-    assert candidate.mlflow_run != forged
-    assert forged in candidate.ignored, "what is ignored is told"
+    assert candidate.model.mlflow_run != forged
+    assert forged in candidate.ignored_record, "the status names the ignored run"
     cluster.wait(NAMESPACE, ready)
 
 
-def test_a_byte_changed_in_the_store_is_not_loaded_and_what_served_serves_on(cluster: Cluster, served: WinePipeline) -> None:
+def test_changed_model_is_not_loaded_and_the_served_model_keeps_serving(cluster: Cluster, served: WinePipeline) -> None:
     first = cluster.wait(NAMESPACE, ready).status.served
     assert first is not None
     cluster.apply(cluster.resource(NAMESPACE, training={"seed": 7}))
     second = cluster.wait(NAMESPACE, lambda pipeline: ready(pipeline) and pipeline.status.served != first)
     served_now = second.status.served
     assert served_now is not None
-    assert served_now.digest != first.digest
-    change_a_byte(cluster, first)
+    assert served_now.model.digest != first.model.digest
+    change_a_byte(cluster, first.model)
     annotate(cluster, rollback=str(first.revision))
     refused = cluster.wait(
         NAMESPACE, lambda pipeline: any(entry.reason == "ModelTampered" for entry in pipeline.status.history), seconds=120
     )
-    assert refused.status.history[0].outcome is Outcome.REJECTED
+    assert refused.status.history[0].outcome is RevisionOutcome.REJECTED
     assert refused.status.served is not None
     assert refused.status.served.revision == served_now.revision
     assert 5 < cluster.predict(NAMESPACE) < 7
-    eventually(lambda: served_digest(cluster) == served_now.digest)
+    eventually(lambda: served_digest(cluster) == served_now.model.digest)
     annotate(cluster, retrain="after the attack")
-    led_on = cluster.wait(NAMESPACE, lambda pipeline: ready(pipeline) and pipeline.status.revision > refused.status.revision)
-    assert led_on.status.served is not None
-    assert led_on.status.served.digest == served_digest(cluster)
+    retrained = cluster.wait(NAMESPACE, lambda pipeline: ready(pipeline) and pipeline.status.revision > refused.status.revision)
+    assert retrained.status.served is not None
+    assert retrained.status.served.model.digest == served_digest(cluster)
 
 
-def test_a_deleted_key_is_made_anew_and_the_model_serves_on(cluster: Cluster, served: WinePipeline) -> None:
+def test_deleted_key_is_recreated_and_the_model_keeps_serving(cluster: Cluster, served: WinePipeline) -> None:
     before, pipeline = key(cluster), cluster.wait(NAMESPACE, ready)
     cluster.sandbox.kubectl("-n", NAMESPACE, "delete", "secret", SECRET)
     eventually(lambda: cluster.get("secrets", NAMESPACE, SECRET) is not None)
@@ -167,4 +168,4 @@ def test_a_deleted_key_is_made_anew_and_the_model_serves_on(cluster: Cluster, se
     annotate(cluster, retrain="with another key")
     revision = pipeline.status.revision + 1
     trained = cluster.wait(NAMESPACE, lambda pipeline: ready(pipeline) and pipeline.status.revision == revision)
-    assert trained.status.history[0].outcome in (Outcome.SERVED, Outcome.UNCHANGED)
+    assert trained.status.history[0].outcome in (RevisionOutcome.SERVED, RevisionOutcome.UNCHANGED)

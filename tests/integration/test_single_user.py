@@ -1,4 +1,4 @@
-"""Kubeflow Pipelines without users: runs are in its own namespace, and so is what they need. A switch needs no restart."""
+"""Kubeflow Pipelines in single-user mode: runs and their Secret are in its namespace. The mode can change without a restart."""
 
 import os
 import subprocess
@@ -15,14 +15,14 @@ from sandbox.manifests import ARTIFACT_SECRET, artifact_secret
 from sandbox.plan import Plan, load
 from sandbox.platform import Sandbox
 from sandbox.ports import choose
-from winepipelines.resource.status import ConditionType
+from winepipelines.api.status import ConditionType
 
 PREPARED, TRAINED = ConditionType.PREPARED, ConditionType.TRAINED
 
 
 @contextmanager
 def kubeflow(plan: Plan, port: int, state: Path, *flags: str) -> Iterator[None]:
-    """The stand-in in one of its modes, on a port."""
+    """Run the stand-in in one of its modes, on a port."""
     state.mkdir()
     command = [plan.pipeline_python, "-m", "sandbox.kubeflow", "--port", str(port), "--state", str(state)]
     command += ["--kubeconfig", str(plan.kubeconfig), "--orphan-seconds", "2", *flags]
@@ -50,15 +50,13 @@ def cluster(plan: Plan) -> Cluster:
 
 
 def _without_secret(cluster: Cluster, name: str) -> str:
-    """Make a user's namespace in which no profile controller has made anything."""
+    """Create a user's namespace without the objects of a profile controller."""
     cluster.namespace(name)
     cluster.delete("secret", name, ARTIFACT_SECRET)
     return name
 
 
-def test_runs_of_all_need_their_secret_in_one_namespace_until_the_mode_changes(
-    plan: Plan, cluster: Cluster, tmp_path: Path
-) -> None:
+def test_secret_is_needed_in_the_namespace_of_runs_when_the_mode_changes(plan: Plan, cluster: Cluster, tmp_path: Path) -> None:
     port = choose(("kfp",), {})["kfp"]
     first, second = _without_secret(cluster, "first"), _without_secret(cluster, "second")
     with OperatorProcess(Sandbox(plan.name, plan.folder), {"WINE_KFP_URL": f"http://127.0.0.1:{port}"}) as operator:
@@ -67,7 +65,7 @@ def test_runs_of_all_need_their_secret_in_one_namespace_until_the_mode_changes(
             pipeline = cluster.wait(first, says(PREPARED, "ArtifactSecretMissing"))
             condition = pipeline.status.condition(PREPARED)
             assert condition is not None
-            assert f"Secret {ARTIFACT_SECRET} in namespace kubeflow" in condition.message
+            assert f"Secret kubeflow/{ARTIFACT_SECRET} does not exist" in condition.message
             cluster.apply(artifact_secret(plan, "kubeflow"))
             cluster.wait(first, ready)
             assert cluster.get("secret", first, ARTIFACT_SECRET) is None, "no run uses one there"
@@ -77,7 +75,7 @@ def test_runs_of_all_need_their_secret_in_one_namespace_until_the_mode_changes(
             pipeline = cluster.wait(second, says(PREPARED, "ArtifactSecretMissing"))
             condition = pipeline.status.condition(PREPARED)
             assert condition is not None
-            assert f"Secret {ARTIFACT_SECRET} in namespace {second}" in condition.message
+            assert f"Secret {second}/{ARTIFACT_SECRET} does not exist" in condition.message
             cluster.apply(artifact_secret(plan, second))
             cluster.wait(second, ready)
 

@@ -1,4 +1,4 @@
-"""A step whose pod cannot start, or that says why it failed while MLflow cannot be told: the resource says so, and recovers."""
+"""Steps whose pods cannot start, or whose failures cannot be recorded in MLflow: the resource reports why, and recovers."""
 
 import json
 import time
@@ -9,24 +9,24 @@ from support.cluster import Cluster, ready, says
 from support.operator import OperatorProcess
 
 from sandbox.platform import Sandbox
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.status import ConditionType
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.status import ConditionType
 
 TRAINED = ConditionType.TRAINED
-SOON = 30.0  # seconds in which a person is told
+SOON = 30.0  # seconds until the failure is reported
 
 
 @pytest.fixture
-def mistaken(sandbox: Sandbox, operator: OperatorProcess) -> Iterator[OperatorProcess]:
-    """An operator whose chart names an image that no registry has; the other one rests meanwhile."""
+def misconfigured(sandbox: Sandbox, operator: OperatorProcess) -> Iterator[OperatorProcess]:
+    """Run an operator with an image that no registry has. The shared operator is stopped meanwhile."""
     operator.kill()
     with OperatorProcess(sandbox, {"WINE_STEPS_IMAGE": "registry.invalid/steps:typo"}) as other:
         yield other
     operator.start()
 
 
-def test_an_image_that_is_nowhere_is_told_and_a_corrected_chart_is_enough(
-    sandbox: Sandbox, cluster: Cluster, operator: OperatorProcess, mistaken: OperatorProcess, namespace: str
+def test_missing_image_is_reported_and_a_corrected_image_is_used(
+    sandbox: Sandbox, cluster: Cluster, operator: OperatorProcess, misconfigured: OperatorProcess, namespace: str
 ) -> None:
     cluster.apply(cluster.resource(namespace))
     began = time.monotonic()
@@ -34,16 +34,16 @@ def test_an_image_that_is_nowhere_is_told_and_a_corrected_chart_is_enough(
     assert time.monotonic() - began < SOON
     condition = pipeline.status.condition(TRAINED)
     assert condition is not None
-    assert "step download cannot start" in condition.message
+    assert "Step download cannot start" in condition.message
     assert "registry.invalid/steps:typo" in condition.message
-    mistaken.kill()
+    misconfigured.kill()
     operator.start()  # with the right image
     pipeline = cluster.wait(namespace, ready)
     assert pipeline.status.revision == 1
     assert [run["state"] for run in cluster.runs(namespace)].count("SUCCEEDED") == 1
 
 
-def test_a_missing_secret_is_told_and_the_run_goes_on_when_it_is_there(
+def test_missing_secret_is_reported_and_the_run_continues_when_it_exists(
     cluster: Cluster, operator: OperatorProcess, namespace: str
 ) -> None:
     name = "mlpipeline-minio-artifact"
@@ -53,21 +53,21 @@ def test_a_missing_secret_is_told_and_the_run_goes_on_when_it_is_there(
     cluster.wait(namespace, lambda pipeline: bool(pipeline.status.run and pipeline.status.run.id))
     cluster.sandbox.kubectl("-n", namespace, "delete", "secret", name)
 
-    def told(pipeline: WinePipeline) -> bool:
+    def reported(pipeline: WinePipeline) -> bool:
         return says(TRAINED, "CreateContainerConfigError")(pipeline) or says(ConditionType.PREPARED, "ArtifactSecretMissing")(
             pipeline
         )
 
-    cluster.wait(namespace, told, seconds=SOON)
+    cluster.wait(namespace, reported, seconds=SOON)
     secret["metadata"] = {"name": name, "namespace": namespace}
     cluster.sandbox.kubectl("apply", "-f", "-", stdin=json.dumps(secret))
     cluster.wait(namespace, ready)
 
 
-def test_a_failure_that_mlflow_cannot_be_told_is_told_by_the_pod(
+def test_failure_is_reported_by_the_pod_when_mlflow_cannot_record_it(
     cluster: Cluster, operator: OperatorProcess, namespace: str
 ) -> None:
-    """Field case c18: the experiment is deleted."""
+    """The experiment is deleted, so the step cannot write to it."""
     api = f"{cluster.info.mlflow_url}/api/2.0/mlflow/experiments"
     experiment = cluster.http(f"{api}/create", {"name": f"deleted {namespace}"})["experiment_id"]
     cluster.http(f"{api}/delete", {"experiment_id": experiment})
@@ -76,7 +76,7 @@ def test_a_failure_that_mlflow_cannot_be_told_is_told_by_the_pod(
     condition = pipeline.status.condition(TRAINED)
     assert condition is not None
     assert f"mlflow experiments restore --experiment-id {experiment}" in condition.message
-    assert len(cluster.runs(namespace)) == 1, "it is not tried again and again"
+    assert len(cluster.runs(namespace)) == 1, "the run is not repeated"
     cluster.http(f"{api}/restore", {"experiment_id": experiment})
     body = cluster.resource(namespace, training={"experiment": f"deleted {namespace}"})
     body["metadata"]["annotations"] = {"winepipelines.io/retrain": "restored"}

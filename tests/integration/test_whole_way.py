@@ -1,4 +1,4 @@
-"""From apply to an answering model, and what a person and a platform find along the way."""
+"""From `kubectl apply` to a served model: status, columns, Events, objects, drift of Secrets, deletion."""
 
 import base64
 import json
@@ -12,9 +12,9 @@ import yaml
 from support.cluster import Body, Cluster, eventually, ready, says, settled
 from support.operator import OperatorProcess
 
-from winepipelines.resource.naming import SELDON_SECRET
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.status import ConditionType, Stage
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.status import ConditionType, Stage
+from winepipelines.serving.seldon.naming import COPY_SECRET
 
 ROOT = Path(__file__).parents[2]
 POD_DEFAULTS = ("mlflow-server-minio", "access-minio")
@@ -22,37 +22,35 @@ POD_DEFAULTS = ("mlflow-server-minio", "access-minio")
 
 @pytest.fixture(scope="module")
 def served(cluster: Cluster, operator: OperatorProcess) -> WinePipeline:
-    """A resource with every default, on its way to the end."""
+    """Apply a resource with every default, and wait until it is Ready."""
     cluster.namespace("served")
     cluster.apply(cluster.resource("served"))
     return cluster.wait("served", ready)
 
 
-def test_the_status_says_what_is(cluster: Cluster, served: WinePipeline) -> None:
+def test_status_of_a_served_model_is_complete(cluster: Cluster, served: WinePipeline) -> None:
     status = served.status
     assert status.stage is Stage.SERVING
     assert status.revision == 1
     assert status.served is not None
-    assert status.served.uri.startswith("s3://mlflow/")
-    assert status.served.version.isdigit()
+    assert status.served.model.uri.startswith("s3://mlflow/")
+    assert status.served.model.version.isdigit()
     assert status.run is not None
     assert status.run.state == "SUCCEEDED"
     assert [run["run_id"] for run in cluster.runs("served")] == [status.run.id]
-    assert status.prediction is not None
-    assert {condition.type for condition in status.conditions} == {kind.value for kind in ConditionType} - {
-        "Reconciling",
-        "Stalled",
-    }
+    assert status.last_prediction is not None
+    only_while_true = {ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.RETRAIN_PENDING}
+    assert {condition.type for condition in status.conditions} == {kind.value for kind in set(ConditionType) - only_while_true}
     assert all(condition.status == "True" for condition in status.conditions)
     assert all(condition.observed_generation == served.generation for condition in status.conditions)
 
 
-def test_the_guides_wine_gets_its_number(cluster: Cluster, served: WinePipeline) -> None:
+def test_served_model_predicts_the_guides_example(cluster: Cluster, served: WinePipeline) -> None:
     assert 5 < cluster.predict("served") < 7
 
 
-def test_r2_agrees_with_one_straight_script(cluster: Cluster, served: WinePipeline) -> None:
-    script = ROOT / "bench" / "straight.py"
+def test_metrics_agree_with_the_baseline_script(cluster: Cluster, served: WinePipeline) -> None:
+    script = ROOT / "bench" / "baseline.py"
     python = subprocess.run(
         ["bash", str(ROOT / "dev/environment"), "pipeline"], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -71,12 +69,12 @@ def test_r2_agrees_with_one_straight_script(cluster: Cluster, served: WinePipeli
         cluster.info.s3_endpoint,
     ]
     done = subprocess.run(
-        [python, str(script), *arguments, "--experiment", "straight"], capture_output=True, text=True, check=True, env=environment
+        [python, str(script), *arguments, "--experiment", "baseline"], capture_output=True, text=True, check=True, env=environment
     )
-    straight = json.loads(done.stdout.strip().splitlines()[-1]) if done.stdout.count("\n") == 1 else json.loads(done.stdout)
+    baseline = json.loads(done.stdout.strip().splitlines()[-1]) if done.stdout.count("\n") == 1 else json.loads(done.stdout)
     assert served.status.served is not None
     for metric in ("r2", "rmse", "mae"):
-        assert math.isclose(served.status.served.metrics[metric], straight[metric], abs_tol=1e-6)
+        assert math.isclose(served.status.served.model.metrics[metric], baseline[metric], abs_tol=1e-6)
 
 
 def test_kubectl_get_shows_the_columns(cluster: Cluster, served: WinePipeline) -> None:
@@ -85,10 +83,10 @@ def test_kubectl_get_shows_the_columns(cluster: Cluster, served: WinePipeline) -
     assert row.split()[:4] == ["mlflow", "True", "Serving", "SUCCEEDED"]
     wide = cluster.sandbox.kubectl("-n", "served", "get", "wine", "-o", "wide")
     assert "REVISION" in wide
-    assert "answers at" in wide
+    assert "serves at" in wide
 
 
-def test_the_namespace_has_what_notebooks_and_seldon_need(cluster: Cluster, served: WinePipeline) -> None:
+def test_namespace_has_poddefaults_for_notebooks_and_the_copied_secret(cluster: Cluster, served: WinePipeline) -> None:
     environments = {}
     for name in POD_DEFAULTS:
         pod_default = cluster.get("poddefaults", "served", name)
@@ -100,14 +98,14 @@ def test_the_namespace_has_what_notebooks_and_seldon_need(cluster: Cluster, serv
     for variable, key in (("AWS_ACCESS_KEY_ID", "accesskey"), ("AWS_SECRET_ACCESS_KEY", "secretkey")):
         reference = environments["access-minio"][variable]["valueFrom"]["secretKeyRef"]
         assert (reference["name"], reference["key"]) == ("mlpipeline-minio-artifact", key)
-    copy = cluster.get("secrets", "served", SELDON_SECRET)
+    copy = cluster.get("secrets", "served", COPY_SECRET)
     source = cluster.get("secrets", "kubeflow", "mlflow-server-seldon-init-container-s3-credentials")
     assert copy is not None
     assert source is not None
     assert copy["data"] == source["data"]
 
 
-def test_the_deployment_is_the_guides(cluster: Cluster, served: WinePipeline) -> None:
+def test_deployment_is_as_in_the_guide(cluster: Cluster, served: WinePipeline) -> None:
     deployment = cluster.get("sdep", "served", "mlflow")
     assert deployment is not None
     [predictor] = deployment["spec"]["predictors"]
@@ -116,13 +114,13 @@ def test_the_deployment_is_the_guides(cluster: Cluster, served: WinePipeline) ->
     assert predictor["graph"] == {
         "name": "classifier",
         "implementation": "MLFLOW_SERVER",
-        "modelUri": served.status.served.uri,
-        "envSecretRefName": SELDON_SECRET,
+        "modelUri": served.status.served.model.uri,
+        "envSecretRefName": COPY_SECRET,
     }
     assert cluster.get("services", "served", "mlflow-wine-super-model") is not None
 
 
-def test_no_credential_is_anywhere_but_in_secrets(cluster: Cluster, operator: OperatorProcess, served: WinePipeline) -> None:
+def test_credentials_are_only_in_secrets(cluster: Cluster, operator: OperatorProcess, served: WinePipeline) -> None:
     credentials = [cluster.info.s3_secret_key, base64.b64encode(cluster.info.s3_secret_key.encode()).decode()]
     places = {
         "objects": cluster.sandbox.kubectl("-n", "served", "get", "wp,sdep,deployments,pods,poddefaults,events,wf", "-o", "yaml"),
@@ -136,20 +134,28 @@ def test_no_credential_is_anywhere_but_in_secrets(cluster: Cluster, operator: Op
             assert credential not in text, place
 
 
-def test_the_story_is_in_the_events(cluster: Cluster, served: WinePipeline) -> None:
+def test_events_report_each_step_once(cluster: Cluster, served: WinePipeline) -> None:
     reasons = [reason for reason, _ in cluster.events("served")]
-    for reason in ("RevisionStarted", "Prepared", "RunSubmitting", "ModelLogged", "RolledOut", "Answers", "Serving"):
+    for reason in (
+        "RevisionStarted",
+        "Prepared",
+        "RunSubmitting",
+        "ModelLogged",
+        "RolloutComplete",
+        "PredictionMatched",
+        "Serving",
+    ):
         assert reasons.count(reason) == 1, (reason, reasons)
 
 
-def test_a_settled_resource_is_not_written_again(cluster: Cluster, operator: OperatorProcess, served: WinePipeline) -> None:
-    """Not at a restart either."""
+def test_settled_resource_is_not_written(cluster: Cluster, operator: OperatorProcess, served: WinePipeline) -> None:
+    """This holds at a restart of the operator, too."""
     cluster.wait("served", settled)
     before = _version(cluster)
     operator.kill()
     mark = len(operator.log.read_text())
     operator.start()
-    cluster.apply(cluster.resource("served", "after"))  # one behind it in the queue: when it is Ready, the other was looked at
+    cluster.apply(cluster.resource("served", "after"))  # it is behind the other one in the queue
     cluster.wait("served", ready, "after")
     assert _version(cluster) == before
     assert "served/mlflow:" not in operator.log.read_text()[mark:]
@@ -162,7 +168,7 @@ def _version(cluster: Cluster) -> str:
     return str(body["metadata"]["resourceVersion"])
 
 
-def test_the_copied_secret_follows_its_source(cluster: Cluster, operator: OperatorProcess, served: WinePipeline) -> None:
+def test_copied_secret_follows_its_source(cluster: Cluster, operator: OperatorProcess, served: WinePipeline) -> None:
     name = "mlflow-server-seldon-init-container-s3-credentials"
     _patch_secret(cluster, "kubeflow", name, {"RCLONE_CONFIG_S3_REGION": "us-east-1"})
     eventually(lambda: "RCLONE_CONFIG_S3_REGION" in _secret(cluster, "served")["data"])
@@ -171,7 +177,7 @@ def test_the_copied_secret_follows_its_source(cluster: Cluster, operator: Operat
 
 
 def _secret(cluster: Cluster, namespace: str) -> Body:
-    secret = cluster.get("secrets", namespace, SELDON_SECRET)
+    secret = cluster.get("secrets", namespace, COPY_SECRET)
     assert secret is not None
     return secret
 
@@ -181,27 +187,27 @@ def _patch_secret(cluster: Cluster, namespace: str, name: str, values: dict[str,
     cluster.sandbox.kubectl("-n", namespace, "patch", "secret", name, "--type=merge", "-p", json.dumps({"data": data}))
 
 
-def test_a_spec_change_is_served_without_a_gap(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+def test_spec_change_is_served_without_a_failed_request(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     cluster.apply(cluster.resource(namespace))
     cluster.wait(namespace, ready)
     first = cluster.predict(namespace)
     cluster.apply(cluster.resource(namespace, training={"parameters": {"alpha": 0.01}}))
-    asked = 0
+    answered = 0
 
-    def answers_all_the_while(pipeline: WinePipeline) -> bool:
-        nonlocal asked
-        asked += math.isfinite(cluster.predict(namespace))
+    def ready_and_answering(pipeline: WinePipeline) -> bool:
+        nonlocal answered
+        answered += math.isfinite(cluster.predict(namespace))
         return ready(pipeline)
 
-    pipeline = cluster.wait(namespace, answers_all_the_while)
-    assert asked > 3
+    pipeline = cluster.wait(namespace, ready_and_answering)
+    assert answered > 3
     assert pipeline.status.revision == 2
     assert not math.isclose(cluster.predict(namespace), first)
     assert [entry.revision for entry in pipeline.status.history] == [2, 1]
     assert len(cluster.runs(namespace)) == 2
 
 
-def test_shared_children_go_with_the_last_resource(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+def test_shared_children_are_deleted_with_the_last_resource(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     for name in ("one", "two"):
         cluster.apply(cluster.resource(namespace, name))
     for name in ("one", "two"):
@@ -212,18 +218,18 @@ def test_shared_children_go_with_the_last_resource(cluster: Cluster, operator: O
     eventually(lambda: len(_secret(cluster, namespace)["metadata"]["ownerReferences"]) == 1)
     assert cluster.predict(namespace, "two")
     cluster.delete("winepipeline", namespace, "two")
-    eventually(lambda: cluster.get("secrets", namespace, SELDON_SECRET) is None)
+    eventually(lambda: cluster.get("secrets", namespace, COPY_SECRET) is None)
     for name in POD_DEFAULTS:
         eventually(lambda name=name: cluster.get("poddefaults", namespace, name) is None)  # type: ignore[misc] # bound now
 
 
-def test_a_retained_deployment_answers_on(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+def test_retained_deployment_keeps_answering(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     cluster.apply(cluster.resource(namespace, deletionPolicy="Retain"))
     cluster.wait(namespace, ready)
     before = cluster.predict(namespace)
     cluster.delete("winepipeline", namespace, "mlflow")
     cluster.namespace("bystander")
-    cluster.apply(cluster.resource("bystander", suspend=True))  # the garbage collector has had its turn when this one is gone
+    cluster.apply(cluster.resource("bystander", suspend=True))  # its children are collected after those of the other one
     cluster.wait("bystander", lambda pipeline: pipeline.status.stage is Stage.SUSPENDED)
     cluster.delete("winepipeline", "bystander", "mlflow")
     eventually(lambda: cluster.get("poddefaults", "bystander", "access-minio") is None)
@@ -231,7 +237,7 @@ def test_a_retained_deployment_answers_on(cluster: Cluster, operator: OperatorPr
     assert _secret(cluster, namespace)["metadata"]["ownerReferences"][0]["kind"] == "SeldonDeployment"
 
 
-def test_a_foreign_deployment_is_reported_and_left_alone(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+def test_deployment_of_others_is_reported_and_left_alone(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     predictor = {"name": "mine", "graph": {"name": "mine", "implementation": "MLFLOW_SERVER", "modelUri": "s3://mlflow/none"}}
     foreign = {
         "apiVersion": "machinelearning.seldon.io/v1",
@@ -241,7 +247,7 @@ def test_a_foreign_deployment_is_reported_and_left_alone(cluster: Cluster, opera
     }
     cluster.apply(foreign)
     cluster.apply(cluster.resource(namespace))
-    pipeline = cluster.wait(namespace, says(ConditionType.READY, "ForeignObject"))
+    pipeline = cluster.wait(namespace, says(ConditionType.READY, "NotManaged"))
     condition = pipeline.status.condition(ConditionType.READY)
     assert condition is not None
     assert f"kubectl -n {namespace} delete sdep mlflow" in condition.message
@@ -251,7 +257,7 @@ def test_a_foreign_deployment_is_reported_and_left_alone(cluster: Cluster, opera
 
 
 @pytest.fixture
-def without_the_poddefault_kind(cluster: Cluster) -> Iterator[None]:
+def poddefaults_not_installed(cluster: Cluster) -> Iterator[None]:
     manifest = ROOT / "sandbox" / "manifests" / "20-poddefaults.yaml"
     cluster.sandbox.kubectl("delete", "-f", str(manifest))
     yield
@@ -259,28 +265,30 @@ def without_the_poddefault_kind(cluster: Cluster) -> Iterator[None]:
     cluster.sandbox.kubectl("wait", "--for=condition=Established", "crd/poddefaults.kubeflow.org", "--timeout=30s")
 
 
-@pytest.mark.usefixtures("without_the_poddefault_kind")
-def test_without_the_poddefault_kind_it_works_and_says_so(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+@pytest.mark.usefixtures("poddefaults_not_installed")
+def test_missing_poddefault_kind_is_reported_and_the_model_is_served(
+    cluster: Cluster, operator: OperatorProcess, namespace: str
+) -> None:
     cluster.apply(cluster.resource(namespace))
     pipeline = cluster.wait(namespace, ready)
     condition = pipeline.status.condition(ConditionType.PREPARED)
     assert condition is not None
     assert condition.status == "True"
-    assert condition.reason == "PodDefaultsLeftOut"
+    assert condition.reason == "PodDefaultsSkipped"
 
 
-def test_the_operators_environment_is_small() -> None:
+def test_operator_environment_lacks_the_training_packages() -> None:
     pins = (ROOT / "requirements" / "operator.txt").read_text()
     packages = {line.split("==")[0] for line in pins.splitlines() if "==" in line}
     assert not packages & {"kfp", "mlflow", "scikit-learn", "pandas"}
     assert {"kopf", "kubernetes", "mlflow-skinny"} <= packages
 
 
-def test_idle_it_stays_under_150_megabytes(operator: OperatorProcess, served: WinePipeline) -> None:
+def test_idle_operator_stays_under_150_megabytes(operator: OperatorProcess, served: WinePipeline) -> None:
     assert operator.resident_kilobytes < 150_000
 
 
-def test_the_example_is_a_resource(cluster: Cluster) -> None:
+def test_examples_are_valid_resources(cluster: Cluster) -> None:
     for path in (ROOT / "deploy" / "examples").glob("*.yaml"):
         for body in yaml.safe_load_all(path.read_text()):
             cluster.sandbox.kubectl("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(body))

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 from winesteps.preprocess import preprocess
 from winesteps.reading import Options, Wanted, open_csv, open_parquet, parquetfile, records
 from winesteps.reading.formats import recognize

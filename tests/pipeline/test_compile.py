@@ -13,6 +13,7 @@ import yaml
 from winecontract import signatures
 from winesteps import components
 from winesteps.compile import TEMPLATES, compiled, main, stale
+from winesteps.descriptions import INPUTS, described
 
 ROOT = TEMPLATES.parent
 
@@ -53,10 +54,10 @@ def test_a_stale_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize("seed", ["0", "1", "2"])
-def test_the_same_wherever_it_is_compiled(files: dict[str, str], tmp_path: Path, seed: str) -> None:
+def test_compiled_files_do_not_depend_on_the_folder_or_the_hash_seed(files: dict[str, str], tmp_path: Path, seed: str) -> None:
     copy = tmp_path / "another place" / "pipeline"
     shutil.copytree(ROOT / "pipeline" / "winesteps", copy / "winesteps")
-    environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(copy)}
+    environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join((str(copy), str(ROOT / "contract")))}
     subprocess.run([sys.executable, "-m", "winesteps.compile"], check=True, cwd=tmp_path, env=environment, capture_output=True)
     for name, content in files.items():
         assert (copy.parent / "templates" / name).read_text() == content
@@ -145,7 +146,7 @@ def test_credentials_come_from_the_secret_that_a_parameter_names(documents: list
                 "token": "WINE_DATA_TOKEN",
             }
         assert mlflow["secretNameParameter"] == {"componentInputParameter": "mlflow_secret"}
-        assert mlflow["optional"] is True, "most platforms' MLflow asks for nothing"
+        assert mlflow["optional"] is True, "most platforms' MLflow requires nothing"
         assert [entry["envVar"] for entry in mlflow["keyToEnv"]] == [entry["secretKey"] for entry in mlflow["keyToEnv"]]
         assert len({entry["envVar"] for entry in mlflow["keyToEnv"] + secret["keyToEnv"]}) == 5, "none from two sources"
         assert secret["secretNameParameter"] == {"componentInputParameter": "s3_secret"}
@@ -174,3 +175,23 @@ def test_only_the_train_step_gets_the_model_key(files: dict[str, str], documents
 
 def test_no_path_of_the_machine_it_was_compiled_on(files: dict[str, str]) -> None:
     assert str(ROOT) not in "".join(files.values())
+
+
+def test_every_input_is_described_and_every_description_is_used(files: dict[str, str]) -> None:
+    found: dict[str, str] = {}
+    for text in files.values():
+        specification = next(yaml.safe_load_all(text))
+        for part in (specification["root"], *specification["components"].values()):
+            inputs = part.get("inputDefinitions", {})
+            for name, definition in {**inputs.get("parameters", {}), **inputs.get("artifacts", {})}.items():
+                found[name] = definition["description"]
+    assert set(found) == set(INPUTS)
+    assert all(found.values())
+
+
+def test_described_fails_for_an_input_without_a_description() -> None:
+    with pytest.raises(KeyError, match="colour"):
+
+        @described()
+        def step(colour: str) -> None:
+            """Do nothing."""

@@ -1,4 +1,4 @@
-"""Downloads from a web server on this machine: what is accepted, refused, tried again, and never said."""
+"""Downloads from a web server on this machine: what is accepted, refused, tried again, and never shown."""
 
 import datetime
 import gzip
@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from support.website import Answer, Site
 
+from winecontract.reasons import Reason
 from winesteps.download import ATTEMPTS, Downloaded, download
-from winesteps.failures import Reason, StepFailure
+from winesteps.failures import StepFailure
 
 CSV = b"a;quality\n" + b"1;5\n" * 30
 DIGEST = hashlib.sha256(CSV).hexdigest()
@@ -52,22 +53,22 @@ def fetch(tmp_path: Path) -> Fetch:
     return Fetch(folder)
 
 
-def test_bytes_arrive_as_they_are(site: Site, fetch: Fetch) -> None:
+def test_download_writes_the_bytes_unchanged(site: Site, fetch: Fetch) -> None:
     assert fetch(site.give("/wine.csv", Answer(CSV))) == Downloaded(len(CSV), DIGEST)
     assert fetch.target.read_bytes() == CSV
     assert [file.name for file in fetch.target.parent.iterdir()] == ["data"]
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("sent", "kept"),
     [('"5d4-a"', '"5d4-a"'), ('W/"5d4-a"', ""), ("5d4-a", ""), ('"a b"', ""), ('""', ""), (f'"{"x" * 300}"', ""), (None, "")],
 )
-def test_a_strong_entity_tag_is_kept(site: Site, fetch: Fetch, said: str | None, kept: str) -> None:
-    headers = {} if said is None else {"ETag": said}
+def test_download_returns_only_strong_entity_tags(site: Site, fetch: Fetch, sent: str | None, kept: str) -> None:
+    headers = {} if sent is None else {"ETag": sent}
     assert fetch(site.give("/wine.csv", Answer(CSV, headers=headers))).etag == kept
 
 
-def test_encoded_by_the_server_all_the_same(site: Site, fetch: Fetch) -> None:
+def test_download_decodes_a_body_that_the_server_compressed(site: Site, fetch: Fetch) -> None:
     url = site.give("/wine.csv", Answer(gzip.compress(CSV), headers={"Content-Encoding": "gzip"}))
     assert fetch(url, sha256=DIGEST, max_bytes=len(CSV)).size == len(CSV)
     assert "more than 99 bytes" in fetch_refused_after(fetch, url, 99)
@@ -78,29 +79,31 @@ def fetch_refused_after(fetch: Fetch, url: str, max_bytes: int) -> str:
     return fetch.refused(Reason.DATA_TOO_LARGE, url, max_bytes=max_bytes)
 
 
-def test_progress_is_logged(site: Site, fetch: Fetch, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_logs_progress_without_secrets(
+    site: Site, fetch: Fetch, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("winesteps.download.PROGRESS_BYTES", 50)
     caplog.set_level("INFO")
     fetch(site.give("/wine.csv", Answer(CSV)) + "?token=hidden")
-    assert "130 bytes so far" in caplog.text
-    assert f"downloaded 130 bytes, SHA-256 {DIGEST}" in caplog.text
+    assert "received=130" in caplog.text
+    assert f"bytes=130 sha256={DIGEST}" in caplog.text
     assert "hidden" not in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("length", "said"), [(-1, f"has {len(CSV)} bytes;"), (None, "has more than")], ids=["announced", "found while it comes"]
+    ("length", "expected"), [(-1, f"has {len(CSV)} bytes;"), (None, "has more than")], ids=["announced", "found while it comes"]
 )
-def test_too_large(site: Site, fetch: Fetch, length: int | None, said: str) -> None:
+def test_download_fails_when_the_file_is_too_large(site: Site, fetch: Fetch, length: int | None, expected: str) -> None:
     message = fetch.refused(Reason.DATA_TOO_LARGE, site.give("/wine.csv", Answer(CSV, length=length)), max_bytes=len(CSV) - 1)
-    assert said in message
+    assert expected in message
     assert f"the limit on this platform is {len(CSV) - 1}" in message
 
 
-def test_as_large_as_allowed(site: Site, fetch: Fetch) -> None:
+def test_download_accepts_a_file_of_the_maximum_size(site: Site, fetch: Fetch) -> None:
     assert fetch(site.give("/wine.csv", Answer(CSV)), max_bytes=len(CSV)).size == len(CSV)
 
 
-def test_checksum(site: Site, fetch: Fetch) -> None:
+def test_download_fails_when_the_checksum_differs(site: Site, fetch: Fetch) -> None:
     url = site.give("/wine.csv", Answer(CSV))
     message = fetch.refused(Reason.CHECKSUM_MISMATCH, url, sha256="0" * 64)
     assert DIGEST in message
@@ -108,13 +111,13 @@ def test_checksum(site: Site, fetch: Fetch) -> None:
     assert fetch(url, sha256=DIGEST.upper()).sha256 == DIGEST
 
 
-def test_checksum_that_is_none(site: Site, fetch: Fetch) -> None:
+def test_download_rejects_an_invalid_checksum(site: Site, fetch: Fetch) -> None:
     assert "64 hexadecimal" in fetch.refused(Reason.PARAMETERS_INVALID, site.give("/", Answer(CSV)), sha256="abc")
     assert site.asked == []
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "expected"),
     [
         (Answer(b"\xef\xbb\xbf \n<!DOCTYPE html><title>"), "a web page (HTML)"),
         (Answer(b"<HTML><body>", headers={"Content-Type": "text/csv"}), "a web page (HTML)"),
@@ -127,19 +130,19 @@ def test_checksum_that_is_none(site: Site, fetch: Fetch) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_plainly_no_csv(site: Site, fetch: Fetch, answer: Answer, said: str) -> None:
-    assert said in fetch.refused(Reason.DATA_NOT_CSV, site.give("/wine.csv", answer))
+def test_download_rejects_content_that_is_not_csv(site: Site, fetch: Fetch, answer: Answer, expected: str) -> None:
+    assert expected in fetch.refused(Reason.DATA_NOT_CSV, site.give("/wine.csv", answer))
 
 
 @pytest.mark.parametrize("content", [CSV, gzip.compress(CSV), "a;quality\n1;2\n".encode("utf-16")])
-def test_a_table_is_judged_by_its_content(site: Site, fetch: Fetch, content: bytes) -> None:
+def test_download_accepts_csv_of_any_media_type(site: Site, fetch: Fetch, content: bytes) -> None:
     """Servers call CSV text/html, application/json and whatever else."""
     fetch(site.give("/wine.csv", Answer(content, headers={"Content-Type": "text/html; charset=utf-8"})))
     assert fetch.target.read_bytes() == content
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 304])
-def test_not_found(site: Site, fetch: Fetch, status: int) -> None:
+def test_download_fails_when_nothing_is_found(site: Site, fetch: Fetch, status: int) -> None:
     reason = Reason.DATA_ACCESS_DENIED if status in {401, 403} else Reason.DATA_NOT_FOUND
     message = fetch.refused(reason, site.give("/wine.csv", Answer(status=status)) + "?signature=hidden")
     assert f"/wine.csv answered {status}" in message
@@ -148,24 +151,24 @@ def test_not_found(site: Site, fetch: Fetch, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 599])
-def test_a_server_in_trouble_is_asked_again(site: Site, fetch: Fetch, status: int) -> None:
+def test_download_retries_server_errors(site: Site, fetch: Fetch, status: int) -> None:
     message = fetch.refused(Reason.DATA_UNREACHABLE, site.give("/wine.csv", Answer(status=status)))
     assert f"answered {status}" in message
     assert len(site.asked) == ATTEMPTS
 
 
-def test_trouble_that_passes(site: Site, fetch: Fetch) -> None:
+def test_download_succeeds_when_a_retry_does(site: Site, fetch: Fetch) -> None:
     url = site.give("/wine.csv", Answer(status=503), Answer(CSV[:9], length=len(CSV)), Answer(CSV))
     assert fetch(url).sha256 == DIGEST
     assert fetch.waited == [1, 2]
 
 
-def test_broken_off(site: Site, fetch: Fetch) -> None:
+def test_download_fails_when_the_body_is_incomplete(site: Site, fetch: Fetch) -> None:
     message = fetch.refused(Reason.DATA_UNREACHABLE, site.give("/wine.csv", Answer(CSV, length=len(CSV) + 1)))
     assert "broke off" in message
 
 
-def test_nobody_listens(fetch: Fetch) -> None:
+def test_download_fails_when_the_connection_is_refused(fetch: Fetch) -> None:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unheard.getsockname()[1]}/wine.csv?signature=hidden"
@@ -174,7 +177,7 @@ def test_nobody_listens(fetch: Fetch) -> None:
     assert "hidden" not in message
 
 
-def test_silence(site: Site, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_fails_when_the_server_sends_nothing(site: Site, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("winesteps.sources.READ_SECONDS", 0.05)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -183,7 +186,7 @@ def test_silence(site: Site, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("host", ["no.such.host", "no.such.host."])
-def test_host_unknown(fetch: Fetch, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+def test_download_fails_when_the_host_is_unknown(fetch: Fetch, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     def unknown(*_: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -216,24 +219,24 @@ def test_host_unknown(fetch: Fetch, monkeypatch: pytest.MonkeyPatch, host: str) 
         "s3://hidden@bucket/wine.csv",
     ],
 )
-def test_address_that_is_none(fetch: Fetch, url: str) -> None:
+def test_download_rejects_an_invalid_address(fetch: Fetch, url: str) -> None:
     assert "hidden" not in fetch.refused(Reason.URL_INVALID, url)
 
 
-def test_redirects_are_followed(site: Site, fetch: Fetch) -> None:
+def test_download_follows_redirects(site: Site, fetch: Fetch) -> None:
     site.give("/new", Answer(CSV))
     url = site.give("/old", Answer(status=302, headers={"Location": "/new"}))
     assert fetch(url).sha256 == DIGEST
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://host/", "s3://bucket/key", "/loop"])
-def test_redirects_that_are_not(site: Site, fetch: Fetch, location: str) -> None:
+def test_download_rejects_invalid_redirects(site: Site, fetch: Fetch, location: str) -> None:
     assert "redirects" in fetch.refused(
         Reason.URL_INVALID, site.give("/loop", Answer(status=301, headers={"Location": location}))
     )
 
 
-def test_no_password_from_this_machine(site: Site, fetch: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_reads_no_netrc_file(site: Site, fetch: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "netrc").write_text("default login someone password hidden")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
@@ -244,7 +247,7 @@ def test_no_password_from_this_machine(site: Site, fetch: Fetch, tmp_path: Path,
 
 
 @pytest.fixture
-def asked_of_dns(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def names_resolved_by_dns(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the resolver is asked; every name is this machine."""
     names: list[str] = []
     resolve = socket.getaddrinfo
@@ -257,22 +260,22 @@ def asked_of_dns(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_a_host_that_ends_in_a_dot(site: Site, fetch: Fetch, asked_of_dns: list[str]) -> None:
+def test_download_resolves_a_host_with_a_trailing_dot(site: Site, fetch: Fetch, names_resolved_by_dns: list[str]) -> None:
     """The dot keeps the resolver from trying the pod's search domains first; servers know the name without it."""
     assert fetch(site.give("/wine.csv", Answer(CSV), host="raw.example.org.")).sha256 == DIGEST
-    assert asked_of_dns == ["raw.example.org."]
+    assert names_resolved_by_dns == ["raw.example.org."]
     assert site.asked[0][1]["Host"] == f"raw.example.org:{site.port}"
 
 
-def test_a_host_that_ends_in_a_dot_with_tls(
-    serve: Callable[..., Site], fetch: Fetch, asked_of_dns: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_download_checks_the_certificate_of_a_host_with_a_trailing_dot(
+    serve: Callable[..., Site], fetch: Fetch, names_resolved_by_dns: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = serve(_server_tls(tmp_path, "raw.example.org"))
     url = site.give("/wine.csv", Answer(CSV), host="raw.example.org.").replace("http:", "https:")
     assert "certificate" in fetch.refused(Reason.DATA_UNREACHABLE, url)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "certificate.pem"))
     assert fetch(url).sha256 == DIGEST
-    assert set(asked_of_dns) == {"raw.example.org."}
+    assert set(names_resolved_by_dns) == {"raw.example.org."}
     assert set(site.server_names) == {"raw.example.org"}
 
 
@@ -311,61 +314,59 @@ class TestObjectStore:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "access-hidden")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-hidden")
 
-    def test_read(self, site: Site, fetch: Fetch) -> None:
+    def test_download_reads_an_object(self, site: Site, fetch: Fetch) -> None:
         site.give("/bucket/a%20folder/wine.csv", Answer(CSV))
         assert fetch("s3://bucket/a folder/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}").sha256 == DIGEST
         authorization = site.asked[0][1]["Authorization"]
         assert authorization.startswith("AWS4-HMAC-SHA256 Credential=access-hidden/")
 
-    def test_its_entity_tag(self, site: Site, fetch: Fetch) -> None:
+    def test_download_returns_the_entity_tag_of_an_object(self, site: Site, fetch: Fetch) -> None:
         site.give("/bucket/wine.csv", Answer(CSV, headers={"ETag": '"9bb5"'}))
         assert fetch("s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}").etag == '"9bb5"'
 
     @pytest.mark.parametrize(
         ("key", "asked"), [("a%20b.csv", "a%2520b.csv"), ("100%.csv", "100%25.csv"), ("wine#1.csv", "wine%231.csv")]
     )
-    def test_a_key_is_taken_literally(self, site: Site, fetch: Fetch, key: str, asked: str) -> None:
+    def test_key_is_not_decoded(self, site: Site, fetch: Fetch, key: str, asked: str) -> None:
         site.give(f"/bucket/{asked}", Answer(CSV))
         assert fetch(f"s3://bucket/{key}", s3_endpoint_url=f"http://127.0.0.1:{site.port}").sha256 == DIGEST
 
-    def test_a_key_that_was_encoded_is_told_to_be_literal(self, site: Site, fetch: Fetch) -> None:
+    def test_message_explains_that_keys_are_not_decoded(self, site: Site, fetch: Fetch) -> None:
         endpoint = f"http://127.0.0.1:{site.port}"
-        assert "taken literally" in fetch.refused(Reason.DATA_NOT_FOUND, "s3://bucket/a%20b.csv", s3_endpoint_url=endpoint)
+        assert "not percent-decoded" in fetch.refused(Reason.DATA_NOT_FOUND, "s3://bucket/a%20b.csv", s3_endpoint_url=endpoint)
 
-    def test_a_version_is_asked_for_and_kept(self, site: Site, fetch: Fetch) -> None:
+    def test_download_requests_and_returns_the_version(self, site: Site, fetch: Fetch) -> None:
         site.give("/bucket/wine.csv", Answer(CSV, headers={"x-amz-version-id": "v.1"}))
         found = fetch("S3://bucket/wine.csv?versionId=v.1", s3_endpoint_url=f"http://127.0.0.1:{site.port}")
         assert (found.sha256, found.version_id) == (DIGEST, "v.1")
         assert site.asked[0][0] == "/bucket/wine.csv?versionId=v.1"
 
     @pytest.mark.parametrize("headers", [{}, {"x-amz-version-id": "v.2"}], ids=["none", "another"])
-    def test_a_store_that_answers_with_another_version_is_not_believed(
-        self, site: Site, fetch: Fetch, headers: dict[str, str]
-    ) -> None:
+    def test_download_fails_when_the_store_sends_another_version(self, site: Site, fetch: Fetch, headers: dict[str, str]) -> None:
         site.give("/bucket/wine.csv", Answer(CSV, headers=headers))
         endpoint = f"http://127.0.0.1:{site.port}"
         message = fetch.refused(Reason.DATA_NOT_FOUND, "s3://bucket/wine.csv?versionId=v.1", s3_endpoint_url=endpoint)
         assert "s3://bucket/wine.csv?versionId=v.1: the object store answered with" in message
 
     @pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (404, "NoSuchBucket"), (403, "AccessDenied")])
-    def test_not_found(self, site: Site, fetch: Fetch, status: int, code: str) -> None:
+    def test_download_fails_when_nothing_is_found(self, site: Site, fetch: Fetch, status: int, code: str) -> None:
         site.give("/bucket/wine.csv", Answer(f"<Error><Code>{code}</Code></Error>".encode(), status))
         reason = Reason.DATA_ACCESS_DENIED if status == 403 else Reason.DATA_NOT_FOUND
         message = fetch.refused(reason, "s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}")
         assert f"s3://bucket/wine.csv: the object store answered {code}" in message
 
     @pytest.mark.parametrize("answer", [Answer(status=503), Answer(CSV, length=len(CSV) + 1)], ids=["503", "broken off"])
-    def test_in_trouble(self, site: Site, fetch: Fetch, answer: Answer) -> None:
+    def test_download_retries_errors_of_the_store(self, site: Site, fetch: Fetch, answer: Answer) -> None:
         site.give("/bucket/wine.csv", answer)
-        fetch.refused(Reason.STORE_UNAVAILABLE, "s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}")
+        fetch.refused(Reason.OBJECT_STORE_UNAVAILABLE, "s3://bucket/wine.csv", s3_endpoint_url=f"http://127.0.0.1:{site.port}")
         assert len(site.asked) == ATTEMPTS
 
-    def test_too_large(self, site: Site, fetch: Fetch) -> None:
+    def test_download_fails_when_the_file_is_too_large(self, site: Site, fetch: Fetch) -> None:
         site.give("/bucket/wine.csv", Answer(CSV))
         endpoint = f"http://127.0.0.1:{site.port}"
         fetch.refused(Reason.DATA_TOO_LARGE, "s3://bucket/wine.csv", s3_endpoint_url=endpoint, max_bytes=9)
 
-    def test_without_credentials(self, site: Site, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_download_fails_without_aws_credentials(self, site: Site, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +15,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from winesteps import tracking
+from winecontract import signatures, termination
+from winecontract.reasons import Reason
+from winecontract.tags import PREFIX
+from winesteps import failures, tracking
 from winesteps.failures import (
     MESSAGE_LENGTH,
-    Reason,
     StepFailure,
-    _write_termination_message,
     describe,
     redact,
     redact_url,
@@ -58,23 +60,31 @@ def runs(store: str) -> list[Run]:
 
 
 def contract_tags(run: Run) -> dict[str, str]:
-    return {name: value for name, value in run.data.tags.items() if name.startswith(tracking.PREFIX)}
+    return {name: value for name, value in run.data.tags.items() if name.startswith(PREFIX)}
 
 
-def test_what_is_permanent() -> None:
-    assert {reason for reason in Reason if not reason.permanent} == {
+STEP_REASONS = {
+    Reason[name]
+    for path in Path(failures.__file__).parent.rglob("*.py")
+    for name in re.findall(r"\bReason\.([A-Z_]+)\b", path.read_text())
+} | {Reason(fault.value) for fault in signatures.Fault}
+"""The reasons that steps report."""
+
+
+def test_reason_is_permanent_or_passing() -> None:
+    assert {str(reason) for reason in STEP_REASONS if not reason.permanent} == {
         "DataUnreachable",
         "ModelKeyInvalid",
         "OutputUnavailable",
-        "StoreUnavailable",
-        "StoreFull",
+        "ObjectStoreUnavailable",
+        "ObjectStoreFull",
         "TrackingUnavailable",
-        "TrackingRefused",
-        "Unexpected",
+        "TrackingRejected",
+        "UnexpectedError",
     }
-    assert {str(reason) for reason in Reason if reason.permanent} == {
+    assert {str(reason) for reason in STEP_REASONS if reason.permanent} == {
         *(
-            "AddressRefused",
+            "AddressRejected",
             "UrlInvalid",
             "DataNotFound",
             "DataTooLarge",
@@ -84,14 +94,14 @@ def test_what_is_permanent() -> None:
             "DataInvalid",
         ),
         *("DataAccessDenied", "CredentialsMissing", "TooFewRows", "ParametersInvalid", "TrainingFailed", "ModelConstant"),
-        *("DataNotParquet", "AllRowsRejected", "ModelUnusable", "OutputRefused", "OutputExists", "OutputIsSource"),
+        *("DataNotParquet", "AllRowsRejected", "ModelUnusable", "OutputRejected", "OutputExists", "OutputIsSource"),
         *("ModelUnsigned", "ModelTampered"),
         *("BucketMissing", "ArtifactLocationInvalid", "ExperimentDeleted"),
     }
 
 
 @pytest.mark.parametrize("reason", [Reason.DATA_INVALID, Reason.DATA_UNREACHABLE])
-def test_a_failure_is_written_with_the_owner(store: str, reason: Reason) -> None:
+def test_failure_is_written_to_mlflow_with_its_owner(store: str, reason: Reason) -> None:
     with (
         pytest.raises(StepFailure, match=f"^{reason}: Line 3 is bad.$"),
         reporting("preprocess", record(store)),
@@ -117,35 +127,37 @@ def termination_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_failure_is_a_termination_message_also_when_mlflow_is_away(
+def test_failure_is_a_termination_message_when_mlflow_does_not_answer(
     termination_log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StepFailure), reporting("download", record("http://127.0.0.1:9")):
         raise StepFailure(Reason.DATA_NOT_FOUND, 'gone: "x" ü')
-    said = {"step": "download", "reason": "DataNotFound", "permanent": True, "message": 'gone: "x" ü'}
-    assert json.loads(termination_log.read_text()) == {"failure": said}
+    expected = {"step": "download", "reason": "DataNotFound", "permanent": True, "message": 'gone: "x" ü'}
+    assert json.loads(termination_log.read_text()) == {"failure": expected}
 
 
 @given(text=st.text(min_size=900, max_size=1100))
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_a_termination_message_is_whole_whatever_it_says(text: str, termination_log: Path) -> None:
+def test_termination_message_is_valid_json_for_any_text(text: str, termination_log: Path) -> None:
     """The kubelet cuts what is longer than 4,096 bytes, and a cut document cannot be read."""
-    _write_termination_message("train", StepFailure(Reason.UNEXPECTED, text + "\U0001f377" * 900))
+    termination.write(termination.Failure("train", Reason.UNEXPECTED_ERROR, text + "\U0001f377" * 900))
     content = termination_log.read_bytes()
     assert len(content) <= 4000
-    assert json.loads(content)["failure"]["reason"] == "Unexpected"
+    assert json.loads(content)["failure"]["reason"] == "UnexpectedError"
 
 
-def test_no_termination_message_is_made_where_no_kubelet_is(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_termination_message_is_not_written_without_a_kubelet(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WINE_TERMINATION_LOG", str(tmp_path / "missing"))
     with pytest.raises(StepFailure, match="No"), reporting("train", record(store)):
         raise StepFailure(Reason.TRAINING_FAILED, "No.")
     assert list(tmp_path.glob("missing")) == []
 
 
-def test_a_deleted_experiment_is_named_with_the_way_out(store: str, termination_log: Path) -> None:
-    """Field case c18: there the failure can only be told by the termination message."""
+def test_message_of_a_deleted_experiment_has_the_command_to_restore_it(store: str, termination_log: Path) -> None:
+    """Field case c18: only the termination message can report the failure there."""
     client = MlflowClient(store)
     experiment = client.create_experiment("wine")
     client.delete_experiment(experiment)
@@ -156,13 +168,13 @@ def test_a_deleted_experiment_is_named_with_the_way_out(store: str, termination_
     assert f"mlflow experiments restore --experiment-id {experiment}" in termination_log.read_text()
 
 
-def test_success_writes_nothing(store: str) -> None:
+def test_reporting_writes_nothing_on_success(store: str) -> None:
     with reporting("download", record(store)):
         pass
     assert runs(store) == []
 
 
-def test_a_failure_is_written_to_the_run_that_the_step_began(store: str) -> None:
+def test_failure_is_written_to_the_run_that_the_step_started(store: str) -> None:
     own = record(store)
     begun = tracking.start_run(tracking.connect(own), own)
 
@@ -179,7 +191,7 @@ def test_a_failure_is_written_to_the_run_that_the_step_began(store: str) -> None
     assert contract_tags(run).items() >= (IDENTITY | {"winepipelines.io/failure-reason": "TrainingFailed"}).items()
 
 
-def test_a_run_by_hand_has_no_owner(store: str) -> None:
+def test_failure_of_a_run_by_hand_has_no_owner(store: str) -> None:
     with pytest.raises(StepFailure), reporting("train", record(store, owner={})):
         raise StepFailure(Reason.TRAINING_FAILED, "No.")
     (run,) = runs(store)
@@ -187,14 +199,14 @@ def test_a_run_by_hand_has_no_owner(store: str) -> None:
     assert run.data.tags["winepipelines.io/failed-step"] == "train"
 
 
-def test_the_unexpected_is_told_without_credentials(
+def test_unexpected_error_is_reported_without_credentials(
     store: str, secrets: Mapping[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(StepFailure) as caught, reporting("download", record(store)):
         raise ZeroDivisionError(
             f"tried {secrets['AWS_SECRET_ACCESS_KEY']} at https://someone:word9@host/x?token=abc9\nsecond line"
         )
-    assert caught.value.reason is Reason.UNEXPECTED
+    assert caught.value.reason is Reason.UNEXPECTED_ERROR
     assert caught.value.message.endswith("see its log: ZeroDivisionError: tried *** at https://host/x")
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__, "Python would print the original"
@@ -206,13 +218,13 @@ def test_the_unexpected_is_told_without_credentials(
         assert hidden not in "\n".join(logged)
 
 
-def test_mlflow_out_of_reach_leaves_the_failure_as_it_is(
+def test_failure_is_raised_unchanged_when_mlflow_does_not_answer(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StepFailure, match="DataNotFound: gone"), reporting("download", record("http://127.0.0.1:9")):
         raise StepFailure(Reason.DATA_NOT_FOUND, "gone")
-    assert "the failure could not be written to MLflow: MlflowException" in caplog.text
+    assert "writing the failure to MLflow failed: MlflowException" in caplog.text
 
 
 def test_an_experiment_that_another_run_makes_at_the_same_time(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +251,7 @@ def test_an_experiment_that_cannot_be_made(store: str, monkeypatch: pytest.Monke
         tracking.start_run(client, record(store))
 
 
-def test_long_messages_are_cut() -> None:
+def test_long_message_is_shortened() -> None:
     failure = StepFailure(Reason.DATA_INVALID, "x" * 5000)
     assert len(failure.message) == MESSAGE_LENGTH
     assert failure.message.endswith("…")
@@ -279,22 +291,22 @@ def test_addresses_in_a_text(text: str, shown: str) -> None:
 
 
 @given(before=st.text(max_size=20), value=st.sampled_from(sorted(SECRETS.values())), after=st.text(max_size=20))
-def test_no_credential_gets_through(before: str, value: str, after: str) -> None:
+def test_redact_removes_credentials_of_the_environment(before: str, value: str, after: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name, secret in SECRETS.items():
             patch.setenv(name, secret)
         assert SECRETS["AWS_ACCESS_KEY_ID"] not in redact(before + value + after)
-        assert SECRETS["AWS_ACCESS_KEY_ID"] not in str(StepFailure(Reason.UNEXPECTED, before + value + after))
+        assert SECRETS["AWS_ACCESS_KEY_ID"] not in str(StepFailure(Reason.UNEXPECTED_ERROR, before + value + after))
 
 
-def test_settings_that_are_no_credentials_stay_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redact_keeps_settings_that_are_not_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = {"AWS_SESSION_TOKEN": "hidden", "MLFLOW_TRACKING_PASSWORD": "x9"}
     for name, value in ({"AWS_MAX_ATTEMPTS": "1", "AWS_REGION": "a"} | secret).items():
         monkeypatch.setenv(name, value)
     assert redact("Line 11 has hidden and x9") == "Line 11 has *** and ***"
 
 
-def test_an_exception_in_a_line() -> None:
+def test_describe_returns_one_line() -> None:
     assert describe(ValueError("one\ntwo")) == "ValueError: one"
     assert describe(ValueError()) == "ValueError"
 
@@ -329,10 +341,10 @@ def test_text_of_others_forges_no_line_and_no_message(
             fail()
     finally:
         root.handlers[:] = before
-    told = json.loads(termination_log.read_text())["failure"]["message"]
+    reported = json.loads(termination_log.read_text())["failure"]["message"]
     tagged = runs(store)[0].data.tags["winepipelines.io/failure-message"]
-    assert told == tagged == caught.value.message
-    assert told.isprintable()
+    assert reported == tagged == caught.value.message
+    assert reported.isprintable()
     logged = [line for line in capfd.readouterr().err.splitlines() if FORGED in line]
     assert logged
     assert all(line.startswith(("[KFP Executor WARNING]: ", "    ")) for line in logged)

@@ -1,4 +1,4 @@
-"""Files and errors that are made to keep a step busy: what a data host or MLflow writes is looked at in linear time."""
+"""Files and errors that are made to keep a step busy: what a data host or MLflow writes is read in linear time."""
 
 import time
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from support.website import Answer, Site
 
+from winecontract.reasons import Reason
 from winesteps import connections
 from winesteps.download import download
-from winesteps.failures import Reason, StepFailure
+from winesteps.failures import StepFailure
 from winesteps.sources import open_source
 
 CSV = b"a;quality\n" + b"1;5\n" * 30
@@ -133,7 +134,7 @@ def test_a_body_that_unpacks_to_nothing(raw: Serving, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "zstd", "x" * 5000])
-def test_an_encoding_that_was_not_asked_for(site: Site, tmp_path: Path, encoding: str) -> None:
+def test_download_rejects_an_encoding_that_the_request_does_not_accept(site: Site, tmp_path: Path, encoding: str) -> None:
     url = site.give("/wine.csv", Answer(CSV, headers={"Content-Encoding": encoding}))
     assert len(refused(url, tmp_path, Reason.DATA_UNREACHABLE)) < 200
 

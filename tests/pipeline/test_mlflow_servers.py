@@ -18,9 +18,11 @@ from sandbox.mlflow_server import VARIANTS, destination, variant
 from sandbox.plan import Info
 from sandbox.platform import Sandbox
 from winecontract import signatures
+from winecontract.reasons import Reason
+from winecontract.tags import PREFIX, Tag
 from winesteps import chosen, tracking
 from winesteps.chosen import Chosen
-from winesteps.failures import Attempt, Reason, StepFailure, reporting
+from winesteps.failures import Attempt, StepFailure, reporting
 from winesteps.train import Task, Trained, train
 
 KEY = signatures.new_key()
@@ -90,7 +92,7 @@ def put(server: tuple[str, Info], trained: Trained, name: str, content: bytes) -
 
 
 def digest_of(record: tracking.Record, trained: Trained) -> str:
-    return MlflowClient(record.tracking_uri).get_run(trained.run_id).data.tags[signatures.DIGEST_TAG]
+    return MlflowClient(record.tracking_uri).get_run(trained.run_id).data.tags[Tag.DIGEST]
 
 
 @pytest.mark.parametrize("server_version", ["", "1.15.1"])
@@ -102,7 +104,7 @@ def test_a_model_is_logged_registered_and_stored(
     run = client.get_run(trained.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics == pytest.approx(trained.metrics)
-    tags = {name.removeprefix(tracking.PREFIX): value for name, value in run.data.tags.items()}
+    tags = {name.removeprefix(PREFIX): value for name, value in run.data.tags.items()}
     assert tags["model-uri"] == trained.model_uri == f"{run.info.artifact_uri}/model"
     assert trained.model_uri.startswith("mlflow-artifacts:/" if variant(server[0]).proxied else "s3://mlflow/")
     assert (tags["uid"], tags["revision"], tags["model-version"]) == ("1f0c", "7", trained.version)
@@ -136,8 +138,8 @@ def test_signed_record_comes_back_from_the_server_as_it_was_signed(record: track
     keys = signatures.Keys.parse({"current": KEY})
     for trained in (first, train(table, served, record, Attempt())):
         run = MlflowClient(record.tracking_uri).get_run(trained.run_id)
-        said = signatures.statement(run.info.run_id, "wine-elasticnet", run.data.tags, run.data.metrics)
-        assert signatures.verify(said, run.data.tags[signatures.SIGNATURE_TAG], keys) is None
+        signed = signatures.statement(run.info.run_id, "wine-elasticnet", run.data.tags, run.data.metrics)
+        assert signatures.verify(signed, run.data.tags[Tag.SIGNATURE], keys) is None
 
 
 def test_model_whose_bytes_were_changed_in_the_object_store_is_not_loaded(
@@ -170,20 +172,20 @@ def test_a_failure_is_recorded(record: tracking.Record) -> None:
 
 
 def refused(table: Path, record: tracking.Record, *reasons: Reason) -> str:
-    """Train in vain, for one of these reasons; return the message."""
+    """Train without success, for one of these reasons; return the message."""
     with pytest.raises(StepFailure) as caught:
         train(table, Task(), record, Attempt())
     assert caught.value.reason in reasons
     return caught.value.message
 
 
-def test_a_wrong_password_is_said_and_not_shown(
+def test_wrong_password_is_reported_and_not_shown(
     server: tuple[str, Info], record: tracking.Record, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not server[1].mlflow_user:
-        pytest.skip("it asks for none")
+        pytest.skip("it requires none")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "not-the-password")
-    message = refused(table, record, Reason.TRACKING_REFUSED)
+    message = refused(table, record, Reason.TRACKING_REJECTED)
     assert "wine-mlflow-credentials" in message
     assert "not-the-password" not in message
 
@@ -208,10 +210,10 @@ def test_a_token_with_a_lines_end_is_not_shown(record: tracking.Record, table: P
     """No header can hold it, and the client's own error shows it."""
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-secret-token\n")
-    assert "a-secret-token" not in refused(table, record, Reason.TRACKING_UNAVAILABLE, Reason.TRACKING_REFUSED)
+    assert "a-secret-token" not in refused(table, record, Reason.TRACKING_UNAVAILABLE, Reason.TRACKING_REJECTED)
 
 
-def test_a_name_that_the_server_does_not_answer_to_is_said(
+def test_message_names_a_host_that_the_server_does_not_allow(
     server: tuple[str, Info], record: tracking.Record, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if variant(server[0]).series == 2:
@@ -223,11 +225,11 @@ def test_a_name_that_the_server_does_not_answer_to_is_said(
         return real("127.0.0.1" if host.endswith(".invalid") else host, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("socket.getaddrinfo", resolve)
-    message = refused(table, replace(record, tracking_uri=strange), Reason.TRACKING_REFUSED)
+    message = refused(table, replace(record, tracking_uri=strange), Reason.TRACKING_REJECTED)
     assert f"Add {strange.split('/')[2]} to MLFLOW_SERVER_ALLOWED_HOSTS" in message
 
 
-def test_a_path_that_is_not_the_servers_is_said(record: tracking.Record, table: Path) -> None:
+def test_message_names_a_path_without_an_mlflow_api(record: tracking.Record, table: Path) -> None:
     elsewhere = replace(record, tracking_uri=record.tracking_uri.removesuffix("/mlflow") + "/no/such/path")
-    message = refused(table, elsewhere, Reason.TRACKING_UNAVAILABLE, Reason.TRACKING_REFUSED)
-    assert "the path that the server is under" in message or "wine-mlflow-credentials" in message
+    message = refused(table, elsewhere, Reason.TRACKING_UNAVAILABLE, Reason.TRACKING_REJECTED)
+    assert "the path under which the server answers" in message or "wine-mlflow-credentials" in message

@@ -1,4 +1,4 @@
-"""The table of docs/models.md is what the program beside it prints: every row is learned and measured again."""
+"""Train and measure every row of the table in docs/how-to/choose-an-algorithm.md again."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 
 from bench import algorithms
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs/how-to/choose-an-algorithm.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from support.website import Answer, Site
 
+from winecontract.reasons import Reason
 from winesteps.download import Downloaded, download
-from winesteps.failures import Reason, StepFailure
+from winesteps.failures import StepFailure
 from winesteps.networks import ALLOWED, PRIVATE, Networks, PrivateNetworks
 
 CSV = b"a;quality\n" + b"1;5\n" * 30
@@ -116,7 +117,7 @@ def fetch(tmp_path: Path) -> Callable[[str], Downloaded]:
     return lambda url: download(url, tmp_path / "data", wait=lambda _: None)
 
 
-def refused(fetch: Callable[[str], Downloaded], url: str, reason: Reason = Reason.ADDRESS_REFUSED) -> str:
+def refused(fetch: Callable[[str], Downloaded], url: str, reason: Reason = Reason.ADDRESS_REJECTED) -> str:
     with pytest.raises(StepFailure) as caught:
         fetch(url)
     assert caught.value.reason is reason, caught.value

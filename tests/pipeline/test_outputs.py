@@ -11,7 +11,8 @@ from support.proxy import Call, Fault, Proxy
 
 from sandbox.plan import Info
 from sandbox.platform import Sandbox
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 from winesteps.outputs import OWNER, RESOURCE, Owner, Place, Store, Upload
 
 FIRST, SECOND = Owner("uid-1", "WinePrediction admin/first"), Owner("uid-2", "WinePrediction admin/second")
@@ -83,7 +84,9 @@ def test_another_attempt_of_the_same_prediction_replaces_what_it_wrote(store: Ca
 def test_what_another_prediction_wrote_is_kept_and_its_author_named(store: Callable[[Owner], Store], bucket: Any) -> None:
     written(store(FIRST), "first")
     message = refused(Reason.OUTPUT_EXISTS, store(SECOND).claim, PLACE)
-    assert message.startswith("s3://scores/red.csv exists, and WinePrediction admin/first wrote it. Make another WinePrediction")
+    assert message.startswith(
+        "s3://scores/red.csv exists, and WinePrediction admin/first wrote it. Create another WinePrediction"
+    )
     assert "spec.overwrite: true" in message
     assert content(bucket) == "first"
 
@@ -121,7 +124,7 @@ def test_of_two_at_once_the_second_to_finish_is_refused(store: Callable[[Owner],
     assert uploads(bucket) == []
 
 
-def test_what_changes_within_the_last_look_and_the_write_is_kept(
+def test_write_keeps_an_object_that_changed_after_the_last_check(
     info: Info, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store itself judges the condition: no look can be so late that nothing happens after it."""
@@ -137,7 +140,7 @@ def test_what_changes_within_the_last_look_and_the_write_is_kept(
     assert content(bucket) == "precious"
 
 
-def test_a_store_without_conditions_is_asked_without_right_after_a_look(info: Info, bucket: Any) -> None:
+def test_write_checks_first_when_the_store_has_no_conditional_writes(info: Info, bucket: Any) -> None:
     asked = []
 
     def knows_none(call: Call) -> int | None:
@@ -155,7 +158,7 @@ def test_a_store_without_conditions_is_asked_without_right_after_a_look(info: In
     assert asked[-2] == ("GET", False)
 
 
-def test_an_answer_that_is_lost_is_recognized(info: Info, bucket: Any) -> None:
+def test_write_recognizes_its_own_object_when_the_answer_was_lost(info: Info, bucket: Any) -> None:
     lost = []
 
     def loses(call: Call) -> Fault | None:
@@ -174,7 +177,7 @@ def test_an_answer_that_is_lost_is_recognized(info: Info, bucket: Any) -> None:
     assert json.loads(content(bucket, PLACE.report)) == {"rows": 1}
 
 
-def test_an_upload_that_someone_removed_is_told(store: Callable[[Owner], Store], bucket: Any) -> None:
+def test_upload_fails_when_someone_removed_it(store: Callable[[Owner], Store], bucket: Any) -> None:
     mine = store(FIRST)
     upload = Upload(mine, mine.claim(PLACE))
     upload.write(b"scores")
@@ -182,13 +185,13 @@ def test_an_upload_that_someone_removed_is_told(store: Callable[[Owner], Store],
     refused(Reason.OUTPUT_UNAVAILABLE, upload.complete)
 
 
-def test_a_report_is_anothers_as_well(store: Callable[[Owner], Store], bucket: Any) -> None:
+def test_a_report_of_another_run_is_kept(store: Callable[[Owner], Store], bucket: Any) -> None:
     bucket.put_object(Bucket="scores", Key="red.csv.report.json", Body=b"precious")
     assert "red.csv.report.json exists" in refused(Reason.OUTPUT_EXISTS, store(FIRST).claim, PLACE.report)
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "expected"),
     [
         ("s3://scores/red.txt", "or .csv"),
         ("http://scores/red.csv", "or .csv"),
@@ -202,8 +205,8 @@ def test_a_report_is_anothers_as_well(store: Callable[[Owner], Store], bucket: A
         ("s3://mlpipeline/v2/artifacts/wine-training/run/red.csv", "where MLflow or Kubeflow Pipelines keep"),
     ],
 )
-def test_no_place_for_an_output(uri: str, said: str) -> None:
-    assert said in refused(Reason.PARAMETERS_INVALID, Place.of, uri)
+def test_place_rejects_an_invalid_address(uri: str, expected: str) -> None:
+    assert expected in refused(Reason.PARAMETERS_INVALID, Place.of, uri)
 
 
 def test_a_key_is_written_literally(store: Callable[[Owner], Store], bucket: Any) -> None:

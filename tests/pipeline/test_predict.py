@@ -4,137 +4,45 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import signal
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
-import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import ClientError
 from mlflow import MlflowClient
-from mlflow.store.artifact.s3_artifact_repo import _cached_get_s3_client
-from support.mlflow import MLFLOW_ONLY
+from pipeline.scored import OWNER, body, newest, refused
 from support.website import Answer, Site
 
 from sandbox.plan import Info
-from sandbox.platform import Sandbox
-from winecontract import signatures
-from winesteps import model, outputs, predict, tracking
-from winesteps.failures import Attempt, Reason, StepFailure, reporting
-from winesteps.predict import Predicted, Task
+from winecontract.reasons import Reason
+from winecontract.tags import PREFIX, Tag
+from winesteps import model, outputs, scoring, tracking
+from winesteps.failures import Attempt
+from winesteps.predict import Predicted
 from winesteps.preprocess import preprocess
 from winesteps.reading import text
 from winesteps.train import Task as Training
 from winesteps.train import Trained, train
 
-OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7.0}
-ASKER = {"namespace": "admin", "name": "scores", "uid": "2b77"}
-
-
-@pytest.fixture(scope="module", params=["direct", "proxied"])
-def info(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Info]:
-    with Sandbox("predict", tmp_path_factory.mktemp("mlflow"), without=MLFLOW_ONLY, mlflow=request.param) as sandbox:
-        yield sandbox.info
-
-
-@pytest.fixture(scope="module", autouse=True)
-def step_environment(info: Info) -> Iterator[None]:
-    """What a step's pod has from its Secrets, and nothing of this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in os.environ:
-            if name.startswith(("MLFLOW_", "AWS_")):
-                patch.delenv(name)
-        patch.setenv("AWS_ACCESS_KEY_ID", info.s3_access_key)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", info.s3_secret_key)
-        patch.setattr("boto3.DEFAULT_SESSION", None)
-        _cached_get_s3_client.cache_clear()
-        patch.setenv("MLFLOW_S3_ENDPOINT_URL", "")
-        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        if info.mlflow_user:
-            patch.setenv("MLFLOW_TRACKING_USERNAME", info.mlflow_user)
-            patch.setenv("MLFLOW_TRACKING_PASSWORD", info.mlflow_password)
-        yield
-
-
-@pytest.fixture(scope="module")
-def store(info: Info, step_environment: None) -> Any:
-    store = boto3.client("s3", endpoint_url=info.s3_endpoint, region_name="us-east-1")
-    store.create_bucket(Bucket="scores")
-    return store
-
-
-@pytest.fixture(scope="module")
-def trained(info: Info, store: Any, red_wine: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    table = tmp_path_factory.mktemp("table") / "table"
-    preprocess(red_wine, table)
-    return train(table, Training(), tracking.Record(info.mlflow_url, "wine", info.s3_endpoint, OWNER, "run-1"), Attempt())
-
-
-@pytest.fixture(scope="module")
-def digest(info: Info, trained: Trained) -> str:
-    """What the operator hands on."""
-    return MlflowClient(info.mlflow_url).get_run(trained.run_id).data.tags[signatures.DIGEST_TAG]
-
-
-@pytest.fixture
-def score(info: Info, trained: Trained, digest: str) -> Callable[..., Predicted]:
-    def score(url: str, output: str = "s3://scores/a folder/red.parquet", **changes: Any) -> Predicted:
-        task = Task(url, output, trained.run_id, model_version=trained.version, pipeline_uid="1f0c", model_digest=digest)
-        record = tracking.Record(info.mlflow_url, "wine-predictions", info.s3_endpoint, ASKER, "run-2")
-        with reporting("predict", record) as attempt:
-            return predict.predict(replace(task, **changes), info.s3_endpoint, record, attempt)
-
-    return score
-
-
-@pytest.fixture(scope="module")
-def expected(trained: Trained, red_wine: Path, info: Info, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """What the model says itself."""
-    client = tracking.connect(tracking.Record(info.mlflow_url, "wine", info.s3_endpoint))
-    folder = client.download_artifacts(trained.run_id, "model", str(tmp_path_factory.mktemp("model")))
-    frame = pd.read_csv(red_wine, sep=";").rename(columns=lambda name: name.replace(" ", "_").lower())
-    values: np.ndarray = mlflow.pyfunc.load_model(folder).predict(frame.drop(columns="quality").astype(float))
-    return values
-
-
-def body(store: Any, uri: str) -> bytes:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    content: bytes = store.get_object(Bucket=bucket, Key=key)["Body"].read()
-    return content
-
-
-def refused(reason: Reason, call: Callable[..., Any], *arguments: Any, **options: Any) -> str:
-    with pytest.raises(StepFailure) as caught:
-        call(*arguments, **options)
-    assert caught.value.reason is reason, caught.value
-    return caught.value.message
-
-
-def newest(info: Info) -> Any:
-    client = MlflowClient(info.mlflow_url)
-    experiment = client.get_experiment_by_name("wine-predictions")
-    assert experiment is not None
-    return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[0]
+pytest_plugins = ("pipeline.prediction",)
 
 
 def test_every_row_is_scored_and_reported(
-    score: Callable[..., Predicted], store: Any, wine: str, expected: np.ndarray, red_wine: Path, info: Info, trained: Trained
+    score: Callable[..., Predicted], s3: Any, wine: str, expected: np.ndarray, red_wine: Path, info: Info, trained: Trained
 ) -> None:
     scored = score(wine)
-    frame = pq.read_table(io.BytesIO(body(store, scored.output))).to_pandas()
+    frame = pq.read_table(io.BytesIO(body(s3, scored.output))).to_pandas()
     assert frame["row"].tolist() == list(range(1, 1600))
     assert frame["prediction"].to_numpy() == pytest.approx(expected)
     assert list(frame.columns)[1:3] == ["fixed_acidity", "volatile_acidity"]
     assert (frame["quality"].iloc[0], frame["quality"].dtype) == (5, np.int64), "a column of numbers comes along as numbers"
 
-    report = json.loads(body(store, scored.report))
+    report = json.loads(body(s3, scored.report))
     assert scored.report == "s3://scores/a folder/red.parquet.report.json"
     assert (report["rows"], report["scored"], report["rejected"]) == (1599, 1599, [])
     assert report["input"]["sha256"] == hashlib.sha256(red_wine.read_bytes()).hexdigest()
@@ -143,7 +51,7 @@ def test_every_row_is_scored_and_reported(
 
     run = newest(info)
     assert run.info.status == "FINISHED"
-    tags = {name.removeprefix(tracking.PREFIX): value for name, value in run.data.tags.items()}
+    tags = {name.removeprefix(PREFIX): value for name, value in run.data.tags.items()}
     assert (tags["uid"], tags["kfp-run"]) == ("2b77", "run-2")
     assert (tags["prediction-rows"], tags["prediction-scored"], tags["prediction-rejected"]) == ("1599", "1599", "[]")
     assert (tags["prediction-output"], tags["prediction-report"]) == (scored.output, scored.report)
@@ -152,7 +60,7 @@ def test_every_row_is_scored_and_reported(
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_columns_that_come_along_have_the_type_of_all_their_values(
-    score: Callable[..., Predicted], store: Any, site: Site, red_wine: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+    score: Callable[..., Predicted], s3: Any, site: Site, red_wine: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     """What a column is may show late in the file: the output is then written once more."""
     monkeypatch.setattr(text, "BLOCK_BYTES", 8192)
@@ -162,83 +70,83 @@ def test_columns_that_come_along_have_the_type_of_all_their_values(
     late = [";".join([line, mixed[number], decimal[number], f"0{number}"]) for number, line in enumerate(lines)]
     url = site.give("/late.csv", Answer("\n".join([f"{header};mixed;decimal;code", *late]).encode()))
     scored = score(url, f"s3://scores/late.{suffix}")
-    content = io.BytesIO(body(store, scored.output))
+    content = io.BytesIO(body(s3, scored.output))
     kept = {"mixed": str, "code": str}
     frame = pq.read_table(content).to_pandas() if suffix == "parquet" else pd.read_csv(content, sep=";", dtype=kept)
     assert frame["mixed"].tolist() == mixed
     assert frame["decimal"].tolist() == [number + 0.5 * (number == 1500) for number in range(1599)]
     assert frame["code"].tolist() == [f"0{number}" for number in range(1599)]
     assert frame["row"].tolist() == list(range(1, 1600)), "no row is written twice"
-    assert "Uploads" not in store.list_multipart_uploads(Bucket="scores", Prefix="late")
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket="scores", Prefix="late")
 
 
 @pytest.mark.parametrize("separator", ["¦", "\t"])
 def test_a_file_is_read_as_in_the_training(
-    score: Callable[..., Predicted], store: Any, site: Site, red_wine: Path, expected: np.ndarray, separator: str
+    score: Callable[..., Predicted], s3: Any, site: Site, red_wine: Path, expected: np.ndarray, separator: str
 ) -> None:
     """Compressed, in UTF-16, with CR for line ends, decimal commas, an unnamed column and one that is dropped."""
     header, *lines = red_wine.read_text().replace('"', "").replace(".", ",").splitlines()
     written = "\r".join([f";{header};note", *(f"{number};{line};x" for number, line in enumerate(lines))]).replace(";", separator)
     url = site.give("/written.gz", Answer(gzip.compress(written.encode("utf-16"))))
     scored = score(url, "s3://scores/written.csv", separator=separator, decimal=",", columns={"drop": [1.0, "note"]})
-    frame = pd.read_csv(io.BytesIO(body(store, scored.output)), sep=separator, engine="python", encoding="utf-8")
+    frame = pd.read_csv(io.BytesIO(body(s3, scored.output)), sep=separator, engine="python", encoding="utf-8")
     assert frame["prediction"].to_numpy() == pytest.approx(expected)
     assert "note" not in frame.columns
     assert frame["quality"].iloc[0] == 5
 
 
 def test_parquet_is_known_by_its_content(
-    score: Callable[..., Predicted], store: Any, site: Site, red_wine: Path, expected: np.ndarray
+    score: Callable[..., Predicted], s3: Any, site: Site, red_wine: Path, expected: np.ndarray
 ) -> None:
     frame = pd.read_csv(red_wine, sep=";")
     frame.to_parquet(buffer := io.BytesIO())
     scored = score(site.give("/without-a-suffix", Answer(gzip.compress(buffer.getvalue()))), "s3://scores/known.parquet")
-    assert pq.read_table(io.BytesIO(body(store, scored.output)))["prediction"].to_numpy() == pytest.approx(expected)
+    assert pq.read_table(io.BytesIO(body(s3, scored.output)))["prediction"].to_numpy() == pytest.approx(expected)
 
 
 def test_csv_comes_out_with_the_separator_that_it_came_with(
-    score: Callable[..., Predicted], store: Any, wine: str, expected: np.ndarray
+    score: Callable[..., Predicted], s3: Any, wine: str, expected: np.ndarray
 ) -> None:
     scored = score(wine, "s3://scores/red.csv")
-    frame = pd.read_csv(io.BytesIO(body(store, scored.output)), sep=";")
+    frame = pd.read_csv(io.BytesIO(body(s3, scored.output)), sep=";")
     assert frame["prediction"].to_numpy() == pytest.approx(expected)
     assert frame["row"].tolist() == list(range(1, 1600))
 
 
 def test_what_was_scored_can_be_scored_again_from_the_store(
-    score: Callable[..., Predicted], store: Any, wine: str, expected: np.ndarray
+    score: Callable[..., Predicted], s3: Any, wine: str, expected: np.ndarray
 ) -> None:
     first = score(wine, "s3://scores/first.parquet")
-    frame = pq.read_table(io.BytesIO(body(store, first.output))).drop_columns(["row", "prediction"])
+    frame = pq.read_table(io.BytesIO(body(s3, first.output))).drop_columns(["row", "prediction"])
     pq.write_table(frame, buffer := io.BytesIO())
-    store.put_object(Bucket="scores", Key="in put.parquet", Body=buffer.getvalue())
+    s3.put_object(Bucket="scores", Key="in put.parquet", Body=buffer.getvalue())
     again = score("s3://scores/in put.parquet", "s3://scores/again.csv")
-    assert pd.read_csv(io.BytesIO(body(store, again.output)), sep=";")["prediction"].to_numpy() == pytest.approx(expected)
+    assert pd.read_csv(io.BytesIO(body(s3, again.output)), sep=";")["prediction"].to_numpy() == pytest.approx(expected)
 
 
-def test_rejected_rows_are_counted_told_and_left_out(
-    score: Callable[..., Predicted], store: Any, site: Site, red_wine: Path, expected: np.ndarray, info: Info
+def test_rejected_rows_are_counted_and_left_out(
+    score: Callable[..., Predicted], s3: Any, site: Site, red_wine: Path, expected: np.ndarray, info: Info
 ) -> None:
     lines = red_wine.read_bytes().splitlines()
     lines[3] = lines[3].replace(b";", b";;", 1)
     for number in range(10, 30):
         lines[number] = b"x" + lines[number][3:]
     scored = score(site.give("/bad.csv", Answer(b"\n".join(lines))), "s3://scores/bad.parquet")
-    frame = pq.read_table(io.BytesIO(body(store, scored.output))).to_pandas()
+    frame = pq.read_table(io.BytesIO(body(s3, scored.output))).to_pandas()
     kept = [number for number in range(1, 1600) if number != 3 and not 10 <= number < 30]
     assert frame["row"].tolist() == kept
     assert frame["prediction"].to_numpy() == pytest.approx(expected[np.array(kept) - 1])
-    report = json.loads(body(store, scored.report))
+    report = json.loads(body(s3, scored.report))
     assert report["rejected"] == [
         {"reason": "NotANumber", "rows": 20, "firstRows": list(range(10, 20))},
         {"reason": "FieldCount", "rows": 1, "firstRows": [3]},
     ]
-    said = newest(info).data.tags["winepipelines.io/prediction-rejected"]
-    assert json.loads(said) == [{"reason": "NotANumber", "rows": 20}, {"reason": "FieldCount", "rows": 1}]
+    rejected = newest(info).data.tags["winepipelines.io/prediction-rejected"]
+    assert json.loads(rejected) == [{"reason": "NotANumber", "rows": 20}, {"reason": "FieldCount", "rows": 1}]
 
 
 def test_where_every_row_is_rejected_nothing_is_written(
-    score: Callable[..., Predicted], store: Any, site: Site, red_wine: Path, info: Info
+    score: Callable[..., Predicted], s3: Any, site: Site, red_wine: Path, info: Info
 ) -> None:
     header = red_wine.read_bytes().splitlines()[0]
     url = site.give("/none.csv", Answer(header + b"\n" + b"x;" * 11 + b"1\n" + b"1\n" * 2))
@@ -252,7 +160,7 @@ def test_where_every_row_is_rejected_nothing_is_written(
     assert tags["winepipelines.io/failed-step"] == "predict"
     assert "winepipelines.io/prediction-output" not in tags
     with pytest.raises(ClientError):
-        body(store, "s3://scores/none.parquet")
+        body(s3, "s3://scores/none.parquet")
 
 
 def test_without_rows_there_is_nothing_to_score(score: Callable[..., Predicted], site: Site, red_wine: Path) -> None:
@@ -261,38 +169,38 @@ def test_without_rows_there_is_nothing_to_score(score: Callable[..., Predicted],
 
 
 def test_the_object_appears_only_when_it_is_complete(
-    score: Callable[..., Predicted], store: Any, wine: str, monkeypatch: pytest.MonkeyPatch
+    score: Callable[..., Predicted], s3: Any, wine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What fails half way leaves what was there before, and no parts."""
     score(wine, "s3://scores/kept.csv")
-    before = body(store, "s3://scores/kept.csv")
+    before = body(s3, "s3://scores/kept.csv")
     monkeypatch.setattr(text, "BLOCK_BYTES", 8192)
     monkeypatch.setattr(outputs, "PART_BYTES", 5 * 1024 * 1024)
     sent: list[int] = []
 
-    def breaks(self: predict.Sink, table: Any) -> None:
+    def breaks(self: scoring.Sink, table: Any) -> None:
         sent.append(table.num_rows)
         if len(sent) == 3:
             raise OSError("the disk is gone")
         write(self, table)
 
-    write = predict.Sink.write
-    monkeypatch.setattr(predict.Sink, "write", breaks)
-    refused(Reason.UNEXPECTED, score, wine, "s3://scores/kept.csv")
-    assert body(store, "s3://scores/kept.csv") == before
-    assert "Uploads" not in store.list_multipart_uploads(Bucket="scores", Prefix="kept.csv")
+    write = scoring.Sink.write
+    monkeypatch.setattr(scoring.Sink, "write", breaks)
+    refused(Reason.UNEXPECTED_ERROR, score, wine, "s3://scores/kept.csv")
+    assert body(s3, "s3://scores/kept.csv") == before
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket="scores", Prefix="kept.csv")
 
 
 def test_an_output_of_many_parts_is_whole(
-    score: Callable[..., Predicted], store: Any, site: Site, red_wine: Path, expected: np.ndarray
+    score: Callable[..., Predicted], s3: Any, site: Site, red_wine: Path, expected: np.ndarray
 ) -> None:
     header, *lines = red_wine.read_bytes().splitlines()
     times = 80
     url = site.give("/long.csv", Answer(b"\n".join([header, *lines * times])))
     scored = score(url, "s3://scores/long.csv")
-    head = store.head_object(Bucket="scores", Key="long.csv")
+    head = s3.head_object(Bucket="scores", Key="long.csv")
     assert head["ETag"].strip('"').endswith("-2"), "it took two parts"
-    frame = pd.read_csv(io.BytesIO(body(store, scored.output)), sep=";")
+    frame = pd.read_csv(io.BytesIO(body(s3, scored.output)), sep=";")
     assert frame["prediction"].to_numpy() == pytest.approx(np.tile(expected, times))
 
 
@@ -301,67 +209,65 @@ def test_an_output_of_many_parts_is_whole(
     "spelling", ["s3://scores/{}", "{endpoint}/scores/{}", "s3://scores//{}", "{endpoint}/scores/%6fwn.csv?x=1"]
 )
 def test_the_input_is_never_the_output(
-    score: Callable[..., Predicted], store: Any, info: Info, red_wine: Path, spelling: str, overwrite: bool
+    score: Callable[..., Predicted], s3: Any, info: Info, red_wine: Path, spelling: str, overwrite: bool
 ) -> None:
-    store.put_object(Bucket="scores", Key="own.csv", Body=red_wine.read_bytes())
+    s3.put_object(Bucket="scores", Key="own.csv", Body=red_wine.read_bytes())
     url = spelling.format("own.csv", endpoint=info.s3_endpoint)
     message = refused(Reason.OUTPUT_IS_SOURCE, score, url, "s3://scores/own.csv", overwrite=overwrite)
-    assert message.startswith("output s3://scores/own.csv is the input itself")
-    assert body(store, "s3://scores/own.csv") == red_wine.read_bytes()
+    assert message.startswith("The output s3://scores/own.csv is the input itself")
+    assert body(s3, "s3://scores/own.csv") == red_wine.read_bytes()
 
 
-def test_the_report_is_never_written_over_the_input(score: Callable[..., Predicted], store: Any) -> None:
+def test_the_report_is_never_written_over_the_input(score: Callable[..., Predicted], s3: Any) -> None:
     message = refused(Reason.OUTPUT_IS_SOURCE, score, "s3://scores/in.csv.report.json", "s3://scores/in.csv", overwrite=True)
-    assert message.startswith("the report s3://scores/in.csv.report.json is the input itself")
+    assert message.startswith("The report s3://scores/in.csv.report.json is the input itself")
 
 
 @pytest.mark.parametrize("way", ["redirect", "entity tag"])
 def test_the_input_behind_another_address_is_never_the_output(
-    score: Callable[..., Predicted], store: Any, site: Site, info: Info, red_wine: Path, way: str
+    score: Callable[..., Predicted], s3: Any, site: Site, info: Info, red_wine: Path, way: str
 ) -> None:
-    etag = store.put_object(Bucket="scores", Key="own.csv", Body=red_wine.read_bytes())["ETag"]
-    there = store.generate_presigned_url("get_object", {"Bucket": "scores", "Key": "own.csv"})
+    etag = s3.put_object(Bucket="scores", Key="own.csv", Body=red_wine.read_bytes())["ETag"]
+    there = s3.generate_presigned_url("get_object", {"Bucket": "scores", "Key": "own.csv"})
     answers = {
         "redirect": Answer(status=302, headers={"Location": there}),
         "entity tag": Answer(red_wine.read_bytes(), headers={"ETag": etag}),
     }
     refused(Reason.OUTPUT_IS_SOURCE, score, site.give("/wine.csv", answers[way]), "s3://scores/own.csv", overwrite=True)
-    assert body(store, "s3://scores/own.csv") == red_wine.read_bytes()
+    assert body(s3, "s3://scores/own.csv") == red_wine.read_bytes()
 
 
 def test_the_models_training_data_is_never_the_output(
-    score: Callable[..., Predicted], store: Any, wine: str, red_wine: Path, info: Info, tmp_path: Path
+    score: Callable[..., Predicted], s3: Any, wine: str, red_wine: Path, info: Info, tmp_path: Path
 ) -> None:
-    store.put_object(Bucket="scores", Key="train.csv", Body=red_wine.read_bytes())
+    s3.put_object(Bucket="scores", Key="train.csv", Body=red_wine.read_bytes())
     preprocess(red_wine, tmp_path / "table")
     record = tracking.Record(info.mlflow_url, "wine", info.s3_endpoint, OWNER, "run-1")
     source = {"data_url": "s3://scores/train.csv", "data_sha256": ""}
     other = train(tmp_path / "table", Training(source=source, seed=7), record, Attempt())
     change = {"mlflow_run": other.run_id, "model_version": other.version, "overwrite": True}
     assert "the model's training data" in refused(Reason.OUTPUT_IS_SOURCE, score, wine, "s3://scores/train.csv", **change)
-    assert body(store, "s3://scores/train.csv") == red_wine.read_bytes()
+    assert body(s3, "s3://scores/train.csv") == red_wine.read_bytes()
 
 
 def test_what_is_there_already_is_kept_unless_it_may_be_overwritten(
-    score: Callable[..., Predicted], store: Any, wine: str, red_wine: Path
+    score: Callable[..., Predicted], s3: Any, wine: str, red_wine: Path
 ) -> None:
-    store.put_object(Bucket="scores", Key="there.csv", Body=b"precious")
+    s3.put_object(Bucket="scores", Key="there.csv", Body=b"precious")
     refused(Reason.OUTPUT_EXISTS, score, wine, "s3://scores/there.csv")
-    assert body(store, "s3://scores/there.csv") == b"precious"
+    assert body(s3, "s3://scores/there.csv") == b"precious"
     scored = score(wine, "s3://scores/there.csv", overwrite=True)
-    assert len(body(store, scored.output).splitlines()) == 1600
+    assert len(body(s3, scored.output).splitlines()) == 1600
     again = score(wine, "s3://scores/there.csv")
     assert again.output == scored.output, "another attempt of the same prediction"
 
 
-def test_a_version_of_an_object_is_scored(
-    score: Callable[..., Predicted], store: Any, red_wine: Path, expected: np.ndarray
-) -> None:
-    store.create_bucket(Bucket="versioned")
-    store.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+def test_a_version_of_an_object_is_scored(score: Callable[..., Predicted], s3: Any, red_wine: Path, expected: np.ndarray) -> None:
+    s3.create_bucket(Bucket="versioned")
+    s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
     lines = red_wine.read_bytes().splitlines(keepends=True)
-    first = store.put_object(Bucket="versioned", Key="wine.csv", Body=b"".join(lines))["VersionId"]
-    store.put_object(Bucket="versioned", Key="wine.csv", Body=b"".join(lines[:60]))
+    first = s3.put_object(Bucket="versioned", Key="wine.csv", Body=b"".join(lines))["VersionId"]
+    s3.put_object(Bucket="versioned", Key="wine.csv", Body=b"".join(lines[:60]))
     scored = score(f"s3://versioned/wine.csv?versionId={first}", "s3://scores/version.csv")
     assert (scored.content["rows"], scored.content["input"]["url"]) == (1599, f"s3://versioned/wine.csv?versionId={first}")
     gone = f"s3://versioned/wine.csv?versionId={'0' * 8}-{first[9:]}"
@@ -369,39 +275,39 @@ def test_a_version_of_an_object_is_scored(
 
 
 def test_what_a_killed_attempt_left_is_removed_by_the_next(
-    score: Callable[..., Predicted], store: Any, wine: str, info: Info, monkeypatch: pytest.MonkeyPatch
+    score: Callable[..., Predicted], s3: Any, wine: str, info: Info, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed, nothing of its code runs any more: the next attempt knows of the upload by MLflow."""
     monkeypatch.setattr(outputs.Upload, "abandon", lambda _: None)
     monkeypatch.setattr(outputs.Upload, "complete", lambda _: 1 / 0)
-    refused(Reason.UNEXPECTED, score, wine, "s3://scores/killed.csv")
-    assert len(store.list_multipart_uploads(Bucket="scores", Prefix="killed.csv")["Uploads"]) == 1
+    refused(Reason.UNEXPECTED_ERROR, score, wine, "s3://scores/killed.csv")
+    assert len(s3.list_multipart_uploads(Bucket="scores", Prefix="killed.csv")["Uploads"]) == 1
     monkeypatch.undo()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", info.s3_access_key)
     score(wine, "s3://scores/killed.csv")
-    assert "Uploads" not in store.list_multipart_uploads(Bucket="scores", Prefix="killed.csv")
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket="scores", Prefix="killed.csv")
 
 
-def test_a_step_that_is_told_to_end_leaves_nothing(
-    score: Callable[..., Predicted], store: Any, wine: str, monkeypatch: pytest.MonkeyPatch
+def test_terminated_step_leaves_nothing(
+    score: Callable[..., Predicted], s3: Any, wine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outputs.Upload, "complete", lambda _: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit):
         score(wine, "s3://scores/ended.csv")
-    assert "Uploads" not in store.list_multipart_uploads(Bucket="scores", Prefix="ended.csv")
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket="scores", Prefix="ended.csv")
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"pipeline_uid": "other"}, "its uid is not other"),
         ({"model_version": "999"}, "its model-version is not 999"),
         ({"mlflow_run": "0" * 32}, "no longer in MLflow"),
     ],
 )
-def test_only_the_model_that_serves_is_used(score: Callable[..., Predicted], wine: str, change: Any, said: str) -> None:
-    assert said in refused(Reason.MODEL_UNUSABLE, score, wine, **change)
+def test_only_the_model_that_serves_is_used(score: Callable[..., Predicted], wine: str, change: Any, expected: str) -> None:
+    assert expected in refused(Reason.MODEL_UNUSABLE, score, wine, **change)
 
 
 @pytest.mark.parametrize(
@@ -412,10 +318,10 @@ def test_only_the_model_that_was_signed_is_used(
     score: Callable[..., Predicted], wine: str, change: dict[str, str], reason: Reason, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model, "load", None)
-    assert "is not loaded" in refused(reason, score, wine, **change)
+    assert "was not loaded" in refused(reason, score, wine, **change)
 
 
-def test_what_the_file_lacks_is_told(score: Callable[..., Predicted], site: Site) -> None:
+def test_message_names_missing_columns(score: Callable[..., Predicted], site: Site) -> None:
     message = refused(Reason.COLUMN_MISSING, score, site.give("/few.csv", Answer(b"alcohol;ph\n1;2\n")))
     assert "There is no column 'fixed_acidity', 'volatile_acidity'" in message
     assert "which the model needs; the header has alcohol, ph." in message
@@ -424,28 +330,28 @@ def test_what_the_file_lacks_is_told(score: Callable[..., Predicted], site: Site
 @pytest.mark.parametrize("name", ["row", "prediction"])
 def test_the_outputs_own_columns_are_taken(score: Callable[..., Predicted], site: Site, red_wine: Path, name: str) -> None:
     url = site.give("/taken.csv", Answer(red_wine.read_bytes().replace(b'"quality"', name.encode(), 1)))
-    assert f"a column '{name}' of its own" in refused(Reason.DATA_INVALID, score, url)
+    assert f"a column '{name}', which the output adds" in refused(Reason.DATA_INVALID, score, url)
 
 
-def test_a_web_page_is_told_as_one(score: Callable[..., Predicted], site: Site) -> None:
+def test_web_page_is_recognized(score: Callable[..., Predicted], site: Site) -> None:
     page = site.give("/page", Answer(b"<!doctype html><p>Sign in", headers={"Content-Type": "text/html"}))
     refused(Reason.DATA_NOT_CSV, score, page)
     refused(Reason.DATA_NOT_CSV, score, page, input_format="parquet")
 
 
 @pytest.mark.parametrize(
-    ("output", "reason", "said"),
+    ("output", "reason", "expected"),
     [
-        ("s3://nowhere/red.csv", Reason.OUTPUT_REFUSED, "NoSuchBucket"),
+        ("s3://nowhere/red.csv", Reason.OUTPUT_REJECTED, "NoSuchBucket"),
         ("s3://scores/red.txt", Reason.PARAMETERS_INVALID, "or .csv"),
         ("http://scores/red.csv", Reason.PARAMETERS_INVALID, "s3://bucket/folder"),
     ],
 )
-def test_an_output_that_cannot_be(score: Callable[..., Predicted], wine: str, output: str, reason: Reason, said: str) -> None:
-    assert said in refused(reason, score, wine, output)
+def test_an_output_that_cannot_be(score: Callable[..., Predicted], wine: str, output: str, reason: Reason, expected: str) -> None:
+    assert expected in refused(reason, score, wine, output)
 
 
-def test_other_keys_are_refused_and_not_told(
+def test_wrong_keys_are_rejected_and_not_shown(
     score: Callable[..., Predicted], wine: str, monkeypatch: pytest.MonkeyPatch, info: Info
 ) -> None:
     """Only the output's store: MLflow's client has its own connection by now."""
@@ -457,7 +363,7 @@ def test_other_keys_are_refused_and_not_told(
             real(self, endpoint, owner)
 
     monkeypatch.setattr(outputs.Store, "__init__", with_other_keys)
-    message = refused(Reason.OUTPUT_REFUSED, score, wine)
+    message = refused(Reason.OUTPUT_REJECTED, score, wine)
     assert "SignatureDoesNotMatch" in message
     assert info.s3_secret_key not in message
 
@@ -472,12 +378,12 @@ def test_a_store_that_does_not_answer_may_yet(
 
 
 def test_a_model_that_was_written_for_seldons_own_server_scores_alike(
-    score: Callable[..., Predicted], store: Any, wine: str, expected: np.ndarray, red_wine: Path, info: Info, tmp_path: Path
+    score: Callable[..., Predicted], s3: Any, wine: str, expected: np.ndarray, red_wine: Path, info: Info, tmp_path: Path
 ) -> None:
     preprocess(red_wine, tmp_path / "table")
     record = tracking.Record(info.mlflow_url, "wine", info.s3_endpoint, OWNER, "run-1")
     other = train(tmp_path / "table", Training(server_version="1.18.2"), record, Attempt())
-    signed = MlflowClient(info.mlflow_url).get_run(other.run_id).data.tags[signatures.DIGEST_TAG]
+    signed = MlflowClient(info.mlflow_url).get_run(other.run_id).data.tags[Tag.DIGEST]
     scored = score(wine, "s3://scores/other.csv", mlflow_run=other.run_id, model_version=other.version, model_digest=signed)
-    frame = pd.read_csv(io.BytesIO(body(store, scored.output)), sep=";")
+    frame = pd.read_csv(io.BytesIO(body(s3, scored.output)), sep=";")
     assert frame["prediction"].to_numpy() == pytest.approx(expected)

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from winecolumns import lower_snake
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 from winesteps.preprocess import MIN_ROWS, preprocess
 
 ROWS = [f"{n};{n % 7}.5;{n % 3}" for n in range(30)]
@@ -146,7 +147,7 @@ def test_separator_that_is_none(run: Any, separator: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "expected"),
     [
         ("1;2", "Line 5 has 2 values, the header has 3 columns"),
         ("1;2;3;4", "Line 5 has 4 values"),
@@ -167,8 +168,8 @@ def test_separator_that_is_none(run: Any, separator: str) -> None:
         ('1;"2"x;3', "Line 5, column 'b_b' is '2x', not a finite number"),
     ],
 )
-def test_bad_rows(run: Any, row: str, said: str) -> None:
-    assert said in refused(run, Reason.DATA_INVALID, with_row(row))
+def test_bad_rows(run: Any, row: str, expected: str) -> None:
+    assert expected in refused(run, Reason.DATA_INVALID, with_row(row))
 
 
 def test_the_first_bad_row_is_named_by_its_line_in_the_file(run: Any) -> None:
@@ -216,9 +217,9 @@ def test_columns_that_teach_nothing(run: Any, caplog: pytest.LogCaptureFixture) 
     constant_target = "a;quality\n" + "".join(f"{n};5\n" for n in rows)
     assert "the same 'quality', 5" in refused(run, Reason.DATA_INVALID, constant_target)
     constant_features = "a;b;quality\n" + "".join(f"1;2;{n}\n" for n in rows)
-    assert "nothing to learn" in refused(run, Reason.DATA_INVALID, constant_features)
+    assert "only one value. Add features that vary" in refused(run, Reason.DATA_INVALID, constant_features)
     assert list(run("a;b;quality\n" + "".join(f"1;{n};{n}\n" for n in rows))) == ["a", "b", "quality"]
-    assert "Columns with one value only, which teach nothing: 'a'" in caplog.text
+    assert "Columns with only one value, which the model cannot use: 'a'" in caplog.text
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -234,7 +235,7 @@ def good_files(draw: st.DrawFn) -> tuple[str, str, dict[str, list[float]]]:
     rows = draw(st.integers(MIN_ROWS, MIN_ROWS + 9))
     columns = {name: draw(st.lists(finite, min_size=rows, max_size=rows)) for name in names}
     for values in columns.values():
-        values[0] = 0.0 if values[1] else 1.0  # not all the same
+        values[0] = 0.0 if values[1] else 1.0  # not anyway
     separator = draw(st.sampled_from(";,\t|"))
     text = io.StringIO(newline="")
     writer = csv.writer(

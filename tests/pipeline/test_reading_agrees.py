@@ -82,8 +82,8 @@ def test_the_size_of_blocks_changes_nothing(lines: list[str]) -> None:
     options = Options(section="input")
     expected = read(content, options, ("a",))
     for block in (40, 64, 100):
-        said = read(content, options, ("a",), block=block)
-        assert said == expected or (isinstance(said, str) and "no line ends" in said)
+        found = read(content, options, ("a",), block=block)
+        assert found == expected or (isinstance(found, str) and "no line ends" in found)
 
 
 @st.composite

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 from winesteps.reading import Options, Rejection, Source, Wanted, csvfile, open_csv, open_parquet, parquetfile, text
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 from winesteps.preprocess import preprocess, summary_of
 from winesteps.reading import Options, Wanted, open_csv
 
 ROWS = 120
-Said = tuple[Reason, str]
+Expected = tuple[Reason, str]
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def test_only_some_columns(run: Any, good: str, names: list[str | int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "reason", "said"),
+    ("columns", "reason", "expected"),
     [
         (
             {"drop": ["Id"]},
@@ -187,13 +188,13 @@ def test_only_some_columns(run: Any, good: str, names: list[str | int]) -> None:
         ({"drop": ["Quality"]}, Reason.COLUMN_MISSING, "data.columns.drop leaves out 'quality', which is the column to predict."),
     ],
 )
-def test_columns_that_are_not_there(run: Any, good: str, columns: Any, reason: Reason, said: str) -> None:
+def test_columns_that_are_not_there(run: Any, good: str, columns: Any, reason: Reason, expected: str) -> None:
     assert run(good, columns=columns)[0] is reason
-    assert said in run(good, columns=columns)[1]
+    assert expected in run(good, columns=columns)[1]
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "expected"),
     [
         ({"drop": ["a"], "only": ["b"]}, "not both"),
         ({"drop": [0]}, "positions from 1, not 0"),
@@ -202,9 +203,9 @@ def test_columns_that_are_not_there(run: Any, good: str, columns: Any, reason: R
         ({"keep": ["a"]}, "has no field 'keep'"),
     ],
 )
-def test_columns_that_mean_nothing(tmp_path: Path, good: str, columns: Any, said: str) -> None:
+def test_columns_that_mean_nothing(tmp_path: Path, good: str, columns: Any, expected: str) -> None:
     (tmp_path / "file").write_text(good)
-    with pytest.raises(StepFailure, match=said) as caught:
+    with pytest.raises(StepFailure, match=expected) as caught:
         preprocess(tmp_path / "file", tmp_path / "table", columns=columns)
     assert caught.value.reason is Reason.PARAMETERS_INVALID
 
@@ -242,12 +243,12 @@ def test_rows_with_wrong_values_are_not_dropped(run: Any, good: str) -> None:
 def test_too_few_rows_are_left(tmp_path: Path, good: str) -> None:
     lines = good.splitlines()
     (tmp_path / "file").write_text("\n".join(lines[:15] + [";" * 11] * 30))
-    with pytest.raises(StepFailure, match=r"has 14 rows of data \(30 with missing values were left out\)"):
+    with pytest.raises(StepFailure, match=r"has 14 rows of data \(30 with missing values were dropped\)"):
         preprocess(tmp_path / "file", tmp_path / "table", missing="dropRows")
 
 
 @pytest.mark.parametrize(
-    ("change", "reason", "said"),
+    ("change", "reason", "expected"),
     [
         (
             lambda good: "Laboratory export 2024;;;;;;;;;;;\n" + good,
@@ -298,13 +299,13 @@ def test_too_few_rows_are_left(tmp_path: Path, good: str) -> None:
         (
             lambda good: zipped(**{"red.csv": good, "white.csv": good}),
             Reason.DATA_NOT_CSV,
-            "holds 2 files: 'red.csv', 'white.csv'.",
+            "contains 2 files: 'red.csv', 'white.csv'.",
         ),
         (lambda _: zipped(**{"page.csv": "<html>"}), Reason.DATA_NOT_CSV, "The file in the zip file is a web page (HTML)"),
-        (lambda good: gzip.compress(gzip.compress(good.encode())), Reason.DATA_NOT_CSV, "The gzip file holds a gzip file."),
-        (lambda good: gzip.compress(good.encode())[:-9], Reason.DATA_NOT_CSV, "The gzip file is damaged or breaks off"),
-        (lambda good: lzma.compress(good.encode())[:-9], Reason.DATA_NOT_CSV, "The xz file is damaged or breaks off"),
-        (lambda good: zipped(**{"a.csv": good})[:-9], Reason.DATA_NOT_CSV, "The zip file is damaged or breaks off"),
+        (lambda good: gzip.compress(gzip.compress(good.encode())), Reason.DATA_NOT_CSV, "The gzip file contains a gzip file."),
+        (lambda good: gzip.compress(good.encode())[:-9], Reason.DATA_NOT_CSV, "The gzip file is damaged or incomplete"),
+        (lambda good: lzma.compress(good.encode())[:-9], Reason.DATA_NOT_CSV, "The xz file is damaged or incomplete"),
+        (lambda good: zipped(**{"a.csv": good})[:-9], Reason.DATA_NOT_CSV, "The zip file is damaged or incomplete"),
         (lambda good: bz2.compress(good.encode()), Reason.DATA_NOT_CSV, "a bzip2 file"),
         (lambda _: "404: Not Found", Reason.DATA_NOT_CSV, "The file has a single line, '404: Not Found'."),
         (lambda _: "quality;b\n1;2\n\0", Reason.DATA_NOT_CSV, "not text: byte 14 is zero"),
@@ -313,10 +314,10 @@ def test_too_few_rows_are_left(tmp_path: Path, good: str) -> None:
         (lambda _: "", Reason.DATA_NOT_CSV, "The file is empty"),
     ],
 )
-def test_what_a_file_is(run: Any, good: str, change: Any, reason: Reason, said: str) -> None:
+def test_what_a_file_is(run: Any, good: str, change: Any, reason: Reason, expected: str) -> None:
     found, message = run(change(good))
     assert found is reason, message
-    assert said in message
+    assert expected in message
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,28 @@
-"""The releases of Seldon's mlflowserver that the operator lets pass are those that the training step can write a model for."""
-
-from pathlib import Path
+"""The known releases of Seldon's mlflowserver: their versions, and the environments of models for them."""
 
 import pytest
-import yaml
 from packaging.specifiers import SpecifierSet
 
-from winesteps.servers import SERVERS
-
-TABLE = yaml.safe_load((Path(__file__).parents[2] / "templates" / "mlflowserver.yaml").read_text())
-
-
-def _release(text: str) -> tuple[int, int]:
-    major, minor = text.split(".")
-    return int(major), int(minor)
+from winecontract import servers
+from winecontract.servers import SERVERS, Server
 
 
-def test_operator_and_training_know_the_same_releases() -> None:
-    first, end = _release(TABLE["releases"][0]["since"]), _release(TABLE["before"])
-    assert {(1, minor) for minor in range(first[1], end[1])} == set(SERVERS)
-    assert first[0] == end[0] == 1
+@pytest.mark.parametrize("server", SERVERS.values(), ids=[f"{major}.{minor}" for major, minor in SERVERS])
+def test_environment_satisfies_the_requirements_of_its_server(server: Server) -> None:
+    pinned = dict(package.split("==") for package in server.packages)
+    for name, required in (("mlflow", server.mlflow), ("pandas", server.pandas)):
+        assert pinned[name] in SpecifierSet(required), name
 
 
-@pytest.mark.parametrize("row", TABLE["releases"], ids=lambda row: row["since"])
-def test_the_environment_that_is_asked_for_is_one_that_the_release_leaves_as_it_is(row: dict[str, str]) -> None:
-    pinned = dict(package.split("==") for package in SERVERS[_release(row["since"])].packages)
-    for name in ("mlflow", "pandas"):
-        assert pinned[name] in SpecifierSet(row[name]), name
+@pytest.mark.parametrize("version", ["1.17", "1.17.1", "v1.17.1", "1.17.1-rc.1"])
+def test_find_returns_the_release_of_a_version(version: str) -> None:
+    assert servers.find(version) is SERVERS[1, 17]
+
+
+@pytest.mark.parametrize("version", ["", "1.13.0", "1.20.0", "2.0.0", "latest", "1", "1.17; rm", "1.17.1\n", "x" * 500])
+def test_find_returns_none_when_the_release_is_unknown(version: str) -> None:
+    assert servers.find(version) is None
+
+
+def test_only_the_oldest_releases_require_a_file_name_as_environment() -> None:
+    assert [release for release, server in SERVERS.items() if not server.env_mapping] == [(1, 14), (1, 15)]

@@ -70,7 +70,7 @@ def test_every_form_of_a_request_means_the_same_rows(rows: Any) -> None:
         ([[9.4, "x", 1.9]], ["alcohol", "acidity", "sugar"], 'column "acidity": "x"'),
     ],
 )
-def test_what_is_wrong_is_said_with_what_is_expected(rows: Any, names: Any, problem: str) -> None:
+def test_message_has_the_problem_and_what_is_expected(rows: Any, names: Any, problem: str) -> None:
     with pytest.raises(InputError) as refused:
         SCHEMA.from_rows(rows, names)
     assert problem in str(refused.value)

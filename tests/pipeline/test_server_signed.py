@@ -1,4 +1,4 @@
-"""A server that is told the digest of its model: it serves these very files, and reads nothing of others."""
+"""A server with the digest of its model: it serves files with this digest, and reads no others."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ import pytest
 from mlflow.models import infer_signature
 from sklearn.linear_model import ElasticNet
 
-from winecontract import linear, signatures
+from winecontract import linear, signatures, termination
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,13 +73,15 @@ def wait_until_ready(process: "subprocess.Popen[str]", port: int) -> None:
 
 
 def refusal(folder: Path, tmp: Path, digest: str) -> str:
-    """Start a server, which ends at once; return its termination message."""
+    """Start a server, which ends at once; return reason and message of its termination message."""
     message = tmp / "termination-log"
     message.touch()
     process = start(folder, tmp, free_port(), MODEL_DIGEST=digest, WINE_TERMINATION_LOG=str(message))
     _, written = process.communicate(timeout=60)
     assert process.returncode == 1
-    text = message.read_text()
+    failure = termination.read(message.read_text())
+    assert failure is not None
+    text = f"{failure.reason}: {failure.message}"
     assert "\n" not in text
     assert f"wineserver: {text}\n" in written
     return text

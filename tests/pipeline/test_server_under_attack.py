@@ -147,7 +147,7 @@ def rows(number: int) -> bytes:
 
 
 def filled(unit: str) -> bytes:
-    """The largest body of one thing repeated."""
+    """The largest body of one text repeated."""
     head, tail = '{"data":{"ndarray":[', '"x"]}}'
     return (head + unit * ((LARGEST - len(head) - len(tail)) // len(unit)) + tail).encode()
 
@@ -177,8 +177,8 @@ def test_small_requests_are_answered_while_large_ones_wait(server: Server) -> No
     assert server.ask(PREDICT, rows(10))[0] == 200
     assert time.monotonic() - began < HEALTH_SECONDS
     assert server.ask(PREDICT, rows(1000))[0] == 200  # large, and there is room for it
-    code, headers, said = server.ask(PREDICT, rows(60_000))
-    assert (code, headers["Retry-After"], b"send this one again" in said) == (503, "2", True)
+    code, headers, body = server.ask(PREDICT, rows(60_000))
+    assert (code, headers["Retry-After"], b"send this one again" in body) == (503, "2", True)
     for connection in stalled:
         connection.close()
     assert server.ask(PREDICT, rows(60_000))[0] == 200
@@ -254,8 +254,8 @@ def head(size: int) -> bytes:
 
 
 def ended(connection: socket.socket, drip: bytes = b"") -> tuple[float, bytes]:
-    """Wait, sending `drip` now and then, until the server has closed; return how long it took, and what it said."""
-    began, said = time.monotonic(), b""
+    """Wait, sending `drip` now and then, until the server has closed; return how long it took, and what it sent."""
+    began, sent = time.monotonic(), b""
     connection.settimeout(1)
     while time.monotonic() - began < limits.BODY_TIME + limits.LINGER + 25:
         try:
@@ -266,9 +266,9 @@ def ended(connection: socket.socket, drip: bytes = b"") -> tuple[float, bytes]:
             continue
         except OSError:
             received = b""
-        said += received
+        sent += received
         if not received:
-            return time.monotonic() - began, said
+            return time.monotonic() - began, sent
     raise AssertionError("it stays for ever")
 
 
@@ -293,10 +293,10 @@ def test_slow_callers_are_not_waited_for(server: Server) -> None:
     with ThreadPoolExecutor(len(callers)) as pool:
         waits = {name: pool.submit(ended, connection, drip) for name, (connection, drip, _) in callers.items()}
     for name, (_, _, longest) in callers.items():
-        took, said = waits[name].result()
+        took, sent = waits[name].result()
         assert took <= longest + late, name
         if "body" in name or "chunks" in name:
-            assert said.startswith(b"HTTP/1.1 408"), (name, said[:100])
+            assert sent.startswith(b"HTTP/1.1 408"), (name, sent[:100])
     assert server.ask(PREDICT, rows(1))[0] == 200
 
 
@@ -353,5 +353,5 @@ def test_connections_are_bounded_and_the_probe_always_finds_one(server: Server) 
     "path", ["/", "/docs", "/v2/docs", "/api/v1.0/doc/", "/openapi.json", "/seldon.json", "/v2/docs/dataplane.json"]
 )
 def test_there_is_no_page(server: Server, path: str) -> None:
-    code, headers, said = server.ask(path)
-    assert (code, headers["Content-Type"], b"<" in said) == (404, "application/json", False)
+    code, headers, body = server.ask(path)
+    assert (code, headers["Content-Type"], b"<" in body) == (404, "application/json", False)

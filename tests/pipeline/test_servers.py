@@ -1,4 +1,4 @@
-"""Models for Seldon's mlflowserver: what each version reads, and what it is told where none can be written."""
+"""Models for Seldon's mlflowserver: what each version can load, and the message if there is none."""
 
 import json
 import subprocess
@@ -14,9 +14,11 @@ import yaml
 from sklearn.base import RegressorMixin
 from sklearn.linear_model import ElasticNet
 
+from winecontract.reasons import Reason
+from winecontract.servers import SERVERS
 from winesteps import model, servers, wine_linear
-from winesteps.failures import Reason, StepFailure
-from winesteps.servers import SERVERS, adapt, server
+from winesteps.failures import StepFailure
+from winesteps.servers import adapt, server
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = ["alcohol", "pH", "density"]
@@ -44,12 +46,12 @@ def folder(rows: pd.DataFrame, fitted: RegressorMixin, tmp_path: Path, request: 
     return made
 
 
-def test_without_a_version_it_is_this_projects_server() -> None:
+def test_server_is_none_without_a_version() -> None:
     assert server("", "anything") is None
 
 
 @pytest.mark.parametrize("folder", VERSIONS, indirect=True)
-def test_the_environment_is_a_word_that_names_a_file(folder: Path) -> None:
+def test_environment_of_the_model_is_the_name_of_a_file(folder: Path) -> None:
     """Before 1.16 a server joins it to the folder's path as it is: with a mapping there the pod crash-loops."""
     flavor = yaml.safe_load((folder / "MLmodel").read_text())["flavors"]["python_function"]
     assert flavor["env"] == "conda.yaml"
@@ -62,18 +64,18 @@ def test_the_environment_is_a_word_that_names_a_file(folder: Path) -> None:
     assert (folder / flavor["code"] / f"{flavor['loader_module']}.py").is_file()
 
 
-def test_nothing_is_in_it_that_an_old_mlflow_stumbles_over(folder: Path) -> None:
+def test_model_has_only_fields_that_old_mlflow_accepts(folder: Path) -> None:
     assert set(yaml.safe_load((folder / "MLmodel").read_text())) == set(servers.KEPT_FIELDS)
 
 
-def test_it_answers_as_the_model_does(folder: Path, rows: pd.DataFrame, fitted: RegressorMixin) -> None:
+def test_adapted_model_predicts_as_the_estimator(folder: Path, rows: pd.DataFrame, fitted: RegressorMixin) -> None:
     loaded, expected = mlflow.pyfunc.load_model(str(folder)), fitted.predict(rows)
     for asked in (rows, rows.to_numpy(), rows[COLUMNS[::-1]], pd.DataFrame(rows.to_numpy()), rows.assign(more=1.0)):
         np.testing.assert_allclose(loaded.predict(asked), expected, rtol=0, atol=1e-12)
     np.testing.assert_allclose(mlflow.sklearn.load_model(str(folder)).predict(rows), expected)
 
 
-def test_a_row_that_does_not_fit_is_refused(folder: Path, rows: pd.DataFrame) -> None:
+def test_adapted_model_rejects_rows_with_other_columns(folder: Path, rows: pd.DataFrame) -> None:
     loaded = mlflow.pyfunc.load_model(str(folder))
     with pytest.raises(ValueError, match="needs the columns pH"):
         loaded.predict(rows.drop(columns="pH"))
@@ -82,7 +84,7 @@ def test_a_row_that_does_not_fit_is_refused(folder: Path, rows: pd.DataFrame) ->
 
 
 @pytest.mark.parametrize("folder", ["1.18.2"], indirect=True)
-def test_an_mlflow_of_the_2_series_answers_the_same(folder: Path, rows: pd.DataFrame, fitted: RegressorMixin) -> None:
+def test_adapted_model_predicts_the_same_in_mlflow_2(folder: Path, rows: pd.DataFrame, fitted: RegressorMixin) -> None:
     """A process of its own, with the packages of requirements/mlflow2.txt and nothing of this project."""
     script = (
         "import json, sys, mlflow.pyfunc, numpy\n"
@@ -98,7 +100,7 @@ def test_an_mlflow_of_the_2_series_answers_the_same(folder: Path, rows: pd.DataF
     assert answers == pytest.approx(list(fitted.predict(rows.head(5))), abs=1e-12)
 
 
-def test_the_loader_needs_nothing_but_numpy() -> None:
+def test_loader_imports_only_numpy() -> None:
     code = (
         "import sys, importlib.util\n"
         f"spec = importlib.util.spec_from_file_location('wine_linear', {wine_linear.__file__!r})\n"
@@ -110,14 +112,14 @@ def test_the_loader_needs_nothing_but_numpy() -> None:
 
 
 @pytest.mark.parametrize("version", ["1.13.0", "2.0.0", "latest", "1", "1.17; rm", "1.17.1\n", "x" * 500])
-def test_a_version_that_nothing_is_known_of_is_refused(version: str) -> None:
-    with pytest.raises(StepFailure, match="known are") as caught:
+def test_server_rejects_an_unknown_version(version: str) -> None:
+    with pytest.raises(StepFailure, match="known releases") as caught:
         server(version, "ElasticNet")
     assert caught.value.reason is Reason.PARAMETERS_INVALID
     assert "bundled" in caught.value.message
 
 
-def test_what_no_such_server_can_read_is_refused() -> None:
+def test_server_rejects_an_algorithm_that_is_not_linear() -> None:
     with pytest.raises(StepFailure, match="cannot serve RandomForest") as caught:
         server("1.17.1", "RandomForest")
     assert caught.value.reason is Reason.PARAMETERS_INVALID

@@ -13,10 +13,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from winecontract import signatures
-from winecontract.signatures import PREFIX, Fault, Keys
+from winecontract.reasons import Reason
+from winecontract.signatures import Fault, Keys
+from winecontract.tags import PREFIX, Tag
 from winesteps import chosen, model, tracking
 from winesteps.chosen import Chosen
-from winesteps.failures import Attempt, Reason, StepFailure, redact, reporting
+from winesteps.failures import Attempt, StepFailure, redact, reporting
 from winesteps.train import Task, Trained, train
 
 OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 1.0}
@@ -69,8 +71,8 @@ def client(store: str) -> MlflowClient:
 
 def fault(run: Run, key: str = KEY, **other: str) -> Fault | None:
     """What the operator finds of a record."""
-    said = signatures.statement(run.info.run_id, "wine-elasticnet", run.data.tags, run.data.metrics)
-    return signatures.verify(said, run.data.tags.get(signatures.SIGNATURE_TAG, ""), Keys.parse({"current": key, **other}))
+    signed = signatures.statement(run.info.run_id, "wine-elasticnet", run.data.tags, run.data.metrics)
+    return signatures.verify(signed, run.data.tags.get(Tag.SIGNATURE, ""), Keys.parse({"current": key, **other}))
 
 
 def tags(client: MlflowClient, trained: Trained) -> dict[str, str]:
@@ -133,7 +135,7 @@ class TestRecord:
         monkeypatch.delenv(signatures.KEY_VARIABLE)
         assert fault(client.get_run(run().run_id)) is Fault.UNSIGNED
 
-    def test_unusable_key_is_said_before_anything_is_learned(self, run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unusable_key_is_reported_before_training(self, run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(signatures.KEY_VARIABLE, "0123456789")
         monkeypatch.setattr("winesteps.estimator.fit", None)
         with pytest.raises(StepFailure, match="wine-model-key") as caught:
@@ -202,7 +204,7 @@ class TestPredictStep:
         attack(Path(trained.model_uri), trace)
         wanted = Chosen(trained.run_id, trained.version, "1f0c", tags(client, trained)["digest"], allow_unsigned=True)
         (tmp_path / "private").mkdir()
-        with pytest.raises(StepFailure, match="is not loaded") as caught:
+        with pytest.raises(StepFailure, match="was not loaded") as caught:
             chosen.load(chosen.find(client, wanted, "file:"), wanted, tmp_path / "private", client.tracking_uri)
         assert caught.value.reason is Reason.MODEL_TAMPERED
         assert caught.value.permanent, "another attempt meets the same files"
@@ -263,10 +265,10 @@ class TestReuse:
     def test_reused_model_is_signed_anew(self, run: Train, client: MlflowClient) -> None:
         first = run()
         second = run(reusable_runs=[first.run_id])
-        said = tags(client, second)
-        assert said["reused-run"] == first.run_id
-        assert said["digest"] == tags(client, first)["digest"]
-        assert said["signature"] != tags(client, first)["signature"]
+        reused = tags(client, second)
+        assert reused["reused-run"] == first.run_id
+        assert reused["digest"] == tags(client, first)["digest"]
+        assert reused["signature"] != tags(client, first)["signature"]
         assert fault(client.get_run(second.run_id)) is None
 
     @pytest.mark.parametrize(
@@ -274,7 +276,7 @@ class TestReuse:
         [
             lambda client, run_id: client.log_metric(run_id, "r2", 0.99),
             lambda client, run_id: client.set_tag(run_id, f"{PREFIX}prediction", "[1.0]"),
-            lambda client, run_id: client.set_tag(run_id, signatures.SIGNATURE_TAG, ""),
+            lambda client, run_id: client.set_tag(run_id, Tag.SIGNATURE, ""),
         ],
         ids=["metric raised", "prediction", "signature removed"],
     )

@@ -1,4 +1,4 @@
-"""Why an address cannot be read: each cause is told from the others, on real sockets where there is one."""
+"""Why an address cannot be read: one message for each cause, tested on real sockets if possible."""
 
 import datetime
 import ipaddress
@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from support.website import Answer, Site
 
+from winecontract.reasons import Reason
 from winesteps.download import download
-from winesteps.failures import Reason, StepFailure
+from winesteps.failures import StepFailure
 from winesteps.sourceerrors import store_cause
 
 CSV = b"a;quality\n" + b"1;5\n" * 30
@@ -72,19 +73,23 @@ def https(site: Site) -> str:
 
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"begins": -2 * DAY, "ends": -DAY}, "has a TLS certificate that has expired"),
         ({"begins": DAY, "ends": 2 * DAY}, "has a TLS certificate that is not valid yet"),
-        ({"host": "another.example.org"}, "does not have this IP address"),
+        ({"host": "another.example.org"}, "does not list this IP address"),
     ],
 )
 def test_a_certificate_that_is_trusted_and_no_good(
-    serve: Callable[..., Site], refused: Callable[..., tuple[Reason, str]], tmp_path: Path, change: dict[str, object], said: str
+    serve: Callable[..., Site],
+    refused: Callable[..., tuple[Reason, str]],
+    tmp_path: Path,
+    change: dict[str, object],
+    expected: str,
 ) -> None:
     reason, message = refused(https(serve(tls(tmp_path, **change))))  # type: ignore[arg-type]
     assert reason is Reason.DATA_UNREACHABLE
-    assert said in message
+    assert expected in message
 
 
 def test_a_certificate_of_an_unknown_authority(
@@ -110,9 +115,9 @@ def test_a_server_that_wants_a_client_certificate(
 ) -> None:
     context = tls(tmp_path)
     context.verify_mode = ssl.CERT_REQUIRED
-    context.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3 it is told later, with the first answer
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3 the client learns it later, with the first answer
     message = refused(https(serve(context)))[1]
-    assert "asks for a client certificate" in message or "no cipher of TLS in common" in message
+    assert "requires a client certificate" in message or "no cipher of TLS in common" in message
 
 
 def test_https_to_a_port_that_speaks_http(site: Site, refused: Callable[..., tuple[Reason, str]], tmp_path: Path) -> None:
@@ -170,29 +175,29 @@ def test_a_connection_that_is_refused(refused: Callable[..., tuple[Reason, str]]
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "said"),
+    ("status", "reason", "expected"),
     [
-        (401, Reason.DATA_ACCESS_DENIED, "it asks for credentials (Basic), and none or wrong ones were sent"),
+        (401, Reason.DATA_ACCESS_DENIED, "it requires credentials (Basic), and none or wrong ones were sent"),
         (403, Reason.DATA_ACCESS_DENIED, "access is refused: the file is not public"),
         (404, Reason.DATA_NOT_FOUND, "there is no file at this address"),
         (410, Reason.DATA_NOT_FOUND, "removed for good"),
         (204, Reason.DATA_NOT_FOUND, "there is no content"),
-        (407, Reason.DATA_NOT_FOUND, "the proxy asks for credentials"),
-        (429, Reason.DATA_UNREACHABLE, "limits how often it is asked"),
+        (407, Reason.DATA_NOT_FOUND, "the proxy requires credentials"),
+        (429, Reason.DATA_UNREACHABLE, "limits the rate of requests"),
         (503, Reason.DATA_UNREACHABLE, "not available at present"),
     ],
 )
 def test_each_status_has_its_cause(
-    site: Site, refused: Callable[..., tuple[Reason, str]], status: int, reason: Reason, said: str
+    site: Site, refused: Callable[..., tuple[Reason, str]], status: int, reason: Reason, expected: str
 ) -> None:
     headers = {"WWW-Authenticate": 'Basic realm="hidden"'}
     found, message = refused(site.give("/wine.csv", Answer(status=status, headers=headers)))
     assert found is reason
-    assert said in message
+    assert expected in message
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "expected"),
     [
         (
             "X-Amz-Date=20240102T030405Z&X-Amz-Expires=60&X-Amz-Signature=hidden",
@@ -206,12 +211,12 @@ def test_each_status_has_its_cause(
         ("token=hidden", "the file is not public"),
     ],
 )
-def test_an_expired_signature_is_told_from_a_wrong_one(
-    site: Site, refused: Callable[..., tuple[Reason, str]], query: str, said: str
+def test_expired_signature_differs_from_a_wrong_one(
+    site: Site, refused: Callable[..., tuple[Reason, str]], query: str, expected: str
 ) -> None:
     reason, message = refused(site.give("/wine.csv", Answer(status=403)) + f"?{query}")
     assert reason is Reason.DATA_ACCESS_DENIED
-    assert said in message
+    assert expected in message
 
 
 def test_an_expired_signature_that_only_the_answer_tells(site: Site, refused: Callable[..., tuple[Reason, str]]) -> None:
@@ -220,13 +225,13 @@ def test_an_expired_signature_that_only_the_answer_tells(site: Site, refused: Ca
     assert "the signature in the address expired. Make a new one" in message
 
 
-def test_a_body_that_is_not_encoded_as_is_said(site: Site, refused: Callable[..., tuple[Reason, str]]) -> None:
+def test_body_must_match_its_content_encoding(site: Site, refused: Callable[..., tuple[Reason, str]]) -> None:
     url = site.give("/wine.csv", Answer(CSV, headers={"Content-Encoding": "gzip"}))
-    assert "not encoded as its Content-Encoding says" in refused(url)[1]
+    assert "does not match its Content-Encoding" in refused(url)[1]
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "reason", "said"),
+    ("status", "code", "reason", "expected"),
     [
         (404, "NoSuchKey", Reason.DATA_NOT_FOUND, "there is no such object"),
         (404, "NoSuchBucket", Reason.DATA_NOT_FOUND, "there is no such bucket"),
@@ -243,13 +248,13 @@ def test_a_body_that_is_not_encoded_as_is_said(site: Site, refused: Callable[...
         (418, "Teapot", Reason.DATA_NOT_FOUND, "correct the address"),
     ],
 )
-def test_each_error_of_a_store_has_its_cause(status: int, code: str, reason: Reason, said: str) -> None:
+def test_each_error_of_a_store_has_its_cause(status: int, code: str, reason: Reason, expected: str) -> None:
     found, cause = store_cause(status, code)
     assert found is reason
-    assert said in cause
+    assert expected in cause
 
 
-def test_an_error_of_a_store_is_told(
+def test_error_of_a_store_is_reported(
     site: Site, refused: Callable[..., tuple[Reason, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "access-hidden")

@@ -14,6 +14,7 @@ from mlflow.entities import Run
 from support.website import Answer, Site
 
 from winecontract import signatures
+from winecontract.tags import Tag
 from winesteps.compile import TEMPLATES
 
 OWNER = {"namespace": "admin", "name": "mlflow", "uid": "1f0c", "revision": 7}
@@ -74,7 +75,7 @@ def test_a_model_that_exists_comes_out_again_beside_the_one_that_serves(
     first = only_run(store)
     assert first.data.tags["winepipelines.io/data-etag"] == '"one"'
     assert first.data.tags["winepipelines.io/data-sha256"] == first.data.params["data_sha256"]
-    serves = {"served_run": first.info.run_id, "served_digest": first.data.tags[signatures.DIGEST_TAG]}
+    serves = {"served_run": first.info.run_id, "served_digest": first.data.tags[Tag.DIGEST]}
     submit(data_url=url, **serves, reusable_runs=[first.info.run_id], owner=OWNER | {"revision": 8})
     client = MlflowClient(store)
     second, _ = client.search_runs([first.info.experiment_id])
@@ -109,9 +110,9 @@ def test_download_fails(submit: Callable[..., Any], store: str, site: Site, capf
     url = site.give("/page", Answer(b"<!doctype html><p>Sign in", headers={"Content-Type": "text/html"}))
     with pytest.raises(RuntimeError):
         submit(data_url=url)
-    said = failed(store)
-    assert said.pop("failure-message").startswith(f"{url} is a web page")
-    assert said == {"failed-step": "download", "failure-reason": "DataNotCsv"}
+    failure = failed(store)
+    assert failure.pop("failure-message").startswith(f"{url} is a web page")
+    assert failure == {"failed-step": "download", "failure-reason": "DataNotCsv"}
     assert "a-secret-key" not in "".join(capfd.readouterr())
 
 
@@ -129,6 +130,6 @@ def test_preprocess_fails(submit: Callable[..., Any], store: str, site: Site, re
 def test_train_fails(submit: Callable[..., Any], store: str, wine: str) -> None:
     with pytest.raises(RuntimeError):
         submit(data_url=wine, parameters={"alpha": -1, "beta": 2})
-    said = failed(store)
-    assert "beta is unknown" in said.pop("failure-message")
-    assert said == {"failed-step": "train", "failure-reason": "ParametersInvalid"}
+    failure = failed(store)
+    assert "beta is not a parameter of ElasticNet" in failure.pop("failure-message")
+    assert failure == {"failed-step": "train", "failure-reason": "ParametersInvalid"}

@@ -1,4 +1,4 @@
-"""One platform on which everything asks for rights: Kubeflow Pipelines for tokens, MLflow for a password."""
+"""One platform that checks every request: Kubeflow Pipelines requires tokens, MLflow a password."""
 
 import itertools
 import os
@@ -19,12 +19,12 @@ def cluster() -> Iterator[Cluster]:
     with Sandbox(f"rights-{os.getpid()}", without={"operator"}, authenticate=True, audit=True, mlflow="proxied") as sandbox:
         plan = load(sandbox.folder)
         assert plan is not None
-        # All that the operator applies on its ways passes the chart's guard.
+        # Everything that the operator applies in the scenarios must pass the chart's admission policies.
         install(sandbox, {"mlflow": {"url": plan.mlflow_url}, "objectStore": {"url": plan.url("minio")}})
         yield Cluster(sandbox)
 
 
 @pytest.fixture(scope="session")
 def new_namespace(cluster: Cluster) -> Callable[[], str]:
-    """Makes users' namespaces."""
+    """Return a function that creates a user's namespace."""
     return lambda: cluster.namespace(f"team-{next(_numbers)}")

@@ -1,4 +1,4 @@
-"""The Kubeflow stand-in as a process, and small pipelines to run on it. For the test_kubeflow modules beside it."""
+"""The Kubeflow stand-in as a process, and small pipelines for it."""
 
 import contextlib
 import functools
@@ -19,7 +19,7 @@ import yaml
 from kfp import compiler, dsl, kubernetes
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0  # seconds: a node has packages to import, and machines differ
+TIMEOUT = 60.0  # seconds: a node has packages to import, and machines differ
 OVER = ("SUCCEEDED", "FAILED")
 Json = dict[str, Any]
 
@@ -48,9 +48,9 @@ def wait_and_check(folder: str, data: dsl.Input[dsl.Dataset], shout: str, run: s
     while (place / "hold").exists():
         time.sleep(0.01)
     if (place / "broken").exists():
-        raise RuntimeError("told to break")
-    said = {"data": Path(data.path).read_text(), "shout": shout, "run": run, "about": about}
-    (place / "said").write_text(json.dumps(said))
+        raise RuntimeError("failed as requested")
+    message = {"data": Path(data.path).read_text(), "shout": shout, "run": run, "about": about}
+    (place / "message").write_text(json.dumps(message))
     return "done"
 
 
@@ -175,7 +175,7 @@ class Server:
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> None:
         """End the server; its runs go on."""
         self.process.send_signal(sent)
-        self.process.wait(PATIENCE)
+        self.process.wait(TIMEOUT)
 
     def url(self, path: str) -> str:
         """The address of something in the API."""
@@ -219,9 +219,9 @@ class Server:
 
 def eventually(holds: Callable[[], object], what: str) -> None:
     """Wait until something holds."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not holds():
-        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not within {TIMEOUT:.0f} s: {what}"
         time.sleep(0.02)
 
 

@@ -185,6 +185,6 @@ def until(look: Callable[[], Any], seconds: float = 30.0) -> Any:
     """Wait until `look` returns something true; return it."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
     return found

@@ -1,4 +1,4 @@
-"""The REST of the Kubeflow stand-in, as far as it is its own: what it has in common with a real one is in tests/contract."""
+"""The REST API of the Kubeflow stand-in, beyond its contract with the real one, which tests/contract covers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ def body(**more: Any) -> dict[str, Any]:
     return {"display_name": "x", "pipeline_spec": compiled(two_steps), "runtime_config": {"parameters": PARAMETERS}} | more
 
 
-def test_delete_takes_all_of_a_run_along(server: Server) -> None:
+def test_delete_removes_all_parts_of_a_run(server: Server) -> None:
     run_id = server.submit(two_steps, PARAMETERS)
     server.until(run_id, "FAILED")
     folder = server.state / "runs" / run_id
@@ -36,7 +36,7 @@ def test_delete_takes_all_of_a_run_along(server: Server) -> None:
     assert not folder.exists()
 
 
-def test_a_forged_page_token_is_refused(shared: Server) -> None:
+def test_forged_page_token_is_refused(shared: Server) -> None:
     for forged in ("x", "e30=", "eyJzb3J0IjpbIjEiLCJBU0MiXX0="):
         answer = shared.get("/runs", params={"namespace": "ada", "page_token": forged})
         assert "Invalid page token" in error(answer, 400, 3)
@@ -51,7 +51,7 @@ def names(server: Server, **query: Any) -> list[str]:
     return [run["display_name"] for run in answer.json().get("runs", [])]
 
 
-def test_with_many_users_an_experiment_decides_the_namespace(shared: Server) -> None:
+def test_experiment_determines_the_namespace_in_multi_user_mode(shared: Server) -> None:
     ids = {}
     for namespace in ("ada", "bob"):
         made = shared.post("/experiments", {"display_name": "wine", "namespace": namespace}).json()
@@ -64,13 +64,13 @@ def test_with_many_users_an_experiment_decides_the_namespace(shared: Server) -> 
     error(shared.post("/experiments", {"display_name": "wine", "namespace": "ada"}), 409, 6)
 
 
-def test_nobody_says_whom_he_speaks_for(shared: Server) -> None:
+def test_user_header_is_refused(shared: Server) -> None:
     answer = shared.get("/runs", params={"namespace": "ada"}, headers={"kubeflow-userid": "ada"})
     assert (answer.status_code, answer.text) == (403, "RBAC: access denied")
 
 
-def test_a_client_may_choose_the_id_of_a_run(server: Server) -> None:
-    """As on the real server; a second run of that id fails there in the database."""
+def test_client_may_choose_the_id_of_a_run(server: Server) -> None:
+    """As on the real server, where a second run with that id fails in the database."""
     chosen = "0c1f0c1e-0000-4000-8000-000000000001"
     assert server.submit(two_steps, PARAMETERS, run_id=chosen) == chosen
     error(server.post("/runs", body(run_id=chosen)), 500, 13)

@@ -81,7 +81,7 @@ def executor(run: dict[str, Any]) -> str | None:
 # ---- secrets
 
 
-def test_a_secret_reaches_its_step_and_nothing_else(server: Server, experiment: str, tmp_path: Path) -> None:
+def test_secret_reaches_only_its_step(server: Server, experiment: str, tmp_path: Path) -> None:
     run_id = server.submit(with_secret, {"folder": str(tmp_path)}, experiment_id=experiment)
     assert server.until(run_id, *OVER)["state"] == "SUCCEEDED", server.logs(run_id)
     seen = [json.loads(path.read_text()) for path in sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)]
@@ -97,7 +97,7 @@ def test_a_secret_reaches_its_step_and_nothing_else(server: Server, experiment: 
     assert VALUE not in server.get(f"/runs/{run_id}").text
 
 
-def test_a_missing_secret_keeps_a_step_waiting(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+def test_step_waits_for_a_missing_secret(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
     parameters = {"folder": str(tmp_path), "secret": "late"}
     run_id = server.submit(with_secret, parameters, experiment_id=experiment)
     eventually(lambda: executor(server.run(run_id)), "there is a pod")
@@ -137,7 +137,7 @@ def test_each_step_has_a_pod(server: Server, sandbox: Sandbox, experiment: str, 
     eventually(lambda: not pods(sandbox, run_id), "they go with their Workflow")
 
 
-def test_an_image_that_is_nowhere_keeps_a_step_waiting(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+def test_step_waits_for_a_missing_image(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
     for image, reason in (("registry.invalid/steps:1", "ErrImagePull"), ("Not an image", "InvalidImageName")):
         spec = json.loads(json.dumps(compiled(two_steps)).replace("python:3.11", image))
         body = {"display_name": "x", "experiment_id": experiment, "pipeline_spec": spec}
@@ -151,7 +151,7 @@ def test_an_image_that_is_nowhere_keeps_a_step_waiting(server: Server, sandbox: 
         eventually(lambda run_id=run_id: not pods(sandbox, run_id), "a pod that never ran is gone")
 
 
-def test_a_quota_keeps_a_steps_pod_from_being_made(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+def test_step_waits_while_a_quota_refuses_its_pod(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": NAMESPACE}}
     sandbox.kubectl("apply", "-f", "-", stdin=json.dumps({**quota, "spec": {"hard": {"pods": "0"}}}))
     path = ("get", "resourcequota", "none", "--namespace", NAMESPACE, "-o", "jsonpath={.status.hard.pods}")
@@ -169,7 +169,7 @@ def test_a_quota_keeps_a_steps_pod_from_being_made(server: Server, sandbox: Sand
     assert server.until(run_id, *OVER)["state"] == "SUCCEEDED", server.logs(run_id)
 
 
-def test_a_steps_last_words_are_in_its_pod_and_its_node(
+def test_termination_message_is_in_the_pod_and_the_node(
     server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path
 ) -> None:
     (tmp_path / "broken").touch()
@@ -183,7 +183,7 @@ def test_a_steps_last_words_are_in_its_pod_and_its_node(
     assert "main: Error (exit code 1): no more wine" in [node.get("message") for node in found["status"]["nodes"].values()]
 
 
-def test_a_run_that_waits_for_a_secret_can_be_terminated(server: Server, experiment: str, tmp_path: Path) -> None:
+def test_run_that_waits_for_a_secret_can_be_terminated(server: Server, experiment: str, tmp_path: Path) -> None:
     parameters = {"folder": str(tmp_path), "secret": "never"}
     run_id = server.submit(with_secret, parameters, experiment_id=experiment)
     eventually(lambda: executor(server.run(run_id)), "there is a pod")
@@ -194,7 +194,7 @@ def test_a_run_that_waits_for_a_secret_can_be_terminated(server: Server, experim
 # ---- Workflows
 
 
-def test_a_workflow_says_where_its_run_failed(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+def test_workflow_reports_where_its_run_failed(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
     (tmp_path / "broken").touch()
     run_id = server.submit(two_steps, {"folder": str(tmp_path), "text": "t"}, experiment_id=experiment)
     server.until(run_id, "FAILED")
@@ -204,7 +204,7 @@ def test_a_workflow_says_where_its_run_failed(server: Server, sandbox: Sandbox, 
     assert "main: Error (exit code 1)" in [node.get("message") for node in found["status"]["nodes"].values()]
 
 
-def test_a_workflow_of_a_terminated_run(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+def test_workflow_of_a_terminated_run_is_failed(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
     run_id, worker = held(server, tmp_path, experiment)
     server.post(f"/runs/{run_id}:terminate")
     found = workflow(sandbox, run_id)
@@ -216,7 +216,7 @@ def test_a_workflow_of_a_terminated_run(server: Server, sandbox: Sandbox, experi
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_retry_and_the_workflow(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path, gone: bool) -> None:
+def test_retry_updates_the_workflow(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path, gone: bool) -> None:
     (tmp_path / "broken").touch()
     run_id = server.submit(two_steps, {"folder": str(tmp_path), "text": "t"}, experiment_id=experiment)
     server.until(run_id, "FAILED")
@@ -229,7 +229,9 @@ def test_retry_and_the_workflow(server: Server, sandbox: Sandbox, experiment: st
     eventually(lambda: phase(sandbox, run_id) == "Succeeded", "the Workflow says so")
 
 
-def test_a_workflow_deleted_behind_its_back(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+def test_run_stays_running_when_its_workflow_is_deleted(
+    server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path
+) -> None:
     run_id, worker = held(server, tmp_path, experiment)
     delete_workflow(sandbox, run_id)
     eventually(lambda: not lives(worker), "its pods are gone")
@@ -242,7 +244,7 @@ def test_a_workflow_deleted_behind_its_back(server: Server, sandbox: Sandbox, ex
     assert server.delete(f"/runs/{run_id}").json() == {}
 
 
-def test_a_workflow_deleted_while_there_is_no_server(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+def test_workflow_deletion_is_noticed_after_a_restart(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
     run_id, worker = held(server, tmp_path, experiment)
     server.stop()
     delete_workflow(sandbox, run_id)
@@ -251,7 +253,7 @@ def test_a_workflow_deleted_while_there_is_no_server(server: Server, sandbox: Sa
     assert server.run(run_id)["state"] == "RUNNING"
 
 
-def test_a_watch_survives_the_api_server(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
+def test_watch_survives_a_restart_of_the_api_server(server: Server, sandbox: Sandbox, experiment: str, tmp_path: Path) -> None:
     run_id, worker = held(server, tmp_path, experiment)
     sandbox.restart("apiserver", kill=True)
     delete_workflow(sandbox, run_id)
@@ -259,7 +261,7 @@ def test_a_watch_survives_the_api_server(server: Server, sandbox: Sandbox, exper
     assert server.run(run_id)["state"] == "RUNNING"
 
 
-def test_a_namespace_that_is_not_there(server: Server) -> None:
+def test_run_in_a_missing_namespace_is_refused(server: Server) -> None:
     made = server.post("/experiments", {"display_name": "wine", "namespace": "nowhere"}).json()
     body = {"display_name": "x", "pipeline_spec": compiled(two_steps), "experiment_id": made["experiment_id"]}
     answer = server.post("/runs", {**body, "runtime_config": {"parameters": {"folder": "f", "text": "t"}}})
@@ -267,7 +269,7 @@ def test_a_namespace_that_is_not_there(server: Server) -> None:
     assert server.get("/runs", params={"namespace": "nowhere"}).json() == {}
 
 
-def test_a_cluster_that_knows_no_workflows(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_runs_need_no_workflows_when_the_kind_is_missing(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.kubectl("delete", "crd", "workflows.argoproj.io")
     with serving(tmp_path / "state", "--namespace", NAMESPACE, "--kubeconfig", str(sandbox.info.kubeconfig)) as server:
         run_id = server.submit(with_secret, {"folder": str(tmp_path)})

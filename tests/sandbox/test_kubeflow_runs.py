@@ -79,7 +79,7 @@ def held(server: Server, folder: Path, **more: Any) -> tuple[str, int]:
     return run_id, int((folder / "pid").read_text())
 
 
-def test_a_run_that_succeeds(server: Server, tmp_path: Path) -> None:
+def test_run_succeeds(server: Server, tmp_path: Path) -> None:
     run_id, _ = held(server, tmp_path)
     run = server.run(run_id)
     assert (run["state"], run["finished_at"]) == ("RUNNING", "1970-01-01T00:00:00Z")
@@ -90,12 +90,12 @@ def test_a_run_that_succeeds(server: Server, tmp_path: Path) -> None:
     assert run["state"] == "SUCCEEDED", server.logs(run_id)
     assert [entry["state"] for entry in run["state_history"]] == ["PENDING", "RUNNING", "SUCCEEDED"]
     assert run["finished_at"] >= run["created_at"] > "2000"
-    said = json.loads((tmp_path / "said").read_text())
-    assert said == {"data": "hello", "shout": "HELLO", "run": run_id, "about": {"revision": 3}}
-    assert isinstance(said["about"]["revision"], int), "numbers come as Kubeflow writes them"
+    message = json.loads((tmp_path / "message").read_text())
+    assert message == {"data": "hello", "shout": "HELLO", "run": run_id, "about": {"revision": 3}}
+    assert isinstance(message["about"]["revision"], int), "numbers come as Kubeflow writes them"
 
 
-def test_the_nodes_of_a_run(server: Server, tmp_path: Path) -> None:
+def test_nodes_of_a_run_are_shown(server: Server, tmp_path: Path) -> None:
     run_id = server.submit(two_steps, parameters(tmp_path))
     run = server.until(run_id, *OVER)
     found = tasks(run)
@@ -112,7 +112,7 @@ def test_the_nodes_of_a_run(server: Server, tmp_path: Path) -> None:
     assert len({node["task_id"] for node in found.values()}) == len(found)
 
 
-def test_a_run_that_fails(server: Server, tmp_path: Path) -> None:
+def test_run_fails_with_its_step(server: Server, tmp_path: Path) -> None:
     (tmp_path / "broken").touch()
     run_id = server.submit(two_steps, parameters(tmp_path))
     run = server.until(run_id, *OVER)
@@ -121,11 +121,11 @@ def test_a_run_that_fails(server: Server, tmp_path: Path) -> None:
     found = tasks(run)
     states = {name: found[name]["state"] for name in ("write", "wait-and-check", "wait-and-check/executor", "root")}
     assert states == {"write": "SUCCEEDED", **dict.fromkeys(("wait-and-check", "wait-and-check/executor", "root"), "FAILED")}
-    assert "told to break" in server.logs(run_id)
-    assert "told to break" not in json.dumps({name: value for name, value in run.items() if name != "pipeline_spec"})
+    assert "failed as requested" in server.logs(run_id)
+    assert "failed as requested" not in json.dumps({name: value for name, value in run.items() if name != "pipeline_spec"})
 
 
-def test_terminate(server: Server, tmp_path: Path) -> None:
+def test_terminate_ends_a_run(server: Server, tmp_path: Path) -> None:
     run_id, step = held(server, tmp_path)
     began = time.monotonic()
     assert server.post(f"/runs/{run_id}:terminate").json() == {}
@@ -139,7 +139,7 @@ def test_terminate(server: Server, tmp_path: Path) -> None:
     error(server.post(f"/runs/{run_id}:terminate"), 400, 3)
 
 
-def test_retry_keeps_what_succeeded(server: Server, tmp_path: Path) -> None:
+def test_retry_keeps_succeeded_steps(server: Server, tmp_path: Path) -> None:
     (tmp_path / "broken").touch()
     run_id = server.submit(two_steps, parameters(tmp_path))
     server.until(run_id, "FAILED")
@@ -153,13 +153,13 @@ def test_retry_keeps_what_succeeded(server: Server, tmp_path: Path) -> None:
     run = server.until(run_id, *OVER)
     assert run["state"] == "SUCCEEDED", server.logs(run_id)
     assert (tmp_path / "wrote").read_text() == "x", "the first step ran once"
-    assert json.loads((tmp_path / "said").read_text())["shout"] == "HELLO"
+    assert json.loads((tmp_path / "message").read_text())["shout"] == "HELLO"
     assert [entry["state"] for entry in run["state_history"]] == ["PENDING", "RUNNING", "FAILED", "RUNNING", "SUCCEEDED"]
     assert "Failed/Error" in error(server.post(f"/runs/{run_id}:retry"), 409, 10), "what succeeded is not repeated"
 
 
-def test_the_end_of_an_earlier_attempt_is_not_the_end_of_the_run(tmp_path: Path) -> None:
-    """A worker says FAILED and ends a moment later: a retry in between has no worker yet, and is not over for that."""
+def test_late_end_of_an_earlier_attempt_does_not_end_the_run(tmp_path: Path) -> None:
+    """A worker records FAILED shortly before it ends. A retry in between has no worker yet, but has not ended."""
     store, gate, execution = Store(tmp_path), Gate(multi_user=False, reviewer=None), create_autospec(Execution)
     with contextlib.closing(store.create()):
         runs = Runs(tmp_path, store, gate, Experiments(store, gate), execution, None, Settings("admin", 1))
@@ -171,7 +171,7 @@ def test_the_end_of_an_earlier_attempt_is_not_the_end_of_the_run(tmp_path: Path)
         runs.worker_ended(run_id, 1, 4711)
         assert runs.get(Caller([]), run_id)["state"] == "RUNNING"
         runs.worker_ended(run_id, 2, 4712)
-        assert runs.get(Caller([]), run_id)["state"] == "FAILED", "a worker that ends before it has said who it is"
+        assert runs.get(Caller([]), run_id)["state"] == "FAILED", "a worker that ends before it has message who it is"
 
 
 def test_delete_ends_a_run(server: Server, tmp_path: Path) -> None:
@@ -181,19 +181,19 @@ def test_delete_ends_a_run(server: Server, tmp_path: Path) -> None:
     error(server.get(f"/runs/{run_id}"), 404, 5)
 
 
-def test_a_worker_that_is_killed_fails_its_run(server: Server, tmp_path: Path) -> None:
+def test_killed_worker_fails_its_run(server: Server, tmp_path: Path) -> None:
     run_id, step = held(server, tmp_path)
     os.killpg(os.getpgid(step), signal.SIGKILL)
     assert server.until(run_id, *OVER)["state"] == "FAILED"
 
 
-def test_a_step_that_is_killed_fails_its_run(server: Server, tmp_path: Path) -> None:
+def test_killed_step_fails_its_run(server: Server, tmp_path: Path) -> None:
     run_id, step = held(server, tmp_path)
     os.kill(step, signal.SIGKILL)
     assert server.until(run_id, *OVER)["state"] == "FAILED"
 
 
-def test_a_step_has_surroundings_of_its_own(server: Server, tmp_path: Path) -> None:
+def test_step_has_its_own_environment_and_folder(server: Server, tmp_path: Path) -> None:
     seen = []
     for _ in range(2):
         run_id = server.submit(surroundings, {"folder": str(tmp_path)})
@@ -209,27 +209,27 @@ def test_a_step_has_surroundings_of_its_own(server: Server, tmp_path: Path) -> N
     assert len(first["open"]) <= 4, "nothing of the worker is open but standard input, output and error"
 
 
-def test_loops_and_conditions(server: Server, tmp_path: Path) -> None:
+def test_loops_and_conditions_are_supported(server: Server, tmp_path: Path) -> None:
     run_id = server.submit(with_loop, {"folder": str(tmp_path)})
     assert server.until(run_id, *OVER)["state"] == "SUCCEEDED", server.logs(run_id)
     assert len(list(tmp_path.iterdir())) == 3
     assert "Traceback" not in server.logs(run_id)
 
 
-def test_a_time_limit(server: Server, tmp_path: Path) -> None:
+def test_step_fails_at_its_time_limit(server: Server, tmp_path: Path) -> None:
     (tmp_path / "hold").touch()
     run_id = server.submit(with_limit, {"folder": str(tmp_path)})
     assert server.until(run_id, *OVER)["state"] == "FAILED"
     eventually(lambda: not lives(int((tmp_path / "pid").read_text())), "the step has ended")
 
 
-def test_what_only_a_pod_can_have_fails_with_a_reason(server: Server, tmp_path: Path) -> None:
+def test_step_that_needs_a_pod_fails_with_a_message(server: Server, tmp_path: Path) -> None:
     run_id = server.submit(with_volume, {"folder": str(tmp_path)})
     assert server.until(run_id, *OVER)["state"] == "FAILED"
     assert "only a real Kubeflow can do this: pvcMount" in server.logs(run_id)
 
 
-def test_without_a_cluster_a_secret_is_missing_for_ever(server: Server, tmp_path: Path) -> None:
+def test_step_waits_for_a_secret_without_a_cluster(server: Server, tmp_path: Path) -> None:
     run_id = server.submit(with_secret, {"folder": str(tmp_path)})
     eventually(lambda: "look-around/executor" in tasks(server.run(run_id)), "the step is there")
     assert tasks(server.run(run_id))["look-around/executor"]["state"] == "PENDING"
@@ -239,7 +239,7 @@ def test_without_a_cluster_a_secret_is_missing_for_ever(server: Server, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_step_that_installs_packages_runs_its_command(server: Server, tmp_path: Path) -> None:
+def test_step_that_installs_packages_runs_its_command(server: Server, tmp_path: Path) -> None:
     spec = json.loads(json.dumps(compiled(surroundings)))
     container = spec["deploymentSpec"]["executors"]["exec-look-around"]["container"]
     # as the compiler writes it for packages to install; pip itself is not asked, for it would need a network
@@ -255,7 +255,7 @@ def test_a_step_that_installs_packages_runs_its_command(server: Server, tmp_path
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_survives_the_server(tmp_path: Path, sent: signal.Signals) -> None:
+def test_run_continues_while_the_server_is_stopped(tmp_path: Path, sent: signal.Signals) -> None:
     (tmp_path / "steps").mkdir()
     with serving(tmp_path / "state", "--orphan-seconds", "30") as server:
         run_id, step = held(server, tmp_path / "steps")
@@ -268,8 +268,8 @@ def test_a_run_survives_the_server(tmp_path: Path, sent: signal.Signals) -> None
         assert (tmp_path / "steps" / "wrote").read_text() == "x"
 
 
-def test_a_run_that_ends_without_a_server(tmp_path: Path) -> None:
-    """Two of them: one ends by itself, one is killed and cannot say so."""
+def test_end_of_a_run_is_recorded_while_the_server_is_stopped(tmp_path: Path) -> None:
+    """One run ends by itself; another one is killed and cannot record its end."""
     good, bad = tmp_path / "good", tmp_path / "bad"
     good.mkdir()
     bad.mkdir()
@@ -284,16 +284,16 @@ def test_a_run_that_ends_without_a_server(tmp_path: Path) -> None:
         assert server.until(killed, *OVER)["state"] == "FAILED"
 
 
-def test_a_run_that_was_not_begun_begins_after_a_restart(tmp_path: Path) -> None:
+def test_pending_run_starts_after_a_restart(tmp_path: Path) -> None:
     with serving(tmp_path / "state", "--orphan-seconds", "30") as server:
         run_id = server.submit(two_steps, parameters(tmp_path))  # the node is still importing
         server.stop(signal.SIGKILL)
         server.start()
         assert server.until(run_id, *OVER)["state"] == "SUCCEEDED", server.logs(run_id)
-        assert (tmp_path / "wrote").read_text() == "x", "both nodes were told, one worker did it"
+        assert (tmp_path / "wrote").read_text() == "x", "both nodes were reports, one worker did it"
 
 
-def test_a_termination_is_finished_after_a_restart(tmp_path: Path) -> None:
+def test_termination_is_completed_after_a_restart(tmp_path: Path) -> None:
     with serving(tmp_path / "state", "--terminate-seconds", "5", "--orphan-seconds", "30") as server:
         run_id, step = held(server, tmp_path)
         server.post(f"/runs/{run_id}:terminate")
@@ -304,7 +304,7 @@ def test_a_termination_is_finished_after_a_restart(tmp_path: Path) -> None:
         assert not lives(step)
 
 
-def test_a_node_that_dies_is_replaced(tmp_path: Path) -> None:
+def test_dead_node_is_replaced(tmp_path: Path) -> None:
     with serving(tmp_path / "state") as server:
         first = server.submit(surroundings, {"folder": str(tmp_path)})
         server.until(first, *OVER)
@@ -315,7 +315,7 @@ def test_a_node_that_dies_is_replaced(tmp_path: Path) -> None:
         assert server.until(second, *OVER)["state"] == "SUCCEEDED", server.logs(second)
 
 
-def test_without_a_server_the_rest_ends_after_a_while(tmp_path: Path) -> None:
+def test_worker_and_step_end_when_the_server_stays_stopped(tmp_path: Path) -> None:
     with serving(tmp_path / "state") as server:  # half a second
         _, step = held(server, tmp_path)
         worker = os.getpgid(step)
@@ -324,7 +324,7 @@ def test_without_a_server_the_rest_ends_after_a_while(tmp_path: Path) -> None:
         server.start()
 
 
-def test_the_server_answers_at_once(tmp_path: Path) -> None:
+def test_server_answers_before_its_node_is_warm(tmp_path: Path) -> None:
     began = time.monotonic()
     with serving(tmp_path / "state") as server:
         assert requests.get(server.url("/healthz"), timeout=5).ok

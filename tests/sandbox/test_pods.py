@@ -1,4 +1,4 @@
-"""What runs in real pods in Seldon's place: the executor, the copier, and which containers they are."""
+"""The programs that replace Seldon's in real pods: the executor and the copier."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ SDEP: dict[str, Any] = {
 }
 
 
-def test_seldons_own_programs_are_ours_with_the_same_arguments_and_the_server_is_the_named_one() -> None:
+def test_seldons_images_are_replaced_and_the_server_keeps_its_image() -> None:
     [predictor] = objects.predictors(SDEP)
     [wanted] = objects.predictors(SDEP)
     stand_in(predictor.deployment, "winepipelines/sandbox:0.1.0")
@@ -73,7 +73,7 @@ async def _serve(answer: Any) -> tuple[web.ServerRunner, str]:
         ("v2", "/ready", "/v2/health/ready"),
     ],
 )
-async def test_the_executor_hands_on_what_it_is_asked_by_its_protocol(protocol: str, asked: str, reaches: str) -> None:
+async def test_executor_forwards_requests_by_its_protocol(protocol: str, asked: str, reaches: str) -> None:
     async def echo(request: web.BaseRequest) -> web.Response:
         return web.json_response({"path": request.path, "body": (await request.content.read()).decode()})
 
@@ -87,7 +87,7 @@ async def test_the_executor_hands_on_what_it_is_asked_by_its_protocol(protocol: 
     await server.cleanup()
 
 
-async def test_the_executor_lives_without_its_server_but_is_not_ready() -> None:
+async def test_executor_is_live_but_not_ready_without_its_server() -> None:
     executor = Executor("wine-super-model", "seldon", f"http://127.0.0.1:{choose(['it'], {})['it']}")
     port = choose(["it"], {})["it"]
     await executor.start(port)
@@ -99,7 +99,7 @@ async def test_the_executor_lives_without_its_server_but_is_not_ready() -> None:
     await executor.stop()
 
 
-async def test_an_executor_that_ends_refuses_new_requests_at_once_as_seldons_does() -> None:
+async def test_ending_executor_refuses_new_requests_at_once() -> None:
     async def fine(_: web.BaseRequest) -> web.Response:
         return web.Response(text="fine")
 
@@ -121,14 +121,14 @@ async def test_an_executor_that_ends_refuses_new_requests_at_once_as_seldons_doe
     await server.cleanup()
 
 
-def test_the_copier_says_what_rclone_would_and_fails(tmp_path: Path) -> None:
+def test_copier_fails_with_rclones_message(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sandbox.pods.copier", "s3://mlflow/1", str(tmp_path)]
     done = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith('Failed to create file system for "s3:"')
 
 
-def test_a_volume_is_emptied_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_volume_is_emptied_but_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Store:
         def get_paginator(self, _: str) -> "Store":
             return self
@@ -140,7 +140,7 @@ def test_a_volume_is_emptied_and_stays(tmp_path: Path, monkeypatch: pytest.Monke
             Path(target).write_text(json.dumps([bucket, key]))
 
     def empty(folder: Path, ignore_errors: bool) -> None:
-        """As of a mount point: what is in it goes, it stays."""
+        """Empty the folder but keep it, as for a mount point."""
         for one in folder.iterdir():
             one.unlink()
 

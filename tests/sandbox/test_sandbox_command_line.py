@@ -1,4 +1,4 @@
-"""The command line as a person uses it: from a checkout of its own, in a folder whose name has a space."""
+"""The command line, used from a checkout of its own in a folder whose name has a space."""
 
 import json
 import os
@@ -15,7 +15,7 @@ PARTS = ("sandbox", "contract", "crds", "deploy", "data", "dev", "requirements",
 LEFT_OUT = ("mlflow", "data", "minio", "controller-manager", "seldon")
 
 
-def test_every_command_in_a_path_with_a_space(tmp_path: Path) -> None:
+def test_every_command_works_in_a_path_with_a_space(tmp_path: Path) -> None:
     checkout, state = tmp_path / "a check out", tmp_path / "its state"
     for part in PARTS:
         shutil.copytree(places.ROOT / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,4 +1,4 @@
-"""A sandbox without its stand-ins: real servers, who may do what, and outages."""
+"""A sandbox without its stand-ins: real servers, access rights and outages."""
 
 import json
 import subprocess
@@ -23,14 +23,14 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def test_the_api_server_serves_the_kinds_of_the_platform(sandbox: Sandbox) -> None:
+def test_api_server_serves_the_kinds_of_the_platform(sandbox: Sandbox) -> None:
     names = sandbox.kubectl("get", "customresourcedefinitions", "-o", "name")
     for kind in ("poddefaults.kubeflow.org", "seldondeployments.machinelearning.seldon.io", "workflows.argoproj.io"):
         assert f"/{kind}" in names
     assert "/winepipelines.winepipelines.io" in names
 
 
-def test_a_seldondeployment_is_checked_and_pruned(sandbox: Sandbox) -> None:
+def test_seldondeployment_is_validated_and_pruned(sandbox: Sandbox) -> None:
     graph = {"name": "classifier", "implementation": "MLFLOW_SERVER", "modelUri": "s3://mlflow/0", "noSuchField": 1}
     manifest = {
         "apiVersion": "machinelearning.seldon.io/v1",
@@ -47,7 +47,7 @@ def test_a_seldondeployment_is_checked_and_pruned(sandbox: Sandbox) -> None:
         sandbox.kubectl("apply", "--validate=false", "-f", "-", stdin=json.dumps(manifest))
 
 
-def test_the_operator_may_read_its_resources_but_no_ones_secrets(sandbox: Sandbox) -> None:
+def test_operator_may_read_its_resources_but_not_others_secrets(sandbox: Sandbox) -> None:
     sandbox.kubectl("get", "winepipelines", "--all-namespaces", as_operator=True)
     for namespace in ("admin", "kubeflow", "kube-system"):
         with pytest.raises(KubectlError, match="Forbidden"):
@@ -61,7 +61,7 @@ def test_the_operator_may_read_its_resources_but_no_ones_secrets(sandbox: Sandbo
             sandbox.kubectl(*refused, as_operator=True)
 
 
-def test_the_operator_may_make_what_a_resource_needs(sandbox: Sandbox) -> None:
+def test_operator_may_create_the_objects_of_a_resource(sandbox: Sandbox) -> None:
     sandbox.kubectl("-n", "admin", "get", "secret", "mlpipeline-minio-artifact", as_operator=True)
     sandbox.kubectl("-n", "kubeflow", "get", "secret", "mlflow-server-seldon-init-container-s3-credentials", as_operator=True)
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "seldon-init-container-secret", "namespace": "admin"}}
@@ -77,13 +77,13 @@ def test_the_operator_may_make_what_a_resource_needs(sandbox: Sandbox) -> None:
     sandbox.kubectl("-n", "admin", "delete", "sdep", "made", as_operator=True)
 
 
-def test_the_object_store_has_both_buckets_and_refuses_strangers(sandbox: Sandbox) -> None:
+def test_object_store_has_both_buckets_and_refuses_anonymous_requests(sandbox: Sandbox) -> None:
     assert buckets(sandbox.info) == {"mlflow", "mlpipeline"}
     with pytest.raises(urllib.error.HTTPError, match="403"):
         get(f"{sandbox.info.s3_endpoint}/mlflow")
 
 
-def test_mlflow_keeps_artifacts_in_the_object_store_and_knows_its_names(sandbox: Sandbox) -> None:
+def test_mlflow_stores_artifacts_in_the_object_store_and_accepts_its_host_names(sandbox: Sandbox) -> None:
     created = mlflow(sandbox.info, "experiments/create", {"name": "core"})
     found = json.loads(get(f"{sandbox.info.mlflow_url}/api/2.0/mlflow/experiments/get?experiment_id={created['experiment_id']}"))
     assert found["experiment"]["artifact_location"] == f"s3://mlflow/{created['experiment_id']}"
@@ -91,7 +91,7 @@ def test_mlflow_keeps_artifacts_in_the_object_store_and_knows_its_names(sandbox:
         get(f"{sandbox.info.mlflow_url}/api/2.0/mlflow/experiments/get?experiment_id=0", Host="elsewhere.example")
 
 
-def test_an_artifact_logged_to_mlflow_is_in_the_object_store(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artifact_logged_to_mlflow_is_in_the_object_store(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     info = sandbox.info
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", info.s3_endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", info.s3_access_key)
@@ -103,13 +103,13 @@ def test_an_artifact_logged_to_mlflow_is_in_the_object_store(sandbox: Sandbox, m
     assert store(info).get_object(Bucket="mlflow", Key=key)["Body"].read() == b"a note"
 
 
-def test_the_data_server_serves_the_wine_table_and_what_a_test_adds(sandbox: Sandbox) -> None:
+def test_data_server_serves_the_wine_table_and_added_files(sandbox: Sandbox) -> None:
     assert get(sandbox.info.data_url) == (places.ROOT / "data" / "winequality-red.csv").read_bytes()
     (sandbox.info.data_folder / "bad.csv").write_text("no;wine\n")
     assert get(f"{sandbox.info.data_base_url}/bad.csv") == b"no;wine\n"
 
 
-def test_secrets_carry_the_credentials_of_this_object_store(sandbox: Sandbox) -> None:
+def test_secrets_contain_the_credentials_of_the_object_store(sandbox: Sandbox) -> None:
     def secret(namespace: str, name: str) -> dict[str, str]:
         template = "go-template={{range $key, $value := .data}}{{$key}}={{$value | base64decode}}\n{{end}}"
         lines = sandbox.kubectl("-n", namespace, "get", "secret", name, "-o", template).split()
@@ -133,7 +133,7 @@ def test_secrets_carry_the_credentials_of_this_object_store(sandbox: Sandbox) ->
     assert {"namespace/admin", "namespace/team-a", "namespace/team-b"} <= set(profiles)
 
 
-def test_no_one_else_can_read_a_credential(sandbox: Sandbox) -> None:
+def test_credentials_are_readable_by_the_owner_only(sandbox: Sandbox) -> None:
     secret = sandbox.info.s3_secret_key.encode()
     assert any(b"minio" in line.encode() for line in marked(sandbox.folder)), "the processes are found"
     assert not any(secret in line.encode() for line in marked(sandbox.folder))
@@ -143,8 +143,8 @@ def test_no_one_else_can_read_a_credential(sandbox: Sandbox) -> None:
     assert sandbox.folder.stat().st_mode & 0o077 == 0
 
 
-def test_what_an_owner_leaves_is_collected_at_once(sandbox: Sandbox) -> None:
-    """Of a kind that a CRD brought: a garbage collector that started before the CRD would need half a minute."""
+def test_owned_object_is_collected_at_once_when_its_owner_is_deleted(sandbox: Sandbox) -> None:
+    """The owner is a custom resource: a garbage collector that started before its CRD would need half a minute."""
     owner = {"apiVersion": "kubeflow.org/v1alpha1", "kind": "PodDefault", "metadata": {"name": "owner"}, "spec": {"selector": {}}}
     sandbox.kubectl("-n", "admin", "apply", "-f", "-", stdin=json.dumps(owner))
     uid = sandbox.kubectl("-n", "admin", "get", "poddefault", "owner", "-o", "jsonpath={.metadata.uid}")
@@ -155,12 +155,12 @@ def test_what_an_owner_leaves_is_collected_at_once(sandbox: Sandbox) -> None:
     assert within(10, lambda: not sandbox.kubectl("-n", "admin", "get", "configmaps", "owned", "--ignore-not-found"))
 
 
-def test_a_namespace_can_be_deleted(sandbox: Sandbox) -> None:
+def test_namespace_can_be_deleted(sandbox: Sandbox) -> None:
     sandbox.add_namespace("passing")
     sandbox.kubectl("delete", "namespace", "passing", "--timeout=20s")
 
 
-def test_a_stopped_component_comes_back_on_its_port_with_its_data(sandbox: Sandbox) -> None:
+def test_restarted_component_keeps_its_port_and_data(sandbox: Sandbox) -> None:
     created = mlflow(sandbox.info, "experiments/create", {"name": "before"})
     sandbox.stop("mlflow")
     assert not sandbox.running()["mlflow"]
@@ -171,7 +171,7 @@ def test_a_stopped_component_comes_back_on_its_port_with_its_data(sandbox: Sandb
     assert found["experiment"]["experiment_id"] == created["experiment_id"]
 
 
-def test_up_starts_what_has_died_and_nothing_else(sandbox: Sandbox) -> None:
+def test_up_restarts_dead_components_only(sandbox: Sandbox) -> None:
     sandbox.kubectl("-n", "admin", "create", "configmap", "survivor")
     sandbox.stop("apiserver", kill=True)
     before = pids(sandbox)
@@ -184,12 +184,12 @@ def test_up_starts_what_has_died_and_nothing_else(sandbox: Sandbox) -> None:
     assert pids(sandbox) == after
 
 
-def test_an_unknown_component_is_named_with_those_there_are(sandbox: Sandbox) -> None:
+def test_unknown_component_is_reported_with_the_known_ones(sandbox: Sandbox) -> None:
     with pytest.raises(SandboxError, match=r"no component 'mlfow'; there are etcd, .*mlflow"):
         sandbox.stop("mlfow")
 
 
-def test_the_guard_does_nothing_when_it_is_told_that_all_is_well(sandbox: Sandbox) -> None:
+def test_guard_keeps_the_sandbox_running_when_it_reads_done(sandbox: Sandbox) -> None:
     command = [sys.executable, "-m", "sandbox", "guard", "--name", "core", "--folder", str(sandbox.folder)]
     subprocess.run(command, cwd=places.ROOT, input=b"done", check=True)
     assert sandbox.running()["apiserver"]

@@ -16,7 +16,7 @@ from sandbox.plan import PORTS
 from sandbox.processes import Process, start, stop
 
 
-def test_a_process_id_of_a_stale_file_is_left_alone(tmp_path: Path) -> None:
+def test_process_is_left_alone_when_its_id_was_reused(tmp_path: Path) -> None:
     bystander = start(["sleep", "60"], dict(os.environ), tmp_path / "log", tmp_path / "other")
     stale = Process(bystander.pid, "another boot 1")
     file = tmp_path / "pid"
@@ -37,7 +37,7 @@ def test_a_process_id_of_a_stale_file_is_left_alone(tmp_path: Path) -> None:
     assert not bystander.alive()
 
 
-def test_a_process_that_does_not_listen_is_killed_with_its_children(tmp_path: Path) -> None:
+def test_process_is_killed_with_its_children_when_it_ignores_termination(tmp_path: Path) -> None:
     mark = tmp_path / "stubborn"
     process = start(["bash", "-c", "trap '' TERM; sleep 60 & sleep 60"], dict(os.environ), tmp_path / "log", mark)
     assert within(5, lambda: len(marked(mark)) == 3)
@@ -45,7 +45,7 @@ def test_a_process_that_does_not_listen_is_killed_with_its_children(tmp_path: Pa
     assert within(2, lambda: marked(mark) == [])
 
 
-def test_steps_begin_when_what_they_need_is_done() -> None:
+def test_steps_start_when_their_needs_are_done() -> None:
     done: list[str] = []
     both = threading.Barrier(2, timeout=10)
 
@@ -62,7 +62,7 @@ def test_steps_begin_when_what_they_need_is_done() -> None:
     assert done == ["side", "side", "last"]
 
 
-def test_after_a_failed_step_those_that_wait_give_up_and_none_begins() -> None:
+def test_failed_step_ends_waits_and_starts_no_other() -> None:
     given_up, late = threading.Event(), []
 
     def fail() -> None:
@@ -70,7 +70,7 @@ def test_after_a_failed_step_those_that_wait_give_up_and_none_begins() -> None:
 
     steps = {
         "failing": parallel.Step(fail),
-        "waiting": parallel.Step(lambda: None if given_up.wait(10) else late.append("never told")),
+        "waiting": parallel.Step(lambda: None if given_up.wait(10) else late.append("never reports")),
         "after": parallel.Step(lambda: late.append("begun"), ("waiting",)),
     }
     with pytest.raises(SandboxError, match="no"):
@@ -79,19 +79,19 @@ def test_after_a_failed_step_those_that_wait_give_up_and_none_begins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "advice"),
+    ("output", "advice"),
     [
         ("dial tcp: lookup elsewhere: no such host", "GOPROXY"),
         ("module lookup disabled by GOPROXY=off", "name another one with GOPROXY"),
         ("go: go.mod requires go >= 1.26.0 (running go 1.19)", "install 1.26 or newer.*GO="),
         ("link: signal: killed", "memory.*GOFLAGS"),
         ("write /x: no space left on device", "disk is full"),
-        ("syntax error", "Go said:\nsyntax error"),
+        ("syntax error", "Output of Go:\nsyntax error"),
     ],
 )
-def test_a_failed_build_says_what_to_do(said: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_build_explains_what_to_do(output: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go = tmp_path / "go"
-    go.write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
+    go.write_text(f"#!/bin/sh\necho '{output}' >&2; exit 1\n")
     go.chmod(0o755)
     monkeypatch.setenv("GO", str(go))
     monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))
@@ -100,7 +100,7 @@ def test_a_failed_build_says_what_to_do(said: str, advice: str, tmp_path: Path, 
     assert not [path for path in (tmp_path / "cache" / "programs").rglob("*") if path.is_file() and path.name != ".lock"]
 
 
-def test_programs_are_built_once_and_those_that_are_given_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_are_built_once_unless_they_are_supplied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go, given, built = tmp_path / "go", tmp_path / "given", tmp_path / "built"
     go.write_text(f'#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done; echo program >"$2"; echo "$3" >>"{built}"\n')
     go.chmod(0o755)
@@ -138,7 +138,7 @@ def test_all_or_some_can_be_built_before_they_are_needed(
         programs.main([])
 
 
-def test_without_go_it_says_which_and_where_to_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_go_is_reported_with_version_and_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GO", str(tmp_path / "none"))
     monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))
     with pytest.raises(BuildError, match=r"Go 1\.26 or newer.*GO=/path"):
@@ -153,7 +153,7 @@ def test_ports_stay_the_same_while_they_are_free() -> None:
     assert {name for name in PORTS if first[name] != second[name]} == {"minio"}
 
 
-def test_the_command_line_names_the_sandbox_that_is_not_there(tmp_path: Path) -> None:
+def test_command_line_names_the_missing_sandbox(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sandbox", "info", "--name", "none", "--folder", str(tmp_path / "none")]
     done = subprocess.run(command, cwd=places.ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")

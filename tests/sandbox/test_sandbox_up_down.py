@@ -1,4 +1,4 @@
-"""Sandboxes begin and end: side by side, kept, killed, failing, and nothing is left behind."""
+"""Start and stop of sandboxes: side by side, with kept state, killed and failing. Nothing is left behind."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from sandbox.platform import Sandbox
 from sandbox.processes import Process, start
 
 
-def test_two_side_by_side_and_down_leaves_nothing(tmp_path: Path) -> None:
+def test_two_sandboxes_run_side_by_side_and_leave_nothing(tmp_path: Path) -> None:
     without = STAND_INS | {"mlflow", "data"}
     with Sandbox("first", tmp_path / "first", without=without) as first:
         with Sandbox("second", tmp_path / "second", without=without) as second:
@@ -36,7 +36,7 @@ def test_two_side_by_side_and_down_leaves_nothing(tmp_path: Path) -> None:
         assert {name for name, alive in first.running().items() if alive} == first.running().keys() - without
 
 
-def test_kubeflow_can_be_made_to_ask_for_tokens_and_the_operator_has_one(tmp_path: Path) -> None:
+def test_kubeflow_requires_tokens_and_the_operator_has_one(tmp_path: Path) -> None:
     without = {"seldon", "operator", "mlflow", "data"}
     with Sandbox("tokens", tmp_path / "tokens", without=without, authenticate=True) as sandbox:
         runs = f"{sandbox.info.kfp_url}/apis/v2beta1/runs?namespace=admin"
@@ -48,7 +48,7 @@ def test_kubeflow_can_be_made_to_ask_for_tokens_and_the_operator_has_one(tmp_pat
         assert json.loads(get(runs, Authorization=f"Bearer {plan.kfp_token.read_text()}")) == {}
 
 
-def test_state_that_is_kept_comes_back(tmp_path: Path) -> None:
+def test_kept_state_is_restored(tmp_path: Path) -> None:
     without = STAND_INS | {"mlflow", "data"}
     sandbox = Sandbox("kept", tmp_path / "kept", without=without)
     try:
@@ -64,7 +64,7 @@ def test_state_that_is_kept_comes_back(tmp_path: Path) -> None:
         sandbox.down()
 
 
-def test_after_a_crash_up_clears_away_what_is_left_and_keeps_the_data(tmp_path: Path) -> None:
+def test_up_after_a_crash_cleans_up_and_keeps_the_data(tmp_path: Path) -> None:
     sandbox = Sandbox("crashed", tmp_path / "crashed", without=ALL_BUT_STORE)
     try:
         first = sandbox.up()
@@ -84,7 +84,7 @@ def test_after_a_crash_up_clears_away_what_is_left_and_keeps_the_data(tmp_path: 
     assert not sandbox.folder.exists()
 
 
-def test_a_sandbox_goes_down_with_the_test_that_was_killed(tmp_path: Path) -> None:
+def test_sandbox_stops_when_its_test_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "orphan"
     program = (
         "import sys, time; from pathlib import Path; from sandbox.platform import Sandbox\n"
@@ -100,7 +100,7 @@ def test_a_sandbox_goes_down_with_the_test_that_was_killed(tmp_path: Path) -> No
     assert marked(folder) == []
 
 
-def test_a_port_that_someone_took_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_used_port_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     choose, asked = ports.choose, []
 
@@ -118,7 +118,7 @@ def test_a_port_that_someone_took_is_replaced(tmp_path: Path, monkeypatch: pytes
     assert any("Its port was taken" in line for line in lines)
 
 
-def test_a_component_that_fails_shows_the_end_of_its_log(tmp_path: Path) -> None:
+def test_failed_component_shows_the_end_of_its_log(tmp_path: Path) -> None:
     environment = {"minio": {"MINIO_ROOT_PASSWORD": "short"}}
     sandbox = Sandbox("failing", tmp_path / "failing", without=ALL_BUT_STORE, environment=environment)
     with pytest.raises(ComponentError, match=r"(?s)minio ended after .*credentials.*All of its log: .*minio\.log.*sandbox down"):

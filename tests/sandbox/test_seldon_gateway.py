@@ -1,4 +1,4 @@
-"""The gateway: paths, weights, what it says when nobody is there, and that nothing on its way is lost."""
+"""The gateway: paths, weights, answers without a server, and draining."""
 
 import asyncio
 from collections import Counter
@@ -19,7 +19,7 @@ PREDICT = "/seldon/admin/mlflow/api/v1.0/predictions"
 
 
 class Upstream:
-    """A server that says what it was asked; `gate` holds its answers back."""
+    """A server that answers with the request. `gate` holds back its answers."""
 
     def __init__(self, name: str) -> None:
         self.name, self.gate, self.asked = name, asyncio.Event(), asyncio.Event()
@@ -45,7 +45,7 @@ class Upstream:
 
 
 class Client(Gateway):
-    """A gateway and a way to ask it."""
+    """A gateway, and requests to it."""
 
     session: aiohttp.ClientSession
 
@@ -75,7 +75,7 @@ async def post(gateway: "Client", path: str = PREDICT, body: bytes = b"{}", meth
         return response.status, await (response.json() if "json" in kind else response.text())
 
 
-async def test_without_executor_the_server_answers_every_path_itself(gateway: Client, upstreams: list[Upstream]) -> None:
+async def test_server_answers_every_path_without_an_executor(gateway: Client, upstreams: list[Upstream]) -> None:
     gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE, executor=False)])
     gateway.set_addresses(WINE, [upstreams[0].address])
     for path in ("api/v1.0/predictions", "v2/models/classifier/infer", "metrics", "no/such/path"):
@@ -84,7 +84,7 @@ async def test_without_executor_the_server_answers_every_path_itself(gateway: Cl
             assert "Seldon-Puid" not in response.headers
 
 
-async def test_a_request_reaches_the_server_as_the_executor_hands_it_on(gateway: Client, upstreams: list[Upstream]) -> None:
+async def test_request_reaches_the_server_as_the_executor_forwards_it(gateway: Client, upstreams: list[Upstream]) -> None:
     gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
     gateway.set_addresses(WINE, [upstreams[0].address])
     status, body = await post(gateway, PREDICT + "?a=1", b"x" * 3_000_000)
@@ -105,7 +105,7 @@ async def test_protocols_have_their_own_paths(gateway: Client, upstreams: list[U
     assert (await post(gateway, infer))[0] == 404
 
 
-async def test_nobody_there(gateway: Client, upstreams: list[Upstream]) -> None:
+async def test_missing_route_or_server_is_answered(gateway: Client, upstreams: list[Upstream]) -> None:
     for path in (PREDICT, "/", "/seldon/admin", "/seldon-predictor/admin/mlflow/wine/x"):
         assert (await post(gateway, path))[0] == 404
     gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
@@ -131,7 +131,7 @@ async def test_weights_and_replicas_share_the_requests(gateway: Client, upstream
     assert Counter([(await post(gateway))[1]["server"] for _ in range(10)]) == {"one": 5, "two": 5}
 
 
-async def test_a_server_is_drained_before_it_may_go(gateway: Client, upstreams: list[Upstream]) -> None:
+async def test_server_is_drained_before_it_ends(gateway: Client, upstreams: list[Upstream]) -> None:
     old, new = upstreams
     gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
     gateway.set_addresses(WINE, [old.address])
@@ -148,7 +148,7 @@ async def test_a_server_is_drained_before_it_may_go(gateway: Client, upstreams: 
     await asyncio.wait_for(gateway.drained(old.address, 10), 1)
 
 
-async def test_draining_has_an_end(gateway: Client, upstreams: list[Upstream]) -> None:
+async def test_draining_ends_after_its_timeout(gateway: Client, upstreams: list[Upstream]) -> None:
     gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
     gateway.set_addresses(WINE, [upstreams[0].address])
     upstreams[0].gate.clear()
@@ -160,7 +160,7 @@ async def test_draining_has_an_end(gateway: Client, upstreams: list[Upstream]) -
     await slow
 
 
-async def test_another_server_has_what_one_that_is_gone_cannot_take(gateway: Client, upstreams: list[Upstream]) -> None:
+async def test_request_is_sent_to_another_server_when_one_is_down(gateway: Client, upstreams: list[Upstream]) -> None:
     gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
     gateway.set_addresses(WINE, [upstream.address for upstream in upstreams])
     await upstreams[0].runner.cleanup()
@@ -168,7 +168,7 @@ async def test_another_server_has_what_one_that_is_gone_cannot_take(gateway: Cli
     assert {(status, body["server"], body["size"]) for status, body in answers} == {(200, "two", 100)}
 
 
-async def test_a_request_that_a_server_has_got_is_not_sent_to_another(gateway: Client, upstreams: list[Upstream]) -> None:
+async def test_received_request_is_not_sent_to_another_server(gateway: Client, upstreams: list[Upstream]) -> None:
     gateway.set_routes(KEY, [Route("wine", "seldon", 100, WINE)])
     gateway.set_addresses(WINE, [upstream.address for upstream in upstreams])
     for upstream in upstreams:
@@ -185,7 +185,7 @@ async def test_a_request_that_a_server_has_got_is_not_sent_to_another(gateway: C
         task.cancel()
 
 
-async def test_a_server_that_does_not_answer(upstreams: list[Upstream], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_request_to_a_hanging_server_times_out(upstreams: list[Upstream], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT", aiohttp.ClientTimeout(total=0.1))
     made, port = Client(), choose(["it"], {})["it"]
     await made.start(port)

@@ -1,4 +1,4 @@
-"""Whose a pod is, by what its ReplicaSet's name says."""
+"""The Deployment of a pod, derived from the name of its ReplicaSet."""
 
 import pytest
 
@@ -21,7 +21,7 @@ from sandbox.seldon.node import deployment_of
         ("someones", {}, "someones"),
     ],
 )
-def test_a_pods_deployment(replica_set: str, labels: dict[str, str], deployment: str) -> None:
+def test_deployment_is_derived_from_the_replica_set(replica_set: str, labels: dict[str, str], deployment: str) -> None:
     owners = [{"kind": "Other", "name": "other"}, {"kind": "ReplicaSet", "name": replica_set, "controller": True}]
     pod = {"metadata": {"namespace": "admin", "name": "p", "labels": labels, "ownerReferences": owners}}
     assert deployment_of(pod) == ("admin", deployment)

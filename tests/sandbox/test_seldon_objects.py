@@ -1,4 +1,4 @@
-"""The objects that the Seldon stand-in makes, and what it refuses."""
+"""The objects that the Seldon stand-in creates, and the specs that it refuses."""
 
 import base64
 import copy
@@ -42,7 +42,7 @@ def variables(container: Json) -> dict[str, str]:
     return {variable["name"]: variable["value"] for variable in container["env"]}
 
 
-def test_names_are_seldons() -> None:
+def test_names_follow_seldons_rules() -> None:
     found = built()
     assert found.deployment["metadata"]["name"] == "mlflow-wine-super-model-0-classifier"
     assert [service["metadata"]["name"] for service in found.services] == [
@@ -53,7 +53,7 @@ def test_names_are_seldons() -> None:
     assert [c["name"] for c in template(found)["initContainers"]] == ["classifier-model-initializer"]
 
 
-def test_without_executor_the_service_has_the_containers_own_ports() -> None:
+def test_service_has_the_containers_ports_without_an_executor() -> None:
     spec = predictor(annotations={"seldon.io/no-engine": "true"})
     spec["componentSpecs"][0]["spec"]["containers"][0]["ports"] = [{"name": "http", "containerPort": 8000, "protocol": "TCP"}]
     for protocol in ("seldon", "v2"):
@@ -72,7 +72,7 @@ def test_without_executor_the_service_has_the_containers_own_ports() -> None:
         assert found.services[0]["spec"]["selector"] == with_executor.services[0]["spec"]["selector"]
 
 
-def test_long_names_are_hashed_as_seldon_does() -> None:
+def test_long_names_are_hashed_as_by_seldon() -> None:
     longest = "a" * 46  # with "-wine-super-model" 63 characters
     assert names.service(longest, "wine-super-model") == f"{longest}-wine-super-model"
     seldons_own = "C12345678912345678901234567890123456789012345678901234567890"  # seldondeployment_types_test.go
@@ -83,7 +83,7 @@ def test_long_names_are_hashed_as_seldon_does() -> None:
     assert names.suffixed("c" * 57, "model-initializer") == "c" * 57 + "-model"  # cut to 63, no dash at the end
 
 
-def test_the_initializer_copies_the_model_with_the_secret() -> None:
+def test_initializer_copies_the_model_with_the_secret() -> None:
     (initializer,) = template(built())["initContainers"]
     assert initializer["args"] == ["s3://mlflow/1/model", "/mnt/models"]
     assert initializer["envFrom"] == [{"secretRef": {"name": "seldon-init-container-secret"}}]
@@ -93,36 +93,36 @@ def test_the_initializer_copies_the_model_with_the_secret() -> None:
     assert shared not in mounts["seldon-container-engine"]
 
 
-def test_the_container_is_told_what_seldon_tells() -> None:
+def test_container_has_seldons_environment() -> None:
     container = template(built())["containers"][0]
-    told = variables(container)
+    env = variables(container)
     assert container["image"] == "winepipelines/server:0.1.0"
     assert {"name": "http", "containerPort": 9000, "protocol": "TCP"} in container["ports"]
-    assert json.loads(told["PREDICTIVE_UNIT_PARAMETERS"]) == [{"name": "model_uri", "type": "STRING", "value": "/mnt/models"}]
-    assert (told["PREDICTIVE_UNIT_ID"], told["PREDICTIVE_UNIT_HTTP_SERVICE_PORT"], told["A"]) == ("classifier", "9000", "b")
-    assert (told["MLSERVER_MODEL_NAME"], told["SELDON_DEPLOYMENT_ID"]) == ("classifier", "mlflow")
+    assert json.loads(env["PREDICTIVE_UNIT_PARAMETERS"]) == [{"name": "model_uri", "type": "STRING", "value": "/mnt/models"}]
+    assert (env["PREDICTIVE_UNIT_ID"], env["PREDICTIVE_UNIT_HTTP_SERVICE_PORT"], env["A"]) == ("classifier", "9000", "b")
+    assert (env["MLSERVER_MODEL_NAME"], env["SELDON_DEPLOYMENT_ID"]) == ("classifier", "mlflow")
 
 
-def test_protocol_v2_is_told_in_mlservers_way() -> None:
+def test_container_has_mlservers_environment_with_protocol_v2() -> None:
     found = built(protocol="v2")
-    told = variables(template(found)["containers"][0])
-    assert "PREDICTIVE_UNIT_PARAMETERS" not in told
-    assert told["MLSERVER_MODEL_URI"] == "/mnt/models"
-    assert told["MLSERVER_MODEL_IMPLEMENTATION"] == "mlserver_mlflow.MLflowRuntime"
+    env = variables(template(found)["containers"][0])
+    assert "PREDICTIVE_UNIT_PARAMETERS" not in env
+    assert env["MLSERVER_MODEL_URI"] == "/mnt/models"
+    assert env["MLSERVER_MODEL_IMPLEMENTATION"] == "mlserver_mlflow.MLflowRuntime"
     assert found.protocol == "v2"
 
 
-def test_protocol_v2_has_mlservers_ports_and_paths_of_probes() -> None:
-    asked = predictor()
+def test_container_has_mlservers_ports_and_probe_paths_with_protocol_v2() -> None:
+    changed = predictor()
     probe = {"httpGet": {"path": "/health/status", "port": 9000}, "periodSeconds": 7}
-    asked["componentSpecs"][0]["spec"]["containers"][0]["readinessProbe"] = probe
-    container = template(built(asked, protocol="v2"))["containers"][0]
+    changed["componentSpecs"][0]["spec"]["containers"][0]["readinessProbe"] = probe
+    container = template(built(changed, protocol="v2"))["containers"][0]
     assert container["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready"
     assert container["readinessProbe"]["periodSeconds"] == 7
     assert [port["name"] for port in container["ports"]] == ["grpc", "http"]
 
 
-def test_a_prepackaged_server_gets_its_image() -> None:
+def test_prepackaged_server_gets_its_image() -> None:
     bare = predictor()
     del bare["componentSpecs"]
     found = built(bare)
@@ -144,7 +144,7 @@ def test_another_model_changes_the_pods() -> None:
     assert json.loads(base64.b64decode(engine))["graph"]["modelUri"] == "s3://mlflow/1/model2"
 
 
-def test_replicas_come_from_the_nearest_place() -> None:
+def test_replicas_of_the_innermost_field_apply() -> None:
     assert built().deployment["spec"]["replicas"] == 1
     assert built(replicas=4).deployment["spec"]["replicas"] == 4
     assert built(predictor(replicas=3), replicas=4).deployment["spec"]["replicas"] == 3
@@ -164,7 +164,7 @@ def test_replicas_come_from_the_nearest_place() -> None:
         },
     ],
 )
-def test_an_autoscaler_owns_the_replicas(metrics: Json) -> None:
+def test_autoscaler_owns_the_replicas(metrics: Json) -> None:
     scaled = predictor()
     scaled["componentSpecs"][0]["hpaSpec"] = {"minReplicas": 1, "maxReplicas": 5, **metrics}
     found = built(scaled)
@@ -175,7 +175,7 @@ def test_an_autoscaler_owns_the_replicas(metrics: Json) -> None:
     assert found.autoscaler["metadata"]["name"] == found.deployment["metadata"]["name"]
 
 
-def test_everything_belongs_to_the_seldon_deployment() -> None:
+def test_objects_are_owned_by_the_seldondeployment() -> None:
     found = built()
     for item in (found.deployment, *found.services):
         (owner,) = item["metadata"]["ownerReferences"]
@@ -190,14 +190,14 @@ def test_services_select_the_pods() -> None:
         assert selector.items() <= labels.items()
 
 
-def test_building_leaves_the_resource_as_it_was() -> None:
+def test_building_objects_does_not_change_the_resource() -> None:
     given = sdep(predictor())
     before = copy.deepcopy(given)
     objects.predictors(given)
     assert given == before
 
 
-def test_traffic_of_the_only_predictor_is_all() -> None:
+def test_only_predictor_gets_all_traffic() -> None:
     assert built().traffic == 100
     two = objects.predictors(sdep(predictor("main", traffic=90), predictor("canary", traffic=10)))
     assert [found.traffic for found in two] == [90, 10]
@@ -217,7 +217,7 @@ def without_image(**graph: Any) -> Json:
         ({"predictors": [without_image(children=[{"name": "b"}])]}, "the sandbox serves graphs of one node"),
     ],
 )
-def test_what_the_sandbox_cannot_serve(spec: Any, problem: str) -> None:
+def test_unsupported_spec_is_refused(spec: Any, problem: str) -> None:
     assert any(problem in found for found in validation.problems(spec))
 
 
@@ -230,5 +230,5 @@ def test_what_the_sandbox_cannot_serve(spec: Any, problem: str) -> None:
         {"predictors": [predictor("a", traffic=100), predictor("b", shadow=True)]},
     ],
 )
-def test_what_it_lets_pass(spec: Any) -> None:
+def test_valid_spec_is_accepted(spec: Any) -> None:
     assert validation.problems(spec) == []

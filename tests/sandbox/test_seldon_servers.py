@@ -1,4 +1,4 @@
-"""What model servers are forked from, and a copy that an object store cuts short."""
+"""The process that model servers are forked from, and incomplete copies."""
 
 import os
 import subprocess
@@ -17,14 +17,14 @@ LISTING = b"""<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.
 <KeyCount>1</KeyCount><IsTruncated>false</IsTruncated><Contents><Key>1/MLmodel</Key><Size>100</Size></Contents></ListBucketResult>"""
 
 
-def test_what_is_forked_has_no_threads_and_nothing_to_collect() -> None:
+def test_forked_process_has_no_threads_and_no_garbage() -> None:
     look = (
         "import gc, sys, threading, sandbox.seldon.warm as _;"
         "print(threading.active_count(), gc.isenabled(), gc.get_freeze_count() > 100_000, 'wineserver.server' in sys.modules)"
     )
     environment = {**os.environ, **python_environment("", "pipeline")}
-    said = subprocess.run([sys.executable, "-c", look], env=environment, capture_output=True, text=True, check=True)
-    assert said.stdout.split() == ["1", "False", "True", "True"]
+    output = subprocess.run([sys.executable, "-c", look], env=environment, capture_output=True, text=True, check=True)
+    assert output.stdout.split() == ["1", "False", "True", "True"]
 
 
 class CutShort(BaseHTTPRequestHandler):
@@ -59,7 +59,7 @@ def cut_short() -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_copy_that_is_cut_short_fails(cut_short: str, tmp_path: Path) -> None:
+def test_incomplete_copy_fails(cut_short: str, tmp_path: Path) -> None:
     variables = {"RCLONE_CONFIG_S3_TYPE": "s3", "RCLONE_CONFIG_S3_ENDPOINT": cut_short}
     with pytest.raises(storage.CopyError):
         storage.copy("s3://mlflow/1", variables, tmp_path / "models")

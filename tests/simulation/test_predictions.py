@@ -1,36 +1,40 @@
-"""No state of a WinePrediction is final but its end: with everything corrected it ends, well or with a reason, and stays so."""
+"""A WinePrediction finish_run once all faults are corrected, with a result or a reason, and then stays unchanged."""
 
 import random
 from dataclasses import replace
 
 import pytest
 from support.memory import Crash
-from support.prediction_world import CHAMPION, PredictionWorld
+from support.prediction_world import SERVING, PredictionWorld
 
-from winepipelines.lifecycle import actions
-from winepipelines.lifecycle.questions import Runs
+from winecontract.reasons import Reason
+from winepipelines.api.errors import PlatformError, Refused, Unavailable
+from winepipelines.api.observed import RunState
+from winepipelines.api.prediction import PredictionStage
+from winepipelines.api.scoring import PipelineView
+from winepipelines.pipelines.queries import ListRuns
 from winepipelines.predictions.actions import SubmitPrediction
-from winepipelines.predictions.questions import Outcome, Pipeline
-from winepipelines.resource.errors import PlatformError, Refused, Unavailable
-from winepipelines.resource.observed import RunState
-from winepipelines.resource.outcome import PipelineView
-from winepipelines.resource.prediction import PredictionStage
+from winepipelines.predictions.queries import GetPipeline, GetScoringResult
+from winepipelines.runs.actions import AddFinalizer, DeleteRun, TerminateRun
 
-HISTORIES, LENGTH, BOUND = 300, 40, 90  # steps of one history; looks, a minute apart, until it has ended
+HISTORIES, LENGTH, BOUND = 300, 40, 90  # steps of one history; reconciles, a minute apart, until it must have ended
 CALLS = (
-    Runs,
-    Outcome,
-    Pipeline,
+    ListRuns,
+    GetScoringResult,
+    GetPipeline,
     SubmitPrediction,
-    actions.TerminateRun,
-    actions.DeleteRun,
-    actions.AddFinalizer,
+    TerminateRun,
+    DeleteRun,
+    AddFinalizer,
 )
-ERRORS: tuple[PlatformError, ...] = (Unavailable("KubeflowUnavailable", "away"), Refused("KubeflowRefused", "no rights"))
+ERRORS: tuple[PlatformError, ...] = (
+    Unavailable(Reason.KUBEFLOW_UNAVAILABLE, "away"),
+    Refused(Reason.KUBEFLOW_REQUEST_REJECTED, "no rights"),
+)
 
 
-def live(seed: int) -> PredictionWorld:
-    """Live a history of faults, correct everything, and let it come to its end."""
+def run_history(seed: int) -> PredictionWorld:
+    """Run a history of faults, correct them, and let the prediction end."""
     chance, world = random.Random(seed), PredictionWorld()
     world.pipeline = PipelineView(exists=chance.random() < 0.5)
     for _ in range(LENGTH):
@@ -44,17 +48,17 @@ def live(seed: int) -> PredictionWorld:
             world.crash_in = None
         world.calls.clear()
     world.down.clear()
-    world.pipeline = PipelineView(exists=True, served=CHAMPION)
+    world.pipeline = SERVING
     for _ in range(BOUND):
         if not world.status.is_over and world.runs and world.runs[-1].live:
-            ends(world)
+            finish_run(world)
         world.pass_time(seconds=61)
         world.reconcile()
     return world
 
 
 def step(world: PredictionWorld, chance: random.Random) -> None:
-    """Do one thing to the world."""
+    """Apply one random event."""
     match chance.randrange(6):
         case 0:
             world.down[chance.choice(CALLS)] = chance.choice(ERRORS)
@@ -63,7 +67,7 @@ def step(world: PredictionWorld, chance: random.Random) -> None:
         case 2:
             world.pass_time(seconds=chance.choice((1, 31, 400, 3600, -30)))
         case 3:
-            world.pipeline = chance.choice((PipelineView(exists=False), PipelineView(exists=True, served=CHAMPION)))
+            world.pipeline = chance.choice((PipelineView(exists=False), SERVING))
         case 4 if world.runs and world.runs[-1].live:
             reason = chance.choice(("DataUnreachable", "TrackingUnavailable", "DataNotCsv"))
             world.fail(reason, permanent=reason == "DataNotCsv")
@@ -71,8 +75,8 @@ def step(world: PredictionWorld, chance: random.Random) -> None:
             world.runs.clear()
 
 
-def ends(world: PredictionWorld) -> None:
-    """Have the run under way come to a good end."""
+def finish_run(world: PredictionWorld) -> None:
+    """Finish the run_history run: terminated if requested, else successful."""
     if world.runs[-1].state is RunState.CANCELING:
         world.runs[-1] = replace(world.runs[-1], state=RunState.FAILED, finished_at=world.now)
     else:
@@ -80,14 +84,14 @@ def ends(world: PredictionWorld) -> None:
 
 
 @pytest.mark.parametrize("first", range(0, HISTORIES, 100))
-def test_a_prediction_ends_once_everything_is_corrected(first: int) -> None:
+def test_prediction_ends_once_all_faults_are_corrected(first: int) -> None:
     for seed in range(first, first + 100):
-        world = live(seed)
-        said = world.condition()
-        assert world.status.is_over, f"seed {seed}: {said}"
-        assert world.status.stage is PredictionStage.SUCCEEDED or said.reason, f"seed {seed}: it does not say why"
+        world = run_history(seed)
+        condition = world.condition()
+        assert world.status.is_over, f"seed {seed}: {condition}"
+        assert world.status.stage is PredictionStage.SUCCEEDED or condition.reason, f"seed {seed}: no reason"
         before = world.writes, len(world.created)
         for _ in range(3):
             world.pass_time(hours=1)
             world.reconcile()
-        assert (world.writes, len(world.created)) == before, f"seed {seed}: it costs a write after its end"
+        assert (world.writes, len(world.created)) == before, f"seed {seed}: written after its end"

@@ -1,9 +1,9 @@
-"""The rules that hold everywhere, over random histories of triggers, outcomes, faults, crashes and clock jumps.
+"""Rules that must hold in random histories of triggers, outcomes, faults, crashes and clock jumps.
 
-At a random step of each history everything is corrected in a copy of it: it must become Ready, with no help but what
-docs/serving.md names ("When a revision has failed"), and then nothing more may be written. Rule 4, that no credential stands
-outside a Secret, needs no history: decisions never see one (tests/unit/test_attacks.py). A failure prints its seed:
-`SEED=<n> make test-simulation` tells that history alone, with the traceback.
+At a random step of each history all faults are corrected in a copy: the copy must become Ready, with no other help than
+docs/how-to/troubleshoot.md names ("Correct the cause"), and then nothing more may be written. Rule 4, no credential outside a
+Secret, needs no history: decisions never see a credential (tests/unit/test_attacks.py). A failure prints its seed and the fewest
+steps that fail in the same way. `SEED=<n> make test-simulation` runs that history alone and shows the traceback.
 """
 
 import os
@@ -12,59 +12,71 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from simulation.history import History
-from winepipelines.lifecycle import deploy, triggers
+from simulation.shrink import RecordedHistory, shrink
+from winepipelines.pipelines import attempts, triggers
 
 STEPS = int(os.environ.get("STEPS") or 100_000)
 LENGTH = 120  # steps of one history
 SEEDS = [int(os.environ["SEED"])] if os.environ.get("SEED") else range(-(-STEPS // LENGTH))
-ENOUGH = 400  # histories in which a state that nothing leads out of is certainly met
+MUTANT_HISTORIES = 400  # histories that are enough to reach a final state
 
 
-def live(history: History) -> None:
-    """Live one history through, to its end, and once more from a step on the way with everything corrected."""
-    healed_at = history.random.randrange(LENGTH)
+def run_history(history: History) -> None:
+    """Run one history to its end, and from a random step a copy with all faults corrected."""
+    recovered_at = history.random.randrange(LENGTH)
     for step in range(LENGTH):
         history.step()
-        if step == healed_at:
-            history.healed().heal()
-    history.healing = None
+        if step == recovered_at:
+            history.copy_for_recovery().recover()
+            history.recovery = None
     history.settle()
     history.delete()
 
 
 def failure(seed: int) -> str:
-    """Live the history of a seed; tell what did not hold, or nothing."""
-    history = History(seed)
+    """Run the history of a seed. Return the failure with the fewest steps that show it, or an empty text."""
+    history = RecordedHistory(seed)
     try:
-        live(history)
+        run_history(history)
     except Exception as error:
-        history = history.healing or history
-        told = "\n  ".join(history.log[-30:])
-        return f"seed {seed}: {type(error).__name__}: {error}\n  {told}\n{history.world.status.to_body()}"
+        ended = history.recovery or history
+        shrunk = shrink(history, error)
+        log, problem = (shrunk.log, shrunk.error) if shrunk is not None else (ended.log[-30:], error)
+        lines = "\n  ".join(log)
+        return f"seed {seed}: {type(problem).__name__}: {problem}\n  {lines}\n{ended.world.status.to_body()}"
     return ""
 
 
-def test_the_rules_hold_in_every_history() -> None:
-    """At least so many steps, each history from a seed of its own, the same in every run of the suite."""
+def test_rules_hold_in_every_history() -> None:
+    """Run at least STEPS steps. The seeds are the same in each run of the suite."""
     if len(SEEDS) == 1:
-        live(History(SEEDS[0]))
+        run_history(History(SEEDS[0]))
         return
     with ProcessPoolExecutor() as processes:
-        failures = [said for said in processes.map(failure, SEEDS, chunksize=8) if said]
+        failures = [problem for problem in processes.map(failure, SEEDS, chunksize=8) if problem]
     if failures:
         pytest.fail(f"{len(failures)} of {len(SEEDS)} histories\n{failures[0]}", pytrace=False)
 
 
 @pytest.mark.parametrize(
     ("module", "function", "returns"),
-    [(deploy, "attempt_is_current", None), (triggers, "is_stuck", False)],
-    ids=["a corrected image reaches nothing", "retrain waits for ever"],
+    [(attempts, "attempt_is_current", None), (triggers, "is_stuck", False)],
+    ids=["corrected image is not applied", "retrain stays pending"],
 )
-def test_a_state_without_a_way_out_is_noticed(
-    monkeypatch: pytest.MonkeyPatch, module: object, function: str, returns: object
-) -> None:
-    """The property can fail: without what leads out of a state, a history soon ends there."""
+def test_final_state_is_detected(monkeypatch: pytest.MonkeyPatch, module: object, function: str, returns: object) -> None:
+    """The rule can fail: without the check that leads out of a state, some history ends there."""
     monkeypatch.setattr(module, function, lambda *_: returns)
-    failures = (failure(seed) for seed in range(ENOUGH))
-    said = next((said for said in failures if said), "")
-    assert "no way out" in said or "never came to rest" in said or "has not reached it" in said, said
+    failures = (failure(seed) for seed in range(MUTANT_HISTORIES))
+    first = next((problem for problem in failures if problem), "")
+    assert any(sign in first for sign in ("does not recover", "does not settle", "is not applied")), first
+
+
+def test_failing_history_is_shrunk_to_the_step_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_not_suspended(history: History) -> None:
+        if history.world.pipeline.spec.suspend:
+            raise AssertionError("suspended")
+
+    monkeypatch.setattr(History, "check_status", is_not_suspended)
+    first = next(problem for seed in range(MUTANT_HISTORIES) if (problem := failure(seed)))
+    _, *log, _ = first.splitlines()
+    assert [line.split()[0] for line in log] == ["change_spec"]

@@ -1,4 +1,4 @@
-"""What a cluster has to spare, and what pods ask for: as the scheduler counts, by requests."""
+"""Free capacity of a cluster and requests of pods, computed as the scheduler does."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ FINISHED = ("Succeeded", "Failed")
 
 @dataclass(frozen=True)
 class Amount:
-    """CPU in thousandths of a processor, memory in MiB."""
+    """An amount of CPU, in millicores, and of memory, in MiB."""
 
     cpu: int = 0
     memory: int = 0
@@ -35,22 +35,22 @@ class Amount:
 
 
 def amount(resources: Mapping[str, Any]) -> Amount:
-    """Read `requests`, or a node's `allocatable`."""
+    """Parse `requests` of a container or `allocatable` of a node."""
     return Amount(round(_quantity(resources.get("cpu", 0)) * 1000), round(_quantity(resources.get("memory", 0)) / UNITS["Mi"]))
 
 
 def requested(spec: Object) -> Amount:
-    """Add up what a pod asks for: its containers together, or one init container, whichever is more."""
+    """Compute the requests of a pod: the sum of its containers, or the largest init container if that is more."""
     containers = sum((_of(container) for container in spec["containers"]), Amount())
-    first = [_of(container) for container in spec.get("initContainers") or []]
+    init = [_of(container) for container in spec.get("initContainers") or []]
     return Amount(
-        max([containers.cpu, *(one.cpu for one in first)]),
-        max([containers.memory, *(one.memory for one in first)]),
+        max([containers.cpu, *(one.cpu for one in init)]),
+        max([containers.memory, *(one.memory for one in init)]),
     )
 
 
 def of_manifests(manifests: Iterable[Object]) -> Amount:
-    """Add up what the pods of manifests ask for: Deployments with their replicas, and Pods."""
+    """Add up the requests of the Pods, and of the Deployments with their replicas, in manifests."""
     total = Amount()
     for one in manifests:
         if one["kind"] == "Deployment":
@@ -61,10 +61,10 @@ def of_manifests(manifests: Iterable[Object]) -> Amount:
 
 
 def spare(nodes: Iterable[Object], pods: Iterable[Object]) -> Amount:
-    """What nodes that take pods have left beside the pods that are there."""
-    open_nodes = [node for node in nodes if not node["spec"].get("unschedulable") and not _refuses(node)]
-    names = {node["metadata"]["name"] for node in open_nodes}
-    total = sum((amount(node["status"]["allocatable"]) for node in open_nodes), Amount())
+    """Compute the free capacity of the schedulable nodes, beside the pods that run on them."""
+    schedulable = [node for node in nodes if not node["spec"].get("unschedulable") and not _has_taint(node)]
+    names = {node["metadata"]["name"] for node in schedulable}
+    total = sum((amount(node["status"]["allocatable"]) for node in schedulable), Amount())
     for pod in pods:
         if pod["spec"].get("nodeName") in names and pod["status"].get("phase") not in FINISHED:
             total -= requested(pod["spec"])
@@ -72,23 +72,23 @@ def spare(nodes: Iterable[Object], pods: Iterable[Object]) -> Amount:
 
 
 def starting(node: Object) -> bool:
-    """Tell whether Kubernetes itself still keeps pods off a node: it is not ready, or was not a moment ago."""
+    """Whether a node still has the taint of a node that is not ready. Kubernetes removes it shortly after the node is ready."""
     return any(taint["key"] == "node.kubernetes.io/not-ready" for taint in node["spec"].get("taints") or [])
 
 
 def check(kube: Kube, needed: Amount) -> Amount:
-    """See that a cluster has room for pods, before anything is built for them; return what it has to spare.
+    """Return the free capacity of a cluster.
 
-    Raises NodesError.
+    Raises NodesError if it is less than `needed`.
     """
-    there = spare(kube.items("nodes"), kube.items("pods", "--all-namespaces"))
-    if there.cpu < needed.cpu or there.memory < needed.memory:
+    free = spare(kube.items("nodes"), kube.items("pods", "--all-namespaces"))
+    if free.cpu < needed.cpu or free.memory < needed.memory:
         raise NodesError(
-            f"The cluster has too little room. Pods of make e2e request {needed}; beside what runs already {there} are free. "
-            "Give the machine, or the container engine's virtual machine, more processors or memory; or reduce the requests of "
-            "other pods, on kind for instance: kubectl -n kube-system set resources deployment/coredns --requests=cpu=10m"
+            f"The cluster has too little free capacity. The pods of make e2e request {needed}; {free} are free. "
+            "Give the machine, or the container engine's virtual machine, more CPU or memory, or reduce the requests of "
+            "other pods. On kind, for example: kubectl -n kube-system set resources deployment/coredns --requests=cpu=10m"
         )
-    return there
+    return free
 
 
 def _of(container: Object) -> Amount:
@@ -98,9 +98,9 @@ def _of(container: Object) -> Amount:
 
 def _quantity(text: str | int) -> float:
     found = QUANTITY.fullmatch(str(text))
-    assert found, f"{text!r} is no quantity"
+    assert found, f"{text!r} is not a quantity"
     return float(found[1]) * UNITS[found[2] or ""]
 
 
-def _refuses(node: Object) -> bool:
+def _has_taint(node: Object) -> bool:
     return any(taint["effect"] in ("NoSchedule", "NoExecute") for taint in node["spec"].get("taints") or [])

@@ -1,41 +1,41 @@
-"""An event loop whose time passes at once: only while everything waits, and exactly as long as the first one waits."""
+"""An event loop on a simulated clock: when every task waits, the clock advances to the next timer at once."""
 
 import asyncio
 import functools
 import selectors
 from collections.abc import Callable, Coroutine
 
-TICK = 1e-7  # seconds that anything takes: a timer that is due by a rounding error only must become due
+TICK = 1e-7  # seconds per iteration of the loop, so that a timer becomes due in spite of rounding errors
 
 
-class _Waiting(selectors.DefaultSelector):
-    """Waits no real time for a timer, and counts what it should have waited."""
+class _SimulatedSelector(selectors.DefaultSelector):
+    """Advances the simulated time by each timeout instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.waited = 0.0
+        self.now = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.waited += TICK
+        self.now += TICK
         if timeout is None or timeout <= 0:
             return super().select(timeout)
         found = super().select(0)
         if not found:
-            self.waited += timeout
+            self.now += timeout
         return found
 
 
 class _Loop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        self._waiting = _Waiting()
-        super().__init__(self._waiting)
+        self._simulated = _SimulatedSelector()
+        super().__init__(self._simulated)
 
     def time(self) -> float:
-        return self._waiting.waited
+        return self._simulated.now
 
 
-def at_once(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
-    """Have a test's time pass so: no machine is too slow for what it says of a time."""
+def simulated_clock(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
+    """Run a test on the simulated clock, so that its times do not depend on the speed of the machine."""
 
     @functools.wraps(test)
     def run() -> None:

@@ -1,6 +1,7 @@
-"""Images and containers by docker, podman or buildah: whichever `dev/images` builds with. Used by tests/images.
+"""Images and containers with docker, podman or buildah, whichever `dev/images` uses.
 
-Containers run as a cluster would run them at its strictest: any user but root, no capabilities, a read-only root, and /tmp.
+Containers run under the restrictions of the strictest clusters: no root user, no capabilities, a read-only root file system, and
+a writable /tmp.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from sandbox import engines
 from sandbox.errors import EngineError
 
 ROOT = Path(__file__).resolve().parents[2]
-# buildah has no read-only root: a view of it that is mounted so, in mounts of its own that end with the process.
+# buildah has no read-only root. This mounts the root read-only in a mount namespace that ends with the process.
 CHROOT = r"""
 root=$1 user=$2; shift 2
 mount --bind "$root" "$root"
@@ -42,7 +43,7 @@ exec chroot --userspec="$user:0" --groups="" "$root" env -i "$@"
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: its digest, the bytes of its files, and their names."""
+    """A layer: digest, size of its files in bytes, and their names."""
 
     digest: str
     size: int
@@ -51,18 +52,18 @@ class Layer:
 
 @dataclass(frozen=True)
 class Engine:
-    """What builds and runs images."""
+    """A program that builds and runs images."""
 
     name: str
 
     def configuration(self, image: str) -> dict[str, Any]:
-        """Read the image's configuration: User, Env, Cmd, Labels."""
+        """Read the configuration of an image: User, Env, Cmd, Labels."""
         if self.name == "buildah":
             return dict(json.loads(_output("buildah", "inspect", "--type", "image", image))["OCIv1"]["config"])
         return dict(json.loads(_output(self.name, "image", "inspect", image))[0]["Config"])
 
     def layers(self, image: str) -> list[Layer]:
-        """Read the image's layers, the base's first."""
+        """Read the layers of an image, those of the base first."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "image.tar")
             if self.name == "buildah":
@@ -84,9 +85,9 @@ class Engine:
         mounts: Mapping[Path, str] | None = None,
         writable: Sequence[str] = (),
     ) -> Iterator["subprocess.Popen[str]"]:
-        """Run a container on the host's network; without a command, the image's own. It ends with the context.
+        """Run a container in the host's network until the context ends. Without a command it runs that of the image.
 
-        `mounts` are folders of the host by their place in the container, read-only unless the place is `writable`.
+        `mounts` maps folders of the host to paths in the container, which are read-only except those in `writable`.
         """
         environment, mounts = environment or {}, mounts or {}
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -110,7 +111,7 @@ class Engine:
                 process.kill()
 
     def run(self, image: str, *command: str, **how: Any) -> "subprocess.CompletedProcess[str]":
-        """Run a container to its end."""
+        """Run a container until it ends; return its exit status and output."""
         with self.start(image, *command, **how) as process:
             output, errors = process.communicate(timeout=240)
         return subprocess.CompletedProcess(command, process.returncode, output, errors)
@@ -139,14 +140,14 @@ class Engine:
 
 
 def base_tag() -> str:
-    """Return the base image's name without its digest, by which a base that was made on this machine is known."""
+    """Return the name of the base image without its digest, which a base that was built on this machine has."""
     default = re.search(r"^ARG BASE_IMAGE=(\S+)@sha256:[0-9a-f]{64}$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert default is not None, "the Dockerfile names its base by digest"
+    assert default is not None, "the Dockerfile must name its base by digest"
     return default[1]
 
 
 def local_base(builder: str) -> dict[str, str]:
-    """Return the variable of `dev/images` for a base that was made on this machine, if there is one and no other is named."""
+    """Return the variable of `dev/images` for a base built on this machine, unless there is none or the environment names one."""
     base = base_tag()
     if (
         "BASE_IMAGE" in os.environ
@@ -157,7 +158,7 @@ def local_base(builder: str) -> dict[str, str]:
 
 
 def find() -> Engine | None:
-    """Find what `dev/images` builds with; None where nothing does."""
+    """Find the engine that `dev/images` uses, or None."""
     try:
         return Engine(engines.for_images())
     except EngineError:

@@ -1,4 +1,4 @@
-"""The doctor as a person runs it, and a platform to run it on that tests break and mend."""
+"""The doctor command as a user runs it, and a platform that tests break and restore."""
 
 import contextlib
 import copy
@@ -22,39 +22,40 @@ from sandbox.components import base_environment, components
 from sandbox.plan import load
 from sandbox.platform import Sandbox
 from winepipelines.doctor import command
+from winepipelines.serving.backends import backend_of
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What it printed, by check; of several findings of one name the worst."""
+    """The exit status and the findings, by check. Of several findings of a check it has the worst."""
 
     status: int
     findings: Mapping[str, Mapping[str, Any]]
 
     def of(self, result: str) -> set[str]:
-        """Name the checks that ended so."""
+        """Return the names of the checks with this result."""
         return {check for check, finding in self.findings.items() if finding["result"] == result}
 
 
 class Doctor:
-    """Sees the sandbox with the operator's settings, as the operator unless told otherwise."""
+    """Runs the doctor command on a sandbox, with the operator's settings and, by default, the operator's credentials."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         plan = load(sandbox.folder)
-        assert plan is not None, "the sandbox is up"
+        assert plan is not None, "the sandbox is not running"
         component = components(plan)["operator"]
         self._environment = {**base_environment(), **component.environment}
         self._python = component.command[0]
         self._administrator = str(plan.kubeconfig)
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Run it as a process of its own; return the exit status and what it printed."""
+        """Run the command in a process of its own; return exit status and output."""
         line = [self._python, "-m", "winepipelines", "doctor", *arguments]
         done = subprocess.run(line, env=self._environment, capture_output=True, text=True, check=False, timeout=120)
         return done.returncode, done.stdout + done.stderr
 
     def diagnose(self, *arguments: str, administrator: bool = False, changes: Mapping[str, str] | None = None) -> Diagnosis:
-        """Run it in this process, which spares the imports, and read what it says."""
+        """Run the command in this process, which saves the imports, and parse its report."""
         environment = {**self._environment, **(changes or {})}
         if administrator:
             environment["KUBECONFIG"] = self._administrator
@@ -63,10 +64,12 @@ class Doctor:
         printed = io.StringIO()
         with (
             mock.patch.dict(os.environ, environment, clear=True),
-            mock.patch.object(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", environment["KUBECONFIG"]),  # read at its import
+            mock.patch.object(
+                kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", environment["KUBECONFIG"]
+            ),  # kube_config read the variable when it was imported
             contextlib.redirect_stdout(printed),
         ):
-            status = command.run(parser.parse_args(["-o", "json", *arguments]), environment)
+            status = command.run(parser.parse_args(["-o", "json", *arguments]), environment, backend_of)
         report = json.loads(printed.getvalue())
         assert report["exitStatus"] == status
         order = ("ok", "skipped", "warning", "failed")
@@ -74,8 +77,8 @@ class Doctor:
         return Diagnosis(status, {finding["check"]: finding for finding in ranked})
 
 
-class Patient:
-    """A platform that tests break and mend."""
+class BreakablePlatform:
+    """A platform that tests break and restore."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
@@ -84,7 +87,7 @@ class Patient:
 
     @contextmanager
     def changed(self, kind: str, name: str, change: Callable[[Body], None], namespace: str = "kubeflow") -> Iterator[None]:
-        """Replace an object by another form of it, and put it back."""
+        """Change an object, and restore it at exit."""
         before = self.cluster.get(kind, namespace, name)
         assert before is not None
         after = copy.deepcopy(before)
@@ -97,7 +100,7 @@ class Patient:
 
     @contextmanager
     def absent(self, kind: str, name: str, namespace: str = "kubeflow") -> Iterator[None]:
-        """Delete an object, and put it back."""
+        """Delete an object, and restore it at exit."""
         before = self.cluster.get(kind, namespace, name)
         assert before is not None
         self.cluster.delete(kind, namespace, name)
@@ -116,7 +119,7 @@ class Patient:
 
     @contextmanager
     def artifacts_at(self, root: str) -> Iterator[None]:
-        """Have MLflow keep the default experiment's artifacts elsewhere."""
+        """Change the artifact location of MLflow's default experiment, and restore it at exit."""
         database = self.cluster.info.folder / "mlflow.db"
         update = "UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0"
         with sqlite3.connect(database, timeout=20) as connection:
@@ -133,9 +136,9 @@ class Patient:
             key: value for key, value in body["metadata"].items() if key in ("name", "namespace", "labels", "annotations")
         }
         clean = {key: value for key, value in body.items() if key != "status"} | {"metadata": metadata}
-        verb = "replace" if self._is_there(body) else "create"
+        verb = "replace" if self._exists(body) else "create"
         self.sandbox.kubectl(verb, "-f", "-", stdin=yaml.safe_dump(clean))
 
-    def _is_there(self, body: Body) -> bool:
+    def _exists(self, body: Body) -> bool:
         metadata = body["metadata"]
         return self.cluster.get(body["kind"].lower(), metadata.get("namespace", "default"), metadata["name"]) is not None

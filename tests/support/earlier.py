@@ -1,25 +1,26 @@
-"""SeldonDeployments that earlier releases applied, as they were: an upgrade must not replace pods that serve."""
+"""SeldonDeployments as earlier releases applied them, for tests that upgrades do not replace their pods."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from support.rollouts import model
 
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.rollout import ModelRef, Rollout
-from winepipelines.resource.spec import Runtime, Spec
-from winepipelines.resource.status import Status
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.rollout import Rollout
+from winepipelines.api.spec import Runtime, Spec
+from winepipelines.api.status import Status
 from winepipelines.settings import Settings
 
 FOLDER = Path(__file__).with_name("earlier_releases")
-SETTINGS = Settings("http://kfp", "http://mlflow", "http://minio", server_image="s:1")
+SETTINGS = Settings(kfp_url="http://kfp", mlflow_url="http://mlflow", s3_endpoint_url="http://minio", server_image="s:1")
 MODELS = ("s3://mlflow/1/model", "s3://mlflow/2/model")
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """One manifest, and what it was made of. `weight` is the candidate's share of the traffic; None without one."""
+    """A manifest and its inputs. `weight` is the candidate's share of the traffic, or None without a candidate."""
 
     case: str
     serving: dict[str, Any]
@@ -32,22 +33,20 @@ class Earlier:
 
     @property
     def pipeline(self) -> WinePipeline:
-        """The resource that it serves."""
+        """The resource of the deployment."""
         spec = Spec.model_validate({"data": {"url": "http://data/wine.csv"}, "serving": self.serving})
         return WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", spec, Status())
 
     @property
     def rollout(self) -> Rollout:
-        """What the resource's status says of the models."""
+        """The rollout according to the resource's status."""
         runtime = Runtime(self.serving.get("runtime", Runtime.BUNDLED))
-        served, candidate = (
-            ModelRef(number, uri, f"mlflow-{number}", runtime, executor=self.executor) for number, uri in enumerate(MODELS, 1)
-        )
-        return Rollout(served) if self.weight is None else Rollout(served, candidate, self.weight)
+        served, candidate = (model(number, uri, runtime, executor=self.executor) for number, uri in enumerate(MODELS, 1))
+        return Rollout(1, served) if self.weight is None else Rollout(1, served, candidate, self.weight)
 
 
 def earlier_manifests() -> list[Earlier]:
-    """Read all of them."""
+    """Read all manifests of earlier releases."""
     return [
         Earlier(**{**one, "case": f"{path.stem}-{one['case']}"})
         for path in sorted(FOLDER.glob("*.yaml"))

@@ -1,8 +1,7 @@
-"""Many resources whose model is trained, and a serving platform that has whatever it is told at once: for benches, and tests
-with more resources than a machine has room for model servers.
+"""Many resources with a trained model, and a serving platform whose deployments roll out at once.
 
-One resource goes the whole way; its model stands for all of them: the others get its status of the moment when the model was
-trained, and an MLflow run of their own.
+For benchmarks, and for tests with more resources than the machine can run model servers. One resource is trained. The others get
+the status that it had when its run succeeded, with an MLflow run of their own.
 """
 
 import asyncio
@@ -25,47 +24,47 @@ from sandbox.plan import load
 from sandbox.platform import Sandbox
 from sandbox.seldon import objects, status
 from sandbox.seldon.api import DEPLOYMENT, SDEP, Api
-from winepipelines.resource.pipeline import FINALIZER, WinePipeline
-from winepipelines.resource.status import Candidate, Run, ServedModel, Status, TrainedModel
+from winepipelines.api.pipeline import FINALIZER, WinePipeline
+from winepipelines.api.status import Candidate, Run, ServedModel, Status
 
 Object = dict[str, Any]
 PIPELINES = "winepipelines.io/v1alpha1/winepipelines"
-AT_ONCE = 20  # requests under way
+AT_ONCE = 20  # concurrent requests
 
 
 class RunningOperator:
-    """A running operator, looked at from outside."""
+    """A running operator process, observed from outside."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", probes: str, metrics: str, log: Path) -> None:
         self._process, self.probes, self._metrics, self.log = process, probes, metrics, log
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process still runs."""
         return self._process.poll() is None
 
-    def kibibytes(self, what: str) -> int:
-        """Read its memory as the kernel has it: VmRSS now, VmHWM at most."""
-        [found] = re.findall(rf"^{what}:\s+(\d+) kB$", Path(f"/proc/{self._process.pid}/status").read_text(), re.MULTILINE)
+    def kibibytes(self, field: str) -> int:
+        """Read a memory field from /proc: VmRSS is the present resident memory, VmHWM its peak."""
+        [found] = re.findall(rf"^{field}:\s+(\d+) kB$", Path(f"/proc/{self._process.pid}/status").read_text(), re.MULTILINE)
         return int(found)
 
     def processor_seconds(self) -> float:
-        """Read for how long it has kept a processor busy."""
+        """Read the CPU time that the process has used."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stages(self) -> dict[str, int]:
-        """Count resources by their stage."""
+        """Read the number of resources by stage from the metrics."""
         found = re.findall(r'^winepipelines_resources\{stage="(\w+)"\} (\S+)$', self._scrape(), re.MULTILINE)
         return {stage: int(float(count)) for stage, count in found}
 
     def reconciles(self) -> int:
-        """Count the looks at resources that have ended."""
+        """Read the number of completed reconciles from the metrics."""
         return self._count("winepipelines_reconcile_seconds_count")
 
     def walks(self) -> int:
-        """Count the walks of the platform's checks."""
-        return self._count("winepipelines_platform_walks_total")
+        """Read from the metrics how often the platform checks have run."""
+        return self._count("winepipelines_platform_check_runs_total")
 
     def _count(self, name: str) -> int:
         return int(float(re.findall(rf"^{name} (\S+)$", self._scrape(), re.MULTILINE)[0]))
@@ -77,9 +76,9 @@ class RunningOperator:
 
 @contextlib.contextmanager
 def running_operator(sandbox: Sandbox, more: Mapping[str, str]) -> Iterator[RunningOperator]:
-    """Run it as the sandbox would, as patient as it is by default; `more` are variables of its environment."""
+    """Run the operator as the sandbox does, with its default timeouts. `more` is added to its environment."""
     plan = load(sandbox.folder)
-    assert plan is not None, "the sandbox is up"
+    assert plan is not None, "the sandbox is not running"
     component, port = components(plan)["operator"], ports.choose(["metrics"], {})["metrics"]
     changes = {"WINE_METRICS_HOST": "127.0.0.1", "WINE_METRICS_PORT": str(port), "WINE_POLL_SECONDS": "10"}
     environment = {**base_environment(), **component.environment, **changes, **more}
@@ -104,13 +103,13 @@ async def make_trained(
     first: WinePipeline,
     keys: list[tuple[str, str]],
     *,
-    on_trial: bool = False,
+    canary_in_progress: bool = False,
     metadata: Object | None = None,
 ) -> list[Object]:
-    """Make resources as they are when their run has just succeeded: the first one, or beside a model that serves already."""
+    """Create resources in the state after a successful run: of revision 1, or of revision 2 beside a served model."""
     candidate = first.status.candidate
     assert candidate is not None
-    trained = cluster.http(f"{cluster.info.mlflow_url}/api/2.0/mlflow/runs/get?run_id={candidate.mlflow_run}")["run"]
+    trained = cluster.http(f"{cluster.info.mlflow_url}/api/2.0/mlflow/runs/get?run_id={candidate.model.mlflow_run}")["run"]
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def make(namespace: str, name: str) -> Object:
@@ -119,24 +118,24 @@ async def make_trained(
             body = cluster.resource(namespace, name)
             body["metadata"] |= {"finalizers": [FINALIZER], **(metadata or {})}
             made = await api.create(PIPELINES, body)
-            status = _trained(first, WinePipeline.from_body(made), run, on_trial=on_trial)
+            status = _trained(first, WinePipeline.from_body(made), run, canary_in_progress=canary_in_progress)
             return await api.set_status(PIPELINES, made, status.to_body())
 
     return list(await asyncio.gather(*(make(*key) for key in keys)))
 
 
-def _trained(first: WinePipeline, made: WinePipeline, run: str, *, on_trial: bool) -> Status:
+def _trained(first: WinePipeline, made: WinePipeline, run: str, *, canary_in_progress: bool) -> Status:
     assert first.status.candidate is not None
-    revision, known = 2 if on_trial else 1, first.status.run or Run()
-    fresh = {"mlflow_run": run, "version": "", "deploying_since": None, "verifying_since": None, "trial": None}
-    candidate = Candidate(**{**dict(first.status.candidate), **fresh, "revision": revision})
+    revision, known = 2 if canary_in_progress else 1, first.status.run or Run()
+    model = first.status.candidate.model.with_(revision=revision, mlflow_run=run, version="")
+    candidate = Candidate(revision=revision, model=model)
     served = None
-    if on_trial:
-        model = {name: getattr(candidate, name) for name in TrainedModel.model_fields}
-        served = ServedModel(**{**model, "revision": 1, "uri": f"{candidate.uri}-earlier", "since": datetime.now(UTC)})
+    if canary_in_progress:
+        earlier = model.with_(revision=1, uri=f"{model.uri}-earlier")
+        served = ServedModel(revision=1, model=earlier, serving_since=datetime.now(UTC))
     return Status(
         revision=revision,
-        inputs=made.spec.inputs,
+        inputs_hash=made.spec.inputs,
         run=known.with_(name=f"{made.name}-{revision}"),
         candidate=candidate,
         served=served,
@@ -144,7 +143,7 @@ def _trained(first: WinePipeline, made: WinePipeline, run: str, *, on_trial: boo
 
 
 def _copy_of_run(cluster: Cluster, trained: Object) -> str:
-    """Give MLflow another run with the tags of this one; its id."""
+    """Create an MLflow run with the tags of another run; return its id."""
     body = {"experiment_id": trained["info"]["experiment_id"], "tags": trained["data"]["tags"]}
     answer = cluster.http(f"{cluster.info.mlflow_url}/api/2.0/mlflow/runs/create", body)
     return str(answer["run"]["info"]["run_id"])
@@ -152,7 +151,7 @@ def _copy_of_run(cluster: Cluster, trained: Object) -> str:
 
 @contextlib.asynccontextmanager
 async def rolled_out_at_once(api: Api) -> AsyncIterator[None]:
-    """Make the Deployment of every SeldonDeployment, rolled out at once, and say so in both."""
+    """Create the Deployments of each SeldonDeployment, and report both as rolled out at once."""
     slots, served = asyncio.Semaphore(AT_ONCE), set[str]()
 
     async def serve(sdep: Object) -> None:
@@ -184,5 +183,5 @@ async def rolled_out_at_once(api: Api) -> AsyncIterator[None]:
 
 
 def opener(*handlers: urllib.request.BaseHandler) -> urllib.request.OpenerDirector:
-    """Open addresses of this machine, past any proxy."""
+    """Build an opener that uses no proxy, for addresses of this machine."""
     return urllib.request.build_opener(urllib.request.ProxyHandler({}), *handlers)

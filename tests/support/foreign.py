@@ -1,6 +1,6 @@
-"""Somebody else's machine: servers on every well-known port, and settings of other tools that lead elsewhere.
+"""The machine of another user: servers on all well-known ports, and settings of other tools that point elsewhere.
 
-Whoever connects to one of the servers has taken an address from this machine instead of from the test.
+A program that connects to one of the servers has taken an address from the machine instead of from the test.
 """
 
 import re
@@ -18,11 +18,11 @@ WELL_KNOWN = {2379, 2380, 6443, 8443, 16443, 9443, 10250, 10257, 10259, 8888, 30
 WELL_KNOWN |= {8080, 8081, 8082, 9090, 9091, 9093, 3128, 8001, 8265, 8333, 12379, 12380}
 NAMED = ("deploy/charts/*/values.yaml", "deploy/charts/*/templates/*", "operator/winepipelines/settings.py", "sandbox/**/*.py")
 PORT = re.compile(r"(?i)(?:port\W{1,4}|:)(\d{4,5})\b")
-NOWHERE = "http://127.0.0.1:3128"  # a proxy that is no proxy
+NOWHERE = "http://127.0.0.1:3128"  # this server is not a proxy
 
 
 def ports() -> set[int]:
-    """The well-known ports, and those that charts, settings and sandbox name."""
+    """List the well-known ports, and those in charts, settings and sandbox."""
     texts = (path.read_text() for pattern in NAMED for path in ROOT.glob(pattern) if path.is_file())
     named = {int(port) for text in texts for port in PORT.findall(text)}
     return {port for port in WELL_KNOWN | named if 1024 <= port < 65536}
@@ -30,16 +30,16 @@ def ports() -> set[int]:
 
 @dataclass
 class Listeners:
-    """Servers that take any connection and hang up. `taken` are ports on which somebody else listens already."""
+    """Servers that accept and close all connections. `taken` has the ports that were in use already."""
 
     open: set[int] = field(default_factory=set)
     taken: set[int] = field(default_factory=set)
-    asked: list[str] = field(default_factory=list)
+    connections: list[str] = field(default_factory=list)
 
 
 @contextmanager
 def listeners() -> Iterator[Listeners]:
-    """Listen on all of `ports`, on every address of this machine."""
+    """Listen on all `ports` of every address of this machine."""
     found, sockets, waiting = Listeners(), [], selectors.DefaultSelector()
     for port in sorted(ports()):
         try:
@@ -63,7 +63,7 @@ def listeners() -> Iterator[Listeners]:
                     connection, who = key.fileobj.accept()  # type: ignore[union-attr] # a server's socket
                     connection.settimeout(0.5)
                     with connection, suppress(OSError):
-                        found.asked.append(f"{key.data} from {who[0]}: {connection.recv(200)!r}")
+                        found.connections.append(f"{key.data} from {who[0]}: {connection.recv(200)!r}")
 
     thread = threading.Thread(target=answer, daemon=True)
     thread.start()
@@ -78,7 +78,7 @@ def listeners() -> Iterator[Listeners]:
 
 
 def environment(folder: Path) -> Mapping[str, str]:
-    """Variables and files of somebody who uses all these tools for something else. The files are written to `folder`."""
+    """Return the environment of a user who uses these tools for other systems; write his files to `folder`."""
     kubeconfig = folder / "home/.kube/config"
     for path in (".kube", ".aws", ".mlflow", ".config/rclone"):
         (folder / "home" / path).mkdir(parents=True)

@@ -1,14 +1,15 @@
-"""An API server with Seldon's own CRD and the chart's guard, asked with the operator's token; and what the operator applies."""
+"""An API server with Seldon's CRD and the chart's guard, for requests with the operator's token."""
 
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from support.backends import SOURCE, seldon_backend
 from support.cluster import Cluster
 from support.earlier import SETTINGS, Earlier, earlier_manifests
 from support.writes import Writes
@@ -18,18 +19,17 @@ from sandbox.kubeconfigs import Access
 from sandbox.platform import Sandbox
 from winepipelines.platform.manifests import Manifests
 from winepipelines.platform.namespace import Namespace
-from winepipelines.platform.seldon import Seldon
 
 Object = dict[str, Any]
-NOBODY: Any = None  # building asks no server
+UNUSED: Any = None  # building manifests needs no API server
 NAMESPACE = "admin"
 CRD = Path(__file__).with_name("crds") / "seldondeployments-1.17.1.json"
 RIGHTS = Path(__file__).parents[2] / "deploy/operator/rbac.yaml"
 # The images of these tests, beside the chart's own.
 VALUES: Object = {"mlflow": {"url": SETTINGS.mlflow_url}, "objectStore": {"url": SETTINGS.s3_endpoint_url}}
 GUARD: Object = {"serverRepositories": ["s"]}
-POLICY = "ValidatingAdmissionPolicy 'wine-operator.kubeflow."  # what a refusal of the guard's says
-FOREIGN = {"minio", "mlflow", "data", "kubeflow", "seldon", "operator"}
+POLICY = "ValidatingAdmissionPolicy 'wine-operator.kubeflow."  # text in the guard's rejections
+NOT_MANAGED = {"minio", "mlflow", "data", "kubeflow", "seldon", "operator"}
 RCLONE = {
     "RCLONE_CONFIG_S3_TYPE": "czM=",
     "RCLONE_CONFIG_S3_ENDPOINT": "aHR0cDovL21pbmlv",
@@ -40,18 +40,18 @@ MLFLOW = {"MLFLOW_TRACKING_USERNAME": "YQ==", "MLFLOW_TRACKING_PASSWORD": "Yg=="
 
 @dataclass(frozen=True)
 class Guarded:
-    """The API server, its administrator and the operator's token."""
+    """The API server with an administrator's rights, and writes with the operator's token."""
 
     cluster: Cluster
     operator: Writes
 
     def install(self, **guard: object) -> None:
-        """Put the chart's policies in force."""
+        """Install the chart's policies."""
         install(self.cluster.sandbox, {**VALUES, "guard": {**GUARD, **guard}})
 
     @contextmanager
     def existing(self, manifest: Object) -> Iterator[None]:
-        """Have an object be there, and nobody's to collect."""
+        """Create an object without owners, which the garbage collector would delete, and delete it at exit."""
         metadata = {key: value for key, value in manifest["metadata"].items() if key != "ownerReferences"}
         sandbox, where = self.cluster.sandbox, ("-n", metadata["namespace"])
         sandbox.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps({**manifest, "metadata": metadata}))
@@ -62,7 +62,7 @@ class Guarded:
 
 
 def install(sandbox: Sandbox, values: Object) -> None:
-    """Put the policies of the chart in force, as they are with these values."""
+    """Install the policies of the chart, rendered with these values."""
     policies = [one for one in helm.template(values) if one["kind"].startswith("ValidatingAdmissionPolicy")]
     options = ("apply", "--server-side", "--force-conflicts", "-f", "-")
     sandbox.kubectl(*options, stdin=yaml.safe_dump_all(policies))
@@ -70,8 +70,8 @@ def install(sandbox: Sandbox, values: Object) -> None:
 
 @contextmanager
 def guarded() -> Iterator[Guarded]:
-    """Start it. Seldon's webhook is not there, and what stands in for it refuses nothing here."""
-    with Sandbox(f"guard-{os.getpid()}", without=FOREIGN) as sandbox:
+    """Start the API server. There is no Seldon webhook, and the policy that stands in for it is removed."""
+    with Sandbox(f"guard-{os.getpid()}", without=NOT_MANAGED) as sandbox:
         cluster = Cluster(sandbox)
         sandbox.kubectl("delete", "validatingadmissionpolicybinding", "seldondeployments.machinelearning.seldon.io")
         sandbox.kubectl("replace", "-f", str(CRD))
@@ -83,21 +83,16 @@ def guarded() -> Iterator[Guarded]:
         yield guard
 
 
-def _seldon(**settings: object) -> Seldon:
-    changed = replace(SETTINGS, **settings)  # type: ignore[arg-type]
-    return Seldon(NOBODY, Manifests(changed.templates), changed, NOBODY)
-
-
 def applied(earlier: Earlier, live: Object | None = None) -> Object:
-    """Build what the operator applies today for the resource of a case."""
-    manifest: Object = json.loads(json.dumps(_seldon().manifest(earlier.pipeline, earlier.rollout, live)))
+    """Build the manifest that the operator applies today for the resource of a case."""
+    manifest: Object = json.loads(json.dumps(seldon_backend(SETTINGS).manifest(earlier.pipeline, earlier.rollout, live)))
     return manifest
 
 
 def shared() -> Mapping[str, Object]:
     """Build the PodDefaults and Secrets that the operator applies, by name."""
-    settings = replace(SETTINGS, mlflow_secret="mlflow-tracking-credentials")
+    settings = SETTINGS.with_(mlflow_secret="mlflow-tracking-credentials")
     pipeline = earlier_manifests()[0].pipeline
-    namespace = Namespace(NOBODY, Manifests(settings.templates), settings)
-    wanted = namespace.wanted(pipeline, {"data": RCLONE}, {"data": MLFLOW})
-    return {one["metadata"]["name"]: json.loads(json.dumps(one)) for one in wanted}
+    namespace = Namespace(UNUSED, Manifests(settings.templates), settings, SOURCE)
+    manifests = namespace.wanted(pipeline, {"data": RCLONE}, {"data": MLFLOW})
+    return {one["metadata"]["name"]: json.loads(json.dumps(one)) for one in manifests}

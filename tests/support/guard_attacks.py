@@ -1,6 +1,6 @@
-"""What an attacker with the operator's token would write, beside what the operator writes: one change in each.
+"""Writes of an attacker who has the operator's token. Each changes one field of an object that the operator applies.
 
-Each of them was admitted by some release, or is what the serving platform, the cluster or a mesh acts on.
+Some release admitted it, or the serving platform, the cluster or a mesh acts on the field.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""kubectl on any cluster, as whomever a kubeconfig says. Used by tests/e2e."""
+"""kubectl on any cluster, with the credentials of a kubeconfig."""
 
 import json
 import subprocess
@@ -14,20 +14,20 @@ Object = dict[str, Any]
 
 
 class KubeError(Exception):
-    """kubectl refused or gave up; the message is what it said."""
+    """kubectl failed; the message is its output."""
 
 
 @dataclass(frozen=True)
 class Kube:
-    """kubectl's path and a kubeconfig."""
+    """The path of kubectl, and a kubeconfig."""
 
     program: Path
     kubeconfig: Path
 
     def __call__(self, *arguments: str, stdin: str = "") -> str:
-        """Run kubectl; return what it printed.
+        """Run kubectl; return its output.
 
-        Raises KubeError.
+        Raises KubeError if it fails.
         """
         done = subprocess.run(
             [str(self.program), "--cache-dir", str(self.kubeconfig.parent / "kubectl"), *arguments],
@@ -46,15 +46,15 @@ class Kube:
         self("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
 
     def get(self, *arguments: str) -> Object:
-        """Read an object, or with a selector a list."""
+        """Get an object or, with a selector, a list."""
         return dict(json.loads(self("get", *arguments, "--output=json")))
 
     def items(self, *arguments: str) -> list[Object]:
-        """Read a list's objects."""
+        """Get the items of a list."""
         return list(self.get(*arguments)["items"])
 
     def says(self, *arguments: str) -> str:
-        """Run kubectl for its words alone, whatever becomes of it."""
+        """Run kubectl; return its output or, if it fails, the error message."""
         try:
             return self(*arguments)
         except KubeError as error:

@@ -1,4 +1,4 @@
-"""kubeconform, with the schemas that an API server serves: those of Kubernetes and of every CRD in it."""
+"""kubeconform with the schemas of an API server: those of Kubernetes and of all installed CRDs."""
 
 import json
 import subprocess
@@ -13,21 +13,21 @@ from sandbox.programs import built
 
 
 class Kubeconform:
-    """Checks manifests. `get` asks the API server for a path; `folder` is for schemas."""
+    """Validates manifests. `get` reads a path from the API server; schemas are written to `folder`."""
 
     def __init__(self, get: Callable[[str], str], folder: Path) -> None:
         self._get, self._folder = get, folder
 
     def findings(self, manifests: list[dict[str, Any]]) -> list[str]:
-        """What is wrong with manifests. A kind without a schema is a finding, and so is a field that its schema does not have."""
+        """Validate manifests; return the errors. A kind without a schema and an unknown field are errors too."""
         for api_version in {one["apiVersion"] for one in manifests}:
             self._write(api_version, {one["kind"] for one in manifests if one["apiVersion"] == api_version})
         place = f"{self._folder}/{{{{.Group}}}}/{{{{.ResourceAPIVersion}}}}/{{{{.ResourceKind}}}}.json"
         command = (built("kubeconform", print), "-strict", "-output", "json", "-schema-location", place, "-")
         manifest = yaml.safe_dump_all(manifests)
         done = subprocess.run(command, input=manifest, capture_output=True, text=True, check=False)
-        said = json.loads(done.stdout)
-        return [f"{one['kind']} {one['name']}: {one['msg']}" for one in said["resources"]]
+        report = json.loads(done.stdout)
+        return [f"{one['kind']} {one['name']}: {one['msg']}" for one in report["resources"]]
 
     @cached_property
     def _paths(self) -> dict[str, Any]:
@@ -35,7 +35,7 @@ class Kubeconform:
         return paths
 
     def _write(self, api_version: str, kinds: set[str]) -> None:
-        """Write the schemas of these kinds to where kubeconform looks for them."""
+        """Write the schemas of these kinds to the paths where kubeconform expects them."""
         path = self._paths.get(f"apis/{api_version}" if "/" in api_version else f"api/{api_version}")
         if path is None:
             return
@@ -51,7 +51,7 @@ class Kubeconform:
 
 
 def _closed(schema: Any) -> Any:
-    """Let no object have a field that its schema does not name, as the API server's own strict validation does."""
+    """Reject unknown fields in a schema and its parts, as the API server's strict field validation does."""
     if isinstance(schema, list):
         return [_closed(one) for one in schema]
     if not isinstance(schema, dict):

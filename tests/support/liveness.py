@@ -1,4 +1,4 @@
-"""The kubelet's liveness probe, and what it saw."""
+"""A liveness probe like the kubelet's, and its results."""
 
 import asyncio
 import contextlib
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import aiohttp
 
-TIMEOUT = 5.0  # seconds that the kubelet gives an answer, as the chart says
+TIMEOUT = 5.0  # seconds; timeoutSeconds of the chart's probe
 
 
 @dataclass
 class Liveness:
-    """Answers so far. `slowest` is in seconds; `failures` counts those that were late, or not good."""
+    """Results of the probe. `slowest` is in seconds; `failures` counts timeouts and error responses."""
 
     answers: int = 0
     failures: int = 0
@@ -23,8 +23,8 @@ class Liveness:
 
 @asynccontextmanager
 async def probed(url: str, interval: float = 0.25) -> AsyncIterator[Liveness]:
-    """Probe `/healthz` of an address all the while, much more often than a kubelet."""
-    seen = Liveness()
+    """Probe `/healthz` of an address within the context, much more often than a kubelet."""
+    results = Liveness()
 
     async def probe(session: aiohttp.ClientSession) -> None:
         while True:
@@ -32,17 +32,17 @@ async def probed(url: str, interval: float = 0.25) -> AsyncIterator[Liveness]:
             try:
                 async with session.get(f"{url}/healthz") as response:
                     await response.read()
-                    seen.failures += response.status != 200
+                    results.failures += response.status != 200
             except (aiohttp.ClientError, TimeoutError):
-                seen.failures += 1
-            seen.answers += 1
-            seen.slowest = max(seen.slowest, time.perf_counter() - began)
+                results.failures += 1
+            results.answers += 1
+            results.slowest = max(results.slowest, time.perf_counter() - began)
             await asyncio.sleep(interval)
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT)) as session:
         task = asyncio.create_task(probe(session))
         try:
-            yield seen
+            yield results
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -1,6 +1,6 @@
-"""Every way in which an object can differ from what is allowed, by its schema: fields, values and items. Pure.
+"""All single changes of an allowed object, derived from its schema: added fields, changed values, added items.
 
-Only one thing differs in each, so that nothing else can be what is refused.
+Each mutation changes one field only, so a rejection is for that field.
 """
 
 import copy
@@ -11,13 +11,13 @@ from typing import Any
 
 Schema = Mapping[str, Any]
 Path = tuple[str | int, ...]
-DEEPEST = 7  # levels of fields that are added together
+DEEPEST = 7  # levels of nested fields that one mutation adds
 TEXTS = {"date-time": "2026-01-05T12:00:00Z", "byte": "eA==", "int-or-string": "1"}
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """An object, and the path of what differs in it."""
+    """A changed object, and the path of the change."""
 
     path: str
     object: dict[str, Any]
@@ -29,8 +29,8 @@ class Mutation:
 class Mutations:
     """Mutations of objects of one schema.
 
-    `free` says of paths whose values vary, as patterns, which of their values are not allowed. `opened` gives the schemas of
-    places whose own says nothing. Of paths that match `skipped` there are none.
+    All keys are regular expressions of paths. `free` lists the forbidden values of fields that may have several values. `opened`
+    replaces the schemas of fields whose own schema is open. Paths that match `skipped` are not mutated.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Mutations:
         self._schema, self._free, self._opened, self._skipped = schema, free, opened, skipped
 
     def of(self, base: dict[str, Any]) -> Iterator[Mutation]:
-        """List the mutations of an object."""
+        """Generate the mutations of an object."""
         for path, change in self._walk(base, self._schema, ()):
             if any(re.fullmatch(pattern, path) for pattern in self._skipped):
                 continue
@@ -58,22 +58,22 @@ class Mutations:
                 inside = properties.get(name, schema.get("additionalProperties", {}))
                 yield from self._walk(value[name], inside if isinstance(inside, dict) else {}, (*path, name))
             for name in properties.keys() - value.keys():
-                for what, added in self._values(properties[name], f"{where}.{name}", 0):
-                    yield f"{where}.{name}{what}", _sets((*path, name), added)
+                for suffix, added in self._values(properties[name], f"{where}.{name}", 0):
+                    yield f"{where}.{name}{suffix}", _sets((*path, name), added)
             if isinstance(more := schema.get("additionalProperties"), dict):
-                for what, added in self._values(more, f"{where}.other", 0):
-                    yield f"{where}.other{what}", _sets((*path, "example.org-other"), added)
+                for suffix, added in self._values(more, f"{where}.other", 0):
+                    yield f"{where}.other{suffix}", _sets((*path, "example.org-other"), added)
         elif isinstance(value, list):
             for index, item in enumerate(value):
                 yield from self._walk(item, schema.get("items", {}), (*path, index))
-            for what, added in self._values(schema.get("items", {}), f"{where}[]", 0):
-                yield f"{where}[+]{what}", _appends(path, added)
+            for suffix, added in self._values(schema.get("items", {}), f"{where}[]", 0):
+                yield f"{where}[+]{suffix}", _appends(path, added)
         else:
             for other in self._others(value, where):
                 yield f"{where}={str(other)[:40]}", _sets(path, other)
 
     def _others(self, value: object, where: str) -> tuple[object, ...]:
-        """Values that are not allowed in the place of this one."""
+        """Return forbidden values of a field that has this value."""
         for pattern, refused in self._free.items():
             if re.fullmatch(pattern, where):
                 return refused
@@ -84,24 +84,24 @@ class Mutations:
         return (f"{value}-other", "other")
 
     def _values(self, schema: Schema, where: str, depth: int) -> Iterator[tuple[str, Any]]:
-        """Values of a schema, each with at most one of its fields more than it must have."""
+        """Generate values of a schema, each with at most one optional field."""
         schema = self._known(schema, where)
         kind = schema.get("type")
         least = self._least(schema, where)
         if kind == "object" and depth < DEEPEST:
             yield "", least
             for name, inside in schema.get("properties", {}).items():
-                for what, value in self._values(inside, f"{where}.{name}", depth + 1):
+                for suffix, value in self._values(inside, f"{where}.{name}", depth + 1):
                     if {**least, name: value} != least:
-                        yield f".{name}{what}", {**least, name: value}
+                        yield f".{name}{suffix}", {**least, name: value}
         elif kind == "array" and depth < DEEPEST:
-            for what, value in self._values(schema.get("items", {}), f"{where}[]", depth + 1):
-                yield f"[]{what}", [value]
+            for suffix, value in self._values(schema.get("items", {}), f"{where}[]", depth + 1):
+                yield f"[]{suffix}", [value]
         else:
             yield "", least
 
     def _least(self, schema: Schema, where: str) -> Any:
-        """The smallest value that a schema allows."""
+        """Return the smallest value that a schema allows."""
         schema = self._known(schema, where)
         if "enum" in schema:
             return next(filter(None, schema["enum"]))

@@ -1,6 +1,6 @@
-"""Clusters with nodes, which run images: one that kind makes, or the one-node cluster of a machine without a container engine.
+"""Clusters whose nodes run container images: one created by kind, or a one-node cluster for a machine without a container engine.
 
-Each begins empty and is made by whoever asks for it.
+A test creates its cluster, which is empty at first.
 """
 
 import os
@@ -23,25 +23,25 @@ BESIDE = ROOT.parent / "shared/cluster/cluster"
 KIND_NAME = "wine-e2e"
 HOW = (
     "make e2e needs nodes that run images. Install kind and Docker or Podman (https://kind.sigs.k8s.io) and start it; "
-    "or name a program that makes a one-node cluster and loads buildah's images into it (up, base, load IMAGE…, down): "
+    "or name a program that creates a one-node cluster and loads buildah's images into it (up, base, load IMAGE…, down): "
     f"{PROGRAM}=/path"
 )
 
 
 class NodesError(Exception):
-    """There are no nodes to be had; the message says what to do."""
+    """No cluster can be created; the message says what to do."""
 
 
 class Nodes(Protocol):
-    """A cluster that runs images. `builder` has the images, `building` are variables of dev/images."""
+    """A cluster that runs images. `builder` has the images; `building` is the environment of dev/images."""
 
     builder: str
     building: Mapping[str, str]
 
     def up(self, folder: Path) -> Path:
-        """Make the cluster; return its administrator's kubeconfig, which may be written to `folder`.
+        """Create the cluster; return the path of its administrator's kubeconfig, which may be in `folder`.
 
-        Raises NodesError where there is one already.
+        Raises NodesError if the cluster exists already.
         """
 
     def load(self, images: Sequence[str]) -> None:
@@ -53,21 +53,21 @@ class Nodes(Protocol):
 
 @dataclass
 class KindNodes:
-    """A cluster of its own, made by kind with a container engine."""
+    """A cluster that kind creates with a container engine."""
 
     builder: str
     building: Mapping[str, str] = field(default_factory=dict)
 
     def up(self, folder: Path) -> Path:
-        """Make it; see Nodes."""
+        """Create the cluster; see Nodes."""
         if KIND_NAME in self._kind.clusters():
-            raise NodesError(f"there is a kind cluster {KIND_NAME} already. {self._kind.by_hand(KIND_NAME)}")
+            raise NodesError(f"kind cluster {KIND_NAME} exists already. {self._kind.by_hand(KIND_NAME)}")
         kubeconfig = folder / "kind.kubeconfig"
         self._kind.create(KIND_NAME, kubeconfig)
         return kubeconfig
 
     def load(self, images: Sequence[str]) -> None:
-        """Copy them by an archive, which kind takes from any engine; the images' common layers are in it once."""
+        """Copy the images in one archive, which kind accepts from any engine and which has common layers once."""
         with TemporaryDirectory() as folder:
             archive = Path(folder) / "images.tar"
             several = ["--multi-image-archive"] if self.builder == "podman" else []
@@ -75,7 +75,7 @@ class KindNodes:
             self._kind.load(KIND_NAME, archive)
 
     def down(self) -> None:
-        """Delete it."""
+        """Delete the cluster."""
         self._kind.delete(KIND_NAME)
 
     @property
@@ -85,7 +85,7 @@ class KindNodes:
 
 @dataclass
 class OneNode:
-    """The one-node cluster that a program makes, of which a machine has one. Its images come from buildah."""
+    """The one-node cluster that a program creates, at most one per machine. Its images come from buildah."""
 
     program: Path
     builder: str = "buildah"
@@ -98,28 +98,28 @@ class OneNode:
     )
 
     def up(self, folder: Path) -> Path:
-        """Make it, with the base image of builds; see Nodes."""
+        """Create the cluster and import the base image for builds; see Nodes."""
         kubeconfig = Path(_run(str(self.program), "up").split()[-1])
         _run(str(self.program), "base")
         return kubeconfig
 
     def load(self, images: Sequence[str]) -> None:
-        """Copy them one by one."""
+        """Copy the images one by one."""
         _run(str(self.program), "load", *images)
 
     def down(self) -> None:
-        """Delete it."""
+        """Delete the cluster."""
         _run(str(self.program), "down")
 
 
 def find(environment: Mapping[str, str] = os.environ, beside: Path = BESIDE) -> Nodes:
-    """Choose: the program that is named; kind, where there is an engine; the program that stands beside the project.
+    """Choose the program that the environment names, else kind if there is an engine, else the program at `beside`.
 
-    Raises NodesError.
+    Raises NodesError if none is available.
     """
     if named := environment.get(PROGRAM):
         if not os.access(named, os.X_OK):
-            raise NodesError(f"{PROGRAM}={named} is no program")
+            raise NodesError(f"{PROGRAM}={named} is not an executable file")
         return OneNode(Path(named))
     why = "kind is not installed."
     if kind.is_installed():

@@ -1,4 +1,4 @@
-"""An operator process that tests start, kill and start again, with patience in seconds instead of minutes."""
+"""An operator process that tests start, kill and restart, with timeouts of seconds instead of minutes."""
 
 import signal
 import subprocess
@@ -29,11 +29,11 @@ QUICK = {
 
 
 class OperatorProcess:
-    """The operator, as the sandbox would start it, but for `changes` of its environment."""
+    """The operator as the sandbox starts it, with `changes` to its environment."""
 
     def __init__(self, sandbox: Sandbox, changes: Mapping[str, str] | None = None) -> None:
         plan = load(sandbox.folder)
-        assert plan is not None, "the sandbox is up"
+        assert plan is not None, "the sandbox is not running"
         component = components(plan)["operator"]
         self._command = component.command
         self._environment = {**base_environment(), **component.environment, **QUICK, **(changes or {})}
@@ -42,25 +42,27 @@ class OperatorProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until its probe answers."""
+        """Start the process unless it is running, and wait until its probe answers."""
+        if self.alive():
+            return
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
         eventually(lambda: self.alive() and self._ready(), 90)
 
     def launch(self) -> None:
-        """Start it without waiting."""
+        """Start the process without waiting."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
 
     def kill(self) -> None:
-        """`kill -9`."""
+        """Kill the process with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def stop(self) -> int:
-        """Ask it to end; return its exit status."""
+        """Terminate the process with SIGTERM; return its exit status."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         status = self._process.wait(30)
@@ -68,18 +70,18 @@ class OperatorProcess:
         return status
 
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The id of the process."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def resident_kilobytes(self) -> int:
-        """Its resident memory."""
+        """The resident memory of the process."""
         assert self._process is not None
         done = subprocess.run(["ps", "-o", "rss=", "-p", str(self._process.pid)], capture_output=True, text=True, check=True)
         return int(done.stdout)

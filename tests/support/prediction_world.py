@@ -1,46 +1,52 @@
-"""A platform in memory, for the decisions about predictions: the counterpart of `world`."""
+"""An in-memory platform for the decisions about predictions, as `world` is for pipelines."""
 
 from dataclasses import dataclass, field, replace
 
 from support.memory import InMemory
 
-from winepipelines.lifecycle.questions import Question
+from winepipelines.api.modelrecord import ModelRecord
+from winepipelines.api.observed import RunState, StepFailure
+from winepipelines.api.prediction import PredictionSpec, PredictionStatus, RejectedRows, WinePrediction
+from winepipelines.api.scoring import OutputUse, PipelineView, PredictionRecords, Scored
+from winepipelines.api.status import ServedModel
+from winepipelines.controllers import PREDICTIONS
+from winepipelines.engine.decision import Query
 from winepipelines.predictions.actions import Action, DeleteResource, SubmitPrediction
-from winepipelines.predictions.questions import Outcome, Pipeline, UsesOfOutput
-from winepipelines.resource.observed import RunState, StepFailure
-from winepipelines.resource.outcome import OutputUse, PipelineView, PredictionRecords, Scored
-from winepipelines.resource.prediction import ChosenModel, PredictionSpec, PredictionStatus, RejectedFor, WinePrediction
-from winepipelines.subjects import PREDICTIONS
+from winepipelines.predictions.queries import GetPipeline, GetScoringResult, ListOutputUses
 
 OUTPUT = "s3://scores/red.parquet"
 SPEC = PredictionSpec.model_validate({"pipeline": "mlflow", "input": {"url": "http://data/new.csv"}, "output": OUTPUT})
-CHAMPION = ChosenModel(
-    revision=3, mlflow_run="abc", version="3", uri="s3://mlflow/1/model", digest="sha256:" + "d" * 64, pipeline_uid="0123456789ab"
-)
+MODEL = ModelRecord(revision=3, mlflow_run="abc", version="3", uri="s3://mlflow/1/model", digest="sha256:" + "d" * 64)
+SERVING = PipelineView(exists=True, uid="0123456789ab", served=ServedModel(revision=3, model=MODEL))
+
+
+def serving(revision: int, mlflow_run: str) -> PipelineView:
+    """Describe a WinePipeline that serves another model."""
+    return replace(SERVING, served=ServedModel(revision=revision, model=MODEL.with_(mlflow_run=mlflow_run)))
 
 
 @dataclass
 class PredictionWorld(InMemory[PredictionStatus]):
-    """Everything outside the operator. Tests set fields to say what is so."""
+    """The environment of the operator. Tests set its fields to set up a state."""
 
-    subject = PREDICTIONS
+    controller = PREDICTIONS
     prediction: WinePrediction = field(
         default_factory=lambda: WinePrediction("admin", "scores", "89abcdef0123", 1, "1", SPEC, PredictionStatus())
     )
-    pipeline: PipelineView = PipelineView(exists=True, served=CHAMPION)
+    pipeline: PipelineView = SERVING
     output_use: OutputUse = OutputUse()
-    scored_with: dict[str, ChosenModel] = field(default_factory=dict)  # run name: the model that its submission named
+    scored_with: dict[str, ModelRecord] = field(default_factory=dict)  # model in the submission, by name of the run
     records: dict[str, PredictionRecords] = field(default_factory=dict)  # by run id
     most_live: int = 0
 
     @property
     def status(self) -> PredictionStatus:
-        """The status as it is stored."""
+        """The stored status."""
         return self.prediction.status
 
     @property
     def resource(self) -> WinePrediction:
-        """The resource as it is stored."""
+        """The stored resource."""
         return self.prediction
 
     @resource.setter
@@ -48,33 +54,33 @@ class PredictionWorld(InMemory[PredictionStatus]):
         self.prediction = resource
 
     def change(self, **spec: object) -> None:
-        """Apply another spec: only `ttlAfterFinished` can be, but that is the API server's to see to."""
+        """Apply another spec. The API server allows only a change of `ttlAfterFinished`; this class allows any."""
         changed = PredictionSpec.model_validate({**self.prediction.spec.model_dump(by_alias=True), **spec})
         self.prediction = replace(self.prediction, spec=changed, generation=self.prediction.generation + 1)
 
     def succeed(self, rows: int = 100, **rejected: int) -> None:
-        """Let the run succeed."""
+        """Let the newest run succeed."""
         self.move_run(RunState.SUCCEEDED)
-        reasons = tuple(RejectedFor(reason=reason, rows=count) for reason, count in rejected.items())
+        reasons = tuple(RejectedRows(reason=reason, rows=count) for reason, count in rejected.items())
         self.records[self.runs[-1].id] = PredictionRecords(Scored(OUTPUT, f"{OUTPUT}.report.json", rows, reasons))
 
     def fail(self, reason: str = "DataUnreachable", permanent: bool = False) -> None:
-        """Let the step fail, and say why."""
+        """Let the step of the newest run fail and record the reason."""
         self.move_run(RunState.FAILED, failed_step="predict")
         failure = StepFailure("predict", reason, "no good", permanent, self.now)
         self.records[self.runs[-1].id] = PredictionRecords(failure=failure)
 
-    def _know(self, question: Question[object]) -> object:
-        match question:
-            case Pipeline():
+    def _answer_other(self, query: Query[object]) -> object:
+        match query:
+            case GetPipeline():
                 return self.pipeline
-            case UsesOfOutput():
+            case ListOutputUses():
                 return self.output_use
-            case Outcome(run_id):
+            case GetScoringResult(run_id):
                 return self.records.get(run_id, PredictionRecords())
-        raise AssertionError(question)
+        raise AssertionError(query)
 
-    def _do(self, action: Action) -> None:
+    def _perform_other(self, action: Action) -> None:
         match action:
             case SubmitPrediction(name):
                 model = self.status.model
@@ -85,6 +91,6 @@ class PredictionWorld(InMemory[PredictionStatus]):
                 self.delete()
 
     def add_run(self, name: str) -> None:
-        """Kubeflow Pipelines has another run of a name."""
+        """Add a run with a name to Kubeflow Pipelines."""
         super().add_run(name)
         self.most_live = max(self.most_live, sum(run.live for run in self.runs))

@@ -1,7 +1,7 @@
-"""A reverse proxy that tests put between the operator and a system: it counts, delays, refuses and cuts calls.
+"""A reverse proxy between the operator and a system that counts, delays, rejects and aborts requests.
 
-It runs on a thread of its own. `before` and `after` are called around each request, on that thread: `before` may return a fault
-to play instead of, or on top of, the real answer.
+It runs in a thread of its own, which calls `before` and `after` around each request. `before` may return a fault, which replaces
+the upstream's response or is added to it.
 """
 
 import asyncio
@@ -17,22 +17,22 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, enc
 
 
 class Fault(Enum):
-    """What becomes of a request."""
+    """A fault of a request or its response."""
 
-    CUT_BEFORE = auto()  # the connection ends, nothing was carried out
-    CUT_AFTER = auto()  # it was carried out, and the connection ends without an answer
-    TWICE = auto()  # it is carried out twice
-    UNAVAILABLE = auto()  # 503, nothing was carried out
-    RATE_LIMITED = auto()  # 429, nothing was carried out
-    BROKEN = auto()  # 500, nothing was carried out
-    REDIRECTED = auto()  # 307 to `elsewhere`, nothing was carried out
-    WEB_PAGE = auto()  # 200 and HTML, nothing was carried out
-    LATE = auto()  # it is carried out, and answered after `late_seconds`, or when `answer` is set
+    CUT_BEFORE = auto()  # the connection is closed; nothing was forwarded
+    CUT_AFTER = auto()  # the request was forwarded; the connection is closed without a response
+    TWICE = auto()  # the request is forwarded twice
+    UNAVAILABLE = auto()  # 503; nothing was forwarded
+    RATE_LIMITED = auto()  # 429; nothing was forwarded
+    BROKEN = auto()  # 500; nothing was forwarded
+    REDIRECTED = auto()  # 307 to `elsewhere`; nothing was forwarded
+    WEB_PAGE = auto()  # 200 with HTML; nothing was forwarded
+    LATE = auto()  # the request is forwarded; the response is sent after `late_seconds`, or when `answer` is set
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request on its way. `path` has its query."""
+    """A request. `path` includes the query."""
 
     method: str
     path: str
@@ -40,16 +40,16 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Before = Callable[[Call], Fault | int | None]  # an int is a status to answer with, nothing is carried out
+Before = Callable[[Call], Fault | int | None]  # an int is the status of the response; nothing is forwarded
 After = Callable[[Call], None]
 REFUSALS = {Fault.UNAVAILABLE: (503, 14), Fault.RATE_LIMITED: (429, 8), Fault.BROKEN: (500, 13)}  # HTTP status, gRPC code
 HOP = {"transfer-encoding", "content-length", "connection", "keep-alive", "content-encoding"}
 
 
 class Proxy:
-    """In front of one upstream. `tls` is how to talk to it where it speaks TLS, `own_tls` how the proxy itself is talked to.
+    """A proxy for one upstream. `tls` is the TLS context for the upstream, `own_tls` that of the proxy's own server.
 
-    `strip` is a path that it is under and the upstream is not; `basic` are credentials that it puts in the place of the client's.
+    The proxy removes the prefix `strip` from paths, and replaces the client's credentials by `basic`.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Proxy:
         self.elsewhere = elsewhere
         self.late_seconds = late_seconds
         self.answer = threading.Event()
-        self._keep_host = keep_host  # a signature of S3's covers the host that the client named
+        self._keep_host = keep_host  # S3 signatures cover the Host header
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._started = threading.Event()
@@ -86,7 +86,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The proxy's URL."""
         return f"{'https' if self._own_tls else 'http'}://{self._address}:{self._port}"
 
     def __enter__(self) -> Self:

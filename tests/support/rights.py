@@ -1,4 +1,4 @@
-"""The operator's rights one by one: granted, taken away, and as the API server's audit log says that they were used."""
+"""The operator's RBAC rights: grant them, remove them, and find in the API server's audit log which are used."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -14,12 +14,12 @@ from sandbox.platform import Sandbox
 
 MANIFEST = Path(__file__).parents[2] / "deploy" / "operator" / "rbac.yaml"
 ACCOUNT = "system:serviceaccount:kubeflow:wine-operator"
-ANYONES = "authorization.k8s.io"  # whoever has a token may ask for his own rights
+ANYONES = "authorization.k8s.io"  # anyone who has a token may query his own rights
 
 
 @dataclass(frozen=True, order=True)
 class Right:
-    """One verb on one resource of a group; `name` and `namespace` are empty where any will do."""
+    """A verb on a resource. An empty `name` or `namespace` means any."""
 
     group: str
     resource: str
@@ -33,13 +33,13 @@ class Right:
 
     @property
     def rule(self) -> Body:
-        """The rule that grants it and nothing else."""
+        """The RBAC rule that grants this right only."""
         names = {"resourceNames": [self.name]} if self.name else {}
         return {"apiGroups": [self.group], "resources": [self.resource], "verbs": [self.verb], **names}
 
 
 def granted() -> list[Right]:
-    """List what the manifest grants, in its order."""
+    """List the rights that the manifest grants, in its order."""
     return [
         Right(group, resource, verb, name, manifest["metadata"].get("namespace", ""))
         for manifest in yaml.safe_load_all(MANIFEST.read_text())
@@ -52,31 +52,33 @@ def granted() -> list[Right]:
 
 
 def grant(sandbox: Sandbox, rights: Iterable[Right], namespaces: Iterable[str] = ()) -> None:
-    """Let the operator have these rights and no other: in the cluster, or as the chart does it for a list of namespaces."""
-    chosen = list(rights)
-    wide = [right.rule for right in chosen if not right.namespace]
-    near = [right.rule for right in chosen if right.namespace]
-    places = list(namespaces)
+    """Grant the operator exactly these rights: in the cluster or, as the chart does, in a list of namespaces."""
+    selected = list(rights)
+    anywhere = [right.rule for right in selected if not right.namespace]
+    own_namespace = [right.rule for right in selected if right.namespace]
+    watched = list(namespaces)
     items = [
-        _role("ClusterRole", "", [] if places else wide),
-        _role("Role", "kubeflow", near),
-        *(_role("Role", place, wide) for place in places),
-        *(_binding(place) for place in places),
+        _role("ClusterRole", "", [] if watched else anywhere),
+        _role("Role", "kubeflow", own_namespace),
+        *(_role("Role", namespace, anywhere) for namespace in watched),
+        *(_binding(namespace) for namespace in watched),
     ]
     body = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     sandbox.kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=sandbox", "-f", "-", stdin=body)
 
 
 def await_absence(sandbox: Sandbox, right: Right) -> None:
-    """Wait until the API server's authorizer has heard that a right is gone."""
+    """Wait until the API server's authorizer no longer allows a right."""
     resource, _, subresource = right.resource.partition("/")
-    what = f"{resource}.{right.group}" if right.group else resource
+    target = f"{resource}.{right.group}" if right.group else resource
     options = [f"--subresource={subresource}"] if subresource else []
     where = ["-n", right.namespace or "default"]
 
     def refused() -> bool:
         try:
-            sandbox.kubectl("auth", "can-i", right.verb, f"{what}/{right.name}".rstrip("/"), *options, *where, f"--as={ACCOUNT}")
+            sandbox.kubectl(
+                "auth", "can-i", right.verb, f"{target}/{right.name}".rstrip("/"), *options, *where, f"--as={ACCOUNT}"
+            )
         except KubectlError:
             return True
         return False
@@ -105,56 +107,68 @@ def _binding(namespace: str) -> Body:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A right that the operator has made use of, or was refused."""
+class Request:
+    """A right that the operator has requested, and whether it was allowed."""
 
     right: Right
     allowed: bool
 
 
 class Audit:
-    """The audit log from here on."""
+    """The entries of the audit log since this object was made."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
         self._begin = log.stat().st_size if log.exists() else 0
 
-    def asked(self) -> Iterator[Asked]:
-        """Say what was asked since. `name` and `namespace` are those of the request."""
+    def requests(self) -> Iterator[Request]:
+        """List the operator's requests. `name` and `namespace` of a right are those of the request."""
+        for event in self._events():
+            yield from _requests_of(event)
+
+    def kind_is_missed(self) -> bool:
+        """Whether the operator has noticed that its CRD is gone: it discovers kinds again, or its list request got 404."""
+        return any(
+            event["user"]["username"] == ACCOUNT
+            and event["requestURI"].startswith("/apis/winepipelines.io")
+            and (not event.get("objectRef", {}).get("resource") or (event.get("responseStatus") or {}).get("code") == 404)
+            for event in self._events()
+        )
+
+    def _events(self) -> Iterator[dict[str, Any]]:
         with self._log.open("rb") as log:
             log.seek(self._begin)
-            for line in log:
-                yield from _asked(json.loads(line))
+            yield from (json.loads(line) for line in log if line.endswith(b"\n"))
 
     def used(self, rights: Iterable[Right]) -> set[Right]:
-        """Choose the rights that were made use of."""
-        asked = {one.right for one in self.asked() if one.allowed}
-        return {right for right in rights if any(_covers(right, one) for one in asked)}
+        """Return those of the rights that the operator has used."""
+        allowed = {one.right for one in self.requests() if one.allowed}
+        return {right for right in rights if any(_covers(right, one) for one in allowed)}
 
     def refused(self) -> set[Right]:
-        """List what was asked in vain."""
-        return {one.right for one in self.asked() if not one.allowed}
+        """Return the rights that the operator has requested and not been granted."""
+        return {one.right for one in self.requests() if not one.allowed}
 
 
-def _asked(event: dict[str, Any]) -> Iterator[Asked]:
+def _requests_of(event: dict[str, Any]) -> Iterator[Request]:
     reference = event.get("objectRef") or {}
-    if reference.get("resource") == "subjectaccessreviews":  # Kubeflow Pipelines asks what the operator may do there
+    if reference.get("resource") == "subjectaccessreviews":  # Kubeflow Pipelines checks the operator's rights
         spec, status = event["requestObject"]["spec"], (event.get("responseObject") or {}).get("status") or {}
-        wanted = spec.get("resourceAttributes")
-        if spec.get("user") == ACCOUNT and wanted:
-            right = Right(wanted["group"], wanted["resource"], wanted["verb"], "", wanted.get("namespace", ""))
-            yield Asked(right, bool(status.get("allowed")))
+        attributes = spec.get("resourceAttributes")
+        if spec.get("user") == ACCOUNT and attributes:
+            right = Right(attributes["group"], attributes["resource"], attributes["verb"], "", attributes.get("namespace", ""))
+            yield Request(right, bool(status.get("allowed")))
         return
     if event["user"]["username"] != ACCOUNT or not reference or reference.get("apiGroup") == ANYONES:
         return
     resource = "/".join(part for part in (reference["resource"], reference.get("subresource")) if part)
-    place = (reference.get("name", ""), reference.get("namespace", ""))
+    target = (reference.get("name", ""), reference.get("namespace", ""))
     code = (event.get("responseStatus") or {}).get("code", 200)
-    yield Asked(Right(reference.get("apiGroup", ""), resource, event["verb"], *place), code not in (401, 403))
-    if event["verb"] == "patch" and code == 201:  # what is applied where nothing is has to be created, too
-        yield Asked(Right(reference.get("apiGroup", ""), resource, "create", *place), allowed=True)
+    yield Request(Right(reference.get("apiGroup", ""), resource, event["verb"], *target), code not in (401, 403))
+    if event["verb"] == "patch" and code == 201:  # a server-side apply of a new object needs the right to create it as well
+        yield Request(Right(reference.get("apiGroup", ""), resource, "create", *target), allowed=True)
 
 
-def _covers(right: Right, asked: Right) -> bool:
-    same = (right.group, right.resource, right.verb) == (asked.group, asked.resource, asked.verb)
-    return same and right.name in ("", asked.name) and right.namespace in ("", asked.namespace)
+def _covers(right: Right, requested: Right) -> bool:
+    same = (right.group, right.resource, right.verb) == (requested.group, requested.resource, requested.verb)
+    return same and right.name in ("", requested.name) and right.namespace in ("", requested.namespace)

@@ -1,7 +1,7 @@
-"""A cluster with Seldon Core in it, real or stood in for, as the contract's tests see it.
+"""A cluster with Seldon Core, real or a stand-in, for the contract tests.
 
-Where pods cannot run (an API server with Seldon's operator and Kubernetes' controllers, and no node), `Kubelet` stands in for the
-node: it writes the statuses of pods, which is all that Seldon and the operator look at.
+On a cluster without nodes (an API server, Kubernetes' controllers and Seldon's operator), `Kubelet` writes the statuses of pods.
+Seldon and the operator read nothing else of them.
 """
 
 import json
@@ -9,17 +9,21 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import yaml
+from support.backends import seldon_backend
 
+from winepipelines.api.observed import DeploymentView, PredictionCheck
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.rollout import Rollout
 from winepipelines.platform.kubernetes import Kubernetes
-from winepipelines.platform.manifests import Manifests
-from winepipelines.platform.seldon import Seldon
-from winepipelines.resource.pipeline import WinePipeline
+from winepipelines.platform.records import Example
+from winepipelines.serving.probing import EndpointProber, ProbeTarget
+from winepipelines.serving.seldon.backend import SeldonBackend
 from winepipelines.settings import Settings
 
 Body = dict[str, Any]
@@ -28,12 +32,12 @@ LABEL = "seldon-deployment-id"
 
 
 class Refused(Exception):
-    """The cluster said no; the message is its own."""
+    """The cluster rejected a request; the message is that of kubectl."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A cluster. `models` are addresses of models that pods can copy and serve; none where `runs` is false."""
+    """A cluster. `runs` is whether it runs pods; `models` are URIs of models that they can copy and serve."""
 
     kubectl: Path
     kubeconfig: Path
@@ -42,7 +46,7 @@ class Endpoint:
     endpoint_template: str = ""
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl; return what it printed. Raises Refused."""
+        """Run kubectl; return its output. Raises Refused."""
         command = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -50,66 +54,90 @@ class Endpoint:
         return done.stdout
 
     def apply(self, body: Body) -> Body:
-        """Apply an object server-side; return it as it was stored. Raises Refused."""
+        """Apply an object server-side; return the stored object. Raises Refused."""
         options = ("--server-side", "--force-conflicts", "--field-manager=contract", "-o", "json")
         applied: Body = json.loads(self.run("apply", *options, "-f", "-", stdin=yaml.safe_dump(body)))
         return applied
 
     def get(self, kind: str, namespace: str, name: str) -> Body | None:
-        """Read an object; None where it is not there."""
+        """Get an object, or None if it does not exist."""
         text = self.run("-n", namespace, "get", kind, name, "--ignore-not-found", "-o", "json")
         return json.loads(text) if text.strip() else None
 
     def made(self, kind: str, namespace: str, name: str) -> list[Body]:
-        """List what Seldon has made of a SeldonDeployment."""
+        """List the objects that Seldon has created for a SeldonDeployment."""
         text = self.run("-n", namespace, "get", kind, "-l", f"{LABEL}={name}", "-o", "json")
         return list(json.loads(text)["items"])
 
     def wait(self, kind: str, namespace: str, name: str, until: Callable[[Body], object], seconds: float = 60) -> Body:
-        """Watch what Seldon has made of a SeldonDeployment, or itself, until one is so; return it."""
-        # Never by name alone: kubectl then leaves out what changed between its get and its watch.
-        chosen = [f"--field-selector=metadata.name={name}"] if kind == "seldondeployments" else ["-l", f"{LABEL}={name}"]
+        """Watch a SeldonDeployment, or the objects that Seldon creates for it, until `until` holds for one; return that one.
+
+        Raises AssertionError with the last object after `seconds`.
+        """
+        # A selector instead of a name: by name, kubectl misses changes between its get and its watch.
+        selector = [f"--field-selector=metadata.name={name}"] if kind == "seldondeployments" else ["-l", f"{LABEL}={name}"]
         last: Body = {}
-        for item in self._watch(kind, namespace, chosen, seconds):
+        for item in self._watch(kind, namespace, selector, seconds):
             if until(item):
                 return item
             last = item
-        raise AssertionError(f"no {kind} of {name} is so within {seconds} s; the last one:\n{json.dumps(last, indent=1)}")
+        raise AssertionError(
+            f"no {kind} of {name} meets the condition within {seconds:g} s; the last one:\n{json.dumps(last, indent=1)}"
+        )
 
     def watch_pods(self, namespace: str, name: str) -> "subprocess.Popen[str]":
-        """Print every pod of a SeldonDeployment whenever it moves, one a line."""
-        return self._watching("pods", namespace, ["-l", f"{LABEL}={name}"], 600)
+        """Print each change of the pods of a SeldonDeployment, one per line."""
+        return self._start_watch("pods", namespace, ["-l", f"{LABEL}={name}"], 600)
 
-    def _watch(self, kind: str, namespace: str, chosen: list[str], seconds: float) -> Iterator[Body]:
-        with self._watching(kind, namespace, chosen, seconds) as process:
+    def _watch(self, kind: str, namespace: str, selector: list[str], seconds: float) -> Iterator[Body]:
+        with self._start_watch(kind, namespace, selector, seconds) as process:
             assert process.stdout is not None
             try:
                 yield from map(json.loads, process.stdout)
             finally:
                 process.kill()
 
-    def _watching(self, kind: str, namespace: str, chosen: list[str], seconds: float) -> "subprocess.Popen[str]":
-        command = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", "-n", namespace, "get", kind, *chosen]
+    def _start_watch(self, kind: str, namespace: str, selector: list[str], seconds: float) -> "subprocess.Popen[str]":
+        command = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", "-n", namespace, "get", kind, *selector]
         options = ["--watch", f"--request-timeout={seconds:g}s", '--output=jsonpath={@}{"\\n"}']
         return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
+@dataclass(frozen=True)
+class Connected:
+    """The backend, connected to a cluster."""
+
+    backend: SeldonBackend
+    kubernetes: Kubernetes
+    prober: EndpointProber
+
+    async def observe(self, pipeline: WinePipeline, rollout: Rollout | None) -> DeploymentView:
+        return await self.backend.observe(self.kubernetes, pipeline, rollout)
+
+    async def apply(self, pipeline: WinePipeline, rollout: Rollout) -> None:
+        await self.backend.apply(self.kubernetes, pipeline, rollout)
+
+    async def predict(self, pipeline: WinePipeline, example: Example) -> PredictionCheck:
+        endpoint = self.backend.endpoints(pipeline).stable
+        return await self.prober.probe(ProbeTarget(endpoint.url, endpoint.protocol, example))
+
+
 class Operator:
-    """The operator's own hands on a resource: what it applies, and what it sees."""
+    """The operator's access to a cluster: what it applies and observes."""
 
     def __init__(self, endpoint: Endpoint, kubernetes: Kubernetes, session: aiohttp.ClientSession, namespace: str) -> None:
         self.endpoint, self.namespace = endpoint, namespace
         self._kubernetes, self._session = kubernetes, session
 
-    def seldon(self, **settings: object) -> Seldon:
-        """Build the adapter, with the administrator's settings changed."""
+    def seldon(self, **settings: object) -> "Connected":
+        """Build the backend with changed settings, connected to the cluster."""
         if self.endpoint.endpoint_template:
             settings = {"endpoint_template": self.endpoint.endpoint_template, **settings}
-        made = replace(Settings("http://kfp", "http://mlflow", "http://minio"), **settings)  # type: ignore[arg-type]
-        return Seldon(self._kubernetes, Manifests(made.templates), made, self._session)
+        base = Settings(kfp_url="http://kfp", mlflow_url="http://mlflow", s3_endpoint_url="http://minio")
+        return Connected(seldon_backend(base, **settings), self._kubernetes, EndpointProber(self._session))
 
     def resource(self, name: str = "mlflow", **serving: object) -> WinePipeline:
-        """Apply a resource, suspended, so that an operator of this cluster does nothing about it; return it as it is stored."""
+        """Apply a WinePipeline; return the stored one. It is suspended, so an operator in the cluster ignores it."""
         body = {
             "apiVersion": "winepipelines.io/v1alpha1",
             "kind": "WinePipeline",
@@ -120,17 +148,17 @@ class Operator:
 
 
 class Kubelet:
-    """Says of the pods of a SeldonDeployment what a node would: that those with a good model are ready, others not."""
+    """Writes the statuses of a SeldonDeployment's pods as a node does: ready with a good model, else failing."""
 
     def __init__(self, endpoint: Endpoint, namespace: str, name: str, bad: str) -> None:
-        """Pods that copy from an address with `bad` in it fail."""
+        """Follow the pods of a SeldonDeployment. Those that copy a model whose URI contains `bad` fail."""
         self._endpoint, self._namespace, self._bad = endpoint, namespace, bad
         self._process = endpoint.watch_pods(namespace, name)
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave the pods as they are."""
+        """Stop following the pods."""
         self._process.kill()
         self._process.wait()
         self._thread.join()
@@ -143,9 +171,9 @@ class Kubelet:
                 options = ("--force", "--grace-period=0", "--ignore-not-found", "--wait=false")
                 self._endpoint.run("-n", self._namespace, "delete", "pod", pod["metadata"]["name"], *options)
             elif not (pod.get("status") or {}).get("containerStatuses"):
-                self._say(pod)
+                self._write_status(pod)
 
-    def _say(self, pod: Body) -> None:
+    def _write_status(self, pod: Body) -> None:
         [initializer] = pod["spec"]["initContainers"]
         status = failing_pod(pod) if self._bad in initializer["args"][0] else ready_pod(pod)
         patch = json.dumps({"status": status})
@@ -159,7 +187,7 @@ class Kubelet:
 
 @contextmanager
 def pods_run(endpoint: Endpoint, namespace: str, name: str, bad: str = "no-such-bucket") -> Iterator[None]:
-    """Have the pods of a SeldonDeployment run: on the cluster's nodes, or on none."""
+    """Run the pods of a SeldonDeployment on the cluster's nodes or, if it has none, write their statuses."""
     if endpoint.runs:
         yield
         return
@@ -171,7 +199,7 @@ def pods_run(endpoint: Endpoint, namespace: str, name: str, bad: str = "no-such-
 
 
 def ready_pod(pod: Body) -> Body:
-    """A pod's status when all is well."""
+    """The status of a ready pod."""
     state = {"running": {"startedAt": "2026-01-05T12:00:00Z"}}
     done = {"terminated": {"exitCode": 0, "reason": "Completed"}}
     return {
@@ -183,11 +211,11 @@ def ready_pod(pod: Body) -> Body:
 
 
 def failing_pod(pod: Body) -> Body:
-    """A pod's status when its init container cannot copy the model."""
+    """The status of a pod whose init container cannot copy the model."""
     name = pod["metadata"]["name"]
-    words = f"back-off 40s restarting failed container={INITIALIZER} pod={name}_team({pod['metadata']['uid']})"
+    message = f"back-off 40s restarting failed container={INITIALIZER} pod={name}_team({pod['metadata']['uid']})"
     initial = {
-        **_container(pod["spec"]["initContainers"][0], {"waiting": {"reason": "CrashLoopBackOff", "message": words}}),
+        **_container(pod["spec"]["initContainers"][0], {"waiting": {"reason": "CrashLoopBackOff", "message": message}}),
         "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "directory not found"}},
         "restartCount": 3,
     }

@@ -1,21 +1,22 @@
-"""Resources with the statuses that the operator writes on its way, as the API server has them: for what others make of them."""
+"""WinePipelines with the statuses that the operator writes, as the API server stores them, for tests of status consumers."""
 
 from collections.abc import Callable
 from typing import Any
 
 from support.world import World
 
-from winepipelines.lifecycle.questions import Answer, Runs
-from winepipelines.resource.errors import Refused, Unavailable
-from winepipelines.resource.observed import SecretState
-from winepipelines.resource.pipeline import API_VERSION, KIND
-from winepipelines.resource.status import Status
+from winecontract.reasons import Reason
+from winepipelines.api.errors import Refused, Unavailable
+from winepipelines.api.observed import SecretState
+from winepipelines.api.pipeline import API_VERSION, KIND
+from winepipelines.api.status import Status
+from winepipelines.pipelines.queries import ListRuns, ProbeEndpoint
 
 Body = dict[str, Any]
 
 
 def _untouched(world: World) -> None:
-    """It has just been applied."""
+    """The resource was just applied."""
 
 
 def _training(world: World) -> None:
@@ -65,15 +66,15 @@ def _serving_suspended(world: World) -> None:
 
 
 def _rolled_back(world: World) -> None:
-    """By request, to the model of an earlier spec."""
+    """A user has requested the rollback to the model of an earlier spec."""
     promoted(world)
-    world.ask(rollback="1")
+    world.annotate(rollback="1")
     world.reconcile()
     world.roll_out()
 
 
-def _rolled_back_by_itself(world: World) -> None:
-    """The operator has taken back a model that stopped answering."""
+def _rolled_back_automatically(world: World) -> None:
+    """The operator has rolled back a model whose prediction check failed."""
     promoted(world)
     world.wrong_answers.add(2)
     world.reconcile()
@@ -82,12 +83,12 @@ def _rolled_back_by_itself(world: World) -> None:
 
 
 def _kubeflow_down(world: World) -> None:
-    world.down[Runs] = Unavailable("KubeflowUnavailable", "no answer")
+    world.down[ListRuns] = Unavailable(Reason.KUBEFLOW_UNAVAILABLE, "no answer")
     world.reconcile()
 
 
 def _kubeflow_refuses(world: World) -> None:
-    world.down[Runs] = Refused("KubeflowRefused", "not you")
+    world.down[ListRuns] = Refused(Reason.KUBEFLOW_REQUEST_REJECTED, "not you")
     world.reconcile()
 
 
@@ -101,11 +102,11 @@ def _answers_wrongly(world: World) -> None:
 def _deleted(world: World) -> None:
     world.serve()
     world.delete()
-    world.down[Answer] = Unavailable("EndpointUnreachable", "no answer")
+    world.down[ProbeEndpoint] = Unavailable(Reason.ENDPOINT_UNREACHABLE, "no answer")
 
 
 def promoted(world: World) -> None:
-    """Revision 1 has served, and revision 2 of another spec serves now."""
+    """Serve revision 1, then revision 2 of another spec."""
     _changed(world)
     world.serve()
 
@@ -118,7 +119,7 @@ SITUATIONS: dict[str, Callable[[World], None]] = {
 
 
 def resource(situation: str) -> Body:
-    """Give the resource in a situation."""
+    """Build the resource in a situation."""
     world = World()
     SITUATIONS[situation](world)
     pipeline = world.pipeline

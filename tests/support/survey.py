@@ -1,10 +1,17 @@
-"""A platform where all is well, as `doctor` sees it; tests break one thing of it."""
+"""The observations of `doctor` on a healthy platform, of which tests change one."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from winepipelines.api.observed import KeyState, Presence, SecretState
+from winepipelines.doctor import runner
+from winepipelines.doctor.checks import images, kinds, platform_checks
+from winepipelines.doctor.finding import Finding, Report, Result
 from winepipelines.doctor.observations import (
     KINDS,
     AdmissionView,
+    ApiKind,
     BucketView,
     ControllerView,
     HostView,
@@ -20,7 +27,9 @@ from winepipelines.doctor.observations import (
     Webhook,
 )
 from winepipelines.doctor.rights import PIPELINES, rights
-from winepipelines.resource.observed import KeyState, Presence, SecretState
+from winepipelines.serving.seldon import checks as serving
+from winepipelines.serving.seldon.backend import SeldonBackend
+from winepipelines.serving.seldon.naming import KIND
 from winepipelines.settings import Settings
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -31,7 +40,10 @@ SETTINGS = Settings(
     s3_endpoint_url="http://minio.kubeflow.svc:9000",
     kfp_token_file="/var/run/kfp/token",
 )
-RIGHTS = RightsView(OPERATOR, True, dict.fromkeys(rights(SETTINGS), ()))
+BACKEND = SeldonBackend(SETTINGS)
+PLATFORM = platform_checks(BACKEND.checks)
+ALL_KINDS = (*KINDS, KIND)
+RIGHTS = RightsView(OPERATOR, True, dict.fromkeys(rights(SETTINGS, BACKEND), ()))
 TOKEN = TokenView(OPERATOR, (PIPELINES,), NOW + timedelta(hours=1))
 BUCKET = BucketView("s3://mlflow/0", "http://minio.kubeflow.svc:9000")
 NAMESPACE = NamespaceView(
@@ -47,28 +59,62 @@ NAMESPACE = NamespaceView(
 HOST = HostView("http://data.example.org/wine.csv", "data.example.org", ("192.0.2.1",), ("192.0.2.1",))
 GOOD = Survey(
     settings=SETTINGS,
+    backend_settings=BACKEND.settings,
     inside=True,
     now=NOW,
     kubernetes="v1.36.3",
     identity=OPERATOR,
-    kinds=dict.fromkeys(KINDS, KindView(served=True)),
-    missing_fields=(),
+    kinds=dict.fromkeys(ALL_KINDS, KindView(served=True)),
     rights=RIGHTS,
-    webhooks=(Webhook("admission-webhook", "/apply-poddefault", "admission-webhook-service.kubeflow"),),
-    source=SourceView(
-        SecretState("kubeflow", SETTINGS.source_secret, True), type="s3", endpoint="http://minio.kubeflow.svc:9000"
-    ),
+    source=SourceView(SecretState("kubeflow", BACKEND.source.name, True), {serving.TYPE: "s3"}, "http://minio.kubeflow.svc:9000"),
     kubeflow=KubeflowView("2.17.0", multi_user=True),
     token=TOKEN,
     access=None,
     mlflow=MlflowView("3.17.2", 200, '{"experiment": {"artifact_location": "s3://mlflow/0"}}'),
     bucket=BUCKET,
-    pulls=(),
-    controllers=(ControllerView("seldon-system", "seldon-controller-manager", 1, 1),),
-    admission=AdmissionView("kubeflow"),
     same_store=True,
     namespaces=frozenset({"kubeflow"}),
     artifact_address="s3://mlflow/0",
     namespace=NAMESPACE,
     data_host=HOST,
+    observations={
+        kinds.observe_missing_fields: (),
+        kinds.observe_webhooks: (Webhook("admission-webhook", "/apply-poddefault", "admission-webhook-service.kubeflow"),),
+        serving.observe_controllers: (ControllerView("seldon-system", "seldon-controller-manager", 1, 1),),
+        serving.observe_admission: AdmissionView("kubeflow"),
+        images.observe_pulls: (),
+    },
 )
+
+
+def evaluate(survey: Survey) -> Report:
+    """Evaluate all checks."""
+    return runner.evaluate(survey, BACKEND.checks)
+
+
+def observed(**views: object) -> Survey:
+    """Build the survey of a healthy platform with other results of some coroutines `observe_<name>`."""
+    changed = {observe: views.pop(observe.__name__.removeprefix("observe_"), view) for observe, view in GOOD.observations.items()}
+    assert not views, f"no check observes {list(views)}"
+    return replace(GOOD, observations=changed)
+
+
+def find(survey: Survey, check: str) -> Finding:
+    """Evaluate all checks; return the finding of one."""
+    return next(finding for finding in evaluate(survey).findings if finding.check == check)
+
+
+def only_failure(survey: Survey) -> Finding:
+    """Evaluate all checks, of which exactly one must fail; return its finding."""
+    [finding] = evaluate(survey).failures
+    return finding
+
+
+def skipped(survey: Survey) -> set[str]:
+    """Return the names of the skipped checks."""
+    return {finding.check for finding in evaluate(survey).findings if finding.result is Result.SKIPPED}
+
+
+def without(kind: ApiKind, *versions: str) -> Mapping[ApiKind, KindView]:
+    """Describe an API server with all kinds except one, which serves only these versions of its group."""
+    return {**dict.fromkeys(ALL_KINDS, KindView(served=True)), kind: KindView(False, versions)}

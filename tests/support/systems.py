@@ -1,4 +1,4 @@
-"""Every system that the operator calls, behind a proxy: for tests that break the way to it."""
+"""A proxy in front of each system that the operator calls, for tests that break connections."""
 
 import json
 import ssl
@@ -19,7 +19,7 @@ SYSTEMS = ("api", "kfp", "mlflow", "store", "gateway")
 
 
 class Systems:
-    """Proxies by name, of `SYSTEMS`, and an operator (not started) that knows no other way. Steps and Seldon go straight."""
+    """Proxies by name, and an operator that uses them, which is not started. Steps and Seldon connect directly."""
 
     def __init__(self, cluster: Cluster, changes: Mapping[str, str] | None = None) -> None:
         self._cluster = cluster

@@ -1,4 +1,4 @@
-"""Admission webhooks that are down."""
+"""Admission webhooks that do not answer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from support.cluster import Cluster
 
 @contextmanager
 def webhook_down(cluster: Cluster, name: str) -> Iterator[None]:
-    """A webhook for SeldonDeployments where nobody listens, as Seldon's while its controller is down."""
+    """Register a webhook for SeldonDeployments on a closed port, like Seldon's when its controller is down."""
     rule = {
         "apiGroups": ["machinelearning.seldon.io"],
         "apiVersions": ["v1"],

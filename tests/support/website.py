@@ -1,4 +1,4 @@
-"""A web server on this machine that answers as a test says. Started by the fixtures of tests/pipeline."""
+"""A local web server with configurable responses."""
 
 import http.server
 import ssl
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Answer:
-    """One answer; `length` is announced instead of the body's own, None announces nothing."""
+    """A response. `length` is the Content-Length header: -1 is the length of the body, None omits the header."""
 
     body: bytes = b""
     status: int = 200
@@ -18,7 +18,7 @@ class Answer:
 
 @dataclass
 class Site:
-    """Answers by path, the last of a list for good; what was asked is kept."""
+    """Responses by path and the recorded requests. The last response of a list repeats."""
 
     port: int
     answers: dict[str, list[Answer]] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Site:
 
 
 def start(tls: ssl.SSLContext | None = None) -> tuple[http.server.ThreadingHTTPServer, Site]:
-    """Serve on a free port, with TLS where a context is given, until the server is shut down."""
+    """Serve on a free port until the server is shut down, with TLS if a context is given."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -46,8 +46,8 @@ def start(tls: ssl.SSLContext | None = None) -> tuple[http.server.ThreadingHTTPS
             self.end_headers()
             self.wfile.write(answer.body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-            """Keep quiet."""
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
+            """Log nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     site = Site(server.server_port)

@@ -1,42 +1,19 @@
-"""A platform in memory, for the decisions about pipelines: it answers their questions and carries out their actions."""
+"""An in-memory platform for the decisions about pipelines: it answers their queries and carries out their actions."""
 
 from dataclasses import dataclass, field, replace
 
 from support.memory import InMemory
 
-from winepipelines.lifecycle.actions import (
-    Action,
-    ApplyChildren,
-    ApplyDeployment,
-    CreateDataCheck,
-    CreateRun,
-    DeleteDeployment,
-    LeaveModels,
-    ReleaseDeployment,
-    RemoveAlias,
-    SetAlias,
-)
-from winepipelines.lifecycle.questions import (
-    Aliased,
-    Answer,
-    Children,
-    DataChecked,
-    Deployment,
-    Platform,
-    Question,
-    Records,
-    Server,
-    Stored,
-    Tried,
-)
-from winepipelines.resource.errors import Refused
-from winepipelines.resource.observed import (
+from winecontract.reasons import Reason
+from winepipelines.api.errors import Refused
+from winepipelines.api.modelrecord import ModelRecord, ModelServer, TrainingData
+from winepipelines.api.observed import (
+    CanaryComparison,
     Child,
     ChildrenView,
-    DataCheck,
+    DataCheckResult,
     DeploymentView,
     KeyState,
-    LoggedModel,
     ModelVersion,
     PlatformVerdict,
     PredictionCheck,
@@ -48,116 +25,152 @@ from winepipelines.resource.observed import (
     StepFailure,
     StoredModel,
     TrainingRecords,
-    TrialView,
 )
-from winepipelines.resource.pipeline import Asks, WinePipeline
-from winepipelines.resource.rollout import ModelRef, Rollout
-from winepipelines.resource.spec import Serving, Spec
-from winepipelines.resource.status import Condition, ConditionType, Status
-from winepipelines.subjects import PIPELINES
+from winepipelines.api.pipeline import AnnotationRequests, WinePipeline
+from winepipelines.api.rollout import Rollout
+from winepipelines.api.spec import Serving, Spec
+from winepipelines.api.status import Condition, ConditionType, Status
+from winepipelines.controllers import PIPELINES
+from winepipelines.engine.decision import Query
+from winepipelines.pipelines.actions import (
+    Action,
+    ApplyChildren,
+    ApplyDeployment,
+    CreateDataCheck,
+    CreateRun,
+    DeleteDeployment,
+    ReleaseDeployment,
+    RemoveAlias,
+    SetAlias,
+    TagOrphanedModels,
+)
+from winepipelines.pipelines.queries import (
+    CheckArtifact,
+    CompareCanary,
+    GetAlias,
+    GetChildren,
+    GetDataCheck,
+    GetDeployment,
+    GetPlatformHealth,
+    GetRecords,
+    GetServer,
+    ProbeEndpoint,
+)
 
 URL = "http://endpoint/predict"
 GOOD = Spec.model_validate({"data": {"url": "http://data/wine.csv"}})
 
 
 def _same_pods(rollout: Rollout, other: Rollout | None) -> bool:
-    """Tell whether nothing new has to start."""
+    """Whether the change of a rollout starts no pods."""
     pods = [
-        [model and (model.uri, model.image, model.executor, model.digest) for model in (one.model, one.trial)]
+        [model and (model.uri, model.server, model.digest) for model in (one.model, one.canary)]
         for one in (rollout, other)
         if one is not None
     ]
     return len(pods) == 2 and pods[0][0] == pods[1][0] and pods[0][1] in (None, pods[1][1])
 
 
+def _served_as(model: ModelRecord | None) -> tuple[object, ...] | None:
+    """The fields of a model that a serving backend compares."""
+    if model is None:
+        return None
+    return (model.uri, model.mlflow_run, model.runtime, model.server, model.digest, model.example_digest)
+
+
+def _is_applied(rollout: Rollout, applied: Rollout) -> bool:
+    one, other = ((item.revision, _served_as(item.model), _served_as(item.canary), item.weight) for item in (rollout, applied))
+    return one == other
+
+
 def revision_of(run: str) -> int:
-    """Tell which revision a run is of, by its name: that of the resource, part of its uid, the revision, and an attempt."""
+    """Read the revision from a run's name: name of the resource, part of its uid, revision, attempt."""
     return int(run.split("-")[2])
 
 
 def digest_of(revision: int) -> str:
-    """Digest of the files of a revision's model."""
+    """The digest of the files of a revision's model."""
     return f"sha256:{revision:064x}"
 
 
 @dataclass
 class World(InMemory[Status]):
-    """Everything outside the operator. Tests set fields to say what is so."""
+    """The environment of the operator. Tests set its fields to set up a state."""
 
-    subject = PIPELINES
+    controller = PIPELINES
     pipeline: WinePipeline = field(
         default_factory=lambda: WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", GOOD, Status())
     )
     children: Presence = Presence.ABSENT
-    foreign_kinds: set[str] = field(default_factory=set)  # of children that others made
+    unmanaged_kinds: set[str] = field(default_factory=set)  # kinds of children that exist and are not managed by the operator
     source: SecretState = SecretState("kubeflow", "source", True)
     artifacts: SecretState | None = SecretState("admin", "artifacts", True)
     records: dict[int, TrainingRecords] = field(default_factory=dict)
-    writers: dict[int, str] = field(default_factory=dict)  # revision: the run that wrote its records, where that matters
+    writers: dict[int, str] = field(default_factory=dict)  # id of the run that wrote the records, by revision
     mlflow_secret: SecretState | None = None
     key: KeyState | None = KeyState("admin", exists=True)
-    aliases: dict[tuple[str, str], ModelVersion] = field(default_factory=dict)  # MLflow's registry: by model and alias
-    trials: dict[int, TrialView] = field(default_factory=dict)  # how a revision's model does on trial
-    data_checks: dict[int, DataCheck] = field(default_factory=dict)
-    known_data: tuple[str, str] = ("", "")  # what the last look at the data was told
+    aliases: dict[tuple[str, str], ModelVersion] = field(default_factory=dict)  # MLflow's registry, by registered model and alias
+    canaries: dict[int, CanaryComparison] = field(default_factory=dict)  # comparison of the canary, by revision
+    data_checks: dict[int, DataCheckResult] = field(default_factory=dict)
+    checked_data: tuple[str, str] = ("", "")  # digest and ETag that the last data check was submitted with
     stored: StoredModel | None = None
-    server: ServerView = ServerView("1.18.2", image="server:1")
-    trouble: tuple[str, str] = ("", "")  # reason and message of what keeps a deployment from rolling out
-    lost_models: set[str] = field(default_factory=set)  # addresses whose files are gone
-    lost_examples: set[str] = field(default_factory=set)  # MLflow runs that were removed, and with them their models' examples
-    broken_images: set[str] = field(default_factory=set)  # server images that no node can pull
+    server: ServerView = ServerView("1.18.2", server=ModelServer(image="server:1"))
+    pod_problem: tuple[str, str] = ("", "")  # reason and message, if the deployment does not roll out
+    lost_models: set[str] = field(default_factory=set)  # URIs of models whose files were deleted
+    lost_examples: set[str] = field(default_factory=set)  # MLflow runs that were deleted, with their models' input examples
+    broken_images: set[str] = field(default_factory=set)  # images of the model server that no node can pull
     platform: PlatformVerdict | None = None
-    applied: Rollout | None = None  # what the SeldonDeployment says
-    asked_for: tuple[Rollout, Serving] | None = None  # when it was applied last
+    applied: Rollout | None = None  # the rollout in the deployment
+    last_applied: tuple[Rollout, Serving] | None = None  # by the operator
     replicas: int = 1
-    capacity: int = 10  # replicas that there is room for
+    capacity: int = 10  # replicas that fit on the nodes
     foreign: bool = False
     rolled_out: bool = False
     owned: bool = False
-    wrong_answers: set[int] = field(default_factory=set)  # revisions whose model answers wrongly
-    tagged: tuple[ModelVersion, ...] = ()  # versions in MLflow that are said to be left
-    mended: list[str] = field(default_factory=list)  # what was told of drift
-    updated: list[str] = field(default_factory=list)  # what was told of copies that follow their source
-    most_live: dict[str, int] = field(default_factory=dict)  # name: most live runs at a time
+    wrong_answers: set[int] = field(default_factory=set)  # revisions whose model fails its prediction check
+    tagged: tuple[ModelVersion, ...] = ()  # versions that were tagged as orphaned in MLflow
+    drift_corrected: list[str] = field(default_factory=list)  # messages about corrected drift
+    updated: list[str] = field(default_factory=list)  # messages about copied Secrets that were updated
+    most_live: dict[str, int] = field(default_factory=dict)  # highest number of live runs at a time, by name
 
-    # -- what a test does -----------------------------------------------------------------------------------------
+    # -- for tests ------------------------------------------------------------------------------------------------
 
     @property
     def alias(self) -> str:
-        """The version that is the champion of the resource's registered model."""
+        """The version with the alias `champion` of the resource's registered model, or an empty string."""
         return self.versions.get("champion", "")
 
     @property
     def versions(self) -> dict[str, str]:
-        """The versions of the resource's registered model that have an alias."""
+        """The versions of the resource's registered model, by alias."""
         mine = self.pipeline.registered_model
         return {alias: model.version for (name, alias), model in self.aliases.items() if name == mine}
 
-    def give_alias(self, version: str, mlflow_run: str, alias: str = "champion") -> None:
-        """Someone gives a version of the resource's registered model an alias."""
+    def set_alias(self, version: str, mlflow_run: str, alias: str = "champion") -> None:
+        """Set an alias of the resource's registered model, as a user would."""
         name = self.pipeline.registered_model
         self.aliases[name, alias] = ModelVersion(name, version, mlflow_run)
 
     @property
     def status(self) -> Status:
-        """The status as it is stored."""
+        """The stored status."""
         return self.pipeline.status
 
     @property
     def resource(self) -> WinePipeline:
-        """The resource as it is stored."""
+        """The stored resource."""
         return self.pipeline
 
     @resource.setter
     def resource(self, resource: WinePipeline) -> None:
         self.pipeline = resource
 
-    def condition_of_ready(self) -> Condition:
-        """What is said of the resource as a whole."""
+    def ready_condition(self) -> Condition:
+        """Return the condition Ready."""
         return self.condition(ConditionType.READY)
 
     def ready(self) -> bool:
-        """Whether the status says so."""
+        """Whether the condition Ready is True."""
         condition = self.status.condition(ConditionType.READY)
         return condition is not None and condition.status == "True"
 
@@ -166,154 +179,159 @@ class World(InMemory[Status]):
         changed = Spec.model_validate({**self.pipeline.spec.model_dump(by_alias=True), **spec})
         self.pipeline = replace(self.pipeline, spec=changed, generation=self.pipeline.generation + 1)
 
-    def ask(self, **asks: str) -> None:
-        """Annotate the resource, which leaves its generation as it is."""
-        self.pipeline = replace(self.pipeline, asks=Asks(**asks))
+    def annotate(self, **requests: str) -> None:
+        """Set the annotations that request something. The generation stays the same."""
+        self.pipeline = replace(self.pipeline, requests=AnnotationRequests(**requests))
 
     def run(self) -> RunView:
         """The newest run."""
         return self.runs[-1]
 
     def succeed(self, r2: float = 0.14, **metrics: float) -> None:
-        """The newest run succeeds and has logged its model, with more metrics than r2 maybe."""
+        """Let the newest run succeed, with a logged model and its metrics."""
         revision = revision_of(self.run().name)
         self.move_run(RunState.SUCCEEDED)
         self.writers[revision] = self.run().id
         self.records[revision] = TrainingRecords(
-            LoggedModel(
-                f"s3://mlflow/{revision}/model",
-                f"mlflow-{revision}",
-                str(revision),
-                {"r2": r2, **metrics},
+            ModelRecord(
+                uri=f"s3://mlflow/{revision}/model",
+                mlflow_run=f"mlflow-{revision}",
+                version=str(revision),
+                metrics={"r2": r2, **metrics},
                 digest=digest_of(revision),
-                data_sha256="a" * 64,
+                data=TrainingData(sha256="a" * 64),
             )
         )
 
     def fail(self, reason: str = "DataUnreachable", *, permanent: bool = False) -> None:
-        """The newest run fails in its first step, which says why."""
+        """Let the newest run fail in its first step, with a recorded reason."""
         revision = revision_of(self.run().name)
         self.move_run(RunState.FAILED, failed_step="download")
         self.writers[revision] = self.run().id
         self.records[revision] = TrainingRecords(failure=StepFailure("download", reason, "no good", permanent, self.now))
 
     def roll_out(self) -> None:
-        """Whatever is applied comes up, until nothing more is."""
+        """Let every applied deployment roll out, and reconcile until the operator applies none."""
         for _ in range(4):
             self.rolled_out = True
             self.reconcile()
 
     def serve(self) -> None:
-        """All the way, without a hitch."""
+        """Train, deploy and verify a model without a failure."""
         self.reconcile()
         self.succeed()
         self.reconcile()
         self.roll_out()
         assert self.ready()
-        self.reconcile()  # what is left to do when it is Ready
+        self.reconcile()  # the last writes follow Ready
 
-    # -- what the operator does -----------------------------------------------------------------------------------
+    # -- the operator ---------------------------------------------------------------------------------------------
 
-    def _know(self, question: Question[object]) -> object:
-        match question:
-            case Children():
+    def _answer_other(self, query: Query[object]) -> object:
+        match query:
+            case GetChildren():
                 names = (("PodDefault", "access-minio"), ("Secret", "seldon-init-container-secret"))
-                found = [(kind, name, Presence.FOREIGN if kind in self.foreign_kinds else self.children) for kind, name in names]
+                found = [
+                    (kind, name, Presence.NOT_MANAGED if kind in self.unmanaged_kinds else self.children) for kind, name in names
+                ]
                 made = tuple(Child(*child) for child in found)
                 return ChildrenView(self.source, self.artifacts, made, self.mlflow_secret, self.key)
-            case Records(revision, run_id):
+            case GetRecords(revision, run_id):
                 if self.writers.get(revision, run_id) == run_id:
                     return self.records.get(revision, TrainingRecords())
                 return TrainingRecords(foreign=f"MLflow run x was written by Kubeflow run {self.writers[revision]}")
-            case Stored(uri) if uri in self.lost_models:
+            case CheckArtifact(uri) if uri in self.lost_models:
                 return StoredModel(uri, False, "ModelMissing", "there is no MLmodel")
-            case Stored(uri):
+            case CheckArtifact(uri):
                 return self.stored or StoredModel(uri, readable=True)
-            case Server():
+            case GetServer():
                 return self.server
-            case Deployment(rollout):
+            case GetDeployment(rollout):
                 return self._deployment(rollout)
-            case Answer(model) if model.mlflow_run in self.lost_examples:
-                return Refused("ExampleMissing", "the MLflow run no longer exists")
-            case Answer(model):
-                answering = self.applied is not None and self.rolled_out and not self._trouble_of(self.applied.model)
-                asked = self.applied.model if self.applied is not None else None
-                passed = answering and asked == self._with_image(model) and model.revision not in self.wrong_answers
-                reason = "" if passed else "PredictionDiffers"
+            case ProbeEndpoint(model) if model.mlflow_run in self.lost_examples:
+                return Refused(Reason.INPUT_EXAMPLE_MISSING, "the MLflow run no longer exists")
+            case ProbeEndpoint(model):
+                applied = self.applied
+                answers = applied is not None and self.rolled_out and not self._pod_problem_of(applied.model)
+                is_served = applied is not None and _served_as(applied.model) == _served_as(self._with_image(model))
+                passed = answers and is_served and applied is not None and applied.revision not in self.wrong_answers
+                reason = "" if passed else "PredictionMismatch"
                 return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL, "seldon")
-            case Tried(model, served):
+            case CompareCanary(model, served):
                 assert self.applied is not None
-                assert (self.applied.trial, self.applied.model) == (model, served), "it is asked of what is there"
+                applied_models = [_served_as(self.applied.canary), _served_as(self.applied.model)]
+                assert applied_models == [_served_as(model), _served_as(served)], "the models compared are those deployed"
                 if model.mlflow_run in self.lost_examples:
-                    return Refused("ExampleMissing", "the MLflow run no longer exists")
+                    return Refused(Reason.INPUT_EXAMPLE_MISSING, "the MLflow run no longer exists")
                 if model.revision in self.wrong_answers:
-                    return TrialView(20, 20, wrong=True, reason="PredictionDiffers", message="the answer differs")
-                return self.trials.get(model.revision, TrialView(20, milliseconds=4, served_milliseconds=4))
-            case DataChecked(count, _):
+                    return CanaryComparison(20, 20, wrong=True, reason="PredictionMismatch", message="the answer differs")
+                return self.canaries.get(model.revision, CanaryComparison(20, milliseconds=4, served_milliseconds=4))
+            case GetDataCheck(count, _):
                 return self.data_checks.get(count)
-            case Aliased(registered_model, alias):
+            case GetAlias(registered_model, alias):
                 return self.aliases.get((registered_model, alias))
-            case Platform():
+            case GetPlatformHealth():
                 return self.platform
-        raise AssertionError(question)
+        raise AssertionError(query)
 
     def _deployment(self, rollout: Rollout | None) -> DeploymentView:
         if self.foreign:
-            return DeploymentView(Presence.FOREIGN)
+            return DeploymentView(Presence.NOT_MANAGED)
         if self.applied is None:
             return DeploymentView(Presence.ABSENT)
         current = rollout is None or (
-            self._with_images(rollout) == self.applied and self.replicas == self.pipeline.spec.serving.replicas
+            _is_applied(self._with_images(rollout), self.applied) and self.replicas == self.pipeline.spec.serving.replicas
         )
         presence = Presence.CURRENT if current else Presence.DIFFERS
-        asked_for = rollout and (self._with_images(rollout), self.pipeline.spec.serving)
-        trial = self.applied.trial
-        of_trial = trial and self._trouble_of(trial)
-        trouble = of_trial or self._trouble_of(self.applied.model) or self._lack_of_room()
+        desired = rollout and (self._with_images(rollout), self.pipeline.spec.serving)
+        canary = self.applied.canary
+        canary_problem = canary and self._pod_problem_of(canary)
+        pod_problem = canary_problem or self._pod_problem_of(self.applied.model) or self._capacity_problem()
         up = current and self.rolled_out
-        reason, message = trouble or self.trouble if current and not (up and not trouble) else ("", "")
+        reason, message = pod_problem or self.pod_problem if current and not (up and not pod_problem) else ("", "")
         return DeploymentView(
             presence,
-            rolled_out=up and not trouble,
-            trial_rolled_out=up and trial is not None and not of_trial and not self._lack_of_room(),
+            rolled_out=up and not pod_problem,
+            canary_rolled_out=up and canary is not None and not canary_problem and not self._capacity_problem(),
             owned=self.owned,
             reason=reason,
             message=message,
-            drifted=not current and asked_for == self.asked_for,
+            drifted=not current and desired == self.last_applied,
         )
 
-    def _trouble_of(self, model: ModelRef) -> tuple[str, str] | None:
-        """Say what keeps a model's pods from starting, whoever waits for them."""
-        if model.image in self.broken_images:
-            return "ErrImagePull", f"the image {model.image} is not pulled"
+    def _pod_problem_of(self, model: ModelRecord) -> tuple[str, str] | None:
+        """Return reason and message, if a model's pods cannot start."""
+        if model.server.image in self.broken_images:
+            return "ErrImagePull", f"the image {model.server.image} is not pulled"
         return ("CrashLoopBackOff", "there is no model to copy") if model.uri in self.lost_models else None
 
-    def _lack_of_room(self) -> tuple[str, str] | None:
+    def _capacity_problem(self) -> tuple[str, str] | None:
         return ("Unschedulable", "no node has room") if self.replicas > self.capacity else None
 
-    def _with_image(self, model: ModelRef) -> ModelRef:
+    def _with_image(self, model: ModelRecord) -> ModelRecord:
         kept = self.applied is not None and self.applied.model.uri == model.uri
-        return replace(model, image=model.image or (self.applied.model.image if self.applied and kept else self.server.image))
+        server = self.applied.model.server if self.applied and kept else self.server.server
+        return model if model.server.image else model.with_(server=server)
 
     def _with_images(self, rollout: Rollout) -> Rollout:
-        trial = self._with_image(rollout.trial) if rollout.trial else None
-        return Rollout(self._with_image(rollout.model), trial, rollout.weight)
+        canary = self._with_image(rollout.canary) if rollout.canary else None
+        return Rollout(rollout.revision, self._with_image(rollout.model), canary, rollout.weight)
 
-    def _do(self, action: Action) -> None:
+    def _perform_other(self, action: Action) -> None:
         match action:
-            case ApplyChildren(mended, updated):
+            case ApplyChildren(drift_corrected, updated):
                 self.updated += [updated] if updated else []
                 self.children = Presence.CURRENT
-                self.mended += [mended] if mended else []
+                self.drift_corrected += [drift_corrected] if drift_corrected else []
             case CreateRun(name, _):
                 self.add_run(name)
-            case ApplyDeployment(rollout, mended):
-                self.mended += [mended] if mended else []
+            case ApplyDeployment(rollout, drift_corrected):
+                self.drift_corrected += [drift_corrected] if drift_corrected else []
                 rollout = self._with_images(rollout)
                 self.rolled_out = self.rolled_out and _same_pods(rollout, self.applied)
                 self.applied, self.owned = rollout, True
                 self.replicas = self.pipeline.spec.serving.replicas
-                self.asked_for = (rollout, self.pipeline.spec.serving)
+                self.last_applied = (rollout, self.pipeline.spec.serving)
             case DeleteDeployment():
                 self.applied = None
             case ReleaseDeployment():
@@ -323,16 +341,16 @@ class World(InMemory[Status]):
             case RemoveAlias(model, alias):
                 if self.aliases.get((model.registered_model, alias)) == model:
                     del self.aliases[model.registered_model, alias]
-            case LeaveModels(models, retired):
+            case TagOrphanedModels(models, retired):
                 self.tagged = models
                 if retired:
                     self.aliases = {alias: model for alias, model in self.aliases.items() if model not in models}
             case CreateDataCheck(name, _, sha256, etag):
-                self.known_data = (sha256, etag)
+                self.checked_data = (sha256, etag)
                 self.add_run(name)
 
     def add_run(self, name: str) -> None:
-        """Kubeflow Pipelines has another run of a name."""
+        """Add a run with a name to Kubeflow Pipelines."""
         super().add_run(name)
         live = sum(run.live for run in self.runs if run.name == name)
         self.most_live[name] = max(self.most_live.get(name, 0), live)

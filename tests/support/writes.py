@@ -1,4 +1,4 @@
-"""Writes to an API server with somebody's token that leave nothing behind: what is refused, and why. Hundreds in a second."""
+"""Dry-run writes to an API server with a token, hundreds per second: they return the error and change nothing."""
 
 import json
 import ssl
@@ -14,6 +14,8 @@ PLURALS = {
     "Secret": "secrets",
     "PodDefault": "poddefaults",
     "SeldonDeployment": "seldondeployments",
+    "InferenceService": "inferenceservices",
+    "ServingRuntime": "servingruntimes",
     "WinePipeline": "winepipelines",
 }
 APPLY, JSON = "application/apply-patch+yaml", "application/json"
@@ -22,7 +24,7 @@ REPLACED: Object = {"labels": {}, "annotations": {}, "ownerReferences": [], "fin
 
 
 class Writes:
-    """An API server and somebody's token. May be used from several threads."""
+    """An API server and a token. Safe to use from several threads."""
 
     def __init__(self, access: Access, token: str) -> None:
         authority = b64decode(access.cluster["certificate-authority-data"]).decode()
@@ -31,30 +33,30 @@ class Writes:
         self._pool = urllib3.PoolManager(maxsize=16, block=True, ssl_context=ssl.create_default_context(cadata=authority))
 
     def create(self, manifest: Object) -> str:
-        """Create an object; return why the API server refuses it, or nothing."""
-        return self._ask("POST", _path(manifest), JSON, manifest)
+        """Create an object; return the API server's error message, or an empty string."""
+        return self._send("POST", _path(manifest), JSON, manifest)
 
     def apply(self, manifest: Object, manager: str = "wine-operator") -> str:
-        """Apply an object server-side; return why the API server refuses it, or nothing."""
+        """Apply an object server-side; return the API server's error message, or an empty string."""
         path = f"{_path(manifest)}/{manifest['metadata']['name']}"
-        return self._ask("PATCH", f"{path}?force=true&fieldManager={manager}", APPLY, manifest)
+        return self._send("PATCH", f"{path}?force=true&fieldManager={manager}", APPLY, manifest)
 
     def merge(self, manifest: Object, patch: Object) -> str:
-        """Merge a patch into an object; return why the API server refuses it, or nothing."""
-        return self._ask("PATCH", f"{_path(manifest)}/{manifest['metadata']['name']}", MERGE, patch)
+        """Merge a patch into an object; return the API server's error message, or an empty string."""
+        return self._send("PATCH", f"{_path(manifest)}/{manifest['metadata']['name']}", MERGE, patch)
 
     def replace(self, manifest: Object) -> str:
-        """Have an object be like this one, fields that it lacks taken away; return why the API server refuses it, or nothing."""
+        """Replace an object with its labels, annotations, owners and finalizers; return as create does."""
         parts = {f"/{name}": manifest[name] for name in manifest.keys() - {"apiVersion", "kind", "metadata"}}
         parts |= {f"/metadata/{name}": manifest["metadata"].get(name, empty) for name, empty in REPLACED.items()}
         patch = [{"op": "add", "path": path, "value": value} for path, value in parts.items()]
-        return self._ask("PATCH", f"{_path(manifest)}/{manifest['metadata']['name']}", JSON_PATCH, patch)
+        return self._send("PATCH", f"{_path(manifest)}/{manifest['metadata']['name']}", JSON_PATCH, patch)
 
     def delete(self, manifest: Object) -> str:
-        """Delete an object; return why the API server refuses it, or nothing."""
-        return self._ask("DELETE", f"{_path(manifest)}/{manifest['metadata']['name']}", JSON, {})
+        """Delete an object; return the API server's error message, or an empty string."""
+        return self._send("DELETE", f"{_path(manifest)}/{manifest['metadata']['name']}", JSON, {})
 
-    def _ask(self, method: str, path: str, content: str, body: object) -> str:
+    def _send(self, method: str, path: str, content: str, body: object) -> str:
         url = f"{self._server}{path}{'&' if '?' in path else '?'}dryRun=All&fieldValidation=Strict"
         headers = {**self._headers, "Content-Type": content}
         answer = self._pool.request(method, url, body=json.dumps(body), headers=headers, retries=3)

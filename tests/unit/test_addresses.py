@@ -1,18 +1,8 @@
-"""Addresses of files: what they name, what is refused in words, and which of them may be one object."""
-
-from pathlib import Path
+"""Addresses of data: parsing, error messages, and comparison with an object in a bucket."""
 
 import pytest
 
-from winepipelines.resource.addresses import AddressError, HttpAddress, S3Address, may_be_object, parse
-
-ROOT = Path(__file__).parents[2]
-
-
-def test_operator_and_steps_have_the_same_parser() -> None:
-    copies = [ROOT / "operator/winepipelines/resource/addresses.py", ROOT / "pipeline/winesteps/addresses.py"]
-    first, second = (copy.read_text() for copy in copies)
-    assert first == second, "copy one over the other"
+from winecontract.addresses import AddressError, HttpAddress, S3Address, may_be_object, parse
 
 
 @pytest.mark.parametrize(
@@ -36,7 +26,7 @@ def test_operator_and_steps_have_the_same_parser() -> None:
         ("s3://data/a#b%3F.csv?versionId=1", S3Address("data", "a#b%3F.csv", "1")),
     ],
 )
-def test_s3_address_is_bucket_and_literal_key(url: str, expected: S3Address) -> None:
+def test_s3_address_has_bucket_and_literal_key(url: str, expected: S3Address) -> None:
     assert parse(url) == expected
     assert parse(str(expected)) == expected
 
@@ -58,7 +48,7 @@ def test_http_address_is_requested_as_written(url: str, expected: HttpAddress) -
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("", "must begin with http://"),
         ("wine.csv", "must begin with http://"),
@@ -93,8 +83,8 @@ def test_http_address_is_requested_as_written(url: str, expected: HttpAddress) -
         ("http:///wine.csv", "names no host"),
     ],
 )
-def test_other_addresses_are_refused_with_what_to_write(url: str, said: str) -> None:
-    with pytest.raises(AddressError, match=said.replace("?", r"\?")) as caught:
+def test_parse_rejects_address_and_reports_the_correction(url: str, message: str) -> None:
+    with pytest.raises(AddressError, match=message.replace("?", r"\?")) as caught:
         parse(url)
     assert "word" not in str(caught.value).replace("password", "")
 
@@ -120,7 +110,7 @@ def test_other_addresses_are_refused_with_what_to_write(url: str, said: str) -> 
         "http://minio.kubeflow:9000/mlpipeline/in%252Fown.csv",
     ],
 )
-def test_spellings_of_one_object_are_recognized(url: str) -> None:
+def test_may_be_object_recognizes_other_spellings_of_an_address(url: str) -> None:
     assert may_be_object(parse(url), "mlpipeline", "in/own.csv")
 
 
@@ -138,5 +128,5 @@ def test_spellings_of_one_object_are_recognized(url: str) -> None:
         "http://data.example/?mlpipeline/in/own.csv",
     ],
 )
-def test_other_objects_are_told_apart(url: str) -> None:
+def test_may_be_object_is_false_for_other_objects(url: str) -> None:
     assert not may_be_object(parse(url), "mlpipeline", "in/own.csv")

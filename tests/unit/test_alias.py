@@ -1,23 +1,21 @@
-"""The registry's alias follows what serves, and nothing depends on it; MLflow's Secret is asked for where one is named."""
-
-from dataclasses import replace
+"""Aliases in the model registry follow the served model. Readiness does not depend on them."""
 
 from support.memory import Crash
 from support.world import World
 
-from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import SetAlias
-from winepipelines.lifecycle.questions import Aliased
-from winepipelines.resource.errors import Refused, Unavailable
-from winepipelines.resource.observed import SecretState, TrainingRecords
-from winepipelines.resource.status import ConditionType
+from winecontract.reasons import Reason
+from winepipelines.api.errors import Refused, Unavailable
+from winepipelines.api.observed import SecretState, TrainingRecords
+from winepipelines.api.status import ConditionType
+from winepipelines.pipelines.actions import SetAlias
+from winepipelines.pipelines.queries import GetAlias
 
 
-def asked(world: World) -> int:
-    return world.calls.count(Aliased.__name__)
+def alias_queries(world: World) -> int:
+    return world.calls.count(GetAlias.__name__)
 
 
-def served_to_ready(world: World) -> None:
+def reconcile_until_ready(world: World) -> None:
     world.reconcile()
     world.succeed()
     world.reconcile()
@@ -26,7 +24,7 @@ def served_to_ready(world: World) -> None:
     assert world.ready()
 
 
-def test_what_serves_gets_the_alias_and_the_status_says_so() -> None:
+def test_served_model_gets_the_alias_and_status_records_it() -> None:
     world = World()
     world.serve()
     assert world.alias == "1"
@@ -34,26 +32,26 @@ def test_what_serves_gets_the_alias_and_the_status_says_so() -> None:
     assert world.status.served.alias == "champion"
 
 
-def test_ready_does_not_wait_for_it() -> None:
+def test_pipeline_is_ready_before_the_alias_is_set() -> None:
     world = World()
-    served_to_ready(world)
-    assert asked(world) == 0
+    reconcile_until_ready(world)
+    assert alias_queries(world) == 0
     assert world.decision is not None
-    assert world.decision.wake_at == world.now, "it is looked at again at once"
+    assert world.decision.requeue_at == world.now, "the next reconcile is due now"
 
 
-def test_a_settled_resource_asks_nothing_of_the_registry() -> None:
+def test_settled_pipeline_sends_no_request_to_the_registry() -> None:
     world = World()
     world.serve()
-    before, writes = asked(world), world.writes
+    before, writes = alias_queries(world), world.writes
     for _ in range(3):
         world.pass_time(minutes=5)
         world.reconcile()
-    assert asked(world) == before
+    assert alias_queries(world) == before
     assert world.writes == writes
 
 
-def test_the_next_model_gets_it_when_it_serves_and_not_before() -> None:
+def test_alias_moves_to_the_next_model_once_it_serves() -> None:
     world = World()
     world.serve()
     world.change(data={"url": "http://data/new.csv"})
@@ -62,10 +60,10 @@ def test_the_next_model_gets_it_when_it_serves_and_not_before() -> None:
     world.reconcile()
     assert (world.alias, world.versions["challenger"]) == ("1", "2")
     world.roll_out()
-    assert world.versions == {"champion": "2"}, "nothing challenges it any more"
+    assert world.versions == {"champion": "2"}, "there is no challenger any more"
 
 
-def test_a_model_that_is_taken_back_never_had_it() -> None:
+def test_rejected_model_never_gets_the_alias() -> None:
     world = World()
     world.serve()
     world.change(data={"url": "http://data/new.csv"})
@@ -82,18 +80,21 @@ def test_a_model_that_is_taken_back_never_had_it() -> None:
     assert world.alias == "1"
 
 
-def test_mlflow_down_leaves_it_ready_and_is_asked_at_the_next_look() -> None:
-    for down, error in ((Aliased, Unavailable("MlflowUnavailable", "down")), (SetAlias, Refused("MlflowRefused", "no"))):
+def test_alias_is_set_at_a_later_reconcile_when_mlflow_fails() -> None:
+    for down, error in (
+        (GetAlias, Unavailable(Reason.MLFLOW_UNAVAILABLE, "down")),
+        (SetAlias, Refused(Reason.MLFLOW_REQUEST_REJECTED, "no")),
+    ):
         world = World()
         world.down[down] = error
-        served_to_ready(world)
+        reconcile_until_ready(world)
         writes = world.writes
         for _ in range(3):
             world.reconcile()
             assert world.ready()
             assert world.decision is not None
-            assert world.decision.wake_at is not None
-            assert world.decision.wake_at > world.now
+            assert world.decision.requeue_at is not None
+            assert world.decision.requeue_at > world.now
         assert (world.alias, world.writes) == ("", writes)
         del world.down[down]
         world.pass_time(minutes=5)
@@ -101,88 +102,88 @@ def test_mlflow_down_leaves_it_ready_and_is_asked_at_the_next_look() -> None:
         assert world.alias == "1"
 
 
-def test_a_version_that_is_none_gets_no_alias() -> None:
+def test_model_without_a_version_gets_no_alias() -> None:
     world = World()
     world.reconcile()
     world.succeed()
     model = world.records[1].model
     assert model is not None
-    world.records[1] = TrainingRecords(replace(model, version=""))
+    world.records[1] = TrainingRecords(model.with_(version=""))
     world.reconcile()
     world.rolled_out = True
     world.reconcile()
     world.reconcile()
     assert world.ready()
-    assert asked(world) == 0
+    assert alias_queries(world) == 0
 
 
-def test_a_crash_around_it_changes_nothing_in_the_end() -> None:
-    for moment in range(6):
+def test_alias_is_set_after_a_crash_at_any_call() -> None:
+    for call in range(6):
         world = World()
-        served_to_ready(world)
-        world.crash_in = moment
+        reconcile_until_ready(world)
+        world.crash_in = call
         try:
             world.reconcile()
         except Crash:
             world.reconcile()
-        assert world.alias == "1", moment
+        assert world.alias == "1", call
         assert world.status.served is not None
-        assert world.status.served.alias == "champion", moment
+        assert world.status.served.alias == "champion", call
 
 
-def test_the_last_served_of_two_keeps_it() -> None:
-    """Two resources of one registered model: the first does not take it back at every look."""
+def test_alias_of_a_shared_registered_model_stays_with_the_last_promoted() -> None:
+    """Two pipelines share a registered model: the first must not move the alias back at each reconcile."""
     world = World()
     world.serve()
-    world.give_alias("2", "theirs")
+    world.set_alias("2", "theirs")
     world.pass_time(minutes=5)
     world.reconcile()
     assert world.alias == "2"
 
 
-def test_a_named_secret_for_mlflow_must_be_there_before_anything_runs() -> None:
+def test_no_run_is_created_until_the_mlflow_secret_is_complete() -> None:
     world = World(mlflow_secret=SecretState("kubeflow", "mlflow-tracking-credentials", False))
     world.reconcile()
     prepared = world.condition(ConditionType.PREPARED)
-    assert (prepared.status, prepared.reason) == ("False", reasons.MLFLOW_SECRET_MISSING)
-    assert "mlflow-tracking-credentials in namespace kubeflow" in prepared.message
+    assert (prepared.status, prepared.reason) == ("False", Reason.MLFLOW_SECRET_MISSING)
+    assert "Secret kubeflow/mlflow-tracking-credentials does not exist" in prepared.message
     assert world.created == []
     keys = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
     world.mlflow_secret = SecretState("kubeflow", "mlflow-tracking-credentials", True, keys)
     world.reconcile()
     prepared = world.condition(ConditionType.PREPARED)
-    assert prepared.reason == reasons.MLFLOW_SECRET_INCOMPLETE
+    assert prepared.reason == Reason.MLFLOW_SECRET_INCOMPLETE
     assert all(key in prepared.message for key in keys)
     world.mlflow_secret = SecretState("kubeflow", "mlflow-tracking-credentials", True)
     world.reconcile()
     assert len(world.created) == 1
 
 
-def test_a_record_that_is_not_believed_is_told_and_nothing_is_deployed() -> None:
+def test_rejected_model_record_is_reported_and_not_deployed() -> None:
     world = World()
     world.reconcile()
     world.succeed()
     world.records[1] = TrainingRecords(refused="MLflow run x says that its model is at :http,url=…:")
     world.reconcile()
-    assert world.condition(ConditionType.TRAINED).reason == reasons.MODEL_RECORD_REFUSED
+    assert world.condition(ConditionType.TRAINED).reason == Reason.MODEL_RECORD_REJECTED
     assert "MLflow run x" in world.condition(ConditionType.READY).message
     assert world.applied is None
 
 
-def test_deletion_leaves_the_alias_of_another_resources_version_with_the_same_number() -> None:
-    """Two resources of one registered model, of which one had another before: both have a version 1."""
+def test_deletion_leaves_the_alias_of_another_pipelines_version_with_the_same_number() -> None:
+    """Two pipelines share a registered model, and one of them had another before: each has a version 1."""
     world = World()
     world.serve()
     world.change(training={"registeredModel": "shared"})
-    world.give_alias("1", "theirs")
-    world.give_alias("1", "theirs", "challenger")
+    world.set_alias("1", "theirs")
+    world.set_alias("1", "theirs", "challenger")
     world.delete()
     world.reconcile()
     assert world.versions == {"champion": "1", "challenger": "1"}
-    assert ("admin.mlflow", "champion") not in world.aliases, "its own is gone, in the registered model that it was of"
+    assert ("admin.mlflow", "champion") not in world.aliases, "the alias in its former registered model is deleted"
 
 
-def test_a_challenger_moves_with_the_registered_model() -> None:
+def test_challenger_alias_moves_when_the_registered_model_changes() -> None:
     world = World()
     world.serve()
     world.change(data={"url": "http://data/new.csv"})
@@ -191,15 +192,15 @@ def test_a_challenger_moves_with_the_registered_model() -> None:
     world.reconcile()
     assert ("admin.mlflow", "challenger") in world.aliases
     world.change(training={"registeredModel": "shared"})
-    world.give_alias("2", "theirs", "challenger")
+    world.set_alias("2", "theirs", "challenger")
     world.reconcile()
     assert ("admin.mlflow", "challenger") not in world.aliases
     assert world.aliases["shared", "challenger"].mlflow_run == "theirs"
 
 
-def test_the_alias_of_the_same_number_in_another_registered_model_is_not_taken_for_its_own() -> None:
+def test_alias_is_set_when_another_registered_model_has_the_same_version_number() -> None:
     world = World()
-    served_to_ready(world)
-    world.give_alias("1", "theirs")
+    reconcile_until_ready(world)
+    world.set_alias("1", "theirs")
     world.reconcile()
     assert world.aliases["admin.mlflow", "champion"].mlflow_run == "mlflow-1"

@@ -1,4 +1,4 @@
-"""What someone who may edit a namespace might try: to have the operator, or the credentials it holds, go elsewhere."""
+"""Attacks of a namespace's editor: redirecting the operator or its credentials to another host."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -8,17 +8,16 @@ import aiohttp
 import pytest
 import yaml
 from aiohttp import web
+from support.backends import seldon_backend
+from support.settings import SETTINGS
 
-from winepipelines.platform.manifests import Manifests
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.spec import Spec
+from winepipelines.api.status import Status
 from winepipelines.platform.records import Example
-from winepipelines.platform.seldon import Seldon
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.spec import Spec
-from winepipelines.resource.status import Status
-from winepipelines.settings import Settings
+from winepipelines.serving.probing import EndpointProber, ProbeTarget
 
 CRD = yaml.safe_load((Path(__file__).parents[2] / "crds" / "winepipelines.yaml").read_text())
-NOBODY: Any = None
 PIPELINE = WinePipeline(
     "admin", "mlflow", "0123456789ab", 1, "1", Spec.model_validate({"data": {"url": "http://data/wine.csv"}}), Status()
 )
@@ -40,17 +39,17 @@ FREE_TEXT = {
 
 
 def _texts(schema: dict[str, Any], path: str = "") -> Iterator[str]:
-    """List the fields that take any text."""
+    """List the paths of string fields without an enum."""
     for name, field in schema.get("properties", {}).items():
-        here = f"{path}.{name}" if path else name
+        field_path = f"{path}.{name}" if path else name
         if field.get("type") == "string" and "enum" not in field:
-            yield here
-        yield from _texts(field, here)
-        yield from _texts(field.get("items", {}), here)
+            yield field_path
+        yield from _texts(field, field_path)
+        yield from _texts(field.get("items", {}), field_path)
 
 
-def test_no_field_but_the_datas_address_names_a_place() -> None:
-    """A new field that takes any text must be looked at with an attacker's eyes before it is added here."""
+def test_spec_has_no_other_free_text_field() -> None:
+    """Review a new string field for attacks (SSRF, path traversal, injection) before you add it here."""
     [version] = CRD["spec"]["versions"]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     assert set(_texts(spec)) == FREE_TEXT
@@ -58,33 +57,32 @@ def test_no_field_but_the_datas_address_names_a_place() -> None:
 
 @pytest.fixture
 async def trap() -> AsyncIterator[tuple[str, list[str]]]:
-    """A model's server that leads on to another place; what was asked there."""
-    asked: list[str] = []
+    """Serve a redirect; return its URL template and the paths of the redirected requests."""
+    followed: list[str] = []
 
-    async def lead_on(request: web.Request) -> web.Response:
+    async def redirect(request: web.Request) -> web.Response:
         raise web.HTTPTemporaryRedirect(f"http://{request.host}/elsewhere")
 
     async def elsewhere(request: web.Request) -> web.Response:
-        asked.append(request.path)
+        followed.append(request.path)
         return web.json_response({"data": {"ndarray": [5.0]}})
 
     app = web.Application()
     app.router.add_route("*", "/elsewhere", elsewhere)
-    app.router.add_route("*", "/{path:.*}", lead_on)
+    app.router.add_route("*", "/{path:.*}", redirect)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0][:2]
-    yield f"http://{host}:{port}/{{namespace}}/{{name}}", asked
+    yield f"http://{host}:{port}/{{namespace}}/{{name}}", followed
     await runner.cleanup()
 
 
-async def test_a_model_cannot_lead_the_operator_elsewhere(trap: tuple[str, list[str]]) -> None:
-    template, asked = trap
-    settings = Settings(kfp_url="http://kfp", mlflow_url="http://mlflow", s3_endpoint_url="http://s3", endpoint_template=template)
+async def test_prober_does_not_follow_a_redirect_of_the_model(trap: tuple[str, list[str]]) -> None:
+    template, followed = trap
+    endpoint = seldon_backend(SETTINGS, endpoint_template=template).endpoints(PIPELINE).stable
     async with aiohttp.ClientSession() as session:
-        seldon = Seldon(NOBODY, Manifests(settings.templates), settings, session)
-        check = await seldon.predict(PIPELINE, Example(["a"], [[1.0]], [5.0]))
+        check = await EndpointProber(session).probe(ProbeTarget(endpoint.url, endpoint.protocol, Example(["a"], [[1.0]], [5.0])))
     assert not check.passed
-    assert check.reason == "PredictionRefused"
-    assert asked == []
+    assert check.reason == "PredictionRejected"
+    assert followed == []

@@ -1,4 +1,4 @@
-"""The audit tells known flaws from none, and both from not having been answered. pip-audit is the real one, OSV is not."""
+"""The audit distinguishes known vulnerabilities, none, and no answer. pip-audit is real, the OSV service is a fake."""
 
 import json
 import threading
@@ -19,11 +19,11 @@ FLAW = audit.Flaw("jinja2", "3.1.0", ("GHSA-1", "CVE-2026-1"), ("3.1.9",))
 
 
 class Service:
-    """Speaks OSV's protocol. `flaws` are the ids known of a package's version; `status` is what every answer has."""
+    """A fake OSV service. `flaws` are the ids per package and version; `status` is the status of each answer."""
 
     def __init__(self) -> None:
         self.flaws: dict[tuple[str, str], list[str]] = {audit.CANARY: ["CVE-2020-14343"]}
-        self.asked: list[tuple[str, str]] = []
+        self.queried: list[tuple[str, str]] = []
         self.status = 200
         outer = self
 
@@ -33,7 +33,7 @@ class Service:
             def do_POST(self) -> None:
                 query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 package = (query["package"]["name"], query["version"])
-                outer.asked.append(package)
+                outer.queried.append(package)
                 body = json.dumps(
                     {"vulns": list(map(_vulnerability, outer.flaws.get(package, [])))} if package in outer.flaws else {}
                 )
@@ -43,7 +43,7 @@ class Service:
                 self.wfile.write(body.encode())
 
             def log_message(self, *_: object) -> None:
-                """Nothing needs to be read."""
+                """Log nothing."""
 
         def _vulnerability(name: str) -> dict[str, Any]:
             return {"id": name, "summary": "bad", "affected": [], "aliases": [f"{name}-ALIAS"]}
@@ -57,19 +57,19 @@ class Service:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    made = Service()
-    thread = threading.Thread(target=made.server.serve_forever)
+    fake = Service()
+    thread = threading.Thread(target=fake.server.serve_forever)
     thread.start()
-    monkeypatch.setenv("AUDIT_URL", made.url)
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    monkeypatch.setenv("AUDIT_URL", fake.url)
+    yield fake
+    fake.server.shutdown()
+    fake.server.server_close()
     thread.join()
 
 
 @pytest.fixture
 def pinned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Two files of pins, and nothing accepted."""
+    """Write two requirements files and an empty list of acceptances; return their folder."""
     for environment, package in (("operator", "jinja2==3.1.0"), ("pipeline", "scikit-learn==1.9.1")):
         (tmp_path / f"{environment}.txt").write_text(f"{package} \\\n    --hash=sha256:{HASH}\n")
     (tmp_path / "audit-ignore.yaml").write_text("ignored: []\n")
@@ -78,19 +78,23 @@ def pinned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_no_known_flaw(service: Service, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_passes_when_no_vulnerability_is_known(service: Service, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert audit.main() == audit.CLEAN == 0
     assert "no known flaws" in capsys.readouterr().out
-    assert service.asked == [audit.CANARY, ("jinja2", "3.1.0"), ("scikit-learn", "1.9.1")]
+    assert service.queried == [audit.CANARY, ("jinja2", "3.1.0"), ("scikit-learn", "1.9.1")]
 
 
-def test_a_known_flaw_is_named_with_where_it_is(service: Service, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_known_vulnerability_is_reported_with_its_environment(
+    service: Service, pinned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     service.flaws["scikit-learn", "1.9.1"] = ["PYSEC-2026-7"]
     assert audit.main() == audit.FLAWED == 1
     assert "KNOWN FLAW: scikit-learn 1.9.1 (pipeline): PYSEC-2026-7, PYSEC-2026-7-ALIAS" in capsys.readouterr().out
 
 
-def test_an_accepted_flaw_is_told_and_passes(service: Service, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_accepted_vulnerability_is_reported_and_passes(
+    service: Service, pinned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     service.flaws["jinja2", "3.1.0"] = ["GHSA-1"]
     entry = {"id": "GHSA-1-ALIAS", "package": "jinja2", "reason": "no template is a user's", "until": date.max}
     (pinned / "audit-ignore.yaml").write_text(yaml.safe_dump({"ignored": [entry]}))
@@ -98,13 +102,13 @@ def test_an_accepted_flaw_is_told_and_passes(service: Service, pinned: Path, cap
     assert "accepted until 9999-12-31: jinja2 3.1.0 (operator): GHSA-1" in capsys.readouterr().out
 
 
-def test_a_service_that_fails_is_not_taken_for_none(service: Service, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_is_unknown_when_the_service_fails(service: Service, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     service.status = 503
     assert audit.main() == audit.UNKNOWN == 3
     assert "COULD NOT ASK" in capsys.readouterr().err
 
 
-def test_a_service_that_is_away_is_not_taken_for_flaws(
+def test_audit_is_unknown_when_the_service_is_unreachable(
     service: Service, pinned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as closed:
@@ -114,7 +118,7 @@ def test_a_service_that_is_away_is_not_taken_for_flaws(
     assert "Connection refused" in capsys.readouterr().err
 
 
-def test_a_service_that_knows_of_nothing_is_not_believed(
+def test_audit_is_unknown_when_the_service_misses_the_canary(
     service: Service, pinned: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.flaws.clear()
@@ -122,30 +126,30 @@ def test_a_service_that_knows_of_nothing_is_not_believed(
     assert "does not know of any flaw in pyyaml 5.3" in capsys.readouterr().err
 
 
-def test_a_package_that_was_not_asked_about_is_told(service: Service, pinned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_skipped_package_is_reported(service: Service, pinned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     skipped = [{"name": "jinja2", "skip_reason": "not on the index"}]
     monkeypatch.setattr(audit, "answers", lambda *_: skipped)
     with pytest.raises(audit.CouldNotAskError, match=r"no answer about jinja2 3\.1\.0 of operator\.txt"):
         audit.ask(pinned / "operator.txt")
 
 
-def test_a_pin_without_a_hash_is_no_pin(service: Service, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pin_without_a_hash_is_rejected(service: Service, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (pinned / "operator.txt").write_text("jinja2==3.1.0\n")
     assert audit.main() == audit.MISUSED == 2
     assert "jinja2==3.1.0" in capsys.readouterr().err
 
 
-def test_every_pin_of_a_file_is_asked_about(service: Service) -> None:
+def test_every_pin_of_a_file_is_queried(service: Service) -> None:
     assert audit.ask(pins.REQUIREMENTS / "bootstrap.txt") == []
-    assert {*service.asked} == {(pin.name, pin.version) for pin in pins.read("bootstrap").values()}
+    assert {*service.queried} == {(pin.name, pin.version) for pin in pins.read("bootstrap").values()}
 
 
-def test_what_is_in_images_is_asked_about() -> None:
+def test_environments_of_images_are_audited() -> None:
     assert {*pins.IMAGES.values(), "dev", "bootstrap"} <= {*audit.environments()}
 
 
 @pytest.mark.parametrize("environment", audit.environments())
-def test_the_projects_files_hold_pins_with_hashes(environment: str) -> None:
+def test_requirements_have_pins_with_hashes(environment: str) -> None:
     assert pins.read(environment)
 
 
@@ -153,33 +157,33 @@ class TestJudging:
     def _judge(self, *accepted: audit.Acceptance) -> tuple[list[str], list[str]]:
         return audit.judge({FLAW: ["operator"]}, list(accepted), TODAY)
 
-    def test_a_flaw_says_what_mends_it(self) -> None:
+    def test_finding_names_the_fixed_version(self) -> None:
         findings, notes = self._judge()
-        assert findings == ["KNOWN FLAW: jinja2 3.1.0 (operator): GHSA-1, CVE-2026-1: mended in 3.1.9"]
+        assert findings == ["KNOWN FLAW: jinja2 3.1.0 (operator): GHSA-1, CVE-2026-1: fixed in 3.1.9"]
         assert notes == []
 
     @pytest.mark.parametrize("name", ["GHSA-1", "CVE-2026-1"])
-    def test_an_acceptance_holds_on_its_last_day_under_any_name(self, name: str) -> None:
+    def test_acceptance_holds_on_its_last_day_for_each_id(self, name: str) -> None:
         findings, notes = self._judge(audit.Acceptance(name, "jinja2", "why", TODAY))
         assert findings == []
         assert notes == ["accepted until 2026-11-25: jinja2 3.1.0 (operator): GHSA-1, CVE-2026-1: why"]
 
-    def test_an_acceptance_that_has_ended_fails(self) -> None:
+    def test_expired_acceptance_fails(self) -> None:
         findings, _ = self._judge(audit.Acceptance("GHSA-1", "jinja2", "why", date(2026, 11, 24)))
         assert findings == ["ACCEPTANCE ENDED 2026-11-24: jinja2 3.1.0 (operator): GHSA-1, CVE-2026-1"]
 
-    def test_an_acceptance_is_of_one_package(self) -> None:
+    def test_acceptance_does_not_apply_to_another_package(self) -> None:
         findings, notes = self._judge(audit.Acceptance("GHSA-1", "pyyaml", "why", TODAY))
         assert len(findings) == 1
         assert notes == ["nothing pinned has pyyaml: GHSA-1: its acceptance may be removed"]
 
-    def test_an_ended_acceptance_of_nothing_fails_too(self) -> None:
+    def test_expired_acceptance_without_a_finding_fails(self) -> None:
         findings, _ = audit.judge({}, [audit.Acceptance("GHSA-1", "jinja2", "why", date(2026, 11, 24))], TODAY)
         assert findings == ["ACCEPTANCE ENDED 2026-11-24: jinja2: GHSA-1; nothing pinned has it: remove it"]
 
 
 class TestAcceptances:
-    def test_the_projects_can_be_read_and_none_has_ended_unnoticed(self) -> None:
+    def test_each_acceptance_of_the_project_has_a_reason_and_a_pinned_package(self) -> None:
         for one in audit.acceptances(audit.IGNORED.read_text()):
             assert one.reason
             assert one.package in {name for environment in audit.environments() for name in pins.read(environment, None)}
@@ -195,6 +199,6 @@ class TestAcceptances:
             "CVE-1",
         ],
     )
-    def test_one_without_reason_or_day_is_refused(self, entry: str) -> None:
+    def test_acceptance_without_reason_or_date_is_rejected(self, entry: str) -> None:
         with pytest.raises(ValueError, match=r"audit-ignore\.yaml.*"):
             audit.acceptances(f"ignored: [{entry}]")

@@ -1,4 +1,4 @@
-"""No answer is read without end: too large, too slow, too well compressed, or other than it announces."""
+"""Clients bound each answer: its size, duration, compression and number of values."""
 
 import asyncio
 import contextlib
@@ -16,22 +16,22 @@ import aiohttp
 import pytest
 import urllib3
 from support.mlflow import expected
+from support.settings import SETTINGS
 
 from winecontract.parsing import UnreadableError, parse_json
+from winepipelines.api.errors import Refused, TooLarge, Unavailable
 from winepipelines.platform import bodies, boundedpools
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import DEPLOYMENTS, Kubernetes
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.workloads import trimmed
-from winepipelines.resource.errors import Refused, TooLarge, Unavailable
-from winepipelines.settings import Settings
 
 MIB = 1 << 20
-Answering = Callable[[http.server.BaseHTTPRequestHandler], None]
+Responder = Callable[[http.server.BaseHTTPRequestHandler], None]
 
 
 @contextlib.contextmanager
-def server(answer: Answering) -> Iterator[str]:
+def server(answer: Responder) -> Iterator[str]:
     """Serve one answer to every request, as long as the client listens."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -93,7 +93,7 @@ def drips_headers(handler: http.server.BaseHTTPRequestHandler) -> None:
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
     while True:
         handler.wfile.write(b"x")
-        time.sleep(0.05)  # slow is what it is
+        time.sleep(0.05)  # a slow server
 
 
 def drips_body(handler: http.server.BaseHTTPRequestHandler) -> None:
@@ -109,34 +109,34 @@ def pool() -> urllib3.PoolManager:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boundedpools.BoundedConnection, "seconds", 0.5)
 
 
 @pytest.mark.parametrize("answer", [endless, bomb, announces_much])
-def test_a_blocking_client_reads_no_more_than_the_limit(pool: urllib3.PoolManager, answer: Answering) -> None:
+def test_blocking_client_reads_no_more_than_the_limit(pool: urllib3.PoolManager, answer: Responder) -> None:
     with server(answer) as url, pytest.raises(boundedpools.AnswerTooLarge):
         pool.request("GET", url)
 
 
 @pytest.mark.parametrize("answer", [drips_headers, drips_body])
-def test_a_blocking_client_waits_no_longer_than_the_deadline(
-    pool: urllib3.PoolManager, answer: Answering, impatient: None
+def test_blocking_client_waits_no_longer_than_the_deadline(
+    pool: urllib3.PoolManager, answer: Responder, short_deadline: None
 ) -> None:
     began = time.monotonic()
     with server(answer) as url, pytest.raises(boundedpools.AnswerTooSlow):
         pool.request("GET", url)
-    assert time.monotonic() - began < 10, "not until the client's own timeout"
+    assert time.monotonic() - began < 10, "the deadline ends the request, not the client's timeout"
 
 
-def test_the_deadline_leaves_an_answer_the_time_that_the_administrator_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deadline_is_longer_than_the_configured_request_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boundedpools.BoundedConnection, "seconds", 0.0)
     for request_seconds, deadline in ((20, 30), (60, 90)):
         boundedpools.allow_seconds(request_seconds)
         assert boundedpools.BoundedConnection.seconds == deadline
 
 
-def test_an_answer_that_ends_early_is_not_taken_for_whole(pool: urllib3.PoolManager) -> None:
+def test_truncated_answer_is_an_error(pool: urllib3.PoolManager) -> None:
     def short(handler: http.server.BaseHTTPRequestHandler) -> None:
         _head(handler, Content_Length="100", Connection="close")
         handler.wfile.write(b"{}")
@@ -145,7 +145,7 @@ def test_an_answer_that_ends_early_is_not_taken_for_whole(pool: urllib3.PoolMana
         pool.request("GET", url)
 
 
-def test_an_ordinary_answer_is_read_whole_and_its_connection_used_again(pool: urllib3.PoolManager) -> None:
+def test_answer_is_read_completely_and_its_connection_is_reused(pool: urllib3.PoolManager) -> None:
     clients = set()
 
     def ordinary(handler: http.server.BaseHTTPRequestHandler) -> None:
@@ -165,22 +165,22 @@ def test_an_ordinary_answer_is_read_whole_and_its_connection_used_again(pool: ur
 
 
 @pytest.mark.parametrize("answer", [endless, bomb])
-async def test_mlflow_and_kubeflow_are_read_to_the_limit(answer: Answering) -> None:
+async def test_mlflow_and_kubeflow_answers_are_read_to_the_limit(answer: Responder) -> None:
     with server(answer) as url:
-        settings = Settings(url, url, "http://minio")
+        settings = SETTINGS.with_(kfp_url=url, mlflow_url=url)
         with pytest.raises(TooLarge, match="larger than the operator reads"):
             await MLflow(settings).records("wine", expected())
         with pytest.raises(TooLarge, match="larger than the operator reads"):
             await Kubeflow(settings).health()
 
 
-async def test_mlflow_that_drips_is_given_up(impatient: None) -> None:
+async def test_mlflow_request_times_out_when_the_body_is_slow(short_deadline: None) -> None:
     with server(drips_body) as url, pytest.raises(Unavailable, match="does not answer in time"):
-        await MLflow(Settings(url, url, "http://minio")).records("wine", expected())
+        await MLflow(SETTINGS.with_(kfp_url=url, mlflow_url=url)).records("wine", expected())
 
 
-async def test_a_run_with_huge_tags_hides_no_other_run() -> None:
-    """Anybody may tag a run of MLflow as a resource's, with as many megabytes as he likes."""
+async def test_run_with_huge_tags_hides_no_other_run() -> None:
+    """Every user of MLflow can set tags of many megabytes on a run with the tags of a WinePipeline."""
 
     def run(name: str, tag: str) -> dict[str, Any]:
         info = {
@@ -197,23 +197,23 @@ async def test_a_run_with_huge_tags_hides_no_other_run() -> None:
 
     def mlflow(handler: http.server.BaseHTTPRequestHandler) -> None:
         length = int(handler.headers.get("Content-Length") or 0)
-        asked = json.loads(handler.rfile.read(length) or b"{}")
+        query = json.loads(handler.rfile.read(length) or b"{}")
         if "search" not in handler.path:
             found: dict[str, Any] = {"experiment": {"experiment_id": "1", "name": "wine", "lifecycle_stage": "active"}}
         else:
-            begin = _offset(asked.get("page_token"))
-            found = {"runs": runs[begin : begin + int(asked["max_results"])]}
+            start = _page_offset(query.get("page_token"))
+            found = {"runs": runs[start : start + int(query["max_results"])]}
         body = json.dumps(found).encode()
         _head(handler, Content_Length=str(len(body)))
         handler.wfile.write(body)
 
     with server(mlflow) as url:
-        records = await MLflow(Settings(url, url, "http://minio")).records("wine", expected())
+        records = await MLflow(SETTINGS.with_(kfp_url=url, mlflow_url=url)).records("wine", expected())
     assert records.failure is not None
     assert records.failure.reason == "DataUnusable"
 
 
-def _offset(token: str | None) -> int:
+def _page_offset(token: str | None) -> int:
     from mlflow.utils.search_utils import SearchUtils
 
     return int(SearchUtils.parse_start_offset_from_page_token(token))
@@ -223,7 +223,7 @@ def _offset(token: str | None) -> int:
 
 
 @pytest.mark.parametrize("answer", [endless, bomb, announces_much])
-async def test_an_asynchronous_client_reads_no_more_than_the_limit(answer: Answering) -> None:
+async def test_asynchronous_client_reads_no_more_than_the_limit(answer: Responder) -> None:
     with server(answer) as url:
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             with pytest.raises(bodies.TooLarge):
@@ -233,7 +233,7 @@ async def test_an_asynchronous_client_reads_no_more_than_the_limit(answer: Answe
                 await response.json()
 
 
-async def test_one_large_body_is_held_at_a_time() -> None:
+async def test_large_body_holds_the_semaphore_while_it_is_parsed() -> None:
     turn = asyncio.Semaphore()
     held: list[int] = []
 
@@ -252,7 +252,7 @@ async def test_one_large_body_is_held_at_a_time() -> None:
     assert not turn.locked()
 
 
-async def test_an_event_of_a_watch_is_bounded() -> None:
+async def test_watch_event_is_bounded() -> None:
     with server(endless) as url:
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             with pytest.raises(bodies.TooLarge):
@@ -260,7 +260,7 @@ async def test_an_event_of_a_watch_is_bounded() -> None:
                     pass
 
 
-async def test_events_that_kopf_watches_lose_what_others_put_into_them() -> None:
+async def test_watch_events_for_kopf_lose_unused_metadata() -> None:
     metadata = {
         "name": "wine",
         "namespace": "team",
@@ -293,7 +293,7 @@ async def test_events_that_kopf_watches_lose_what_others_put_into_them() -> None
     }
 
 
-async def test_the_schema_of_a_crd_is_left_out() -> None:
+async def test_schema_of_a_crd_is_dropped() -> None:
     schema = {"openAPIV3Schema": {"properties": {"kind": {"type": "string"}, "metadata": {"type": "object"}}}}
     metadata = {"name": "wines.example.com", "uid": "1", "resourceVersion": "2"}
     crd = {"metadata": metadata, "spec": {"group": "example.com", "versions": [{"name": "v1", "schema": schema}]}}
@@ -302,11 +302,11 @@ async def test_the_schema_of_a_crd_is_left_out() -> None:
     assert read == {**crd, "spec": {"group": "example.com", "versions": [{"name": "v1", "schema": {}}]}}
 
 
-async def test_of_a_kind_whose_objects_have_any_depth_the_metadata_alone_is_asked_for() -> None:
-    asked: list[str | None] = []
+async def test_client_requests_metadata_only_for_kinds_with_unbounded_objects() -> None:
+    requests: list[str | None] = []
 
     def remember(handler: http.server.BaseHTTPRequestHandler) -> None:
-        asked.append(handler.headers.get("Accept"))
+        requests.append(handler.headers.get("Accept"))
         _head(handler, Content_Length="2")
         handler.wfile.write(b"{}")
 
@@ -315,10 +315,10 @@ async def test_of_a_kind_whose_objects_have_any_depth_the_metadata_alone_is_aske
             for path in ("seldondeployments", "seldondeployments?watch=true", "winepipelines"):
                 async with session.get(f"{url}/{path}"):
                     pass
-    assert asked == [bodies.METADATA_LIST, bodies.METADATA, "*/*"]
+    assert requests == [bodies.METADATA_LIST, bodies.METADATA, "*/*"]
 
 
-async def test_an_event_that_cannot_be_read_is_left_out() -> None:
+async def test_unreadable_watch_event_is_dropped() -> None:
     def watch(handler: http.server.BaseHTTPRequestHandler) -> None:
         _head(handler)
         handler.wfile.write(b"[" * 5000 + b"]" * 5000 + b"\n" + b'{"type": "BOOKMARK"}\n')
@@ -331,13 +331,13 @@ async def test_an_event_that_cannot_be_read_is_left_out() -> None:
             assert [chunk async for chunk in response.content.iter_chunked(MIB)] == [b'{"type": "BOOKMARK"}\n']
 
 
-def test_an_empty_list_of_metadata_is_a_list() -> None:
+def test_empty_metadata_list_has_a_list_of_items() -> None:
     empty = b'{"kind": "PartialObjectMetadataList", "metadata": {"resourceVersion": "1"}, "items": null}'
     assert parse_json(empty, keep=bodies.watched)["items"] == []
 
 
 class Api(Kubernetes):
-    """The adapter, on a server of a test's own."""
+    """The adapter, connected to a test's server."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._turn = asyncio.Semaphore()
@@ -347,30 +347,30 @@ class Api(Kubernetes):
         return await self._session.get(self._url + path, params={name: str(value) for name, value in query.items()})
 
 
-async def test_a_list_of_huge_objects_is_read_in_small_pages_and_no_further_than_needed() -> None:
-    asked: list[int] = []
+async def test_list_of_huge_objects_is_read_in_small_pages_up_to_the_limit() -> None:
+    requests: list[int] = []
 
     def deployments(handler: http.server.BaseHTTPRequestHandler) -> None:
         query = {name: value[0] for name, value in parse_qs(urlsplit(handler.path).query).items()}
-        begin, limit = int(query.get("_continue", 0)), int(query["limit"])
-        asked.append(limit)
+        start, limit = int(query.get("_continue", 0)), int(query["limit"])
+        requests.append(limit)
         container = {"name": "c", "env": [{"name": "E", "value": "x" * MIB}]}
         spec = {"replicas": 1, "template": {"metadata": {}, "spec": {"containers": [container]}}}
         items = [{"metadata": {"name": str(number)}, "spec": spec, "status": {}} for number in range(80)]
-        more = {"continue": str(begin + limit)} if begin + limit < 80 else {}
-        body = json.dumps({"items": items[begin : begin + limit], "metadata": more}).encode()
+        more = {"continue": str(start + limit)} if start + limit < 80 else {}
+        body = json.dumps({"items": items[start : start + limit], "metadata": more}).encode()
         _head(handler, Content_Length=str(len(body)))
         handler.wfile.write(body)
 
     with server(deployments) as url:
         async with aiohttp.ClientSession() as session:
             found = await Api(url, session).list(DEPLOYMENTS, "team", trimmed, 20)
-    assert len(found) == 21, "one more, so that it is known that there are"
-    assert asked == [100, 12, *[1] * 21]
+    assert len(found) == 21, "one more than the limit shows that there are more"
+    assert requests == [100, 12, *[1] * 21]
     assert len(json.dumps(found)) < 10_000
 
 
-async def test_an_object_that_is_too_large_is_named() -> None:
+async def test_too_large_object_is_reported_with_its_path() -> None:
     with server(endless) as url:
         async with aiohttp.ClientSession() as session:
             with pytest.raises(Refused, match=r"/apis/apps/v1/namespaces/team/deployments is larger than 8 MiB") as caught:
@@ -379,8 +379,8 @@ async def test_an_object_that_is_too_large_is_named() -> None:
 
 
 @pytest.mark.parametrize("value", [b"[]", b"{}", b"0", b'"ab"'])
-async def test_an_object_of_very_many_values_is_refused(value: bytes) -> None:
-    """A SeldonDeployment may hold anything: an empty list takes twenty times as much memory as text."""
+async def test_object_with_too_many_values_is_rejected(value: bytes) -> None:
+    """SeldonDeployments hold arbitrary JSON, and an empty list takes twenty times as much memory as its text."""
 
     def many(handler: http.server.BaseHTTPRequestHandler) -> None:
         body = b'{"spec": {"a": [[' + b",".join([value] * 30_000) + b"], [" + b",".join([value] * 30_000) + b"]]}}"

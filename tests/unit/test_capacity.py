@@ -1,4 +1,4 @@
-"""Whether a cluster has room for the pods of `make e2e`, counted as the scheduler counts."""
+"""Free capacity of a cluster for the pods of `make e2e`, computed as the scheduler does."""
 
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ def _pod(node: str, cpu: str, phase: str = "Running") -> Object:
 
 
 class Cluster:
-    """kubectl of a cluster that has these objects."""
+    """A kubectl that lists these objects."""
 
     def __init__(self, nodes: list[Object], pods: list[Object]) -> None:
         self._items = {"nodes": nodes, "pods": pods}
@@ -43,21 +43,23 @@ class Cluster:
         ({}, Amount()),
     ],
 )
-def test_quantities_are_read(resources: Object, expected: Amount) -> None:
+def test_amount_parses_quantities(resources: Object, expected: Amount) -> None:
     assert amount(resources) == expected
 
 
-def test_a_pod_requests_its_containers_together_or_one_init_container() -> None:
+def test_pod_requests_the_sum_of_containers_or_its_largest_init_container() -> None:
     pod = {
         "containers": [_container("50m", "100Mi"), _container("10m")],
         "initContainers": [_container("100m"), _container("1m", "1Gi")],
     }
     assert requested(pod) == Amount(100, 1024)
     limited = {"name": "c", "resources": {"limits": {"cpu": "1"}}}
-    assert requested({"containers": [limited, {"name": "d"}]}) == Amount(1000, 0), "a limit alone is a request"
+    assert requested({"containers": [limited, {"name": "d"}]}) == Amount(1000, 0), (
+        "a limit without a request counts as the request"
+    )
 
 
-def test_what_is_spare_is_of_nodes_that_take_pods() -> None:
+def test_spare_counts_schedulable_nodes_only() -> None:
     nodes = [
         _node("a", "2", "2Gi"),
         _node("b", "1", "1Gi"),
@@ -68,14 +70,14 @@ def test_what_is_spare_is_of_nodes_that_take_pods() -> None:
     assert spare(nodes, pods) == Amount(2250, 3072)
 
 
-def test_a_node_that_was_not_ready_a_moment_ago_is_waited_for() -> None:
+def test_node_with_a_not_ready_taint_is_starting() -> None:
     taint = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
     assert starting(_node("new", "2", "2Gi", taints=[taint]))
     assert not starting(_node("kept", "2", "2Gi", taints=[{"key": "x", "effect": "NoSchedule"}]))
     assert not starting(_node("ready", "2", "2Gi"))
 
 
-def test_a_cluster_without_room_is_refused_with_numbers_and_advice() -> None:
+def test_check_fails_with_the_amounts_when_the_cluster_is_too_small() -> None:
     small = Cluster([_node("kind", "2", "4Gi")], [_pod("kind", "950m")])
     with pytest.raises(NodesError) as refused:
         check(cast("Kube", small), Amount(1500, 2000))
@@ -84,20 +86,20 @@ def test_a_cluster_without_room_is_refused_with_numbers_and_advice() -> None:
     assert check(cast("Kube", small), Amount(1000, 2000)) == Amount(1050, 4096)
 
 
-def test_deployments_count_with_their_replicas() -> None:
+def test_deployment_counts_with_its_replicas() -> None:
     template = {"spec": {"containers": [_container("1")]}}
     pod = {"kind": "Pod", "spec": {"containers": [_container("5m", "1Mi")]}}
     deployment = {"kind": "Deployment", "spec": {"replicas": 2, "template": template}}
     assert of_manifests([deployment, pod, {"kind": "Secret"}]) == Amount(2005, 1)
 
 
-def test_what_is_needed_is_what_the_charts_and_the_models_request() -> None:
-    assert charts().cpu <= 250, "ours are small: kind's own pods request 950m of a laptop's few processors"
+def test_needed_capacity_is_the_sum_of_charts_and_models() -> None:
+    assert charts().cpu <= 250, "kind's own pods request 950m already"
     assert needed() == charts() + model() * MODELS
     assert model() != Amount()
 
 
-def test_a_machine_of_two_processors_is_enough_beside_kinds_own_pods() -> None:
+def test_needed_capacity_fits_two_cpus_beside_kinds_pods() -> None:
     kinds_own = Amount(950, 290)
     assert (needed() + kinds_own).cpu <= 2000
     assert (needed() + kinds_own).memory <= 4096

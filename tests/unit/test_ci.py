@@ -1,4 +1,4 @@
-"""The workflows on GitHub are pinned, have the least rights, leak no secret and make no value a command."""
+"""GitHub workflows: pinned actions, least privilege, no leaked secrets, no expressions in commands."""
 
 import re
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from dev import pins
 
 FOLDER = pins.ROOT / ".github/workflows"
 FILES = sorted(path.name for path in FOLDER.glob("*.yml"))
-WORKFLOWS = {name: yaml.load((FOLDER / name).read_text(), yaml.BaseLoader) for name in FILES}  # noqa: S506 - it makes texts only
+WORKFLOWS = {name: yaml.load((FOLDER / name).read_text(), yaml.BaseLoader) for name in FILES}  # noqa: S506 - BaseLoader creates strings only
 JOBS = [(name, job) for name in FILES for job in WORKFLOWS[name]["jobs"]]
 WRITES = {
     ("release.yml", "images"): {"id-token", "attestations"},
     ("release.yml", "chart"): {"id-token"},
     ("release.yml", "publish"): {"contents"},
 }
-"""All that any job may write."""
+"""Permissions to write, by workflow and job."""
 
 
 def _steps(workflow: str, job: str) -> list[dict[str, Any]]:
@@ -36,29 +36,29 @@ def _strings(node: Any) -> Iterator[str]:
         yield str(node)
 
 
-def test_there_are_both() -> None:
+def test_workflows_are_ci_and_release() -> None:
     assert FILES == ["ci.yml", "release.yml"]
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_workflow_grants_nothing_and_runs_for_nobodys_fork_with_secrets(name: str) -> None:
+def test_workflow_grants_no_permissions_and_gives_no_secrets_to_forks(name: str) -> None:
     assert WORKFLOWS[name]["permissions"] == {}
     assert not {"pull_request_target", "workflow_run"} & WORKFLOWS[name]["on"].keys()
 
 
 @pytest.mark.parametrize(("name", "job"), JOBS)
-def test_a_job_has_the_rights_that_it_needs(name: str, job: str) -> None:
+def test_job_has_only_the_permissions_it_needs(name: str, job: str) -> None:
     rights = WORKFLOWS[name]["jobs"][job]["permissions"]
     assert {right for right, level in rights.items() if level != "read"} == WRITES.get((name, job), set())
     assert set(rights.values()) <= {"read", "write"}
 
 
 @pytest.mark.parametrize(("name", "job"), [one for one in JOBS if _steps(*one)])
-def test_a_job_ends(name: str, job: str) -> None:
+def test_job_has_a_timeout(name: str, job: str) -> None:
     assert 0 < int(WORKFLOWS[name]["jobs"][job]["timeout-minutes"]) <= 120
 
 
-def test_an_action_is_a_commit_with_its_version_beside_it() -> None:
+def test_action_is_pinned_to_one_commit_with_its_version() -> None:
     pinned = re.compile(r"uses: (?P<action>[\w./-]+)@(?P<commit>[0-9a-f]{40}) # v\d+\.\d+\.\d+")
     commits: dict[str, set[str]] = {}
     for name in FILES:
@@ -71,34 +71,34 @@ def test_an_action_is_a_commit_with_its_version_beside_it() -> None:
 
 
 @pytest.mark.parametrize(("name", "job"), JOBS)
-def test_no_value_becomes_part_of_a_command(name: str, job: str) -> None:
+def test_command_contains_no_expression(name: str, job: str) -> None:
     for step in _steps(name, job):
-        assert "${{" not in step.get("run", ""), "by env, where it stays a value"
+        assert "${{" not in step.get("run", ""), "pass the value through env, where a shell does not run it"
 
 
 @pytest.mark.parametrize(("name", "job"), JOBS)
-def test_a_secret_is_given_to_the_login_alone_and_only_for_a_release(name: str, job: str) -> None:
+def test_only_the_registry_login_of_a_release_gets_secrets(name: str, job: str) -> None:
     for step in _steps(name, job):
-        told = [text for text in _strings(step) if "secrets." in text or "secrets[" in text]
-        if told:
+        secrets = [text for text in _strings(step) if "secrets." in text or "secrets[" in text]
+        if secrets:
             assert step["uses"].startswith("docker/login-action@")
             assert (name, WORKFLOWS[name]["jobs"][job]["environment"]) == ("release.yml", "release")
-    assert "secrets" not in WORKFLOWS[name]["jobs"][job], "none is handed on to another workflow"
+    assert "secrets" not in WORKFLOWS[name]["jobs"][job], "no secret is passed to another workflow"
     assert not any("secrets." in text for text in _strings(WORKFLOWS[name]["jobs"][job].get("env", {})))
 
 
 @pytest.mark.parametrize(("name", "job"), JOBS)
-def test_a_checkout_keeps_no_credentials(name: str, job: str) -> None:
+def test_checkout_persists_no_credentials(name: str, job: str) -> None:
     for step in _steps(name, job):
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] == "false"
 
 
-def test_ci_runs_what_everybody_runs() -> None:
+def test_ci_runs_the_same_script_as_contributors() -> None:
     assert {"run": "bash .ci/run"} in _steps("ci.yml", "check")
 
 
-def test_nothing_is_pushed_before_all_else_has_passed() -> None:
+def test_images_are_pushed_after_all_checks() -> None:
     jobs = WORKFLOWS["release.yml"]["jobs"]
     assert jobs["ci"]["uses"] == "./.github/workflows/ci.yml"
     assert {*jobs["images"]["needs"]} == {"tag", "ci", "sbom"}
@@ -106,7 +106,7 @@ def test_nothing_is_pushed_before_all_else_has_passed() -> None:
     assert {"images", "chart"} <= {*jobs["publish"]["needs"]}
 
 
-def test_what_is_pushed_is_what_the_chart_asks_for() -> None:
+def test_pushed_images_match_those_of_the_chart() -> None:
     release = WORKFLOWS["release.yml"]
     assert release["jobs"]["images"]["strategy"]["matrix"]["image"] == list(pins.IMAGES)
     chart = yaml.safe_load((pins.ROOT / "deploy/charts/wine-operator/Chart.yaml").read_text())
@@ -115,7 +115,7 @@ def test_what_is_pushed_is_what_the_chart_asks_for() -> None:
     assert named == [f"{where}/{image}" for image in pins.IMAGES]
 
 
-def test_images_are_built_on_a_base_that_is_named_by_digest() -> None:
+def test_base_image_is_pinned_by_digest() -> None:
     text = (pins.ROOT / "Dockerfile").read_text()
     assert re.search(r"^ARG BASE_IMAGE=docker\.io/library/python:[\w.-]+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
     bases, stages = re.findall(r"^FROM (\S+)", text, re.MULTILINE), re.findall(r"^FROM \S+ AS (\S+)", text, re.MULTILINE)

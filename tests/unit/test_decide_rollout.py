@@ -1,36 +1,30 @@
-"""From a model that is logged to the one that takes traffic, and everything in the way."""
+"""Rollouts: from a logged model to the served one, with rejections and deadlines."""
 
-import pytest
 from support.world import World
 
-from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import ApplyDeployment
-from winepipelines.resource.errors import Refused
-from winepipelines.resource.observed import RunState
-from winepipelines.resource.status import ConditionType, Outcome, Stage
+from winecontract.reasons import Reason
+from winepipelines.api.errors import Refused
+from winepipelines.api.observed import RunState
+from winepipelines.api.status import ConditionType, RevisionOutcome, Stage
+from winepipelines.pipelines.actions import ApplyDeployment
 
-READY, ANSWERING = ConditionType.READY, ConditionType.ANSWERING
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
+READY, ENDPOINT_VERIFIED = ConditionType.READY, ConditionType.ENDPOINT_VERIFIED
 
 
-class TestASpecChange:
-    def test_the_old_model_serves_until_the_new_one_answers(self, world: World) -> None:
+class TestSpecChange:
+    def test_old_model_serves_until_the_new_one_is_verified(self, world: World) -> None:
         world.serve()
         world.change(data={"url": "http://data/new.csv"})
         world.reconcile()
         assert world.status.revision == 2
         assert not world.ready()
-        assert world.condition(ANSWERING).status == "True"
+        assert world.condition(ENDPOINT_VERIFIED).status == "True"
         assert world.applied is not None
         assert world.applied.model.revision == 1
         world.succeed()
         world.reconcile()
-        assert world.applied.trial is not None
-        assert (world.applied.model.revision, world.applied.trial.revision, world.applied.weight) == (1, 2, 0)
+        assert world.applied.canary is not None
+        assert (world.applied.model.revision, world.applied.canary.revision, world.applied.weight) == (1, 2, 0)
         assert world.status.served is not None
         assert world.status.served.revision == 1
         world.roll_out()
@@ -38,7 +32,7 @@ class TestASpecChange:
         assert world.status.served.revision == 2
         assert [entry.revision for entry in world.status.history] == [2, 1]
 
-    def test_a_run_of_the_earlier_spec_is_ended_first(self, world: World) -> None:
+    def test_run_of_the_earlier_spec_is_terminated_first(self, world: World) -> None:
         world.reconcile()
         world.move_run(RunState.RUNNING)
         world.change(data={"url": "http://data/new.csv"})
@@ -48,9 +42,9 @@ class TestASpecChange:
         world.move_run(RunState.FAILED)
         world.reconcile()
         assert world.created == ["mlflow-01234567-1", "mlflow-01234567-2"]
-        assert world.status.history[0].outcome is Outcome.SUPERSEDED
+        assert world.status.history[0].outcome is RevisionOutcome.SUPERSEDED
 
-    def test_serving_changes_need_no_run(self, world: World) -> None:
+    def test_serving_change_creates_no_run(self, world: World) -> None:
         world.serve()
         world.change(serving={"replicas": 3})
         world.reconcile()
@@ -58,7 +52,7 @@ class TestASpecChange:
         assert len(world.created) == 1
         assert world.ready()
 
-    def test_a_failure_leaves_the_old_model_serving(self, world: World) -> None:
+    def test_old_model_keeps_serving_when_the_run_fails(self, world: World) -> None:
         world.serve()
         world.change(data={"url": "http://data/html"})
         world.reconcile()
@@ -66,11 +60,11 @@ class TestASpecChange:
         world.reconcile()
         assert world.status.stage is Stage.FAILED
         assert world.condition(READY).reason == "DataNotCsv"
-        assert world.condition(ANSWERING).status == "True"
+        assert world.condition(ENDPOINT_VERIFIED).status == "True"
         assert world.applied is not None
         assert world.applied.model.revision == 1
 
-    def test_a_model_that_answers_wrongly_is_taken_back(self, world: World) -> None:
+    def test_candidate_is_rejected_when_its_prediction_differs(self, world: World) -> None:
         world.serve()
         world.change(data={"url": "http://data/new.csv"})
         world.reconcile()
@@ -79,21 +73,21 @@ class TestASpecChange:
         world.reconcile()
         world.rolled_out = True
         world.reconcile()
-        assert world.condition(READY).reason == "PredictionDiffers"
+        assert world.condition(READY).reason == "PredictionMismatch"
         assert world.applied is not None
-        assert (world.applied.model.revision, world.applied.weight) == (1, 0), "it has never taken traffic"
+        assert (world.applied.model.revision, world.applied.weight) == (1, 0), "the candidate has received no traffic"
         world.pass_time(minutes=1)
         world.reconcile()
-        assert (world.applied.model.revision, world.applied.trial) == (1, None)
+        assert (world.applied.model.revision, world.applied.canary) == (1, None)
         world.rolled_out = True
         world.reconcile()
         assert world.status.stage is Stage.FAILED
-        assert world.condition(READY).reason == "PredictionDiffers"
-        assert "revision 1 serves on" in world.condition(READY).message
-        assert world.condition(ANSWERING).status == "True"
-        assert world.status.history[0].outcome is Outcome.REJECTED
+        assert world.condition(READY).reason == "PredictionMismatch"
+        assert "Revision 1 keeps serving." in world.condition(READY).message
+        assert world.condition(ENDPOINT_VERIFIED).status == "True"
+        assert world.status.history[0].outcome is RevisionOutcome.REJECTED
 
-    def test_a_model_that_never_rolls_out_is_taken_back(self, world: World) -> None:
+    def test_candidate_is_rejected_at_the_progress_deadline(self, world: World) -> None:
         world.serve()
         world.change(data={"url": "http://data/new.csv"})
         world.reconcile()
@@ -103,29 +97,29 @@ class TestASpecChange:
         world.reconcile()
         assert world.applied is not None
         assert world.applied.model.revision == 1
-        assert world.condition(READY).reason == reasons.PROGRESS_DEADLINE_EXCEEDED
+        assert world.condition(READY).reason == Reason.PROGRESS_DEADLINE_EXCEEDED
 
 
 class TestRollout:
-    REFUSED = Refused("DeploymentRefused", "the SeldonDeployment mlflow is refused: exceeded quota")
+    REFUSED = Refused(Reason.DEPLOYMENT_REJECTED, "the SeldonDeployment mlflow is refused: exceeded quota")
 
     @staticmethod
-    def _retrained(world: World) -> None:
-        """Revision 1 serves, revision 2 is trained and being rolled out."""
+    def _retrain(world: World) -> None:
+        """Serve revision 1, train revision 2 and start its rollout."""
         world.serve()
         world.change(data={"url": "http://data/new.csv"})
         world.reconcile()
         world.succeed()
         world.reconcile()
 
-    def test_a_pods_own_reason_is_told_at_once_and_taken_back_for_in_the_end(self, world: World) -> None:
-        self._retrained(world)
-        world.trouble = ("ErrImagePull", "the image s:1 of container classifier is not pulled: not found")
+    def test_pod_problem_is_reported_at_once_and_rejects_the_candidate_at_the_deadline(self, world: World) -> None:
+        self._retrain(world)
+        world.pod_problem = ("ErrImagePull", "The image s:1 of container classifier is not pulled: not found")
         world.reconcile()
         deployed = world.condition(ConditionType.DEPLOYED)
-        assert (deployed.reason, deployed.message) == world.trouble
+        assert (deployed.reason, deployed.message) == world.pod_problem
         assert world.status.condition(ConditionType.STALLED) is None
-        assert world.condition(ANSWERING).status == "True"
+        assert world.condition(ENDPOINT_VERIFIED).status == "True"
         writes = world.writes
         world.pass_time(minutes=14)
         world.reconcile()
@@ -135,49 +129,49 @@ class TestRollout:
         world.reconcile()
         assert [call for call in world.calls if call.startswith("write")] == ["write Deploying", "write Failed"]
         assert world.condition(READY).reason == "ErrImagePull"
-        assert "was not rolled out within 15 minutes: the image s:1" in world.condition(READY).message
+        assert "was not rolled out within 15 minutes. The image s:1" in world.condition(READY).message
         assert world.applied is not None
         assert world.applied.model.revision == 1
 
-    def test_a_shorter_word_on_the_same_trouble_does_not_replace_a_fuller_one(self, world: World) -> None:
-        self._retrained(world)
-        world.trouble = ("ErrImagePull", "the image s:1 is not pulled: not found")
+    def test_pod_problem_keeps_the_more_detailed_message(self, world: World) -> None:
+        self._retrain(world)
+        world.pod_problem = ("ErrImagePull", "The image s:1 is not pulled: not found")
         world.reconcile()
         writes = world.writes
-        world.trouble = ("ErrImagePull", "the image s:1 is not pulled")
+        world.pod_problem = ("ErrImagePull", "The image s:1 is not pulled")
         world.reconcile()
         assert world.writes == writes
-        world.trouble = ("ErrImagePull", "the image s:2 is not pulled")
+        world.pod_problem = ("ErrImagePull", "The image s:2 is not pulled")
         world.reconcile()
         assert "s:2" in world.condition(ConditionType.DEPLOYED).message
 
-    def test_a_refusal_is_told_once_however_often_it_is_tried(self, world: World) -> None:
+    def test_rejected_deployment_is_reported_once_however_often_it_is_retried(self, world: World) -> None:
         world.serve()
         world.change(data={"url": "http://data/new.csv"})
         world.reconcile()
         world.down[ApplyDeployment] = self.REFUSED
         world.succeed()
         world.reconcile()
-        assert world.condition(READY).reason == "DeploymentRefused"
+        assert world.condition(READY).reason == "DeploymentRejected"
         assert world.condition(ConditionType.STALLED).message == self.REFUSED.message
         assert world.applied is not None
         assert world.applied.model.revision == 1
-        writes, told = world.writes, len(world.told)
+        writes, events = world.writes, len(world.events)
         for _ in range(5):
             world.pass_time(seconds=10)
             world.reconcile()
-        assert (world.writes, len(world.told)) == (writes, told)
+        assert (world.writes, len(world.events)) == (writes, events)
         world.down.clear()
         world.reconcile()
         world.roll_out()
         assert world.ready()
 
-    def test_the_next_revision_is_not_told_as_somebodys_change(self, world: World) -> None:
-        self._retrained(world)
-        assert world.condition(ConditionType.DEPLOYED).message == "the serving platform is rolling it out"
-        assert not [event for event in world.told if "not as it should be" in event.message]
+    def test_next_revision_is_not_reported_as_drift(self, world: World) -> None:
+        self._retrain(world)
+        assert world.condition(ConditionType.DEPLOYED).message == "The serving backend is rolling the model out"
+        assert not [event for event in world.events if "drifted" in event.message]
 
-    def test_each_rollout_of_a_model_has_a_deadline_of_its_own(self, world: World) -> None:
+    def test_each_rollout_of_a_model_has_its_own_deadline(self, world: World) -> None:
         world.serve()
         world.pass_time(hours=5)
         world.rolled_out = False
@@ -185,9 +179,9 @@ class TestRollout:
         assert world.status.condition(ConditionType.STALLED) is None
         world.pass_time(minutes=16)
         world.reconcile()
-        assert world.condition(ConditionType.STALLED).reason == reasons.PROGRESS_DEADLINE_EXCEEDED
+        assert world.condition(ConditionType.STALLED).reason == Reason.PROGRESS_DEADLINE_EXCEEDED
 
-    def test_a_server_that_installs_packages_has_more_time(self, world: World) -> None:
+    def test_progress_deadline_is_longer_for_mlflowserver(self, world: World) -> None:
         world.change(serving={"runtime": "mlflowserver"})
         world.reconcile()
         world.succeed()

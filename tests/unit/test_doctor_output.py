@@ -1,63 +1,62 @@
-"""What people and programs read."""
+"""The report as a table for people, as JSON for programs, and as the message of a condition."""
 
 import json
 
 import pytest
-from support.survey import GOOD
+from support.survey import GOOD, evaluate
 
 from winepipelines.doctor.finding import MESSAGE_LIMIT, Finding, Report, Result, failed, ok, skipped, warning
 from winepipelines.doctor.output import as_json, as_table
-from winepipelines.doctor.walk import judge
 
 
 def named(check: str, finding: Finding) -> Finding:
-    return Finding(finding.result, finding.says, finding.mend, finding.reason, check)
+    return Finding(finding.result, finding.message, finding.remedy, finding.reason, check)
 
 
-WELL = named("kubernetes answers", ok("Kubernetes v1.36.3"))
-BAD = named("mlflow answers", failed("MlflowUnreachable", "MLflow: it is away", "kubectl get pods"))
-NOT_LOOKED_AT = named("mlflow lets the operator in", skipped("stands on: mlflow answers"))
-ELSEWHERE = named("poddefaults act on pods", skipped("may not list webhooks", "kubectl get mutatingwebhookconfigurations"))
-SO_SO = named("images are well named", warning("wine may be another image tomorrow", "a tag"))
-MIXED = Report((WELL, BAD, NOT_LOOKED_AT, ELSEWHERE, SO_SO))
+PASSING = named("kubernetes answers", ok("Kubernetes v1.36.3"))
+FAILING = named("mlflow answers", failed("MlflowUnreachable", "MLflow: it is away", "kubectl get pods"))
+DEPENDENT = named("mlflow authorizes the operator", skipped("Needs: mlflow answers"))
+SKIPPED = named("poddefaults act on pods", skipped("may not list webhooks", "kubectl get mutatingwebhookconfigurations"))
+RISKY = named("image names are valid", warning("wine may be another image tomorrow", "a tag"))
+MIXED = Report((PASSING, FAILING, DEPENDENT, SKIPPED, RISKY))
 
 TABLE = """\
-CHECK                        RESULT   WHAT IS SO
-kubernetes answers           ok       Kubernetes v1.36.3
-mlflow answers               failed   MLflow: it is away
-                                      → mend it: kubectl get pods
-mlflow lets the operator in  skipped  stands on: mlflow answers
-poddefaults act on pods      skipped  may not list webhooks
-                                      → check it: kubectl get mutatingwebhookconfigurations
-images are well named        warning  wine may be another image tomorrow
-                                      → mend it: a tag
+CHECK                           RESULT   DETAILS
+kubernetes answers              ok       Kubernetes v1.36.3
+mlflow answers                  failed   MLflow: it is away
+                                         → to fix it: kubectl get pods
+mlflow authorizes the operator  skipped  Needs: mlflow answers
+poddefaults act on pods         skipped  may not list webhooks
+                                         → to check it: kubectl get mutatingwebhookconfigurations
+image names are valid           warning  wine may be another image tomorrow
+                                         → to fix it: a tag
 
 1 ok, 1 warning, 1 failed, 2 skipped
 """
 
 
-def test_the_table() -> None:
+def test_table_has_a_line_per_check_and_its_remedy() -> None:
     assert as_table(MIXED) == TABLE
 
 
-def test_a_long_name_has_a_line_of_its_own() -> None:
+def test_table_breaks_the_line_after_a_long_name() -> None:
     name = "right: secrets " + "s" * 60
     lines = as_table(Report((named(name, ok("may get")),))).splitlines()
     assert lines[1] == name
     assert lines[2].split() == ["ok", "may", "get"]
 
 
-def test_the_json() -> None:
-    assert json.loads(as_json(Report((WELL, BAD)))) == {
+def test_json_has_every_finding() -> None:
+    assert json.loads(as_json(Report((PASSING, FAILING)))) == {
         "exitStatus": 1,
         "counts": {"ok": 1, "warning": 0, "failed": 1, "skipped": 0},
         "findings": [
-            {"check": "kubernetes answers", "result": "ok", "says": "Kubernetes v1.36.3"},
+            {"check": "kubernetes answers", "result": "ok", "message": "Kubernetes v1.36.3"},
             {
                 "check": "mlflow answers",
                 "result": "failed",
-                "says": "MLflow: it is away",
-                "mend": "kubectl get pods",
+                "message": "MLflow: it is away",
+                "remedy": "kubectl get pods",
                 "reason": "MlflowUnreachable",
             },
         ],
@@ -67,30 +66,32 @@ def test_the_json() -> None:
 @pytest.mark.parametrize(
     ("findings", "status"),
     [
-        ((WELL,), 0),
-        ((WELL, SO_SO, ELSEWHERE), 0),
-        ((WELL, BAD), 1),
-        ((BAD, named("settings are complete", failed("SettingsIncomplete", "not set", "set it"))), 2),
+        ((PASSING,), 0),
+        ((PASSING, RISKY, SKIPPED), 0),
+        ((PASSING, FAILING), 1),
+        ((FAILING, named("settings are complete", failed("SettingsIncomplete", "not set", "set it"))), 2),
     ],
 )
-def test_the_exit_status(findings: tuple[Finding, ...], status: int) -> None:
+def test_exit_status_is_that_of_the_worst_finding(findings: tuple[Finding, ...], status: int) -> None:
     assert Report(findings).exit_status == status
 
 
-def test_the_message_tells_the_first_failure_and_names_the_others() -> None:
+def test_message_describes_the_first_failure_and_names_the_others() -> None:
     other = named("buckets", failed("BucketMissing", "no bucket", "mc mb"))
-    assert Report((WELL, BAD, other)).message() == ("MLflow: it is away; to mend it: kubectl get pods; also failing: buckets")
-    assert Report((WELL, SO_SO)).message() == "every check of the platform passes"
+    assert Report((PASSING, FAILING, other)).message() == (
+        "MLflow: it is away. To fix it: kubectl get pods. Also failing: buckets"
+    )
+    assert Report((PASSING, RISKY)).message() == "All checks of the platform pass"
 
 
-def test_the_message_is_bounded() -> None:
-    many = tuple(named(f"check {number}", failed("X", "it is away", "mend it")) for number in range(400))
+def test_message_is_bounded() -> None:
+    many = tuple(named(f"check {number}", failed("X", "it is down", "fix it")) for number in range(400))
     assert len(Report(many).message()) == MESSAGE_LIMIT
     huge = named("x", failed("X", "y" * 3000, "z"))
     assert len(Report((huge,)).message()) == MESSAGE_LIMIT
 
 
-def test_every_finding_has_a_name_and_failures_have_all() -> None:
-    for finding in judge(GOOD).findings:
+def test_every_finding_names_its_check() -> None:
+    for finding in evaluate(GOOD).findings:
         assert finding.check
-    assert all(finding.mend and finding.reason for finding in MIXED.findings if finding.result is Result.FAILED)
+    assert all(finding.remedy and finding.reason for finding in MIXED.findings if finding.result is Result.FAILED)

@@ -1,19 +1,21 @@
-"""The rights that the doctor looks for are those that the manifest grants: no more, no less."""
+"""The rights that the doctor checks are exactly those that the manifest grants."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+from support.backends import kserve_backend, seldon_backend
+from support.settings import SETTINGS
 
-from winepipelines.doctor.rights import ROLE, Right, rights
-from winepipelines.settings import Settings
+from winepipelines.doctor.right import Right
+from winepipelines.doctor.rights import ROLE, rights
 
 MANIFEST = Path(__file__).parents[2] / "deploy/operator/rbac.yaml"
-SETTINGS = Settings("http://kfp", "http://mlflow", "http://minio", mlflow_secret="mlflow-tracking-credentials")
+WITH_MLFLOW_SECRET = SETTINGS.with_(mlflow_secret="mlflow-tracking-credentials")
 
 
-def granted() -> Iterator[tuple[str, str, str, str, str]]:
-    """List each right of the manifest: group, resource, verb, name and namespace, which are empty where anything will do."""
+def in_manifest() -> Iterator[tuple[str, str, str, str, str]]:
+    """List each right of the manifest: group, resource, verb, name and namespace, where empty means any."""
     for body in yaml.safe_load_all(MANIFEST.read_text()):
         if body["kind"] not in ("ClusterRole", "Role"):
             continue
@@ -26,28 +28,28 @@ def granted() -> Iterator[tuple[str, str, str, str, str]]:
                             yield group, resource, verb, name, namespace
 
 
-def wanted() -> Iterator[tuple[str, str, str, str, str]]:
-    for right in rights(SETTINGS):
+def listed() -> Iterator[tuple[str, str, str, str, str]]:
+    for right in rights(WITH_MLFLOW_SECRET, seldon_backend(WITH_MLFLOW_SECRET)):
         for verb in right.verbs:
             yield right.group, right.resource, verb, right.name, right.namespace
 
 
-def test_the_list_is_the_manifests() -> None:
-    missing, extra = set(granted()) - set(wanted()), set(wanted()) - set(granted())
+def test_listed_rights_are_those_of_the_manifest() -> None:
+    missing, extra = set(in_manifest()) - set(listed()), set(listed()) - set(in_manifest())
     assert not missing, f"rbac.yaml grants what doctor/rights.py does not list: {sorted(missing)}"
     assert not extra, f"doctor/rights.py lists what rbac.yaml does not grant: {sorted(extra)}"
 
 
-def test_no_right_is_listed_twice() -> None:
-    assert len(list(wanted())) == len(set(wanted()))
+def test_each_right_is_listed_once() -> None:
+    assert len(list(listed())) == len(set(listed()))
 
 
-def test_the_role_that_is_named_is_the_manifests() -> None:
+def test_role_has_the_name_in_the_manifest() -> None:
     bodies = [body for body in yaml.safe_load_all(MANIFEST.read_text()) if body["kind"] in ("ClusterRole", "Role")]
     assert {body["metadata"]["name"] for body in bodies} == {ROLE}
 
 
-def test_a_rule_is_yaml_that_grants_it() -> None:
+def test_rule_of_a_right_is_valid_yaml() -> None:
     right = Right("", "secrets", ("get", "watch"), "source", "kubeflow")
     assert yaml.safe_load(right.rule(("watch",))) == {
         "apiGroups": [""],
@@ -57,18 +59,29 @@ def test_a_rule_is_yaml_that_grants_it() -> None:
     }
 
 
-def test_without_a_secret_for_mlflow_no_right_on_one_is_needed() -> None:
-    assert not any("mlflow-tracking" in right.name for right in rights(Settings("http://kfp", "http://mlflow", "http://minio")))
+def test_no_right_on_the_mlflow_secret_is_listed_when_none_is_configured() -> None:
+    assert not any("mlflow-tracking" in right.name for right in rights(SETTINGS, seldon_backend(SETTINGS)))
 
 
-def test_the_source_secret_is_the_administrators() -> None:
-    settings = Settings("http://kfp", "http://mlflow", "http://minio", source_secret="other", platform_namespace="platform")
-    assert Right("", "secrets", ("get", "list", "watch"), "other", "platform") in rights(settings)
+def test_right_on_the_source_secret_has_its_configured_name_and_namespace() -> None:
+    settings = WITH_MLFLOW_SECRET.with_(platform_namespace="platform")
+    found = rights(settings, seldon_backend(settings, source_secret="other"))
+    assert Right("", "secrets", ("get", "list", "watch"), "other", "platform") in found
 
 
-def test_an_operator_of_some_namespaces_needs_its_rights_there_alone() -> None:
-    settings = Settings("http://kfp", "http://mlflow", "http://minio", namespaces=("red", "white"))
-    found = rights(settings)
+def test_rights_are_limited_to_the_configured_namespaces() -> None:
+    settings = SETTINGS.with_(namespaces=("red", "white"))
+    found = rights(settings, seldon_backend(settings))
     assert {right.namespace for right in found} == {"red", "white", "kubeflow"}
     assert not any(right.resource == "customresourcedefinitions" for right in found)
-    assert Right("", "secrets", ("get", "list", "watch"), "wine-model-key", "kubeflow") in found, "of runs in single-user mode"
+    assert Right("", "secrets", ("get", "list", "watch"), "wine-model-key", "kubeflow") in found, (
+        "the namespace of runs in single-user mode"
+    )
+
+
+def test_another_backend_has_its_own_rights_and_no_others() -> None:
+    ours, theirs = rights(SETTINGS, kserve_backend(SETTINGS)), rights(SETTINGS, seldon_backend(SETTINGS))
+    groups = {right.group for right in ours} ^ {right.group for right in theirs}
+    assert groups == {"serving.kserve.io", "machinelearning.seldon.io"}
+    names = {right.name for right in ours} - {right.name for right in theirs}
+    assert names == {"wine-model-store"}

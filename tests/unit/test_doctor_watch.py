@@ -1,245 +1,247 @@
-"""The repeated walk: one verdict, told once for each change."""
+"""Repeated platform checks: one verdict, one Event for each change, and checks on request."""
 
 import asyncio
 import itertools
 import logging
-import socket
-import urllib.request
 from dataclasses import replace
-from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.survey import GOOD, SETTINGS
+from support.survey import GOOD, SETTINGS, evaluate
 from support.world import World
 
+from winecontract.reasons import Reason
+from winepipelines.api.errors import Unavailable
+from winepipelines.api.observed import PlatformVerdict
+from winepipelines.api.status import ConditionType
 from winepipelines.doctor.calls import CallMonitor
 from winepipelines.doctor.finding import Report
 from winepipelines.doctor.observations import Outage, Reach
-from winepipelines.doctor.walk import judge
 from winepipelines.doctor.watch import PlatformWatch
-from winepipelines.engine.queue import FairQueue
-from winepipelines.lifecycle.questions import Question
-from winepipelines.metrics import Metrics
+from winepipelines.engine.decision import Query
 from winepipelines.monitored import MonitoredActor, MonitoredObserver
-from winepipelines.reconciler import Key, Reconciler
-from winepipelines.resource.errors import Unavailable
-from winepipelines.resource.observed import PlatformVerdict
-from winepipelines.resource.policy import Policy
-from winepipelines.resource.status import ConditionType
-from winepipelines.subjects import PIPELINES
 
-WELL = judge(GOOD)
-NO_MLFLOW = judge(replace(GOOD, mlflow=Outage(SETTINGS.mlflow_url, Reach.NO_CONNECTION)))
-SLOW_MLFLOW = judge(replace(GOOD, mlflow=Outage(SETTINGS.mlflow_url, Reach.NO_ANSWER)))
-NO_KUBEFLOW = judge(replace(GOOD, kubeflow=Outage(SETTINGS.kfp_url, Reach.NO_CONNECTION)))
+ALL_PASS = evaluate(GOOD)
+NO_MLFLOW = evaluate(replace(GOOD, mlflow=Outage(SETTINGS.mlflow_url, Reach.NO_CONNECTION)))
+SLOW_MLFLOW = evaluate(replace(GOOD, mlflow=Outage(SETTINGS.mlflow_url, Reach.NO_ANSWER)))
+NO_KUBEFLOW = evaluate(replace(GOOD, kubeflow=Outage(SETTINGS.kfp_url, Reach.NO_CONNECTION)))
 
 
 class Platform:
-    """Gives one report after another, and hears what is told."""
+    """Returns one report after another and keeps the Events."""
 
     def __init__(self, *reports: Report) -> None:
         self.reports = list(reports)
-        self.walks = 0
-        self.walked: asyncio.Queue[int] = asyncio.Queue()
-        self.seen: list[Report] = []
-        self.told: list[tuple[str, bool]] = []
-        self.deaf = False
-        self.changes = 0
-        self.watch = PlatformWatch(self.walk, self.seen.append, self.change, self.tell, interval=0.0, second_look=0.0)
+        self.checks = 0
+        self.check_numbers: asyncio.Queue[int] = asyncio.Queue()
+        self.reports_seen: list[Report] = []
+        self.events: list[tuple[str, bool]] = []
+        self.events_fail = False
+        self.verdict_changes = 0
+        self.watch = PlatformWatch(
+            self.run_checks, self.reports_seen.append, self.on_change, self.record_event, interval=0.0, confirm_after=0.0
+        )
 
-    async def walk(self) -> Report:
-        self.walks += 1
-        self.walked.put_nowait(self.walks)
+    async def run_checks(self) -> Report:
+        self.checks += 1
+        self.check_numbers.put_nowait(self.checks)
         return self.reports.pop(0) if len(self.reports) > 1 else self.reports[0]
 
-    def change(self) -> None:
-        self.changes += 1
+    def on_change(self) -> None:
+        self.verdict_changes += 1
 
-    async def tell(self, reason: str, message: str, warning: bool) -> None:
-        if self.deaf:
-            raise Unavailable("KubernetesUnavailable", "down")
-        self.told.append((reason, warning))
+    async def record_event(self, reason: str, message: str, warning: bool) -> None:
+        if self.events_fail:
+            raise Unavailable(Reason.KUBERNETES_UNAVAILABLE, "down")
+        self.events.append((reason, warning))
 
-    async def look(self, *reports: Report) -> PlatformVerdict:
+    async def check(self, *reports: Report) -> PlatformVerdict:
         self.reports = list(reports) or self.reports
-        await self.watch.look()
+        await self.watch.check()
         assert self.watch.verdict is not None
         return self.watch.verdict
 
 
-async def test_a_good_start_is_no_news() -> None:
-    platform = Platform(WELL)
+async def test_first_passing_check_records_no_event() -> None:
+    platform = Platform(ALL_PASS)
     assert platform.watch.verdict is None
-    verdict = await platform.look()
-    assert verdict == PlatformVerdict(True, "ChecksPassed", "every check of the platform passes")
-    assert platform.told == []
+    verdict = await platform.check()
+    assert verdict == PlatformVerdict(True, "ChecksPassed", "All checks of the platform pass")
+    assert platform.events == []
 
 
-async def test_each_change_is_told_once() -> None:
-    platform = Platform(WELL)
-    for report in (WELL, NO_MLFLOW, NO_MLFLOW, NO_MLFLOW, WELL, WELL):
-        await platform.look(report)
-    assert platform.told == [("MlflowUnreachable", True), ("PlatformReady", False)]
-    assert platform.changes == 3, "the first verdict is one too"
+async def test_each_change_records_one_event() -> None:
+    platform = Platform(ALL_PASS)
+    for report in (ALL_PASS, NO_MLFLOW, NO_MLFLOW, NO_MLFLOW, ALL_PASS, ALL_PASS):
+        await platform.check(report)
+    assert platform.events == [("MlflowUnreachable", True), ("PlatformReady", False)]
+    assert platform.verdict_changes == 3, "the first verdict counts as a change"
 
 
-async def test_a_bad_start_is_told() -> None:
+async def test_first_failing_check_records_an_event() -> None:
     platform = Platform(NO_KUBEFLOW)
-    verdict = await platform.look()
+    verdict = await platform.check()
     assert not verdict.ready
-    assert platform.told == [("KubeflowUnreachable", True)]
+    assert platform.events == [("KubeflowUnreachable", True)]
 
 
-async def test_one_lost_answer_is_no_outage() -> None:
-    platform = Platform(WELL)
-    await platform.look(WELL)
-    verdict = await platform.look(NO_MLFLOW, WELL)
+async def test_verdict_stays_ready_when_a_failure_is_not_confirmed() -> None:
+    platform = Platform(ALL_PASS)
+    await platform.check(ALL_PASS)
+    verdict = await platform.check(NO_MLFLOW, ALL_PASS)
     assert verdict.ready
-    assert platform.walks == 3
-    assert platform.told == []
+    assert platform.checks == 3
+    assert platform.events == []
 
 
-async def test_the_words_change_only_with_what_fails() -> None:
+async def test_verdict_changes_only_when_another_check_fails() -> None:
     platform = Platform(NO_MLFLOW)
-    verdict = await platform.look(NO_MLFLOW)
-    assert await platform.look(SLOW_MLFLOW) is verdict
-    assert await platform.look(NO_KUBEFLOW) is not verdict
+    verdict = await platform.check(NO_MLFLOW)
+    assert await platform.check(SLOW_MLFLOW) is verdict
+    assert await platform.check(NO_KUBEFLOW) is not verdict
 
 
-async def test_an_event_that_is_lost_changes_nothing() -> None:
+async def test_verdict_is_kept_when_the_event_cannot_be_recorded() -> None:
     platform = Platform(NO_MLFLOW)
-    platform.deaf = True
-    assert not (await platform.look()).ready
+    platform.events_fail = True
+    assert not (await platform.check()).ready
 
 
-async def test_a_defect_does_not_end_the_walks(caplog: pytest.LogCaptureFixture) -> None:
-    platform = Platform(WELL)
+async def test_unexpected_error_does_not_end_the_checks(caplog: pytest.LogCaptureFixture) -> None:
+    platform = Platform(ALL_PASS)
     again = asyncio.Event()
 
     async def breaks_once() -> Report:
-        if platform.walks == 0:
-            platform.walks += 1
+        if platform.checks == 0:
+            platform.checks += 1
             raise RuntimeError("a defect")
         again.set()
-        return WELL
+        return ALL_PASS
 
-    watch = PlatformWatch(breaks_once, platform.seen.append, platform.change, platform.tell, interval=0.0)
+    watch = PlatformWatch(breaks_once, platform.reports_seen.append, platform.on_change, platform.record_event, interval=0.0)
     task = asyncio.create_task(watch.run())
     with caplog.at_level(logging.ERROR):
         await asyncio.wait_for(again.wait(), 5)
     task.cancel()
-    assert "Platform check failed by a defect" in caplog.text
+    assert "Platform check failed unexpectedly" in caplog.text
 
 
-async def test_every_walk_is_measured() -> None:
-    platform = Platform(WELL)
-    for report in (WELL, NO_MLFLOW):
-        await platform.look(report)
-    assert platform.seen == [WELL, NO_MLFLOW]
+async def test_every_report_is_passed_on() -> None:
+    platform = Platform(ALL_PASS)
+    for report in (ALL_PASS, NO_MLFLOW):
+        await platform.check(report)
+    assert platform.reports_seen == [ALL_PASS, NO_MLFLOW]
 
 
 class TestRecheck:
-    """What a call says otherwise is checked at once, but not again and again."""
+    """A call that contradicts the verdict requests a check at once, within a rate limit."""
 
-    async def walks(self, platform: Platform, count: int) -> None:
+    async def wait_for_checks(self, platform: Platform, count: int) -> None:
         async with asyncio.timeout(5):
-            while await platform.walked.get() < count:
+            while await platform.check_numbers.get() < count:
                 pass
 
-    def watch(self, platform: Platform, gap: float, second_look: float = 3600.0) -> PlatformWatch:
-        return PlatformWatch(platform.walk, platform.seen.append, platform.change, platform.tell, 3600.0, second_look, gap)
+    def watch(self, platform: Platform, gap: float, confirm_after: float = 3600.0) -> PlatformWatch:
+        return PlatformWatch(
+            platform.run_checks,
+            platform.reports_seen.append,
+            platform.on_change,
+            platform.record_event,
+            3600.0,
+            confirm_after,
+            gap,
+        )
 
-    async def test_it_is_checked_at_once_in_both_directions(self) -> None:
-        platform = Platform(WELL)
+    async def test_recheck_runs_at_once_after_a_failure_and_a_recovery(self) -> None:
+        platform = Platform(ALL_PASS)
         watch = self.watch(platform, gap=0.0)
         task = asyncio.create_task(watch.run())
-        await self.walks(platform, 1)
+        await self.wait_for_checks(platform, 1)
         platform.reports = [NO_MLFLOW]
         watch.recheck()
-        await self.walks(platform, 2)
+        await self.wait_for_checks(platform, 2)
         await asyncio.sleep(0)
         assert watch.verdict is not None
-        assert not watch.verdict.ready, "the call that failed was the first look"
-        platform.reports = [WELL]
+        assert not watch.verdict.ready, "the failed call counts as the first failure"
+        platform.reports = [ALL_PASS]
         watch.recheck()
-        await self.walks(platform, 3)
+        await self.wait_for_checks(platform, 3)
         await asyncio.sleep(0)
         assert watch.verdict.ready
         task.cancel()
 
-    async def test_it_is_not_checked_more_often_than_the_gap_says(self) -> None:
-        platform = Platform(WELL)
+    async def test_rechecks_keep_the_minimum_gap(self) -> None:
+        platform = Platform(ALL_PASS)
         watch = self.watch(platform, gap=0.2)
         task = asyncio.create_task(watch.run())
-        await self.walks(platform, 1)
+        await self.wait_for_checks(platform, 1)
         begun = asyncio.get_running_loop().time()
         for _ in range(50):
             watch.recheck()
             await asyncio.sleep(0.001)
-        await self.walks(platform, 2)
+        await self.wait_for_checks(platform, 2)
         assert asyncio.get_running_loop().time() - begun >= 0.15
-        assert platform.walks == 2
+        assert platform.checks == 2
         task.cancel()
 
 
 class TestCalls:
-    """Which outcomes of the operator's calls ask for a check."""
+    """Outcomes of the operator's calls that request a check."""
 
-    ERROR = Unavailable("MlflowUnavailable", "down")
+    ERROR = Unavailable(Reason.MLFLOW_UNAVAILABLE, "down")
 
     def monitor(self, verdict: PlatformVerdict | None) -> tuple[CallMonitor, list[float]]:
         self.now, self.verdict = 0.0, verdict
-        asked: list[float] = []
-        return CallMonitor(lambda: self.verdict, lambda: asked.append(self.now), lambda: self.now), asked
+        rechecks: list[float] = []
+        return CallMonitor(lambda: self.verdict, lambda: rechecks.append(self.now), lambda: self.now), rechecks
 
-    def test_a_call_that_begins_to_fail_asks_at_once_and_once(self) -> None:
-        monitor, asked = self.monitor(PlatformVerdict(True, "ChecksPassed", ""))
+    def test_first_failure_of_a_call_requests_one_check(self) -> None:
+        monitor, rechecks = self.monitor(PlatformVerdict(True, "ChecksPassed", ""))
         for _ in range(5):
             monitor.failed("records of a")
-        assert asked == [0.0]
+        assert rechecks == [0.0]
         monitor.failed("records of b")
-        assert len(asked) == 2
+        assert len(rechecks) == 2
 
-    def test_a_failure_that_the_checks_do_not_confirm_asks_less_and_less_often(self) -> None:
-        monitor, asked = self.monitor(PlatformVerdict(True, "ChecksPassed", ""))
+    def test_unconfirmed_failure_requests_checks_with_backoff(self) -> None:
+        monitor, rechecks = self.monitor(PlatformVerdict(True, "ChecksPassed", ""))
         for second in range(3600):
             self.now = float(second)
             monitor.failed("records of a")
-        gaps = [later - sooner for sooner, later in itertools.pairwise(asked)]
+        gaps = [later - sooner for sooner, later in itertools.pairwise(rechecks)]
         assert gaps[:4] == [20, 40, 80, 160]
         assert set(gaps[4:]) == {300}
 
-    def test_a_failure_that_the_checks_confirm_asks_no_more(self) -> None:
-        monitor, asked = self.monitor(PlatformVerdict(False, "MlflowUnreachable", ""))
+    def test_confirmed_failure_requests_no_further_check(self) -> None:
+        monitor, rechecks = self.monitor(PlatformVerdict(False, "MlflowUnreachable", ""))
         for second in range(3600):
             self.now = float(second)
             monitor.failed("records of a")
-        assert asked == [0.0]
+        assert rechecks == [0.0]
 
-    def test_a_call_that_succeeds_again_asks_while_the_platform_is_not_ready(self) -> None:
-        monitor, asked = self.monitor(PlatformVerdict(False, "MlflowUnreachable", ""))
+    def test_recovered_call_requests_a_check_when_the_platform_is_not_ready(self) -> None:
+        monitor, rechecks = self.monitor(PlatformVerdict(False, "MlflowUnreachable", ""))
         monitor.succeeded("runs of a")
-        assert asked == [], "it has not failed before: it says nothing new"
+        assert rechecks == [], "the call has not failed before"
         monitor.failed("records of a")
-        asked.clear()
+        rechecks.clear()
         monitor.succeeded("records of a")
         monitor.succeeded("records of a")
-        assert asked == [0.0]
+        assert rechecks == [0.0]
 
-    def test_a_call_that_succeeds_again_asks_nothing_where_all_is_well(self) -> None:
-        monitor, asked = self.monitor(PlatformVerdict(True, "ChecksPassed", ""))
+    def test_recovered_call_requests_no_check_when_the_platform_is_ready(self) -> None:
+        monitor, rechecks = self.monitor(PlatformVerdict(True, "ChecksPassed", ""))
         monitor.failed("records of a")
-        asked.clear()
+        rechecks.clear()
         monitor.succeeded("records of a")
-        assert asked == []
+        assert rechecks == []
 
-    async def test_observers_and_actors_are_heard(self) -> None:
-        monitor, asked = self.monitor(PlatformVerdict(True, "ChecksPassed", ""))
+    async def test_monitored_observer_and_actor_request_checks(self) -> None:
+        monitor, rechecks = self.monitor(PlatformVerdict(True, "ChecksPassed", ""))
 
         class Breaks:
-            async def answer(self, question: Any, resource: Any, /) -> object:
+            async def answer(self, query: Any, resource: Any, /) -> object:
                 raise TestCalls.ERROR
 
             async def perform(self, action: Any, resource: Any, /) -> None:
@@ -247,22 +249,22 @@ class TestCalls:
 
         resource = SimpleNamespace(namespace="admin", name="wine")
         with pytest.raises(Unavailable):
-            await MonitoredObserver(Breaks(), monitor).answer(Question(), resource)
+            await MonitoredObserver(Breaks(), monitor).answer(Query(), resource)
         with pytest.raises(Unavailable):
             await MonitoredActor(Breaks(), monitor).perform("apply", resource)
-        assert len(asked) == 2
+        assert len(rechecks) == 2
 
 
-class TestTheCondition:
-    NOT_READY = PlatformVerdict(False, "MlflowUnreachable", "MLflow: it is away")
+class TestCondition:
+    NOT_READY = PlatformVerdict(False, "MlflowUnreachable", "MLflow does not answer")
     READY = PlatformVerdict(True, "ChecksPassed", "all passes")
 
-    def test_before_the_first_walk_there_is_none(self) -> None:
+    def test_verdict_is_none_before_the_first_check(self) -> None:
         world = World()
         world.serve()
         assert world.status.condition(ConditionType.PLATFORM_READY) is None
 
-    def test_a_restart_leaves_it_as_it_is(self) -> None:
+    def test_condition_is_kept_until_the_first_check_after_a_restart(self) -> None:
         world = World(platform=self.NOT_READY)
         world.serve()
         before, world.platform = world.writes, None
@@ -270,15 +272,15 @@ class TestTheCondition:
         assert world.writes == before
         assert world.condition(ConditionType.PLATFORM_READY).reason == "MlflowUnreachable"
 
-    def test_it_says_what_the_checks_say_and_does_not_touch_ready(self) -> None:
+    def test_condition_reports_the_verdict_and_does_not_affect_ready(self) -> None:
         world = World(platform=self.NOT_READY)
         world.serve()
         condition = world.condition(ConditionType.PLATFORM_READY)
-        assert (condition.status, condition.reason, condition.message) == ("False", "MlflowUnreachable", "MLflow: it is away")
+        assert (condition.status, condition.reason, condition.message) == ("False", "MlflowUnreachable", "MLflow does not answer")
         assert world.ready()
         assert world.status.condition(ConditionType.STALLED) is None
 
-    def test_a_change_costs_one_write_and_a_repetition_none(self) -> None:
+    def test_status_is_written_only_when_the_verdict_changes(self) -> None:
         world = World(platform=self.READY)
         world.serve()
         for verdict, writes in ((self.READY, 0), (self.NOT_READY, 1), (self.NOT_READY, 0), (self.READY, 1)):
@@ -287,107 +289,15 @@ class TestTheCondition:
             world.reconcile()
             assert world.writes - before == writes
 
-    def test_it_is_no_event_of_the_resource(self) -> None:
+    def test_verdict_records_no_event_for_the_pipeline(self) -> None:
         world = World(platform=self.READY)
         world.serve()
-        world.told.clear()
+        world.events.clear()
         world.platform = self.NOT_READY
         world.reconcile()
-        assert world.told == []
+        assert world.events == []
 
-    def test_a_resource_that_waits_has_it_too(self) -> None:
+    def test_condition_is_set_while_the_run_is_pending(self) -> None:
         world = World(platform=self.NOT_READY)
         world.reconcile()
         assert world.condition(ConditionType.PLATFORM_READY).status == "False"
-
-
-class TestMetrics:
-    def sample(self, metrics: Metrics, name: str, **labels: str) -> float | None:
-        return metrics.registry.get_sample_value(f"winepipelines_{name}", labels)
-
-    def test_before_the_first_walk_nothing_is_said_of_the_platform(self) -> None:
-        assert self.sample(Metrics(), "platform_ready") is None
-
-    def test_the_platform(self) -> None:
-        metrics = Metrics()
-        metrics.checked(WELL)
-        assert self.sample(metrics, "platform_ready") == 1
-        assert self.sample(metrics, "platform_check", check="mlflow answers") == 1
-        metrics.checked(NO_MLFLOW)
-        assert self.sample(metrics, "platform_ready") == 0
-        assert self.sample(metrics, "platform_check", check="mlflow answers") == 0
-        assert self.sample(metrics, "platform_check", check="mlflow lets the operator in") is None, "it was skipped"
-
-    def test_reconciles(self) -> None:
-        metrics = Metrics()
-        metrics.reconciled(0.2, False)
-        metrics.reconciled(0.2, True)
-        assert self.sample(metrics, "reconcile_seconds_count") == 2
-        assert self.sample(metrics, "reconcile_errors_total") == 1
-
-    def test_resources_by_stage(self) -> None:
-        metrics = Metrics()
-        metrics.count_stages(lambda: {"Serving": 3})
-        assert self.sample(metrics, "resources", stage="Serving") == 3
-
-    def test_they_are_served(self) -> None:
-        metrics = Metrics()
-        metrics.checked(WELL)
-        port = _free_port()
-        stop = metrics.serve("127.0.0.1", port)
-        try:
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with opener.open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                text = answer.read().decode()
-        finally:
-            stop()
-        assert "winepipelines_platform_ready 1.0" in text
-        assert "process_resident_memory_bytes" in text
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-class TestLookingAtEveryResource:
-    """A new verdict reaches resources that would not be looked at by themselves, too."""
-
-    KEYS = (("admin", "one"), ("admin", "two"), ("other", "three"))
-
-    async def looks(self, within: float, wake_in: float | None, for_seconds: float) -> list[Key]:
-        """Settle three resources that look again in `wake_in` seconds; return who looks after the verdict has changed."""
-        seen: list[Key] = []
-
-        class Sleepers(Reconciler):
-            async def _reconcile(self, key: Key, entry: object) -> float | None:
-                seen.append(key)
-                return wake_in
-
-        nothing: Any = None
-        queue = FairQueue(2)
-        reconciler = Sleepers(PIPELINES, nothing, nothing, nothing, lambda _key, _run: None, Policy(), queue, 60.0)
-        for namespace, name in self.KEYS:
-            reconciler.saw({"metadata": {"namespace": namespace, "name": name, "resourceVersion": "1", "uid": name}})
-        for _ in range(50):
-            await asyncio.sleep(0)  # every look is over
-        assert sorted(seen) == sorted(self.KEYS)
-        seen.clear()
-        reconciler.look_within(timedelta(seconds=within))
-        await asyncio.sleep(for_seconds)
-        await reconciler.stop()
-        await queue.stop()
-        return seen
-
-    async def test_those_that_wait_for_nothing(self) -> None:
-        assert sorted(await self.looks(0.05, None, 0.3)) == sorted(self.KEYS)
-
-    async def test_those_that_wait_longer(self) -> None:
-        assert sorted(await self.looks(0.05, 3600.0, 0.3)) == sorted(self.KEYS)
-
-    async def test_those_that_look_soon_anyway_are_left_to_it(self) -> None:
-        assert await self.looks(60.0, 59.0, 0.05) == []
-
-    async def test_not_all_at_once(self) -> None:
-        assert await self.looks(3600.0, None, 0.05) == []

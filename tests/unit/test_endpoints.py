@@ -1,4 +1,4 @@
-"""Two spellings of one server are one, and names of the cluster are known as such."""
+"""Comparison of server URLs, and recognition of cluster-internal host names."""
 
 import pytest
 
@@ -17,7 +17,7 @@ NAMESPACES = ("kubeflow", "seldon-system")
         ("https://s3.example.org:443", "s3.example.org"),
     ],
 )
-def test_two_spellings_of_one_server(one: str, other: str) -> None:
+def test_are_written_alike_recognizes_spellings_of_one_server(one: str, other: str) -> None:
     assert are_written_alike(one, other)
     assert are_written_alike(other, one)
 
@@ -31,7 +31,7 @@ def test_two_spellings_of_one_server(one: str, other: str) -> None:
         ("http://[::1", "http://[::2"),
     ],
 )
-def test_two_servers(one: str, other: str) -> None:
+def test_are_written_alike_is_false_for_different_servers(one: str, other: str) -> None:
     assert not are_written_alike(one, other)
 
 
@@ -48,10 +48,10 @@ def test_two_servers(one: str, other: str) -> None:
         "10-0-0-1.kubeflow.pod.cluster.local",
     ],
 )
-def test_a_name_of_the_cluster(host: str) -> None:
+def test_is_of_the_cluster_recognizes_cluster_names(host: str) -> None:
     assert is_of_the_cluster(host, NAMESPACES)
 
 
 @pytest.mark.parametrize("host", ["example.org", "minio.example.org", "kubeflow.org", "s3.eu-west-1.amazonaws.com", "192.0.2.1"])
-def test_a_name_of_the_world(host: str) -> None:
+def test_is_of_the_cluster_is_false_for_public_names(host: str) -> None:
     assert not is_of_the_cluster(host, NAMESPACES)

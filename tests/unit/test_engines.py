@@ -1,4 +1,4 @@
-"""Which container engine is used, on machines with some of them. Programs that answer as engines do stand in."""
+"""Selection of a container engine. Scripts on PATH stand in for docker, podman, nerdctl and buildah."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ DOWN = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is t
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder on PATH, empty."""
+    """Create an empty folder and make it the only one on PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -41,37 +41,37 @@ def _engine(folder: Path, name: str, problem: str = "", version: str = "") -> No
         (("nerdctl",), "nerdctl"),
     ],
 )
-def test_the_first_engine_that_works_is_used_for_kind(folder: Path, working: tuple[str, ...], engine: str) -> None:
+def test_for_kind_returns_the_first_working_engine(folder: Path, working: tuple[str, ...], engine: str) -> None:
     for name in working:
         _engine(folder, name)
     assert for_kind({}) == engine
 
 
-def test_a_docker_command_without_an_engine_is_passed_over(folder: Path) -> None:
+def test_docker_command_without_a_daemon_is_skipped(folder: Path) -> None:
     _engine(folder, "docker", DOWN)
     _engine(folder, "podman")
     assert for_kind({}) == for_images({}) == choose(BOTH) == "podman"
 
 
-def test_a_docker_that_is_podman_by_another_name_is_used_as_podman(folder: Path) -> None:
+def test_docker_alias_of_podman_is_used_as_podman(folder: Path) -> None:
     _engine(folder, "docker", version="podman version")
     assert "use podman" in why_not("docker")
     _engine(folder, "podman")
     assert for_kind({}) == "podman"
 
 
-def test_without_an_engine_that_works_each_is_told_with_its_own_reason(folder: Path) -> None:
+def test_error_lists_each_engine_with_its_problem_when_none_works(folder: Path) -> None:
     _engine(folder, "docker", DOWN)
     with pytest.raises(EngineError) as refused:
         for_kind({})
-    said = str(refused.value)
-    assert f"docker: {DOWN}" in said
-    assert "podman: is not installed" in said
-    assert "Start Docker, or install Podman" in said
-    assert "docker, podman or nerdctl will do" in said
+    message = str(refused.value)
+    assert f"docker: {DOWN}" in message
+    assert "podman: is not installed" in message
+    assert "Start Docker, or install Podman" in message
+    assert "docker, podman or nerdctl will do" in message
 
 
-def test_an_engine_that_is_named_is_used_or_refused_and_no_other(folder: Path) -> None:
+def test_configured_engine_is_used_or_rejected(folder: Path) -> None:
     _engine(folder, "docker")
     _engine(folder, "podman", "no machine")
     with pytest.raises(EngineError, match=r"(?s)podman: no machine\nStart podman"):
@@ -81,7 +81,7 @@ def test_an_engine_that_is_named_is_used_or_refused_and_no_other(folder: Path) -
     assert for_images({"BUILDER": "docker", "KIND_EXPERIMENTAL_PROVIDER": "podman"}) == "docker"
 
 
-def test_an_engine_that_does_not_answer_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_that_does_not_answer_is_skipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _engine(folder, "podman")
     (folder / "docker").write_text(f'#!{sys.executable}\nimport sys, time\n"--version" in sys.argv or time.sleep(60)\n')
     (folder / "docker").chmod(0o755)
@@ -90,7 +90,7 @@ def test_an_engine_that_does_not_answer_is_not_waited_for(folder: Path, monkeypa
     assert for_kind({}) == "podman"
 
 
-def test_images_are_built_with_buildah_where_nothing_runs_containers(folder: Path) -> None:
+def test_for_images_returns_buildah_when_no_engine_runs_containers(folder: Path) -> None:
     _engine(folder, "docker", DOWN)
     _engine(folder, "buildah")
     assert for_images({}) == "buildah"
@@ -101,7 +101,7 @@ def test_images_are_built_with_buildah_where_nothing_runs_containers(folder: Pat
 
 
 @pytest.mark.parametrize(("docker", "podman", "built"), [("", "", "docker"), (DOWN, "", "podman")])
-def test_make_images_builds_with_the_engine_that_is_chosen(folder: Path, docker: str, podman: str, built: str) -> None:
+def test_make_images_builds_with_the_selected_engine(folder: Path, docker: str, podman: str, built: str) -> None:
     _engine(folder, "docker", docker)
     _engine(folder, "podman", podman)
     done = _images(folder)
@@ -109,7 +109,7 @@ def test_make_images_builds_with_the_engine_that_is_chosen(folder: Path, docker:
     assert done.returncode == 0
 
 
-def test_make_images_says_what_to_do_without_an_engine(folder: Path) -> None:
+def test_make_images_fails_with_a_remedy_when_no_engine_works(folder: Path) -> None:
     _engine(folder, "docker", DOWN)
     done = _images(folder)
     assert done.returncode == 1

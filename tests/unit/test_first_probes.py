@@ -1,4 +1,4 @@
-"""Right after a rollout the nodes do not know the new pods yet: the endpoint is probed again soon, before anything is said."""
+"""After a rollout, nodes route to the new pods with a delay. The operator probes again soon before it reports a failure."""
 
 import asyncio
 import contextlib
@@ -8,144 +8,146 @@ from datetime import timedelta
 import pytest
 from support.world import World
 
-from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.questions import Answer
-from winepipelines.lifecycle.rolling import SETTLING
-from winepipelines.platform.answers import TRIAL_PREDICTIONS, Asked, ask, compare, session
+from winecontract.protocols import Protocol
+from winecontract.reasons import Reason
+from winepipelines.api.observed import CanaryComparison, PredictionCheck
+from winepipelines.api.status import ConditionType, RevisionOutcome, Stage
+from winepipelines.pipelines.queries import ProbeEndpoint
+from winepipelines.pipelines.rollout.rollout import SETTLING
 from winepipelines.platform.records import Example
-from winepipelines.resource.observed import PredictionCheck, TrialView
-from winepipelines.resource.spec import Protocol
-from winepipelines.resource.status import ConditionType, Outcome, Stage
+from winepipelines.serving.probing import CANARY_PREDICTIONS, ProbeTarget, compare, probe, session
 
-READY, ANSWERING = ConditionType.READY, ConditionType.ANSWERING
+READY, ENDPOINT_VERIFIED = ConditionType.READY, ConditionType.ENDPOINT_VERIFIED
 EXAMPLE = Example(["a"], [[1.0]], [5.7])
-UNREACHABLE = TrialView(3, 3, reason="EndpointUnreachable", message="http://candidate does not answer")
+UNREACHABLE = CanaryComparison(3, 3, reason="EndpointUnreachable", message="http://candidate does not answer")
 
 
-class Unreachable(World):
-    """Its endpoint does not answer for a while after a rollout."""
+class UnreachableAfterRollout(World):
+    """A world whose endpoint does not answer for `outage` after a rollout."""
 
-    silence = timedelta(seconds=1)
-    silent_until = None
+    outage = timedelta(seconds=1)
+    outage_until = None
 
-    def _know(self, question: object) -> object:
-        known = super()._know(question)  # type: ignore[arg-type]
-        if isinstance(question, Answer) and self.silent_until is not None and self.now < self.silent_until:
+    def _answer_other(self, query: object) -> object:
+        known = super()._answer_other(query)  # type: ignore[arg-type]
+        if isinstance(query, ProbeEndpoint) and self.outage_until is not None and self.now < self.outage_until:
             return PredictionCheck(
                 self.now, False, None, 0, "EndpointUnreachable", "http://model does not answer", "http://model"
             )
         return known
 
-    def rolls_out(self) -> None:
-        """The pods are ready, and no node knows of them."""
-        self.rolled_out, self.silent_until = True, self.now + self.silence
+    def finish_rollout(self) -> None:
+        """Make the pods ready, and the endpoint unreachable for `outage`."""
+        self.rolled_out, self.outage_until = True, self.now + self.outage
 
     def live(self, seconds: float) -> None:
-        """Let time pass, and reconcile whenever the operator has asked for it."""
+        """Let time pass and reconcile at each requested time."""
         until = self.now + timedelta(seconds=seconds)
-        wake_at = self.reconcile().wake_at
-        while not self.ready() and wake_at is not None and wake_at < until:
-            self.now = wake_at
-            wake_at = self.reconcile().wake_at
+        requeue_at = self.reconcile().requeue_at
+        while not self.ready() and requeue_at is not None and requeue_at < until:
+            self.now = requeue_at
+            requeue_at = self.reconcile().requeue_at
 
 
-def _warned(world: World) -> list[str]:
-    return [event.reason for event in world.told if event.warning]
+def _warning_reasons(world: World) -> list[str]:
+    return [event.reason for event in world.events if event.warning]
 
 
 @pytest.fixture
-def world() -> Unreachable:
-    return Unreachable()
+def world() -> UnreachableAfterRollout:
+    return UnreachableAfterRollout()
 
 
-def _trained(world: Unreachable) -> None:
+def _train(world: UnreachableAfterRollout) -> None:
     world.reconcile()
     world.succeed()
     world.reconcile()
 
 
-def test_an_endpoint_that_is_known_a_second_later_costs_a_second_and_no_word(world: Unreachable) -> None:
-    _trained(world)
-    world.rolls_out()
+def test_pipeline_is_ready_without_warning_when_the_endpoint_answers_a_second_late(world: UnreachableAfterRollout) -> None:
+    _train(world)
+    world.finish_rollout()
     began = world.now
     world.reconcile()
-    assert (world.status.stage, world.condition(READY).reason) == (Stage.VERIFYING, reasons.ROLLING_OUT)
+    assert (world.status.stage, world.condition(READY).reason) == (Stage.VERIFYING, Reason.ROLLOUT_IN_PROGRESS)
     assert world.condition(ConditionType.DEPLOYED).status == "True"
-    assert world.status.condition(ANSWERING) is None
+    assert world.status.condition(ENDPOINT_VERIFIED) is None
     world.live(30)
     assert world.ready()
     assert world.now - began <= timedelta(seconds=1.5)
-    assert _warned(world) == []
+    assert _warning_reasons(world) == []
 
 
-def test_nor_does_a_change_that_replaces_the_pods_of_a_served_model(world: Unreachable) -> None:
+def test_pod_replacement_records_no_warning_when_the_endpoint_answers_a_second_late(world: UnreachableAfterRollout) -> None:
     world.serve()
     world.pass_time(minutes=20)
     world.reconcile()
     world.change(serving={"resources": {"limits": {"memory": "1Gi"}}})
     world.rolled_out = False
-    world.applied = None  # so that it is applied anew
+    world.applied = None  # the deployment must be applied again
     world.reconcile()
     assert not world.ready()
-    world.told.clear()
-    world.rolls_out()
+    world.events.clear()
+    world.finish_rollout()
     began = world.now
     world.live(30)
     assert world.ready()
     assert world.now - began <= timedelta(seconds=1.5)
-    assert _warned(world) == []
+    assert _warning_reasons(world) == []
 
 
-def test_one_that_stays_away_is_reported_within_the_window_and_rejected_at_its_end(world: Unreachable) -> None:
-    _trained(world)
-    world.silence = timedelta(hours=1)
-    world.rolls_out()
+def test_unreachable_endpoint_is_reported_within_the_verify_window_and_rejected_at_its_end(
+    world: UnreachableAfterRollout,
+) -> None:
+    _train(world)
+    world.outage = timedelta(hours=1)
+    world.finish_rollout()
     began = world.now
     world.live(SETTLING.total_seconds() + 1)
-    assert world.condition(ANSWERING).reason == "EndpointUnreachable"
-    assert world.now - began < world.policy.verify_window / 2
-    assert _warned(world) == ["EndpointUnreachable"]
+    assert world.condition(ENDPOINT_VERIFIED).reason == "EndpointUnreachable"
+    assert world.now - began < world.timeouts.verify_window / 2
+    assert _warning_reasons(world) == ["EndpointUnreachable"]
     world.live(25)
-    assert world.now - began < world.policy.verify_window + timedelta(seconds=10)
-    assert world.status.history[0].outcome is Outcome.REJECTED
+    assert world.now - began < world.timeouts.verify_window + timedelta(seconds=10)
+    assert world.status.history[0].outcome is RevisionOutcome.REJECTED
 
 
-def test_a_served_model_that_goes_away_later_is_reported_at_once(world: Unreachable) -> None:
+def test_unreachable_endpoint_of_a_served_model_is_reported_at_once(world: UnreachableAfterRollout) -> None:
     world.serve()
     world.pass_time(minutes=20)
-    world.silent_until = world.now + timedelta(minutes=1)
+    world.outage_until = world.now + timedelta(minutes=1)
     world.reconcile()
-    assert world.condition(ANSWERING).reason == "EndpointUnreachable"
+    assert world.condition(ENDPOINT_VERIFIED).reason == "EndpointUnreachable"
 
 
-def test_a_candidate_is_compared_when_it_answers(world: Unreachable) -> None:
+def test_canary_is_compared_once_it_answers(world: UnreachableAfterRollout) -> None:
     world.serve()
     world.change(training={"seed": 7})
-    _trained(world)
-    world.told.clear()
-    world.trials[2] = UNREACHABLE
+    _train(world)
+    world.events.clear()
+    world.canaries[2] = UNREACHABLE
     world.rolled_out = True
     began = world.now
     for _ in range(3):
         decision = world.reconcile()
-        assert world.condition(READY).reason == reasons.ROLLING_OUT
-        assert decision.wake_at is not None
-        assert decision.wake_at - world.now <= timedelta(seconds=1)
-        world.now = decision.wake_at
-    del world.trials[2]
+        assert world.condition(READY).reason == Reason.ROLLOUT_IN_PROGRESS
+        assert decision.requeue_at is not None
+        assert decision.requeue_at - world.now <= timedelta(seconds=1)
+        world.now = decision.requeue_at
+    del world.canaries[2]
     world.reconcile()
     assert world.status.candidate is not None
-    assert world.status.candidate.trial is not None
-    assert world.status.candidate.trial.passed
+    assert world.status.candidate.canary is not None
+    assert world.status.candidate.canary.passed
     assert world.now - began <= timedelta(seconds=2)
-    assert _warned(world) == []
+    assert _warning_reasons(world) == []
 
 
-def test_a_candidate_that_never_answers_is_rejected(world: Unreachable) -> None:
+def test_canary_that_never_answers_is_rejected(world: UnreachableAfterRollout) -> None:
     world.serve()
     world.change(training={"seed": 7})
-    _trained(world)
-    world.trials[2] = UNREACHABLE
+    _train(world)
+    world.canaries[2] = UNREACHABLE
     world.rolled_out = True
     world.reconcile()
     world.pass_time(seconds=SETTLING.total_seconds())
@@ -153,11 +155,11 @@ def test_a_candidate_that_never_answers_is_rejected(world: Unreachable) -> None:
     assert world.condition(READY).reason == "EndpointUnreachable"
     world.pass_time(seconds=30)
     world.reconcile()
-    assert world.status.history[0].outcome is Outcome.REJECTED
+    assert world.status.history[0].outcome is RevisionOutcome.REJECTED
 
 
 class Server:
-    """Answers predictions, each request for itself; `connections` counts who came."""
+    """Answers each prediction request; `connections` counts connections."""
 
     connections = 0
 
@@ -176,31 +178,31 @@ class Server:
         writer.close()
 
 
-async def test_every_probe_has_a_connection_of_its_own() -> None:
-    """A connection that is kept leads to the pod that was there before."""
+async def test_each_probe_opens_its_own_connection() -> None:
+    """A kept connection leads to the previous pod."""
     serving = Server()
     server = await asyncio.start_server(serving.answer, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    asked = Asked(f"http://{host}:{port}/api/v1.0/predictions", Protocol.SELDON, EXAMPLE)
-    async with session(20.0) as made:
+    target = ProbeTarget(f"http://{host}:{port}/api/v1.0/predictions", Protocol.SELDON, EXAMPLE)
+    async with session(20.0) as client:
         for _ in range(3):
-            assert (await ask(made, asked)).passed
+            assert (await probe(client, target)).passed
     assert serving.connections == 3
     server.close()
 
 
-async def test_a_candidate_that_nobody_reaches_is_asked_three_times_only() -> None:
+async def test_compare_stops_after_three_failures_to_connect() -> None:
     serving = Server()
     server = await asyncio.start_server(serving.answer, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    nobody = await asyncio.start_server(serving.answer, "127.0.0.1", 0)
-    closed = nobody.sockets[0].getsockname()[1]
-    nobody.close()
-    await nobody.wait_closed()
-    served = Asked(f"http://{host}:{port}/", Protocol.SELDON, EXAMPLE)
-    async with session(20.0) as made:
-        view = await compare(made, served, Asked(f"http://{host}:{closed}/", Protocol.SELDON, EXAMPLE))
+    unused = await asyncio.start_server(serving.answer, "127.0.0.1", 0)
+    closed = unused.sockets[0].getsockname()[1]
+    unused.close()
+    await unused.wait_closed()
+    served = ProbeTarget(f"http://{host}:{port}/", Protocol.SELDON, EXAMPLE)
+    async with session(20.0) as client:
+        view = await compare(client, served, ProbeTarget(f"http://{host}:{closed}/", Protocol.SELDON, EXAMPLE))
         assert (view.asked, view.failed, view.reason, view.served_reason) == (3, 3, "EndpointUnreachable", "")
-        view = await compare(made, served, served)
-        assert (view.asked, view.failed) == (TRIAL_PREDICTIONS, 0)
+        view = await compare(client, served, served)
+        assert (view.asked, view.failed) == (CANARY_PREDICTIONS, 0)
     server.close()

@@ -1,4 +1,4 @@
-"""What Argo CD and Flux make of the statuses that the operator writes."""
+"""Health that Argo CD, Flux and kstatus derive from the statuses that the operator writes."""
 
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from support.statuses import SITUATIONS, resource
 GITOPS = Path(__file__).parents[2] / "deploy/gitops"
 Body = dict[str, Any]
 
-# situation: (Argo CD's health, Flux's status, kstatus of a tool that knows nothing of the kind)
-SEEN = {
+# situation: (Argo CD's health, Flux's status, kstatus without rules for the kind)
+EXPECTED = {
     "untouched": ("Progressing", "InProgress", "Current"),
     "training": ("Progressing", "InProgress", "InProgress"),
     "deploying": ("Progressing", "InProgress", "InProgress"),
@@ -28,7 +28,7 @@ SEEN = {
     "suspended": ("Suspended", "Current", "InProgress"),
     "serving_suspended": ("Healthy", "Current", "Current"),
     "rolled_back": ("Suspended", "Current", "InProgress"),
-    "rolled_back_by_itself": ("Degraded", "Failed", "Failed"),
+    "rolled_back_automatically": ("Degraded", "Failed", "Failed"),
     "kubeflow_down": ("Progressing", "InProgress", "InProgress"),
     "kubeflow_refuses": ("Degraded", "Failed", "Failed"),
     "answers_wrongly": ("Progressing", "InProgress", "InProgress"),
@@ -36,29 +36,29 @@ SEEN = {
 }
 
 
-def test_every_situation_is_looked_at() -> None:
-    assert SEEN.keys() == SITUATIONS.keys()
+def test_each_situation_has_an_expected_health() -> None:
+    assert EXPECTED.keys() == SITUATIONS.keys()
 
 
-@pytest.mark.parametrize("situation", SEEN)
-def test_argo_cd(situation: str) -> None:
+@pytest.mark.parametrize("situation", EXPECTED)
+def test_argo_cd_reports_the_expected_health(situation: str) -> None:
     body = resource(situation)
     health, message = _argo_cd(body)
-    assert health == SEEN[situation][0]
+    assert health == EXPECTED[situation][0]
     assert message
     if health in ("Degraded", "Healthy"):
         ready = next(one for one in body["status"]["conditions"] if one["type"] == "Ready")
         assert message == f"{ready['reason']}: {ready['message']}"
 
 
-@pytest.mark.parametrize("situation", SEEN)
-def test_flux(situation: str) -> None:
-    assert _flux(resource(situation)) == SEEN[situation][1]
+@pytest.mark.parametrize("situation", EXPECTED)
+def test_flux_reports_the_expected_status(situation: str) -> None:
+    assert _flux(resource(situation)) == EXPECTED[situation][1]
 
 
-@pytest.mark.parametrize("situation", SEEN)
-def test_kstatus(situation: str) -> None:
-    assert _kstatus(resource(situation)) == SEEN[situation][2]
+@pytest.mark.parametrize("situation", EXPECTED)
+def test_kstatus_reports_the_expected_status(situation: str) -> None:
+    assert _kstatus(resource(situation)) == EXPECTED[situation][2]
 
 
 def _argo_cd(body: Body) -> tuple[str, str]:
@@ -72,7 +72,7 @@ def _argo_cd(body: Body) -> tuple[str, str]:
 
 
 def _flux(body: Body) -> str:
-    """Follow Flux's order: deletion, generation, then each expression; one that cannot be evaluated has it wait (RFC 0009)."""
+    """Follow Flux's order: deletion, generation, each expression. One that cannot be evaluated means InProgress (RFC 0009)."""
     if "deletionTimestamp" in body["metadata"]:
         return "Terminating"
     if body.get("status", {}).get("observedGeneration", body["metadata"]["generation"]) != body["metadata"]["generation"]:
@@ -91,7 +91,7 @@ def _cel(expression: str, body: Body) -> bool:
     try:
         result = program.evaluate({key: json_to_cel(value) for key, value in body.items()})
     except CELEvalError:
-        assert "status" not in body, "an expression must hold for every status"
+        assert "status" not in body, "expressions must evaluate for every status"
         return False
     assert isinstance(result, BoolType)
     return bool(result)
@@ -105,7 +105,7 @@ def _kstatus(body: Body) -> str:
     if status.get("observedGeneration", metadata["generation"]) != metadata["generation"]:
         return "InProgress"
     conditions = {one["type"]: one["status"] for one in status.get("conditions", [])}
-    assert not {"Reconciling", "Stalled"} <= conditions.keys(), "the first of them would count"
+    assert not {"Reconciling", "Stalled"} <= conditions.keys(), "kstatus uses only the first of them"
     if conditions.get("Reconciling") == "True":
         return "InProgress"
     if conditions.get("Stalled") == "True":

@@ -10,15 +10,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from winepipelines.platform.answers import COMPARISON_SECONDS, SILENT, Asked, ask, compare, session
+from winecontract.protocols import Protocol
 from winepipelines.platform.records import Example
-from winepipelines.resource.spec import Protocol
+from winepipelines.serving.probing import COMPARISON_SECONDS, SILENT, ProbeTarget, compare, probe, session
 
 EXAMPLE = Example(["a"], [[1.0]], [5.7])
 BODY = json.dumps({"data": {"ndarray": [5.7]}}).encode()
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
 SECONDS = 1.2
-Behaviour = Callable[[asyncio.StreamWriter], Awaitable[None]]
+Respond = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 async def _hang(_: asyncio.StreamWriter) -> None:
@@ -32,8 +32,8 @@ async def _answer_in_two_parts(writer: asyncio.StreamWriter) -> None:
     writer.write(ANSWER[-10:])
 
 
-async def _drip(writer: asyncio.StreamWriter) -> None:
-    """Write a byte of the answer often enough for any timeout that each byte starts anew."""
+async def _send_byte_by_byte(writer: asyncio.StreamWriter) -> None:
+    """Write bytes often enough that a timeout between reads never expires."""
     writer.write(ANSWER[: ANSWER.index(b"\r\n\r\n") + 4])
     for byte in b" " * 10_000:
         writer.write(bytes([byte]))
@@ -41,7 +41,7 @@ async def _drip(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.02)
 
 
-async def _drip_headers(writer: asyncio.StreamWriter) -> None:
+async def _send_endless_headers(writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\n")
     for number in range(10_000):
         writer.write(b"X-%d: 1\r\n" % number)
@@ -60,7 +60,7 @@ async def _answer_slowly(writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def _endpoint(behave: Behaviour) -> AsyncIterator[tuple[Asked, asyncio.Queue[None]]]:
+async def _endpoint(respond: Respond) -> AsyncIterator[tuple[ProbeTarget, asyncio.Queue[None]]]:
     requests: asyncio.Queue[None] = asyncio.Queue()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -71,71 +71,75 @@ async def _endpoint(behave: Behaviour) -> AsyncIterator[tuple[Asked, asyncio.Que
         tasks.add(task)
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await reader.readuntil(b"\r\n\r\n")
-            await behave(writer)
+            await respond(writer)
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     try:
-        yield Asked(f"http://{host}:{port}/", Protocol.SELDON, EXAMPLE), requests
+        yield ProbeTarget(f"http://{host}:{port}/", Protocol.SELDON, EXAMPLE), requests
     finally:
         server.close()
         for task in tasks:
             task.cancel()
 
 
-def test_the_deadline_is_far_below_the_deadline_of_a_reconcile() -> None:
+def test_comparison_deadline_is_below_the_reconcile_deadline() -> None:
     assert COMPARISON_SECONDS <= 30
 
 
-@pytest.mark.parametrize("behaviour", [_hang, _drip, _drip_headers])
-async def test_a_comparison_ends_by_its_deadline_when_both_models_hang(behaviour: Behaviour) -> None:
-    async with _endpoint(behaviour) as (served, of_served), _endpoint(behaviour) as (trial, of_trial), session(20.0) as made:
+@pytest.mark.parametrize("respond", [_hang, _send_byte_by_byte, _send_endless_headers])
+async def test_comparison_ends_by_its_deadline_when_both_models_hang(respond: Respond) -> None:
+    async with (
+        _endpoint(respond) as (served, served_requests),
+        _endpoint(respond) as (canary, canary_requests),
+        session(20.0) as client,
+    ):
         began = time.monotonic()
-        view = await compare(made, served, trial, SECONDS)
+        view = await compare(client, served, canary, SECONDS)
         assert time.monotonic() - began < SECONDS + 0.5
     assert (view.asked, view.failed, view.reason, view.served_reason) == (3, 3, "EndpointUnreachable", "EndpointUnreachable")
-    assert (of_served.qsize(), of_trial.qsize()) == (SILENT, SILENT), "and both are left alone"
+    assert (served_requests.qsize(), canary_requests.qsize()) == (SILENT, SILENT), "no further request is sent to either"
 
 
-async def test_a_served_model_that_hangs_says_nothing_against_a_candidate_that_answers() -> None:
-    async with _endpoint(_hang) as (served, of_served), _endpoint(_answer) as (trial, _), session(20.0) as made:
-        view = await compare(made, served, trial, SECONDS)
+async def test_canary_that_answers_has_no_failures_when_the_served_model_hangs() -> None:
+    async with _endpoint(_hang) as (served, served_requests), _endpoint(_answer) as (canary, _), session(20.0) as client:
+        view = await compare(client, served, canary, SECONDS)
     assert (view.asked, view.failed, view.served_reason) == (20, 0, "EndpointUnreachable")
-    assert view.served_milliseconds == math.inf, "there is nothing to compare with"
-    assert of_served.qsize() == SILENT
+    assert view.served_milliseconds == math.inf, "the served model has no response time"
+    assert served_requests.qsize() == SILENT
 
 
-async def test_a_slow_model_is_judged_by_the_predictions_that_there_is_time_for() -> None:
-    async with _endpoint(_answer_slowly) as (served, _), _endpoint(_answer_slowly) as (trial, _), session(20.0) as made:
+async def test_slow_models_are_compared_with_fewer_predictions() -> None:
+    async with _endpoint(_answer_slowly) as (served, _), _endpoint(_answer_slowly) as (canary, _), session(20.0) as client:
         began = time.monotonic()
-        view = await compare(made, served, trial, SECONDS)
+        view = await compare(client, served, canary, SECONDS)
         assert time.monotonic() - began < SECONDS + 0.5
     assert 0 < view.asked < 20
     assert view.failed == 0
     assert view.milliseconds >= 100
 
 
-@pytest.mark.parametrize("behaviour", [_hang, _drip, _drip_headers])
-async def test_one_prediction_ends_by_the_sessions_deadline(behaviour: Behaviour) -> None:
-    async with _endpoint(behaviour) as (asked, _), session(0.3) as made:
+@pytest.mark.parametrize("respond", [_hang, _send_byte_by_byte, _send_endless_headers])
+async def test_probe_ends_by_the_sessions_deadline(respond: Respond) -> None:
+    async with _endpoint(respond) as (target, _), session(0.3) as client:
         began = time.monotonic()
-        check = await ask(made, asked)
+        check = await probe(client, target)
         assert time.monotonic() - began < 1.0
     assert check.reason == "EndpointUnreachable"
 
 
-async def test_an_answer_in_parts_is_read_to_its_end() -> None:
-    async with _endpoint(_answer_in_two_parts) as (asked, _), session(20.0) as made:
-        assert (await ask(made, asked)).passed
+async def test_probe_reads_an_answer_in_parts() -> None:
+    async with _endpoint(_answer_in_two_parts) as (target, _), session(20.0) as client:
+        assert (await probe(client, target)).passed
 
 
-async def test_connections_that_hang_do_not_keep_others_from_being_made() -> None:
-    async with _endpoint(_hang) as (hanging, requests), _endpoint(_answer) as (honest, _), session(20.0) as made:
-        attack = [asyncio.create_task(ask(made, hanging)) for _ in range(150)]
+async def test_probe_is_not_delayed_by_connections_that_hang() -> None:
+    async with _endpoint(_hang) as (hanging, requests), _endpoint(_answer) as (healthy, _), session(20.0) as client:
+        attack = [asyncio.create_task(probe(client, hanging)) for _ in range(150)]
         for _ in attack:
             await requests.get()
-        assert (await asyncio.wait_for(ask(made, honest), 5)).passed
+        assert (await asyncio.wait_for(probe(client, healthy), 5)).passed
         for task in attack:
             task.cancel()
         await asyncio.gather(*attack, return_exceptions=True)

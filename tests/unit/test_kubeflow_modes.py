@@ -1,4 +1,4 @@
-"""A switch of Kubeflow Pipelines between single-user and multi-user mode is noticed without a restart, in both directions."""
+"""The operator detects a switch of Kubeflow Pipelines between single-user and multi-user mode without a restart."""
 
 import json
 import threading
@@ -9,38 +9,38 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from support.backends import SOURCE
+from support.settings import SETTINGS
 
 from winecontract.signatures import Keys
-from winepipelines.platform import kubeflow as adapter
+from winepipelines.api.errors import Refused
+from winepipelines.api.observed import StepsView
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.platform import kubeflowclient
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import Kind
 from winepipelines.platform.manifests import Manifests
 from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.steps import Steps
-from winepipelines.resource.errors import Refused
-from winepipelines.resource.observed import StepsView
-from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.settings import Settings
-
-NOBODY: Any = None
 
 
 class Server:
-    """Answers as a real server in each mode (docs of KFP 2.17: `empty namespace`, `cannot filter by namespace`)."""
+    """A fake API server of Kubeflow Pipelines. Its errors in each mode are those of KFP 2.17."""
 
     def __init__(self, multi_user: bool) -> None:
         self.multi_user = multi_user
         self.up = True
         self.refusal: tuple[int, dict[str, Any]] | None = None
-        self.asked: list[tuple[str, str | None]] = []
-        mine = self
+        self.queries: list[tuple[str, str | None]] = []
+        outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 path, namespace = parts.path.rpartition("/")[2], parse_qs(parts.query).get("namespace", [None])[0]
-                mine.asked.append((path, namespace))
-                status, body = mine.answer(path, namespace)
+                outer.queries.append((path, namespace))
+                status, body = outer.answer(path, namespace)
                 data = json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
@@ -59,7 +59,7 @@ class Server:
         if not self.up:
             return 500, {"message": "down"}
         if path == "healthz":
-            return 200, {"tag_name": "2.17.0", **({"multi_user": True} if self.multi_user else {})}  # what is false is left out
+            return 200, {"tag_name": "2.17.0", **({"multi_user": True} if self.multi_user else {})}  # the JSON omits false values
         if self.refusal is not None:
             return self.refusal
         if self.multi_user and not namespace:
@@ -78,35 +78,35 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 def _settings(server: Server, **more: Any) -> Settings:
-    return Settings(server.url, "http://mlflow", "http://minio", **more)
+    return SETTINGS.with_(kfp_url=server.url, **more)
 
 
-async def test_a_refusal_shows_the_switch_at_once(server: Server) -> None:
+async def test_rejected_request_refreshes_the_mode_at_once(server: Server) -> None:
     kubeflow = Kubeflow(_settings(server))
     changes: list[bool] = []
-    kubeflow.on_mode_change = lambda: changes.append(True)
+    kubeflow.on_mode_change(lambda: changes.append(True))
     assert await kubeflow.active_runs("admin") == ()
-    for _ in range(2):  # there and back
+    for _ in range(2):  # to the other mode and back
         server.multi_user = not server.multi_user
         assert await kubeflow.active_runs("admin") == ()
         assert await kubeflow.lists_are_shared() == (not server.multi_user)
         assert await kubeflow.namespace_of_runs("admin") == ("admin" if server.multi_user else "kubeflow")
-        await kubeflow.knock("admin")
+        await kubeflow.check_access("admin")
     assert len(changes) == 2
 
 
-async def test_the_mode_is_asked_again_after_a_while(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_mode_is_refreshed_after_its_lifetime(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     kubeflow = Kubeflow(_settings(server))
     before = await kubeflow.lists_are_shared()
     server.multi_user = not server.multi_user
-    assert await kubeflow.lists_are_shared() == before, "not at every call"
-    monkeypatch.setattr(adapter, "MODE_SECONDS", 0.0)
+    assert await kubeflow.lists_are_shared() == before, "the mode is cached"
+    monkeypatch.setattr(kubeflowclient, "MODE_SECONDS", 0.0)
     assert await kubeflow.lists_are_shared() != before
     server.up = False
-    assert await kubeflow.lists_are_shared() != before, "an outage is no switch"
+    assert await kubeflow.lists_are_shared() != before, "an outage does not change the mode"
 
 
-async def test_the_doctors_walk_shows_the_switch_too(server: Server) -> None:
+async def test_health_check_refreshes_the_mode(server: Server) -> None:
     kubeflow = Kubeflow(_settings(server))
     before = await kubeflow.lists_are_shared()
     server.multi_user = not server.multi_user
@@ -114,31 +114,31 @@ async def test_the_doctors_walk_shows_the_switch_too(server: Server) -> None:
     assert await kubeflow.lists_are_shared() != before
 
 
-async def test_a_refusal_for_another_reason_is_made_once(server: Server) -> None:
+async def test_request_is_not_repeated_when_it_is_rejected_for_another_reason(server: Server) -> None:
     kubeflow = Kubeflow(_settings(server))
-    await kubeflow.knock("admin")
+    await kubeflow.check_access("admin")
     server.refusal = 403, {"message": "not yours"}
-    server.asked.clear()
+    server.queries.clear()
     with pytest.raises(Refused, match="not yours"):
-        await kubeflow.knock("admin")
-    assert [path for path, _ in server.asked] == ["experiments", "healthz"]
+        await kubeflow.check_access("admin")
+    assert [path for path, _ in server.queries] == ["experiments", "healthz"]
 
 
 class Cluster:
-    """An API server with some Secrets, which remembers what was asked and applied."""
+    """A Kubernetes API server with some Secrets. Keeps the reads, applies and creates."""
 
     def __init__(self, *secrets: tuple[str, str]) -> None:
         self.secrets = set(secrets)
-        self.asked: list[tuple[str, str]] = []
+        self.queries: list[tuple[str, str]] = []
         self.applied: list[dict[str, Any]] = []
-        self.made: list[tuple[str, dict[str, Any]]] = []
+        self.created: list[tuple[str, dict[str, Any]]] = []
 
     async def ask(self, method: str, path: str, body: dict[str, Any]) -> None:
         assert method == "post"
-        self.made.append((path, body))
+        self.created.append((path, body))
 
     async def get(self, kind: Any, namespace: str, name: str) -> dict[str, Any] | None:
-        self.asked.append((namespace, name))
+        self.queries.append((namespace, name))
         found = (namespace, name) in self.secrets
         return {"metadata": {"name": name}, "data": {"accesskey": "YQ==", "secretkey": "YQ=="}} if found else None
 
@@ -160,32 +160,32 @@ PIPELINE = WinePipeline.from_body(
 
 def _namespace(server: Server, cluster: Any, **settings: Any) -> Namespace:
     settings = {"mlflow_secret": "tracking", **settings}
-    made = _settings(server, **settings)
-    return Namespace(cluster, Manifests(made.templates), made, Kubeflow(made).namespace_of_runs)
+    configured = _settings(server, **settings)
+    return Namespace(cluster, Manifests(configured.templates), configured, SOURCE, Kubeflow(configured).namespace_of_runs)
 
 
-async def test_the_secret_of_steps_is_looked_for_where_they_run(server: Server) -> None:
+async def test_artifact_secret_is_read_in_the_namespace_of_runs(server: Server) -> None:
     where = "admin" if server.multi_user else "kubeflow"
     cluster = Cluster((where, ARTIFACTS))
     view = await _namespace(server, cluster).view(PIPELINE)
     assert view.artifacts is not None
     assert view.artifacts.exists
     assert view.artifacts.namespace == where
-    assert {namespace for namespace, name in cluster.asked if name in (ARTIFACTS, MLFLOW)} == {where}
+    assert {namespace for namespace, name in cluster.queries if name in (ARTIFACTS, MLFLOW)} == {where}
 
 
-async def test_credentials_for_mlflow_are_copied_to_where_steps_run(server: Server) -> None:
+async def test_mlflow_credentials_are_copied_to_the_namespace_of_runs(server: Server) -> None:
     cluster = Cluster()
     await _namespace(server, cluster).apply(PIPELINE)
     [copy] = [manifest for manifest in cluster.applied if manifest["metadata"]["name"] == MLFLOW]
     assert copy["metadata"]["namespace"] == ("admin" if server.multi_user else "kubeflow")
-    assert ("ownerReferences" in copy["metadata"]) == server.multi_user, "an owner is in the same namespace"
+    assert ("ownerReferences" in copy["metadata"]) == server.multi_user, "an owner must be in the same namespace"
     others = {manifest["metadata"]["namespace"] for manifest in cluster.applied if manifest is not copy}
-    assert others == {"admin"}, "Seldon and notebooks are in the resource's"
+    assert others == {"admin"}, "other objects are in the namespace of the WinePipeline"
 
 
 class Sources(Cluster):
-    """An API server with the platform's two Secrets with credentials for MLflow."""
+    """A Kubernetes API server with two Secrets of MLflow credentials."""
 
     async def get(self, kind: Any, namespace: str, name: str) -> dict[str, Any] | None:
         users = {"tracking": "b3BlcmF0b3I=", "weaker": "c3RlcHM="}
@@ -196,16 +196,16 @@ class Sources(Cluster):
 
 
 @pytest.mark.parametrize(("steps", "user"), [("weaker", "c3RlcHM="), ("", "b3BlcmF0b3I=")])
-async def test_steps_may_have_other_credentials_than_the_operator(server: Server, steps: str, user: str) -> None:
+async def test_steps_can_have_other_credentials_than_the_operator(server: Server, steps: str, user: str) -> None:
     cluster = Sources()
     namespace = _namespace(server, cluster, steps_mlflow_secret=steps)
     await namespace.apply(PIPELINE)
     [copy] = [manifest for manifest in cluster.applied if manifest["metadata"]["name"] == MLFLOW]
     assert copy["data"]["MLFLOW_TRACKING_USERNAME"] == user
-    assert (await namespace.mlflow_credentials())["MLFLOW_TRACKING_USERNAME"] == "operator", "which it keeps"
+    assert (await namespace.mlflow_credentials())["MLFLOW_TRACKING_USERNAME"] == "operator"
 
 
-async def test_the_operators_own_credentials_are_asked_for_too(server: Server) -> None:
+async def test_each_missing_mlflow_secret_is_reported(server: Server) -> None:
     view = await _namespace(server, Sources(), mlflow_secret="missing", steps_mlflow_secret="weaker").view(PIPELINE)
     assert view.mlflow is not None
     assert (view.mlflow.name, view.mlflow.exists) == ("missing", False)
@@ -214,10 +214,10 @@ async def test_the_operators_own_credentials_are_asked_for_too(server: Server) -
     assert (view.mlflow.name, view.mlflow.exists) == ("missing", False)
 
 
-async def test_a_key_to_sign_models_with_is_made_where_steps_run(server: Server) -> None:
+async def test_model_key_is_created_in_the_namespace_of_runs(server: Server) -> None:
     cluster = Cluster()
     await _namespace(server, cluster).apply(PIPELINE)
-    [(path, key)] = cluster.made
+    [(path, key)] = cluster.created
     where = "admin" if server.multi_user else "kubeflow"
     assert path == f"/api/v1/namespaces/{where}/secrets"
     assert (key["metadata"]["namespace"], key["metadata"]["name"], key["type"]) == (where, "wine-model-key", "Opaque")
@@ -226,7 +226,7 @@ async def test_a_key_to_sign_models_with_is_made_where_steps_run(server: Server)
     assert "wine-model-key" not in {manifest["metadata"]["name"] for manifest in cluster.applied}
 
 
-async def test_a_key_that_the_operator_may_not_make_is_asked_for(server: Server) -> None:
+async def test_model_key_is_reported_missing_when_the_operator_may_not_create_it(server: Server) -> None:
     cluster = Cluster()
     view = await _namespace(server, cluster, namespaces=("admin",)).view(PIPELINE)
     assert view.key is not None
@@ -234,34 +234,34 @@ async def test_a_key_that_the_operator_may_not_make_is_asked_for(server: Server)
     assert ("wine-model-key" in {child.name for child in view.children}) == server.multi_user
 
 
-async def test_where_the_operator_has_no_rights_nothing_is_looked_at(server: Server) -> None:
+async def test_no_secret_is_read_in_a_namespace_without_rights(server: Server) -> None:
     cluster = Cluster()
     view = await _namespace(server, cluster, namespaces=("admin",)).view(PIPELINE)
     assert (view.artifacts is None) == (not server.multi_user)
-    assert ("kubeflow", ARTIFACTS) not in cluster.asked
+    assert ("kubeflow", ARTIFACTS) not in cluster.queries
 
 
-async def test_an_outage_at_the_start_changes_nothing(server: Server) -> None:
-    well = await _namespace(server, Cluster()).view(PIPELINE)
+async def test_view_omits_the_artifact_secret_during_an_outage_at_the_start(server: Server) -> None:
+    before = await _namespace(server, Cluster()).view(PIPELINE)
     server.up = False
     view = await _namespace(server, Cluster()).view(PIPELINE)
     assert view.artifacts is None
-    assert [child.name for child in view.children] == [child.name for child in well.children]
+    assert [child.name for child in view.children] == [child.name for child in before.children]
 
 
-async def test_step_pods_are_not_looked_at_where_the_operator_has_no_rights(server: Server) -> None:
+async def test_no_step_pods_are_listed_in_a_namespace_without_rights(server: Server) -> None:
     settings = _settings(server, namespaces=("admin",))
-    asked: list[str] = []
+    queries: list[str] = []
 
     async def read(path: str, *_: object, **__: object) -> dict[str, Any]:
-        asked.append(path)
+        queries.append(path)
         return {"items": []}
 
     async def listed(kind: Kind, namespace: str, *_: object, **__: object) -> list[dict[str, Any]]:
-        asked.append(kind.path(namespace))
+        queries.append(kind.path(namespace))
         return []
 
     view = await Steps(SimpleNamespace(read=read, list=listed), Kubeflow(settings), settings).view("admin", "run")  # type: ignore[arg-type]
     assert view == StepsView() or server.multi_user
-    assert all("/namespaces/admin/" in path for path in asked)
-    assert bool(asked) == server.multi_user
+    assert all("/namespaces/admin/" in path for path in queries)
+    assert bool(queries) == server.multi_user

@@ -1,4 +1,4 @@
-"""Every package in an image is listed with its licence, and each licence is one that was decided about."""
+"""The list of licences has each package of each image, and each licence is allowed."""
 
 from email.message import Message
 from importlib.metadata import Distribution, PathDistribution
@@ -11,16 +11,16 @@ from dev import licences, pins
 LIST = licences.table(licences.LIST.read_text())
 
 
-def test_the_list_has_each_pin_of_each_image() -> None:
-    held = {
+def test_list_has_each_pin_of_each_image() -> None:
+    pinned = {
         (pin.name, pin.version, image) for image, environment in pins.IMAGES.items() for pin in pins.read(environment).values()
     }
-    assert {(*package, image) for package, (_, images) in LIST.items() for image in images.split(", ")} == held
+    assert {(*package, image) for package, (_, images) in LIST.items() for image in images.split(", ")} == pinned
 
 
-def test_no_licence_in_an_image_is_outside_the_allowed_ones() -> None:
-    outside = {name: expression for (name, _), (expression, _) in LIST.items() if not licences.allowed(expression)}
-    assert outside == {}
+def test_each_licence_in_an_image_is_allowed() -> None:
+    rejected = {name: expression for (name, _), (expression, _) in LIST.items() if not licences.allowed(expression)}
+    assert rejected == {}
 
 
 @pytest.mark.parametrize(
@@ -39,21 +39,21 @@ def test_no_licence_in_an_image_is_outside_the_allowed_ones() -> None:
         ("", False),
     ],
 )
-def test_an_expression_is_allowed_by_what_it_leaves_to_choose(expression: str, *, allowed: bool) -> None:
+def test_allowed_evaluates_a_licence_expression(expression: str, *, allowed: bool) -> None:
     assert licences.allowed(expression) is allowed
 
 
-THREE_CLAUSES = "Redistribution and use in source and binary forms … may be used to endorse or\npromote products …"
+BSD_3_CLAUSE_TEXT = "Redistribution and use in source and binary forms … may be used to endorse or\npromote products …"
 
 
 @pytest.mark.parametrize(
-    ("said", "text", "licence"),
+    ("metadata_fields", "text", "licence"),
     [
         ({"License-Expression": "Apache-2.0 OR MIT", "License": "MIT"}, "", "Apache-2.0 OR MIT"),
         ({"License": "Apache License, Version 2.0"}, "", "Apache-2.0"),
         ({"License": "MIT license"}, "", "MIT"),
         ({"Classifier": "License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)"}, "", "MPL-2.0"),
-        ({"License": "BSD"}, THREE_CLAUSES, "BSD-3-Clause"),
+        ({"License": "BSD"}, BSD_3_CLAUSE_TEXT, "BSD-3-Clause"),
         ({"License": "BSD"}, "Redistribution and use in source and binary forms …", "BSD-2-Clause"),
         ({"License": "BSD"}, "do as you like", "BSD"),
         ({"License": "all of this text\nand more", "Classifier": "License :: OSI Approved :: MIT License"}, "", "MIT"),
@@ -62,13 +62,15 @@ THREE_CLAUSES = "Redistribution and use in source and binary forms … may be us
         ({}, "", ""),
     ],
 )
-def test_a_licence_is_read_from_what_the_package_says(said: dict[str, str], text: str, licence: str, tmp_path: Path) -> None:
-    assert licences.licence(_distribution(tmp_path, said, text)) == licence
+def test_licence_is_read_from_the_packages_metadata(
+    metadata_fields: dict[str, str], text: str, licence: str, tmp_path: Path
+) -> None:
+    assert licences.licence(_distribution(tmp_path, metadata_fields, text)) == licence
 
 
-def _distribution(folder: Path, said: dict[str, str], text: str) -> Distribution:
+def _distribution(folder: Path, metadata_fields: dict[str, str], text: str) -> Distribution:
     metadata = Message()
-    for key, value in {"Metadata-Version": "2.4", "Name": "example", "Version": "1", **said}.items():
+    for key, value in {"Metadata-Version": "2.4", "Name": "example", "Version": "1", **metadata_fields}.items():
         metadata[key] = value.replace("\n", "\n        ")
     information = folder / "example-1.dist-info"
     information.mkdir()

@@ -1,4 +1,4 @@
-"""A secret that is checked in is found, in every form that people check in."""
+"""The linter finds secrets of several forms in checked-in files."""
 
 from pathlib import Path
 
@@ -30,9 +30,9 @@ def test_checked_in_secret_is_found(tmp_path: Path, path: str, text: str) -> Non
     file.write_text(text)
     [found, *_] = find(tmp_path, [path])
     assert (found.path, found.line) == (path, 1)
-    [wrong, *_] = judge([found], [])
-    assert wrong.startswith(f"{path}:1: {found.kind}. Remove it")
-    assert found.value not in wrong
+    [finding, *_] = judge([found], [])
+    assert finding.startswith(f"{path}:1: {found.kind}. Remove it")
+    assert found.value not in finding
 
 
 def test_clean_files_have_no_secret(tmp_path: Path) -> None:
@@ -50,6 +50,6 @@ def test_accepted_secret_needs_its_path_and_a_reason() -> None:
     assert len(judge([found], [{**entry, "under": "operator/"}])) == 2
 
 
-def test_acceptance_of_what_is_gone_is_told() -> None:
-    [wrong] = judge([], [{"under": "tests/", "sha256": "0" * 12, "reason": "made up"}])
-    assert "is not found under tests/: remove it" in wrong
+def test_acceptance_without_a_finding_is_reported() -> None:
+    [finding] = judge([], [{"under": "tests/", "sha256": "0" * 12, "reason": "made up"}])
+    assert "is not found under tests/: remove it" in finding

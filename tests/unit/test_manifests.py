@@ -1,4 +1,4 @@
-"""Manifests are data: no value can become structure, and what others add to an object is no difference."""
+"""Manifests and run requests: no value changes their structure, and fields that others add are not a difference."""
 
 import json
 from dataclasses import replace
@@ -7,38 +7,34 @@ from typing import Any
 
 import pytest
 import yaml
+from support.backends import SOURCE, seldon_backend
 from support.rollouts import one
+from support.settings import SETTINGS as DEFAULTS
 
-from winepipelines.platform.answers import _predictions, _request
+from winecontract.text import clean
+from winepipelines.api.errors import Refused
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.spec import Runtime, Spec
+from winepipelines.api.status import Status
 from winepipelines.platform.compiled import template_in
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.manifests import Manifests, covers
 from winepipelines.platform.namespace import Namespace
-from winepipelines.platform.records import Example
-from winepipelines.platform.seldon import Seldon, _is_applied
-from winepipelines.resource.errors import Refused
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.spec import Protocol, Runtime, Spec
-from winepipelines.resource.status import Status
-from winepipelines.settings import Settings
+from winepipelines.platform.runrequests import RunRequests
+from winepipelines.serving.seldon.rollout import is_applied
+from winepipelines.serving.seldon.settings import SeldonSettings
 
-SETTINGS = Settings(
-    kfp_url="http://kfp",
-    mlflow_url="http://mlflow",
-    s3_endpoint_url="http://minio",
-    steps_image="registry/steps:1",
-    server_image="s:1",
-)
+SETTINGS = DEFAULTS.with_(steps_image="registry/steps:1", server_image="s:1")
 MANIFESTS = Manifests(SETTINGS.templates)
-NOBODY: Any = None  # building asks no server
+NO_CLUSTER: Any = None  # building a manifest sends no request
 SPEC = Spec.model_validate({"data": {"url": "http://data/wine.csv"}})
 PIPELINE = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", SPEC, Status())
-OWN = Runtime.MLFLOWSERVER
+MLFLOWSERVER = Runtime.MLFLOWSERVER
 HOSTILE = '"}}\n---\nkind: ClusterRoleBinding # {{ 7 * 7 }} {% raw %}'
 
 
-def test_the_deployment_is_the_guides() -> None:
-    manifest = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(PIPELINE, one(3, "s3://mlflow/1/abc/artifacts/model"))
+def test_deployment_has_the_model_secret_and_image() -> None:
+    manifest = seldon_backend(SETTINGS).manifest(PIPELINE, one(3, "s3://mlflow/1/abc/artifacts/model"))
     [predictor] = manifest["spec"]["predictors"]
     assert predictor["name"] == "wine-super-model"
     assert predictor["graph"]["name"] == "classifier"
@@ -49,76 +45,76 @@ def test_the_deployment_is_the_guides() -> None:
     assert manifest["metadata"]["ownerReferences"][0]["uid"] == PIPELINE.uid
 
 
-def test_hostile_values_stay_values() -> None:
-    manifest = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(PIPELINE, one(1, HOSTILE))
-    assert manifest["spec"]["predictors"][0]["graph"]["modelUri"] == HOSTILE
-    children = Namespace(NOBODY, MANIFESTS, SETTINGS).wanted(PIPELINE, {"data": {"RCLONE_CONFIG_S3_REGION": HOSTILE}})
+def test_manifest_keeps_hostile_values_as_strings() -> None:
+    manifest = seldon_backend(SETTINGS).manifest(PIPELINE, one(1, HOSTILE))
+    assert manifest["spec"]["predictors"][0]["graph"]["modelUri"] == clean(HOSTILE)
+    children = Namespace(NO_CLUSTER, MANIFESTS, SETTINGS, SOURCE).wanted(PIPELINE, {"data": {"RCLONE_CONFIG_S3_REGION": HOSTILE}})
     assert [child["kind"] for child in children] == ["PodDefault", "PodDefault", "Secret"]
     assert children[2]["data"] == {"RCLONE_CONFIG_S3_REGION": HOSTILE}
 
 
-def test_the_steps_secret_has_mlflows_credentials_and_nothing_else() -> None:
-    settings = replace(SETTINGS, mlflow_secret="mlflow-tracking-credentials")
+def test_secret_of_steps_has_mlflow_credentials_only() -> None:
+    settings = SETTINGS.with_(mlflow_secret="mlflow-tracking-credentials")
     encoded = {
         "MLFLOW_TRACKING_TOKEN": "dG9rZW4K",
         "database-password": "c2VjcmV0",
         "MLFLOW_TRACKING_USERNAME": "",
-    }  # "token" and a line's end
-    *_, secret = Namespace(NOBODY, MANIFESTS, settings).wanted(PIPELINE, {"data": {}}, {"data": encoded})
+    }  # "token" and a line break
+    *_, secret = Namespace(NO_CLUSTER, MANIFESTS, settings, SOURCE).wanted(PIPELINE, {"data": {}}, {"data": encoded})
     assert secret["metadata"]["name"] == "wine-mlflow-credentials"
     assert secret["metadata"]["ownerReferences"][0]["uid"] == PIPELINE.uid
     assert secret["data"] == {"MLFLOW_TRACKING_TOKEN": "dG9rZW4="}
 
 
-def test_only_settings_of_the_object_store_are_copied_for_the_initializer() -> None:
-    """It has the whole Secret as its environment, and rclone runs the command of RCLONE_PASSWORD_COMMAND."""
+def test_secret_of_the_initializer_has_object_store_settings_only() -> None:
+    """The whole Secret is the environment of rclone, which runs the command in RCLONE_PASSWORD_COMMAND."""
     source = {
         "RCLONE_CONFIG_S3_TYPE": "czM=",
         "RCLONE_PASSWORD_COMMAND": "aWQ=",
         "LD_PRELOAD": "eA==",
         "RCLONE_CONFIG_S3_": "eA==",
     }
-    *_, secret = Namespace(NOBODY, MANIFESTS, SETTINGS).wanted(PIPELINE, {"data": source})
+    *_, secret = Namespace(NO_CLUSTER, MANIFESTS, SETTINGS, SOURCE).wanted(PIPELINE, {"data": source})
     assert secret["data"] == {"RCLONE_CONFIG_S3_TYPE": "czM="}
 
 
-def test_restrictions_that_somebody_has_taken_away_differ() -> None:
-    wanted = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(PIPELINE, one(1, "s3://mlflow/1"))
+def test_is_applied_is_false_when_a_pod_restriction_was_removed() -> None:
+    wanted = seldon_backend(SETTINGS).manifest(PIPELINE, one(1, "s3://mlflow/1"))
     for change in ("automountServiceAccountToken", "securityContext"):
         live = yaml.safe_load(yaml.safe_dump(wanted))
         del live["spec"]["predictors"][0]["componentSpecs"][0]["spec"][change]
-        assert not _is_applied(live, wanted)
+        assert not is_applied(live, wanted)
     live = yaml.safe_load(yaml.safe_dump(wanted))
     live["spec"]["predictors"][0]["componentSpecs"][0]["spec"]["containers"][0]["securityContext"] = {"privileged": True}
-    assert not _is_applied(live, wanted)
+    assert not is_applied(live, wanted)
 
 
-def test_the_same_resource_makes_the_same_manifest() -> None:
-    seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
+def test_manifest_is_deterministic() -> None:
+    seldon = seldon_backend(SETTINGS)
     first, second = (seldon.manifest(PIPELINE, one(1, "s3://mlflow/1")) for _ in range(2))
     assert first == second
-    assert _is_applied(first, second)
-    assert not _is_applied(first, seldon.manifest(PIPELINE, one(2, "s3://mlflow/2")))
+    assert is_applied(first, second)
+    assert not is_applied(first, seldon.manifest(PIPELINE, one(2, "s3://mlflow/2")))
 
 
-def test_an_edited_deployment_differs() -> None:
-    seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
+def test_is_applied_ignores_added_fields_and_detects_edits() -> None:
+    seldon = seldon_backend(SETTINGS)
     wanted = seldon.manifest(PIPELINE, one(1, "s3://mlflow/1"))
     live = yaml.safe_load(yaml.safe_dump(wanted))
-    live["spec"]["predictors"][0]["graph"]["logger"] = {"mode": "all"}  # what a webhook adds is no difference
-    assert _is_applied(live, wanted)
+    live["spec"]["predictors"][0]["graph"]["logger"] = {"mode": "all"}  # fields that a webhook adds are ignored
+    assert is_applied(live, wanted)
     live["spec"]["predictors"][0]["graph"]["modelUri"] = "s3://elsewhere"
-    assert not _is_applied(live, wanted)
+    assert not is_applied(live, wanted)
 
 
-def test_a_deployment_that_was_given_an_executor_differs() -> None:
+def test_is_applied_is_false_when_the_no_engine_annotation_was_removed() -> None:
     """Executor and server would both listen on port 8000."""
-    wanted = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(PIPELINE, one(1, "s3://mlflow/1"))
+    wanted = seldon_backend(SETTINGS).manifest(PIPELINE, one(1, "s3://mlflow/1"))
     live = yaml.safe_load(yaml.safe_dump(wanted))
     live["spec"]["predictors"][0]["annotations"]["mine"] = "yes"
-    assert _is_applied(live, wanted)
+    assert is_applied(live, wanted)
     del live["spec"]["predictors"][0]["annotations"]["seldon.io/no-engine"]
-    assert not _is_applied(live, wanted)
+    assert not is_applied(live, wanted)
 
 
 def _served(**serving: Any) -> WinePipeline:
@@ -128,26 +124,24 @@ def _served(**serving: Any) -> WinePipeline:
 AUTOSCALING = {"minReplicas": 2, "maxReplicas": 5, "targetCPUUtilization": 60}
 
 
-def test_replicas_that_an_autoscaler_owns_are_neither_applied_nor_compared() -> None:
-    seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
+def test_autoscaled_deployment_has_no_replicas() -> None:
+    seldon = seldon_backend(SETTINGS)
     wanted = seldon.manifest(_served(replicas=3, autoscaling=AUTOSCALING), one(1, "s3://mlflow/1"))
     [predictor] = wanted["spec"]["predictors"]
     assert "replicas" not in predictor
     live = yaml.safe_load(yaml.safe_dump(wanted))
     live["spec"]["predictors"][0]["replicas"] = 4
-    assert _is_applied(live, wanted)
+    assert is_applied(live, wanted)
     live["spec"]["predictors"][0]["componentSpecs"][0]["hpaSpec"]["maxReplicas"] = 50
-    assert not _is_applied(live, wanted)
+    assert not is_applied(live, wanted)
 
 
-def test_autoscaling_is_a_utilization_of_what_the_container_requests() -> None:
-    seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
+def test_autoscaled_deployment_has_a_cpu_request() -> None:
+    seldon = seldon_backend(SETTINGS)
 
     def part(**serving: Any) -> dict[str, Any]:
-        found: dict[str, Any] = seldon.manifest(_served(**serving), one(1, "s3://m"))["spec"]["predictors"][0]["componentSpecs"][
-            0
-        ]
-        return found
+        [predictor] = seldon.manifest(_served(**serving), one(1, "s3://m"))["spec"]["predictors"]
+        return dict(predictor["componentSpecs"][0])
 
     autoscaled = part(autoscaling=AUTOSCALING)
     assert (autoscaled["hpaSpec"]["minReplicas"], autoscaled["hpaSpec"]["maxReplicas"]) == (2, 5)
@@ -157,17 +151,17 @@ def test_autoscaling_is_a_utilization_of_what_the_container_requests() -> None:
         "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}},
     }
     assert autoscaled["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "250m", "memory": "256Mi"}
-    for wished in ({"requests": {"cpu": "2"}}, {"limits": {"cpu": "2"}}):  # a limit is a request where none is named
-        resources = part(autoscaling=AUTOSCALING, resources=wished)["spec"]["containers"][0]["resources"]
+    for specified in ({"requests": {"cpu": "2"}}, {"limits": {"cpu": "2"}}):  # a limit without a request counts as the request
+        resources = part(autoscaling=AUTOSCALING, resources=specified)["spec"]["containers"][0]["resources"]
         assert "250m" not in resources["requests"].values()
     assert "hpaSpec" not in part()
     assert part()["spec"]["containers"][0]["resources"] == {"requests": {"memory": "256Mi"}, "limits": {"memory": "2Gi"}}
-    named = part(resources={"limits": {"memory": "8Gi"}})["spec"]["containers"][0]["resources"]
-    assert named == {"requests": {}, "limits": {"memory": "8Gi"}}
+    larger = part(resources={"limits": {"memory": "8Gi"}})["spec"]["containers"][0]["resources"]
+    assert larger == {"requests": {}, "limits": {"memory": "8Gi"}}
 
 
-def test_only_what_changes_pods_makes_another_template() -> None:
-    seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
+def test_template_annotation_changes_only_when_pods_change() -> None:
+    seldon = seldon_backend(SETTINGS)
 
     def template(revision: int = 1, uri: str = "s3://mlflow/1", **serving: Any) -> str:
         manifest = seldon.manifest(_served(**serving), one(revision, uri))
@@ -180,13 +174,11 @@ def test_only_what_changes_pods_makes_another_template() -> None:
         assert template(**other) != template(), other
 
 
-def test_seldons_own_server_has_its_image_and_patience() -> None:
-    manifest = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY).manifest(
-        _served(runtime="mlflowserver"), one(1, "s3://mlflow/1", "mlflowserver")
-    )
+def test_mlflowserver_has_its_image_and_a_longer_deadline() -> None:
+    manifest = seldon_backend(SETTINGS).manifest(_served(runtime="mlflowserver"), one(1, "s3://mlflow/1", "mlflowserver"))
     [predictor] = manifest["spec"]["predictors"]
     [container] = predictor["componentSpecs"][0]["spec"]["containers"]
-    assert container["image"] == SETTINGS.mlflowserver_image
+    assert container["image"] == SeldonSettings().mlflowserver_image
     probe = container["startupProbe"]
     assert probe["initialDelaySeconds"] == 80
     assert (
@@ -196,43 +188,33 @@ def test_seldons_own_server_has_its_image_and_patience() -> None:
     assert predictor["graph"]["parameters"] == [{"name": "xtype", "type": "STRING", "value": "DataFrame"}]
 
 
-def test_a_model_that_serves_keeps_its_server_while_another_is_trained_for_another() -> None:
-    seldon = Seldon(NOBODY, MANIFESTS, SETTINGS, NOBODY)
-    asked = _served(runtime="bundled", protocol="v2")
-    manifest = seldon.manifest(asked, one(1, "s3://mlflow/1", Runtime.MLFLOWSERVER))
-    assert manifest == seldon.manifest(_served(runtime="mlflowserver"), one(1, "s3://mlflow/1", OWN))
-    assert seldon.endpoint(asked, Runtime.MLFLOWSERVER).endswith("/api/v1.0/predictions")
-    assert seldon.endpoint(asked).endswith("/v2/models/classifier/infer")
+def test_served_model_keeps_its_server_while_one_for_another_runtime_is_trained() -> None:
+    seldon = seldon_backend(SETTINGS)
+    pipeline = _served(runtime="bundled", protocol="v2")
+    manifest = seldon.manifest(pipeline, one(1, "s3://mlflow/1", Runtime.MLFLOWSERVER))
+    assert manifest == seldon.manifest(_served(runtime="mlflowserver"), one(1, "s3://mlflow/1", MLFLOWSERVER))
+    assert seldon.endpoints(pipeline, Runtime.MLFLOWSERVER).stable.url.endswith("/api/v1.0/predictions")
+    assert seldon.endpoints(pipeline).stable.url.endswith("/v2/models/classifier/infer")
 
 
 @pytest.mark.parametrize(
     ("version", "known"),
     [("1.18.2", True), ("1.15", True), ("1.14.0", True), ("1.13.1", False), ("1.20.0", False), ("latest", False)],
 )
-def test_a_server_that_nothing_is_known_of_is_refused(version: str, known: bool) -> None:
-    settings = replace(SETTINGS, mlflowserver_version=version)
-    view = Seldon(NOBODY, MANIFESTS, settings, NOBODY).server(Runtime.MLFLOWSERVER)
+def test_unknown_mlflowserver_version_is_a_problem(version: str, known: bool) -> None:
+    backend = seldon_backend(SETTINGS, mlflowserver_version=version)
+    view = backend.server(Runtime.MLFLOWSERVER)
     assert view.version == version
     assert (view.problem == "") is known
     assert known or "WINE_MLFLOWSERVER_VERSION" in view.problem
-    assert Seldon(NOBODY, MANIFESTS, settings, NOBODY).server(Runtime.BUNDLED).problem == ""
+    assert backend.server(Runtime.BUNDLED).problem == ""
 
 
-def test_a_run_writes_its_model_for_the_server_that_shall_read_it() -> None:
-    kubeflow = Kubeflow(SETTINGS)
-    assert kubeflow.parameters(PIPELINE, 1)["server_version"] == ""
-    assert kubeflow.parameters(_served(runtime="mlflowserver"), 1)["server_version"] == SETTINGS.mlflowserver_version
-
-
-def test_a_prediction_is_asked_with_the_models_own_columns_in_either_protocol() -> None:
-    example = Example(["ph", "alcohol"], [[3.5, 9.4], [3.2, 9.8]], [5.0, 6.0])
-    assert _request(Protocol.SELDON, example) == {"data": {"names": ["ph", "alcohol"], "ndarray": [[3.5, 9.4], [3.2, 9.8]]}}
-    assert _request(Protocol.V2, example) == {
-        "inputs": [
-            {"name": "ph", "datatype": "FP64", "shape": [2, 1], "data": [3.5, 3.2]},
-            {"name": "alcohol", "datatype": "FP64", "shape": [2, 1], "data": [9.4, 9.8]},
-        ]
-    }
+def test_run_has_the_version_of_its_model_server() -> None:
+    backend = seldon_backend(SETTINGS, mlflowserver_version="1.17.1")
+    requests = RunRequests(SETTINGS, lambda runtime: backend.server(runtime).version)
+    assert requests.training_parameters(PIPELINE, 1)["server_version"] == ""
+    assert requests.training_parameters(_served(runtime="mlflowserver"), 1)["server_version"] == "1.17.1"
 
 
 @pytest.mark.parametrize(
@@ -246,17 +228,17 @@ def test_a_prediction_is_asked_with_the_models_own_columns_in_either_protocol() 
         ("text", {"a": 1}, False),
     ],
 )
-def test_covers(live: object, wanted: object, covered: bool) -> None:
+def test_covers_compares_the_wanted_fields(live: object, wanted: object, covered: bool) -> None:
     assert covers(live, wanted) is covered
 
 
-def test_a_run_has_the_administrators_image_and_addresses_and_no_credential() -> None:
-    kubeflow = Kubeflow(SETTINGS)
-    specification = kubeflow.pipeline_spec(PIPELINE)
+def test_run_has_the_configured_image_and_addresses_and_no_credential() -> None:
+    requests = RunRequests(SETTINGS)
+    specification = requests.training_specification(PIPELINE)
     executors = specification["pipeline_spec"]["deploymentSpec"]["executors"]
     assert {executor["container"]["image"] for executor in executors.values()} == {"registry/steps:1"}
     assert set(specification["platform_spec"]) == {"platforms"}
-    parameters = kubeflow.parameters(PIPELINE, 7)
+    parameters = requests.training_parameters(PIPELINE, 7)
     assert parameters["mlflow_tracking_uri"] == "http://mlflow"
     assert parameters["owner"] == {"namespace": "admin", "name": "mlflow", "uid": PIPELINE.uid, "revision": 7}
     assert not [name for name in parameters if "key" in name or "token" in name or "password" in name]
@@ -265,28 +247,28 @@ def test_a_run_has_the_administrators_image_and_addresses_and_no_credential() ->
     assert {name for name, declaration in declared.items() if not declaration.get("isOptional")} <= set(parameters)
 
 
-def test_a_run_is_told_the_algorithm_its_parameters_and_what_to_search_for() -> None:
-    guide = Kubeflow(SETTINGS).parameters(PIPELINE, 1)
+def test_run_has_the_algorithm_its_parameters_and_the_search() -> None:
+    guide = RunRequests(SETTINGS).training_parameters(PIPELINE, 1)
     assert (guide["algorithm"], guide["parameters"], guide["search"]) == ("ElasticNet", {"alpha": 0.5, "l1_ratio": 0.5}, {})
     training = {"algorithm": "RandomForest", "parameters": {"n_estimators": 9}, "search": {"max_depth": [3, 6]}}
     pipeline = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", SPEC.with_(training=training), Status())
-    forest = Kubeflow(SETTINGS).parameters(pipeline, 1)
+    forest = RunRequests(SETTINGS).training_parameters(pipeline, 1)
     assert (forest["algorithm"], forest["parameters"]) == ("RandomForest", {"n_estimators": 9})
     assert json.loads(json.dumps(forest["search"])) == {"max_depth": [3, 6]}
 
 
-def test_a_run_is_told_how_the_data_are_read() -> None:
-    plain = Kubeflow(SETTINGS).parameters(PIPELINE, 1)
+def test_run_has_the_options_for_reading_data() -> None:
+    plain = RunRequests(SETTINGS).training_parameters(PIPELINE, 1)
     assert (plain["decimal"], plain["columns"], plain["missing"]) == (".", {}, "refuse")
     data = {"url": "http://data/wine.csv", "decimal": ",", "columns": {"drop": ["Id", 1]}, "missing": "dropRows"}
     pipeline = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", SPEC.with_(data=data), Status())
-    read = Kubeflow(SETTINGS).parameters(pipeline, 1)
+    read = RunRequests(SETTINGS).training_parameters(pipeline, 1)
     assert (read["decimal"], read["columns"], read["missing"]) == (",", {"drop": ["Id", 1]}, "dropRows")
     json.dumps(read)
 
 
-def test_a_check_of_the_data_knows_what_is_known_and_whose_it_is() -> None:
-    request = Kubeflow(SETTINGS).check_request(PIPELINE, "mlflow-check-3", "3", "a" * 64, '"etag"', "experiment-1")
+def test_data_check_has_the_known_digest_and_its_owner() -> None:
+    request = RunRequests(SETTINGS).data_check(PIPELINE, "mlflow-check-3", "3", "a" * 64, '"etag"', "experiment-1")
     assert (request["display_name"], request["experiment_id"]) == ("mlflow-check-3", "experiment-1")
     specification = request["pipeline_spec"]["pipeline_spec"]
     assert specification["deploymentSpec"]["executors"]["exec-check"]["container"]["image"] == "registry/steps:1"
@@ -298,18 +280,18 @@ def test_a_check_of_the_data_knows_what_is_known_and_whose_it_is() -> None:
     assert {name for name, declaration in declared.items() if not declaration.get("isOptional")} <= set(parameters)
 
 
-@pytest.mark.parametrize(("runtime", "named"), [("bundled", "abc"), ("mlflowserver", "")])
-def test_the_model_that_serves_is_measured_again_where_a_step_can_load_it(runtime: str, named: str) -> None:
-    assert Kubeflow(SETTINGS).parameters(PIPELINE, 1)["served_run"] == ""
-    served = {"revision": 1, "uri": "s3://mlflow/1", "mlflowRun": "abc", "runtime": runtime}
+@pytest.mark.parametrize(("runtime", "expected_run"), [("bundled", "abc"), ("mlflowserver", "")])
+def test_run_has_the_served_model_only_for_the_bundled_runtime(runtime: str, expected_run: str) -> None:
+    assert RunRequests(SETTINGS).training_parameters(PIPELINE, 1)["served_run"] == ""
+    served = {"revision": 1, "model": {"uri": "s3://mlflow/1", "mlflowRun": "abc", "runtime": runtime}}
     serving = PIPELINE.with_status(Status.model_validate({"served": served}))
-    assert Kubeflow(SETTINGS).parameters(serving, 2)["served_run"] == named
+    assert RunRequests(SETTINGS).training_parameters(serving, 2)["served_run"] == expected_run
 
 
-def test_wished_resources_go_to_the_training_step() -> None:
+def test_training_step_has_the_requested_resources() -> None:
     spec = SPEC.with_(training={"resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "2Gi"}}})
     pipeline = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", spec, Status())
-    executors = Kubeflow(SETTINGS).pipeline_spec(pipeline)["pipeline_spec"]["deploymentSpec"]["executors"]
+    executors = RunRequests(SETTINGS).training_specification(pipeline)["pipeline_spec"]["deploymentSpec"]["executors"]
     assert executors["exec-train"]["container"]["resources"] == {
         "resourceCpuRequest": "500m",
         "resourceMemoryRequest": "256Mi",
@@ -317,8 +299,8 @@ def test_wished_resources_go_to_the_training_step() -> None:
     }
 
 
-def test_steps_are_limited_where_the_resource_does_not_say() -> None:
-    executors = Kubeflow(SETTINGS).pipeline_spec(PIPELINE)["pipeline_spec"]["deploymentSpec"]["executors"]
+def test_steps_have_default_resources() -> None:
+    executors = RunRequests(SETTINGS).training_specification(PIPELINE)["pipeline_spec"]["deploymentSpec"]["executors"]
     assert len(executors) == 3
     for executor in executors.values():
         assert executor["container"]["resources"] == {
@@ -329,22 +311,22 @@ def test_steps_are_limited_where_the_resource_does_not_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wished", "memory"),
+    ("resources", "memory"),
     [
         ({"requests": {"memory": "8Gi"}}, ("8Gi", "8Gi")),
         ({"limits": {"memory": "100Mi"}}, ("100Mi", "100Mi")),
         ({"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}}, ("1Gi", "2Gi")),
     ],
 )
-def test_no_default_puts_a_request_above_its_limit(wished: dict[str, dict[str, str]], memory: tuple[str, str]) -> None:
-    pipeline = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", SPEC.with_(training={"resources": wished}), Status())
-    executors = Kubeflow(SETTINGS).pipeline_spec(pipeline)["pipeline_spec"]["deploymentSpec"]["executors"]
-    resources = executors["exec-train"]["container"]["resources"]
-    assert (resources["resourceMemoryRequest"], resources["resourceMemoryLimit"]) == memory
+def test_default_memory_request_does_not_exceed_the_limit(resources: dict[str, dict[str, str]], memory: tuple[str, str]) -> None:
+    pipeline = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", SPEC.with_(training={"resources": resources}), Status())
+    executors = RunRequests(SETTINGS).training_specification(pipeline)["pipeline_spec"]["deploymentSpec"]["executors"]
+    container = executors["exec-train"]["container"]["resources"]
+    assert (container["resourceMemoryRequest"], container["resourceMemoryLimit"]) == memory
 
 
 @pytest.mark.parametrize(
-    ("value", "found"),
+    ("value", "expected_path"),
     [
         ({"data_url": "http://data/{{workflow.name}}"}, "data_url"),
         ({"seed": 1, "columns": {"drop": [1, "a", "}}"]}}, "columns.drop"),
@@ -353,28 +335,28 @@ def test_no_default_puts_a_request_above_its_limit(wished: dict[str, dict[str, s
         ({"data_url": "http://data/{a}", "parameters": {"alpha": 0.5}, "search": {}}, ""),
     ],
 )
-def test_a_template_of_argo_is_found_in_any_parameter(value: object, found: str) -> None:
-    assert template_in(value) == found
+def test_template_in_finds_argo_templates_at_any_depth(value: object, expected_path: str) -> None:
+    assert template_in(value) == expected_path
 
 
-async def test_a_run_with_a_template_is_not_submitted() -> None:
+async def test_run_with_an_argo_template_is_not_submitted() -> None:
     spec = SPEC.with_(data=SPEC.data.with_(url="http://data/{{workflow.uid}}"))
     pipeline = WinePipeline("admin", "mlflow", "0123456789ab", 1, "1", spec, Status())
-    kubeflow = Kubeflow(SETTINGS)  # nothing answers at its address
+    kubeflow = Kubeflow(SETTINGS)  # no server answers at its URL
     with pytest.raises(Refused, match=r"data_url has \{\{ or \}\}"):
-        await kubeflow._submit(kubeflow.request(pipeline, "mlflow-0123-1", 1, "experiment"))
+        await kubeflow.submit(RunRequests(SETTINGS).training(pipeline, "mlflow-0123-1", 1, "experiment"))
 
 
-def test_an_entity_tag_with_a_template_is_not_passed_on() -> None:
-    kubeflow = Kubeflow(SETTINGS)
+def test_data_check_drops_an_entity_tag_with_an_argo_template() -> None:
+    requests = RunRequests(SETTINGS)
     for etag, passed in (('"{{workflow.name}}"', ""), ('"5d4-{a}"', '"5d4-{a}"')):
-        request = kubeflow.check_request(PIPELINE, "check", "1", "0" * 64, etag, "experiment")
+        request = requests.data_check(PIPELINE, "check", "1", "0" * 64, etag, "experiment")
         assert request["runtime_config"]["parameters"]["known_etag"] == passed
 
 
-def test_steps_are_told_where_data_may_come_from() -> None:
-    settings = replace(SETTINGS, data_allowed_networks=("10.1.0.0/16", "10.2.0.0/16"), data_private_networks="refuse")
-    executors = Kubeflow(settings).pipeline_spec(PIPELINE)["pipeline_spec"]["deploymentSpec"]["executors"]
+def test_steps_have_the_allowed_networks_for_data() -> None:
+    settings = SETTINGS.with_(data_allowed_networks=("10.1.0.0/16", "10.2.0.0/16"), data_private_networks="refuse")
+    executors = RunRequests(settings).training_specification(PIPELINE)["pipeline_spec"]["deploymentSpec"]["executors"]
     for executor in executors.values():
         assert executor["container"]["env"] == [
             {"name": "WINE_DATA_PRIVATE_NETWORKS", "value": "refuse"},
@@ -382,27 +364,8 @@ def test_steps_are_told_where_data_may_come_from() -> None:
         ]
 
 
-@pytest.mark.parametrize(
-    ("text", "values"),
-    [
-        (b'{"data": {"ndarray": [5.7, 6]}}', [5.7, 6.0]),
-        (b'{"data": {"ndarray": [[5.7], [6]]}}', [5.7, 6.0]),
-        (b'{"data": {"tensor": {"shape": [1], "values": [5.7]}}}', [5.7]),
-        (b'{"outputs": [{"name": "predict", "shape": [2, 1], "datatype": "FP64", "data": [5.7, 6]}]}', [5.7, 6.0]),
-        (b'{"outputs": []}', "it is JSON of another form"),
-        (b'{"data": {"ndarray": ["red"]}}', "it is a list of other values than numbers"),
-        (b'{"data": {"ndarray": ["5.7"]}}', "it is a list of other values than numbers"),
-        (b'{"data": {}}', "it is JSON of another form"),
-        (b"<html>", "it is not JSON"),
-        (b"[]", "it is JSON, but not an object"),
-    ],
-)
-def test_predictions_of_an_answer_in_either_protocol(text: bytes, values: list[float] | str) -> None:
-    assert _predictions(text) == values
-
-
-def test_a_signed_address_reaches_only_the_step_that_fetches() -> None:
-    """Kubeflow keeps each step's inputs in its database and in the step's log."""
+def test_data_url_is_a_parameter_of_the_downloading_step_only() -> None:
+    """The URL may be signed. Kubeflow stores inputs of each step in its database and logs them."""
     for pipeline, url, fetching in (
         ("wine-training", "data_url", "download"),
         ("wine-data-check", "data_url", "check"),

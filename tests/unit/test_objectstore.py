@@ -1,8 +1,7 @@
-"""Where a model is for whoever copies it: a plain folder of a bucket, or a message that says what to set."""
-
-from dataclasses import replace
+"""Addresses of models: a plain folder of a bucket, or a message that names what to set."""
 
 import pytest
+from support.backends import SOURCE
 
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.settings import Settings
@@ -11,14 +10,14 @@ SETTINGS = Settings(kfp_url="http://kfp", mlflow_url="http://mlflow", s3_endpoin
 
 
 @pytest.mark.parametrize("destination", ["s3://bucket", "s3://bucket/", "s3://bucket/deep/folder"])
-def test_what_the_server_hands_on_is_where_the_administrator_says(destination: str) -> None:
-    store = ObjectStore(replace(SETTINGS, artifacts_destination=destination))
+def test_proxied_artifact_is_in_the_configured_destination(destination: str) -> None:
+    store = ObjectStore(SETTINGS.with_(artifacts_destination=destination))
     assert store.address("mlflow-artifacts:/1/a/artifacts/model") == f"{destination.rstrip('/')}/1/a/artifacts/model"
     assert store.address("s3://other/1/model") == "s3://other/1/model"
 
 
 @pytest.mark.parametrize(
-    ("uri", "destination", "said"),
+    ("uri", "destination", "problem"),
     [
         ("mlflow-artifacts:/1/a/model", "", "WINE_ARTIFACTS_DESTINATION"),
         ("mlflow-artifacts:/1/a/model", "gs://bucket", "WINE_ARTIFACTS_DESTINATION is gs://bucket"),
@@ -30,11 +29,11 @@ def test_what_the_server_hands_on_is_where_the_administrator_says(destination: s
         ("file:///mlruns/1/a/model", "", "--default-artifact-root s3://"),
         ("/mlruns/1/a/model", "", "--artifacts-destination s3://"),
         ("./mlruns/1/a/model", "", "on a disk"),
-        ("http://evil/model", "", "s3 only"),
-        ("https://evil/model", "", "s3 only"),
-        ("gs://bucket/model", "", "s3 only"),
-        ("wasbs://box@account.blob/model", "", "s3 only"),
-        ("dbfs:/mlflow/model", "", "s3 only"),
+        ("http://evil/model", "", "s3:// only"),
+        ("https://evil/model", "", "s3:// only"),
+        ("gs://bucket/model", "", "s3:// only"),
+        ("wasbs://box@account.blob/model", "", "s3:// only"),
+        ("dbfs:/mlflow/model", "", "s3:// only"),
         ("s3://bucket", "", "no plain s3://"),
         ("s3://bucket/", "", "no plain s3://"),
         ("s3://bucket//x", "", "no plain s3://"),
@@ -52,10 +51,10 @@ def test_what_the_server_hands_on_is_where_the_administrator_says(destination: s
         ("s3://bucket/" + "x/" * 2000 + "x", "", "no plain s3://"),
     ],
 )
-async def test_what_seldon_cannot_copy_is_said(uri: str, destination: str, said: str) -> None:
-    stored = await ObjectStore(replace(SETTINGS, artifacts_destination=destination)).stored(uri, {})
+async def test_address_is_rejected_with_what_to_set(uri: str, destination: str, problem: str) -> None:
+    stored = await ObjectStore(SETTINGS.with_(artifacts_destination=destination)).stored(uri, SOURCE.access({}))
     assert not stored.readable
     assert stored.reason == "ModelAddressUnusable"
-    assert said in stored.message
+    assert problem in stored.message
     assert len(stored.message) < 1000
     assert stored.message.isprintable()

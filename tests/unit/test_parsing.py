@@ -1,4 +1,4 @@
-"""JSON of other systems: whatever they send is an answer or a clear refusal, never an exception out of a reconcile."""
+"""JSON from other systems: any input gives a value or a clear error, never an unexpected exception in a reconcile."""
 
 import ast
 import asyncio
@@ -23,15 +23,16 @@ from winecontract.parsing import (
     parse_json,
     parse_object,
 )
+from winecontract.protocols import Protocol
+from winepipelines.api.errors import PlatformError, Refused
+from winepipelines.api.modelrecord import TrainingData
+from winepipelines.api.observed import PredictionCheck
 from winepipelines.platform import predicted, records, steppods
-from winepipelines.platform.answers import ANSWER_LIMIT, Asked, ask, session
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import Kubernetes
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.records import Example
-from winepipelines.resource.errors import PlatformError, Refused
-from winepipelines.resource.observed import PredictionCheck
-from winepipelines.resource.spec import Protocol
+from winepipelines.serving.probing import ANSWER_LIMIT, ProbeTarget, probe, session
 from winepipelines.settings import Settings
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
@@ -55,17 +56,17 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "two values": (b"{} {}", "not JSON"),
     "raw control character": (b'{"a": "\x1b"}', "not JSON"),
 }
-cases = pytest.mark.parametrize(("body", "said"), HOSTILE.values(), ids=HOSTILE)
+cases = pytest.mark.parametrize(("body", "problem"), HOSTILE.values(), ids=HOSTILE)
 
 
 @cases
-def test_hostile_json_is_refused_in_words_of_our_own(body: bytes, said: str) -> None:
-    with pytest.raises(UnreadableError, match=said) as raised:
+def test_parse_json_reports_a_short_error_of_its_own_when_the_text_is_hostile(body: bytes, problem: str) -> None:
+    with pytest.raises(UnreadableError, match=problem) as raised:
         parse_json(body)
     assert len(str(raised.value)) < 100
 
 
-def test_json_is_parsed() -> None:
+def test_parsers_return_the_value_when_the_text_is_valid() -> None:
     assert parse_json('{"a": [1, 2.5, "ä", null, true]}') == {"a": [1, 2.5, "ä", None, True]}
     assert parse_object(b'\xef\xbb\xbf{"a": {}}') == {"a": {}}
     assert parse_first_object('main: {"a": 1} and more', 6) == {"a": 1}
@@ -73,8 +74,8 @@ def test_json_is_parsed() -> None:
 
 
 @pytest.mark.parametrize("levels", [127, 128, 129, 1000, 200_000])
-def test_what_is_nested_too_deep_can_be_left_out(levels: int) -> None:
-    """A list of the API server's holds objects of all teams: one that is nested too deep must not cost the others."""
+def test_parse_object_prunes_values_that_are_nested_too_deep(levels: int) -> None:
+    """An API server's list has the objects of all teams. One object that is nested too deep must not hide the others."""
     inner = '{"a":[' * (levels // 2) + r'"]}\"{["' + "]}" * (levels // 2)
     text = f'{{"items":[{{"name":"deep","spec":{inner}}},{{"name":"other","spec":"]}}\\"[{{"}}]}}'
     [deep, other] = parse_object(text, prune=True)["items"]
@@ -85,12 +86,12 @@ def test_what_is_nested_too_deep_can_be_left_out(levels: int) -> None:
             parse_json(broken, prune=True)
 
 
-def test_what_is_too_long_is_refused_unread() -> None:
+def test_parse_json_rejects_text_over_the_limit() -> None:
     with pytest.raises(UnreadableError, match="longer than 10"):
         parse_json(" " * 11, 10)
 
 
-def test_only_an_object_is_an_object() -> None:
+def test_parse_object_rejects_other_values() -> None:
     for text in ("[]", "1", "null", '"{}"'):
         with pytest.raises(UnreadableError, match="not an object"):
             parse_object(text)
@@ -98,7 +99,7 @@ def test_only_an_object_is_an_object() -> None:
         parse_first_object("[" * 100_000, 0)
 
 
-def test_numbers_that_a_float_cannot_hold_are_told_apart() -> None:
+def test_is_finite_number_is_false_when_a_float_cannot_hold_the_value() -> None:
     assert all(map(is_finite_number, (0, -1, 1.5, 10**300)))
     assert not any(map(is_finite_number, (10**400, float("inf"), float("nan"), True, "1", None, [1])))
 
@@ -108,9 +109,9 @@ GOOD = b'{"data":{"ndarray":[5.7]}}'
 
 
 async def _check(head: bytes, body: bytes) -> PredictionCheck:
-    """Ask an endpoint that sends exactly this."""
+    """Check an endpoint whose response has these header lines and this body."""
     async with _endpoint(head, body) as url, session(20.0) as made:
-        return await ask(made, Asked(url, Protocol.SELDON, EXAMPLE))
+        return await probe(made, ProbeTarget(url, Protocol.SELDON, EXAMPLE))
 
 
 @asynccontextmanager
@@ -132,11 +133,11 @@ async def _endpoint(head: bytes, body: bytes) -> AsyncIterator[str]:
 
 
 @cases
-async def test_an_endpoint_with_hostile_json_fails_its_check(body: bytes, said: str) -> None:
-    """Field case M2: RecursionError ended the reconcile, and the status stayed Ready."""
+async def test_prediction_check_fails_when_the_endpoint_sends_hostile_json(body: bytes, problem: str) -> None:
+    """A RecursionError once ended the reconcile, and the status stayed Ready."""
     check = await _check(b"Content-Type: application/json", body)
-    assert (check.passed, check.reason) == (False, "PredictionDiffers")
-    assert said in check.message
+    assert (check.passed, check.reason) == (False, "PredictionMismatch")
+    assert problem in check.message
 
 
 FORMS = ['{"data":null}', '{"data":{"ndarray":{"a":1}}}', '{"outputs":[[]]}', '{"outputs":{"a":1}}', '{"data":{"tensor":[]}}']
@@ -145,9 +146,9 @@ FORMS = ['{"data":null}', '{"data":{"ndarray":{"a":1}}}', '{"outputs":[[]]}', '{
 @pytest.mark.parametrize(
     "body", [*FORMS, '{"data":{"ndarray":[[]]}}', '{"data":{"ndarray":[[[[5.7]]]]}}', '{"data":{"ndarray":[true]}}']
 )
-async def test_an_endpoint_with_json_of_another_form_fails_its_check(body: str) -> None:
+async def test_prediction_check_fails_when_the_endpoint_sends_json_of_another_form(body: str) -> None:
     check = await _check(b"Content-Type: application/json", body.encode())
-    assert (check.passed, check.reason) == (False, "PredictionDiffers")
+    assert (check.passed, check.reason) == (False, "PredictionMismatch")
     assert "no prediction" in check.message
 
 
@@ -155,7 +156,7 @@ BOMB = gzip.compress(b" " * (200 << 20))
 
 
 @pytest.mark.parametrize(
-    ("head", "body", "said"),
+    ("head", "body", "problem"),
     [
         (b"Content-Encoding: gzip", BOMB, "compressed answers are not read"),
         (b"Content-Encoding: deflate", zlib.compress(GOOD), "compressed answers are not read"),
@@ -171,15 +172,15 @@ BOMB = gzip.compress(b" " * (200 << 20))
     ],
     ids=["gzip", "deflate", "escape", "long", "length", "negative", "header", "headers", "chunk", "chunk-size", "cookie"],
 )
-async def test_an_endpoint_with_hostile_http_fails_its_check(head: bytes, body: bytes, said: str) -> None:
+async def test_prediction_check_fails_when_the_endpoint_sends_hostile_http(head: bytes, body: bytes, problem: str) -> None:
     check = await _check(head, body)
     assert not check.passed
-    assert check.reason in ("PredictionRefused", "EndpointUnreachable")
-    assert said in check.message
+    assert check.reason in ("PredictionRejected", "EndpointUnreachable")
+    assert problem in check.message
     assert check.message.isprintable()
 
 
-async def test_an_endpoint_is_asked_for_what_is_read() -> None:
+async def test_prediction_check_passes_when_the_encoding_is_identity() -> None:
     assert (await _check(b"Content-Encoding: identity", GOOD)).passed
 
 
@@ -193,18 +194,18 @@ TRACKING = "/api/2.0/mlflow/experiments/get-by-name"
 
 
 @cases
-def test_mlflow_with_hostile_json_is_a_failure_of_the_platform(site: Site, body: bytes, said: str) -> None:
+def test_mlflow_records_raise_a_platform_error_when_mlflow_sends_hostile_json(site: Site, body: bytes, problem: str) -> None:
     site.give(TRACKING, Answer(body, headers={"Content-Type": "application/json"}))
-    mlflow = MLflow(Settings("http://k", f"http://127.0.0.1:{site.port}", "http://s"))
+    mlflow = MLflow(Settings(kfp_url="http://k", mlflow_url=f"http://127.0.0.1:{site.port}", s3_endpoint_url="http://s"))
     error = _raised(lambda: asyncio.run(mlflow.records("wine", expected())))
     assert error.reason.startswith("Mlflow")
     assert error.message.isprintable()
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'{"experiment": 1}', b'{"experiment": {"experiment_id": {}}}'])
-def test_mlflow_with_json_of_another_form_is_a_failure_of_the_platform(site: Site, body: bytes) -> None:
+def test_mlflow_records_raise_a_platform_error_when_the_json_has_another_form(site: Site, body: bytes) -> None:
     site.give(TRACKING, Answer(body, headers={"Content-Type": "application/json"}))
-    mlflow = MLflow(Settings("http://k", f"http://127.0.0.1:{site.port}", "http://s"))
+    mlflow = MLflow(Settings(kfp_url="http://k", mlflow_url=f"http://127.0.0.1:{site.port}", s3_endpoint_url="http://s"))
     assert _raised(lambda: asyncio.run(mlflow.records("wine", expected()))).reason.startswith("Mlflow")
 
 
@@ -213,18 +214,18 @@ RUNS, HEALTH = "/apis/v2beta1/runs", "/apis/v2beta1/healthz"
 
 @pytest.mark.parametrize("path", [RUNS, HEALTH])
 @cases
-def test_kubeflow_with_hostile_json_is_an_answer_or_a_failure_of_the_platform(
-    site: Site, path: str, body: bytes, said: str
+def test_kubeflow_runs_are_empty_or_a_platform_error_when_the_json_is_hostile(
+    site: Site, path: str, body: bytes, problem: str
 ) -> None:
-    """The generated client takes what is no JSON for a text: some of these are an empty list to it."""
+    """The generated client returns text that is not JSON as a string, so some of these bodies give an empty list."""
     headers = {"Content-Type": "application/json"}
     site.give(HEALTH, Answer(b'{"multi_user": false}', headers=headers))
     site.give(path, Answer(body, headers=headers))
-    kubeflow = Kubeflow(Settings(f"http://127.0.0.1:{site.port}", "http://m", "http://s"))
+    kubeflow = Kubeflow(Settings(kfp_url=f"http://127.0.0.1:{site.port}", mlflow_url="http://m", s3_endpoint_url="http://s"))
     try:
         assert asyncio.run(kubeflow.runs_named("admin", "wine-1")) == ()
     except PlatformError as error:
-        assert error.reason.startswith("Kubeflow")  # noqa: PT017 - either is well
+        assert error.reason.startswith("Kubeflow")  # noqa: PT017 - both results are correct
 
 
 ODD_RUNS = [
@@ -239,22 +240,22 @@ ODD_RUNS = [
 
 
 @pytest.mark.parametrize("body", ODD_RUNS)
-def test_kubeflow_with_json_of_another_form_is_an_answer_or_a_failure_of_the_platform(site: Site, body: str) -> None:
+def test_kubeflow_runs_are_valid_or_a_platform_error_when_the_json_has_another_form(site: Site, body: str) -> None:
     headers = {"Content-Type": "application/json"}
     site.give(HEALTH, Answer(b'{"multi_user": false}', headers=headers))
     site.give(RUNS, Answer(body.encode(), headers=headers))
-    kubeflow = Kubeflow(Settings(f"http://127.0.0.1:{site.port}", "http://m", "http://s"))
+    kubeflow = Kubeflow(Settings(kfp_url=f"http://127.0.0.1:{site.port}", mlflow_url="http://m", s3_endpoint_url="http://s"))
     try:
         views = asyncio.run(kubeflow.runs_named("admin", "wine-1"))
     except PlatformError as error:
-        assert error.reason.startswith("Kubeflow")  # noqa: PT017 - either is well
+        assert error.reason.startswith("Kubeflow")  # noqa: PT017 - both results are correct
     else:
         assert all(isinstance(view.id, str) for view in views)
 
 
 @cases
-async def test_an_object_of_the_cluster_that_cannot_be_parsed_is_a_failure_of_that_request(body: bytes, said: str) -> None:
-    """A tenant may store a SeldonDeployment nested thousands of levels deep, where its CRD keeps unknown fields."""
+async def test_kubernetes_request_is_refused_when_the_object_cannot_be_parsed(body: bytes, problem: str) -> None:
+    """A tenant can store a SeldonDeployment with thousands of nested levels if its CRD keeps unknown fields."""
 
     class Client:
         async def request(self, *_: object, **__: object) -> Any:
@@ -271,23 +272,23 @@ async def test_an_object_of_the_cluster_that_cannot_be_parsed_is_a_failure_of_th
 
 
 @cases
-def test_tags_and_termination_messages_with_hostile_json_say_nothing(body: bytes, said: str) -> None:
+def test_tags_and_termination_messages_are_ignored_when_their_json_is_hostile(body: bytes, problem: str) -> None:
     text = body.decode(errors="surrogateescape")
     tags = {"winepipelines.io/example": text, "winepipelines.io/prediction": "[5.7]", "winepipelines.io/data": text}
     run = SimpleNamespace(data=SimpleNamespace(tags=tags, metrics={}))
     assert records.example(run) is None
-    assert records._table(tags) == (None, ())
+    assert records._data(tags) == (TrainingData(), ())
     assert predicted._rejected(text) is None
     message = f'{{"failure": {text}}}'
     state = {"terminated": {"exitCode": 1, "message": message}}
     pod = {"metadata": {"name": "p"}, "status": {"phase": "Failed", "containerStatuses": [{"name": "main", "state": state}]}}
-    seen = steppods.view("wine", [pod])
-    assert not seen.explained
-    assert seen.failure is not None
-    assert seen.failure.message.isprintable()
+    steps = steppods.view("wine", [pod])
+    assert not steps.explained
+    assert steps.failure is not None
+    assert steps.failure.message.isprintable()
 
 
-def test_a_workflows_nodes_with_hostile_json_are_no_nodes() -> None:
+def test_workflow_nodes_are_empty_when_their_json_is_hostile() -> None:
     import base64
 
     for body in (b"[" * 200_000, b"\xff", b'{"a": 1e999}', json.dumps([1]).encode()):
@@ -295,9 +296,9 @@ def test_a_workflows_nodes_with_hostile_json_are_no_nodes() -> None:
         assert steppods.nodes_of({"status": {"compressedNodes": packed}}) == []
 
 
-def test_the_operator_reads_no_answer_past_the_guard() -> None:
-    """`response.json()` of a client is `json.loads`, which `make lint` refuses by its name only."""
+def test_operator_parses_responses_only_with_the_bounded_parser() -> None:
+    """`response.json()` calls `json.loads`, which `make lint` forbids only by its name."""
     for path in (Path(__file__).parents[2] / "operator").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            called = node.func if isinstance(node, ast.Call) and not node.keywords else None  # loads= names the guard
+            called = node.func if isinstance(node, ast.Call) and not node.keywords else None  # loads= names the bounded parser
             assert not (isinstance(called, ast.Attribute) and called.attr == "json"), f"{path}:{getattr(node, 'lineno', 0)}"

@@ -1,4 +1,4 @@
-"""The check that no regular expression is super-linear finds those that are, and lets the others pass."""
+"""The check for regular expressions of super-linear time."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from dev.backtracking import Engine, problem
 from dev.patterns import Module, Pattern, all_patterns, of_schema, uses
 
 SUPER_LINEAR = [
-    (r"[\w.:\[\]]+:\d+->", 0, "search"),  # field case H1: begun anew at each character
+    (r"[\w.:\[\]]+:\d+->", 0, "search"),  # a new attempt at each character; found in the field
     (r"(a+)+$", 0, "search"),
     (r"(?:a|a)*b", 0, "match"),
     (r"(a|aa)*b", 0, "match"),
@@ -48,12 +48,12 @@ LINEAR = [
 
 
 @pytest.mark.parametrize(("pattern", "flags", "mode"), SUPER_LINEAR)
-def test_a_super_linear_pattern_is_found(pattern: str | bytes, flags: int, mode: str) -> None:
+def test_super_linear_pattern_is_found(pattern: str | bytes, flags: int, mode: str) -> None:
     assert problem(pattern, flags, mode)
 
 
 @pytest.mark.parametrize(("pattern", "flags", "mode"), LINEAR)
-def test_a_linear_pattern_passes(pattern: str, flags: int, mode: str) -> None:
+def test_linear_pattern_is_accepted(pattern: str, flags: int, mode: str) -> None:
     assert problem(pattern, flags, mode) == ""
 
 
@@ -61,8 +61,8 @@ TEXTS = ["", "a", "aab", "2026-01-02T03:04:05", "x@y.z", "<!-- a --><html>", "a\
 
 
 @pytest.mark.parametrize(("pattern", "flags", "mode"), [case for case in SUPER_LINEAR + LINEAR if isinstance(case[0], str)])
-def test_the_engine_matches_what_python_matches(pattern: str, flags: int, mode: str) -> None:
-    """Steps mean something only where the engine goes the ways that Python's own goes."""
+def test_engine_gives_the_matches_of_python(pattern: str, flags: int, mode: str) -> None:
+    """The engine's count of steps is valid only if it backtracks as Python's engine does."""
     compiled = re.compile(pattern, flags)
     engine = Engine(pattern, flags, reduce=False)
     for text in TEXTS:
@@ -95,7 +95,7 @@ def test_patterns_are_found_in_source(tmp_path: Path) -> None:
     read = [item for item in found if isinstance(item, Pattern)]
     assert {(item.text, item.flags, item.mode) for item in read} == {
         ("a+!", int(re.IGNORECASE | re.DOTALL), "fullmatch"),
-        ("ba+", 0, "match"),
+        ("ba+", 0, "match"),  # sic
         ("c", 0, "search"),
         ("dx", 0, "fullmatch"),
         ("e", int(re.MULTILINE), "search"),
@@ -109,16 +109,16 @@ def test_patterns_are_found_in_schemas() -> None:
     assert {item.text for item in of_schema(schema, "crd")} == {"^a+$", r"b\d", "c", r"e\d"}
 
 
-def test_every_pattern_of_the_project_can_be_read() -> None:
-    """That each is of linear time is for `make lint` to see."""
+def test_patterns_of_the_project_can_all_be_parsed() -> None:
+    """`make lint` checks that each is of linear time."""
     found = list(all_patterns(Path(__file__).parents[2]))
     assert [item for item in found if isinstance(item, str)] == []
     assert len(found) > 150
     assert any("crds" in item.place for item in found if isinstance(item, Pattern))
 
 
-def test_no_call_of_re_is_overlooked() -> None:
-    """A pattern that is compiled by another name of the module, or of a function of its, would not be found."""
+def test_modules_import_re_by_its_name_only() -> None:
+    """The check would miss a pattern that is compiled under another name of the module or of its functions."""
     root = Path(__file__).parents[2]
     for folder in ("contract", "operator", "pipeline", "sandbox"):
         for path in (root / folder).rglob("*.py"):

@@ -1,4 +1,4 @@
-"""The checker of the Pod Security Standard *restricted* finds each thing that the standard forbids."""
+"""The checker for the Pod Security Standard *restricted* finds each violation."""
 
 import copy
 from typing import Any
@@ -34,8 +34,12 @@ GOOD: Object = {
 }
 
 
-def _forbidden(**changes: object) -> list[str]:
-    """What is found in the good pod with a change: `spec_x=…`, `pod_x=…` of its context, `own_x=…`, `container_x=…`."""
+def _violations(**changes: object) -> list[str]:
+    """Check a compliant pod with changed fields.
+
+    The prefix of a name is the place of the field: `spec`, `pod` (its security context), `container`, `own` (the container's
+    security context) or `metadata`.
+    """
     pod = copy.deepcopy(GOOD)
     container = pod["spec"]["containers"][0]
     places: dict[str, Object] = {
@@ -51,8 +55,8 @@ def _forbidden(**changes: object) -> list[str]:
     return list(violations(pod))
 
 
-def test_a_pod_that_follows_it_has_no_finding() -> None:
-    assert _forbidden() == []
+def test_violations_are_empty_for_a_compliant_pod() -> None:
+    assert _violations() == []
 
 
 @pytest.mark.parametrize(
@@ -90,17 +94,17 @@ def test_a_pod_that_follows_it_has_no_finding() -> None:
     ],
     ids=lambda changes: "-".join(changes),
 )
-def test_what_it_forbids_is_found(changes: dict[str, object]) -> None:
-    assert _forbidden(**changes)
+def test_violations_are_found_for_each_forbidden_field(changes: dict[str, object]) -> None:
+    assert _violations(**changes)
 
 
-def test_init_containers_are_looked_at() -> None:
-    assert _forbidden(spec_initContainers=[{"name": "first"}])
+def test_violations_are_found_in_init_containers() -> None:
+    assert _violations(spec_initContainers=[{"name": "first"}])
 
 
-def test_a_container_may_say_for_itself_what_its_pod_leaves_out() -> None:
+def test_violations_are_empty_when_the_container_sets_what_its_pod_omits() -> None:
     own = {"own_runAsNonRoot": True, "own_seccompProfile": {"type": "Localhost", "localhostProfile": "wine.json"}}
-    assert _forbidden(pod_runAsNonRoot=None, pod_seccompProfile=None, **own) == []
+    assert _violations(pod_runAsNonRoot=None, pod_seccompProfile=None, **own) == []
 
 
 @pytest.mark.parametrize(
@@ -111,6 +115,6 @@ def test_a_container_may_say_for_itself_what_its_pod_leaves_out() -> None:
         ("CronJob", {"jobTemplate": {"spec": {"template": GOOD}}}),
     ],
 )
-def test_pods_are_found_in_what_makes_them(kind: str, spec: Object) -> None:
+def test_pods_are_found_in_workloads(kind: str, spec: Object) -> None:
     assert [pod["spec"] for pod in pods({"kind": kind, "spec": spec})] == [GOOD["spec"]]
     assert list(pods({"kind": "ConfigMap"})) == []

@@ -1,16 +1,16 @@
-"""What a prediction's run says in MLflow is believed as far as it can be: tags are written in users' namespaces."""
+"""The result of a prediction in MLflow is validated, because users' namespaces can write its tags."""
 
 import json
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.prediction_world import CHAMPION, OUTPUT, PredictionWorld
+from support.prediction_world import MODEL, OUTPUT, PredictionWorld
 
+from winepipelines.api.prediction import PredictionStatus, RejectedRows
 from winepipelines.platform import predicted
-from winepipelines.resource.prediction import PredictionStatus, RejectedFor
 
-PREDICTION = PredictionWorld().prediction.with_status(PredictionStatus(model=CHAMPION))
+PREDICTION = PredictionWorld().prediction.with_status(PredictionStatus(model=MODEL))
 GOOD = {
     "output": OUTPUT,
     "model": "abc",
@@ -20,37 +20,39 @@ GOOD = {
 }
 
 
-def run(status: str = "FINISHED", others: dict[str, str] | None = None, said: dict[str, str] | None = None) -> Any:
+def run(status: str = "FINISHED", more: dict[str, str] | None = None, changed: dict[str, str] | None = None) -> Any:
     """An MLflow run with tags."""
-    tags = {f"winepipelines.io/prediction-{name}": value for name, value in (GOOD | (said or {})).items()} | (others or {})
+    tags = {f"winepipelines.io/prediction-{name}": value for name, value in (GOOD | (changed or {})).items()} | (more or {})
     info = SimpleNamespace(run_id="r1", status=status, start_time=0, end_time=1000, artifact_uri="s3://mlflow/1/r1/artifacts")
     return SimpleNamespace(info=info, data=SimpleNamespace(tags=tags, metrics={}))
 
 
-def test_a_good_outcome_is_read() -> None:
-    found = predicted.read([run(said={"report": "s3://elsewhere/report.json"})], PREDICTION)
+def test_result_is_read_when_it_is_valid() -> None:
+    found = predicted.read([run(changed={"report": "s3://elsewhere/report.json"})], PREDICTION)
     assert found.refused == ""
     assert found.scored is not None
     assert (found.scored.rows, found.scored.output) == (10, OUTPUT)
-    assert found.scored.report == f"{OUTPUT}.report.json", "where it is follows from the output, whatever the tag says"
-    assert found.scored.rejected == (RejectedFor(reason="MissingValue", rows=2), RejectedFor(reason="FieldCount", rows=1))
+    assert found.scored.report == f"{OUTPUT}.report.json", (
+        "the operator derives the report's URL from the output and ignores the tag"
+    )
+    assert found.scored.rejected == (RejectedRows(reason="MissingValue", rows=2), RejectedRows(reason="FieldCount", rows=1))
 
 
-def test_the_newest_outcome_and_the_newest_failure_are_told() -> None:
+def test_records_have_the_newest_result_and_the_newest_failure() -> None:
     failure = {"winepipelines.io/failure-reason": "DataUnreachable", "winepipelines.io/failed-step": "predict"}
-    found = predicted.read([run("FAILED", failure), run(), run(said={"rows": "9", "scored": "6"})], PREDICTION)
+    found = predicted.read([run("FAILED", failure), run(), run(changed={"rows": "9", "scored": "6"})], PREDICTION)
     assert found.failure is not None
     assert found.failure.reason == "DataUnreachable"
     assert found.scored is not None
     assert found.scored.rows == 10
 
 
-def test_a_run_that_has_not_finished_says_nothing() -> None:
+def test_result_is_ignored_when_the_run_has_not_finished() -> None:
     assert predicted.read([run("RUNNING")], PREDICTION).scored is None
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "problem"),
     [
         ({"output": "s3://other/red.parquet"}, "not at s3://scores/red.parquet"),
         ({"output": "x" * 9000}, "not at s3://scores/red.parquet"),
@@ -70,9 +72,9 @@ def test_a_run_that_has_not_finished_says_nothing() -> None:
         ({"rejected": json.dumps([{"reason": f"R{n}x", "rows": 1} for n in range(17)]), "rows": "24"}, "add up"),
     ],
 )
-def test_what_cannot_be_is_refused_and_said(change: dict[str, str], said: str) -> None:
-    found = predicted.read([run(said=change)], PREDICTION)
+def test_result_is_refused_with_a_message_when_it_is_inconsistent(change: dict[str, str], problem: str) -> None:
+    found = predicted.read([run(changed=change)], PREDICTION)
     assert found.scored is None
-    assert said in found.refused
+    assert problem in found.refused
     assert len(found.refused) < 1000
-    assert predicted.read([run(said=change), run()], PREDICTION).refused == "", "a good one settles it"
+    assert predicted.read([run(changed=change), run()], PREDICTION).refused == "", "a valid result in another run is accepted"

@@ -1,4 +1,4 @@
-"""A prediction whose time is over is deleted once, and the API server is believed; a clock that is set back delays nothing."""
+"""A WinePrediction is deleted once after its time to live, and a clock that is set back delays no deadline."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,20 +7,21 @@ from typing import Any
 import pytest
 from support.prediction_world import PredictionWorld
 
-from winepipelines.lifecycle.decision import Decision
-from winepipelines.lifecycle.questions import Steps
-from winepipelines.platform.kubernetes import Body, Conflict
-from winepipelines.predicting import PredictionActor
-from winepipelines.predictions import reasons
+from winecontract.reasons import Reason
+from winepipelines.api.errors import Refused, Unavailable
+from winepipelines.api.observed import RunState
+from winepipelines.engine.decision import Decision
+from winepipelines.engine.errors import Conflict
+from winepipelines.pipelines.queries import GetSteps
+from winepipelines.platform.kubernetes import Body
+from winepipelines.predictions.act import PredictionActor
 from winepipelines.predictions.actions import DeleteResource, SubmitPrediction
-from winepipelines.resource.errors import Refused, Unavailable
-from winepipelines.resource.observed import RunState
 
-NOBODY: Any = None
+UNUSED: Any = None
 
 
 class Kubernetes:
-    """An API server that answers a deletion."""
+    """An API server with a fixed response to a deletion."""
 
     def __init__(self, answer: Body | None) -> None:
         self.answer = answer
@@ -31,21 +32,21 @@ class Kubernetes:
 
 async def perform(answer: Body | None) -> Body | None:
     api: Any = Kubernetes(answer)
-    return await PredictionActor(api, NOBODY).perform(DeleteResource(), PredictionWorld().prediction)
+    return await PredictionActor(api, UNUSED).perform(DeleteResource(), PredictionWorld().prediction)
 
 
-async def test_what_a_finalizer_keeps_is_from_then_on_one_that_is_being_deleted() -> None:
+async def test_delete_resource_returns_the_terminating_object_when_a_finalizer_keeps_it() -> None:
     body = {"metadata": {"name": "scores", "deletionTimestamp": "2026-01-05T12:00:00Z"}}
     assert await perform(body) == body
 
 
-async def test_what_has_gone_at_once_is_not_looked_at_again() -> None:
+async def test_delete_resource_raises_conflict_when_the_object_is_gone_at_once() -> None:
     with pytest.raises(Conflict):
         await perform(None)
 
 
-def _submitted_in_doubt(world: PredictionWorld) -> None:
-    world.down[SubmitPrediction] = Unavailable("KubeflowUnavailable", "no answer")
+def _submission_unconfirmed(world: PredictionWorld) -> None:
+    world.down[SubmitPrediction] = Unavailable(Reason.KUBEFLOW_UNAVAILABLE, "no answer")
     world.reconcile()
     world.down.clear()
 
@@ -56,7 +57,7 @@ def _failed(world: PredictionWorld) -> None:
     world.reconcile()
 
 
-def _failed_without_a_word(world: PredictionWorld) -> None:
+def _failed_without_a_record(world: PredictionWorld) -> None:
     world.reconcile()
     world.move_run(RunState.FAILED)
     world.reconcile()
@@ -65,7 +66,7 @@ def _failed_without_a_word(world: PredictionWorld) -> None:
 def _ending(world: PredictionWorld) -> None:
     world.reconcile()
     world.workflows_gone = True
-    world.down[Steps] = Refused("KubernetesRefused", "Workflows are not the operator's to see")
+    world.down[GetSteps] = Refused(Reason.KUBERNETES_REQUEST_REJECTED, "the operator may not read Workflows")
     world.pass_time(hours=1)
     world.reconcile()
 
@@ -84,43 +85,43 @@ def _kept_for_an_hour(world: PredictionWorld) -> None:
 
 
 def _set_back(world: PredictionWorld) -> Decision[Any, Any]:
-    """Set the clock back while something is waited for; return what is decided then."""
+    """Set the clock back by a day and reconcile; return the decision."""
     world.pass_time(days=-1)
     return world.reconcile()
 
 
 @pytest.mark.parametrize(
-    ("waiting", "patience", "then"),
+    ("start_waiting", "wait", "is_over"),
     [
-        (_submitted_in_doubt, timedelta(seconds=30), lambda world: world.created),
+        (_submission_unconfirmed, timedelta(seconds=30), lambda world: world.created),
         (_failed, timedelta(seconds=30), lambda world: len(world.created) == 2),
-        (_failed_without_a_word, timedelta(seconds=45), lambda world: len(world.created) == 2),
+        (_failed_without_a_record, timedelta(seconds=45), lambda world: len(world.created) == 2),
         (_ending, timedelta(minutes=2), lambda world: "DeleteRun" in world.calls),
-        (_without_a_result, timedelta(minutes=1), lambda world: world.condition().reason == reasons.RESULT_NOT_RECORDED),
+        (_without_a_result, timedelta(minutes=1), lambda world: world.condition().reason == Reason.RESULT_NOT_RECORDED),
         (_kept_for_an_hour, timedelta(hours=1), lambda world: "DeleteResource" in world.calls),
     ],
 )
-def test_a_clock_that_is_set_back_makes_nobody_wait_for_longer(
-    waiting: Callable[[PredictionWorld], None], patience: timedelta, then: Callable[[PredictionWorld], bool]
+def test_wait_is_not_extended_when_the_clock_is_set_back(
+    start_waiting: Callable[[PredictionWorld], None], wait: timedelta, is_over: Callable[[PredictionWorld], bool]
 ) -> None:
     world = PredictionWorld()
-    waiting(world)
-    assert not then(world)
+    start_waiting(world)
+    assert not is_over(world)
     decision = _set_back(world)
-    assert then(world) or (decision.wake_at is not None and decision.wake_at <= world.now + patience)
-    world.now += patience
+    assert is_over(world) or (decision.requeue_at is not None and decision.requeue_at <= world.now + wait)
+    world.now += wait
     world.reconcile()
-    assert then(world)
+    assert is_over(world)
 
 
-def test_a_run_has_its_whole_time_from_when_the_clock_was_set_back() -> None:
+def test_run_deadline_restarts_when_the_clock_is_set_back() -> None:
     world = PredictionWorld()
     world.reconcile()
     decision = _set_back(world)
-    assert decision.wake_at == world.now + timedelta(hours=1)
+    assert decision.requeue_at == world.now + timedelta(hours=1)
 
 
-def test_nothing_is_said_to_have_ended_in_the_future() -> None:
+def test_finished_at_is_not_in_the_future_when_the_clock_is_set_back() -> None:
     world = PredictionWorld()
     world.reconcile()
     world.succeed()

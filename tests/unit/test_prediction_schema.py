@@ -1,29 +1,35 @@
-"""The CRD and the typed model of a WinePrediction say the same, and what is submitted of it is what it says."""
+"""The CRD of WinePrediction, the typed models and the parameters of its run agree."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from support.prediction_world import CHAMPION, OUTPUT, SPEC, PredictionWorld
+from support.prediction_world import MODEL, OUTPUT, SPEC, PredictionWorld
 
+from winepipelines.api.prediction import PredictionSpec, PredictionStage, PredictionStatus
 from winepipelines.doctor.schema import missing_fields
-from winepipelines.platform.kubeflow import Kubeflow
-from winepipelines.resource.prediction import PredictionSpec, PredictionStage, PredictionStatus
+from winepipelines.platform.runrequests import RunRequests
 from winepipelines.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 CRD = yaml.safe_load((ROOT / "crds" / "winepredictions.yaml").read_text())
 SCHEMA = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-SETTINGS = Settings("http://kfp", "http://mlflow", "http://minio", steps_mlflow_url="http://mlflow.inside", steps_image="steps:1")
+SETTINGS = Settings(
+    kfp_url="http://kfp",
+    mlflow_url="http://mlflow",
+    s3_endpoint_url="http://minio",
+    steps_mlflow_url="http://mlflow.inside",
+    steps_image="steps:1",
+)
 
 
-def test_every_field_is_in_the_schema() -> None:
+def test_models_have_no_field_that_the_schema_lacks() -> None:
     schema = {**SCHEMA, "x-kubernetes-group-version-kind": [{"kind": "WinePrediction"}]}
     assert missing_fields({"wp": schema}) == ("WinePipeline",)
 
 
-def test_the_schema_has_no_field_that_the_model_lacks() -> None:
+def test_schema_has_no_field_that_the_models_lack() -> None:
     def names(schema: dict[str, Any]) -> set[str]:
         return set(schema["properties"])
 
@@ -32,7 +38,7 @@ def test_the_schema_has_no_field_that_the_model_lacks() -> None:
     assert names(SCHEMA["properties"]["status"]) == {field.alias or name for name, field in PredictionStatus.model_fields.items()}
 
 
-def test_the_defaults_are_the_same() -> None:
+def test_models_and_schema_have_the_same_defaults() -> None:
     defaults = {
         name: field["default"] for name, field in SCHEMA["properties"]["spec"]["properties"].items() if "default" in field
     }
@@ -46,11 +52,11 @@ def test_the_defaults_are_the_same() -> None:
     assert SCHEMA["properties"]["spec"]["properties"]["input"]["properties"]["separator"]["default"] == SPEC.input.separator
 
 
-def test_the_stages_are_the_same() -> None:
+def test_stages_of_model_and_schema_agree() -> None:
     assert SCHEMA["properties"]["status"]["properties"]["stage"]["enum"] == [stage.value for stage in PredictionStage]
 
 
-def test_nothing_of_the_spec_can_be_changed_but_its_time() -> None:
+def test_spec_is_immutable_except_for_its_ttl() -> None:
     for name, field in SCHEMA["properties"]["spec"]["properties"].items():
         constant = any(rule["rule"] == "self == oldSelf" for rule in field.get("x-kubernetes-validations", []))
         assert constant is (name != "ttlAfterFinished"), name
@@ -70,9 +76,9 @@ def test_every_field_is_bounded() -> None:
         check(SCHEMA["properties"][part], part)
 
 
-def test_a_run_is_submitted_with_the_chosen_model_and_no_credential() -> None:
-    prediction = PredictionWorld().prediction.with_status(PredictionStatus(model=CHAMPION))
-    request = Kubeflow(SETTINGS).prediction_request(prediction, "scores-89abcdef-batch", "e1")
+def test_run_parameters_have_the_chosen_model_and_no_credential() -> None:
+    prediction = PredictionWorld().prediction.with_status(PredictionStatus(model=MODEL, pipeline_uid="0123456789ab"))
+    request = RunRequests(SETTINGS).prediction(prediction, "scores-89abcdef-batch", "e1")
     assert request["display_name"] == "scores-89abcdef-batch"
     assert request["experiment_id"] == "e1"
     parameters = request["runtime_config"]["parameters"]
@@ -87,11 +93,11 @@ def test_a_run_is_submitted_with_the_chosen_model_and_no_credential() -> None:
     assert [executor["container"]["image"] for executor in executors.values()] == ["steps:1"]
 
 
-def test_a_secret_is_named_and_not_read() -> None:
-    """Where none is named the compiled pipeline's default holds, which is the name of none."""
-    prediction = PredictionWorld().prediction.with_status(PredictionStatus(model=CHAMPION))
-    assert {"data_secret", "credentials_over_http"}.isdisjoint(Kubeflow(SETTINGS).prediction_parameters(prediction))
+def test_run_parameters_name_the_credentials_secret() -> None:
+    """Without a Secret, the default of the compiled pipeline applies, the name of a Secret that does not exist."""
+    prediction = PredictionWorld().prediction.with_status(PredictionStatus(model=MODEL, pipeline_uid="0123456789ab"))
+    assert {"data_secret", "credentials_over_http"}.isdisjoint(RunRequests(SETTINGS).prediction_parameters(prediction))
     named = prediction.spec.model_dump(by_alias=True)
     named["input"] |= {"url": "https://data/wine.csv", "credentialsSecret": "wine-data"}
-    parameters = Kubeflow(SETTINGS).prediction_parameters(replace(prediction, spec=PredictionSpec.model_validate(named)))
+    parameters = RunRequests(SETTINGS).prediction_parameters(replace(prediction, spec=PredictionSpec.model_validate(named)))
     assert (parameters["data_secret"], parameters["credentials_over_http"]) == ("wine-data", False)

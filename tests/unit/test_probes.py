@@ -1,4 +1,4 @@
-"""The kubelet's probes: liveness fails where the event loop stands still, readiness where the API server is lost."""
+"""The kubelet's probes: liveness fails when the event loop is blocked, readiness when the API server is unreachable."""
 
 import asyncio
 import json
@@ -21,16 +21,16 @@ CUT_OFF = "the API server did not answer within 4 s"
 
 
 class Operator:
-    """What the probes look at."""
+    """The operator's state that the probes read."""
 
     def __init__(self) -> None:
         self.longest_reconcile = 0.0
         self.problem = ""
-        self.asked = 0
+        self.requests = 0
         self.now = 0.0
 
     async def lost(self) -> str:
-        self.asked += 1
+        self.requests += 1
         return self.problem
 
 
@@ -47,23 +47,23 @@ async def address(operator: Operator, unused_tcp_port: int) -> AsyncIterator[str
     await probes.stop()
 
 
-async def _ask(url: str) -> tuple[int, Any]:
+async def _get(url: str) -> tuple[int, Any]:
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         return response.status, await response.json()
 
 
-async def test_liveness_tells_how_long_the_oldest_reconcile_has_been_under_way(operator: Operator, address: str) -> None:
+async def test_liveness_reports_the_age_of_the_oldest_reconcile(operator: Operator, address: str) -> None:
     operator.longest_reconcile = 12.5
-    assert await _ask(f"{address}/healthz") == (200, {"longestReconcileSeconds": 12.5})
+    assert await _get(f"{address}/healthz") == (200, {"longestReconcileSeconds": 12.5})
 
 
-async def test_liveness_does_not_fail_where_a_reconcile_hangs(operator: Operator, address: str) -> None:
-    """Whoever can make one resource hang must not be able to have the operator restarted for all."""
+async def test_liveness_succeeds_when_a_reconcile_hangs(operator: Operator, address: str) -> None:
+    """A user whose resource hangs must not be able to restart the operator of all users."""
     operator.longest_reconcile = 1e6
-    assert (await _ask(f"{address}/healthz"))[0] == 200
+    assert (await _get(f"{address}/healthz"))[0] == 200
 
 
-async def test_liveness_fails_where_the_event_loop_stands_still(operator: Operator, address: str) -> None:
+async def test_liveness_fails_when_the_event_loop_is_blocked(operator: Operator, address: str) -> None:
     def probe() -> str:
         try:
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{address}/healthz", timeout=0.2):
@@ -77,42 +77,44 @@ async def test_liveness_fails_where_the_event_loop_stands_still(operator: Operat
     assert await asyncio.to_thread(probe) == "alive"
 
 
-async def test_readiness_fails_where_the_api_server_is_lost_and_liveness_does_not(operator: Operator, address: str) -> None:
-    assert await _ask(f"{address}/readyz") == (200, {"apiServer": "ok"})
+async def test_readiness_fails_and_liveness_succeeds_when_the_api_server_is_unreachable(operator: Operator, address: str) -> None:
+    assert await _get(f"{address}/readyz") == (200, {"apiServer": "ok"})
     operator.problem, operator.now = CUT_OFF, ANSWER_SECONDS
-    assert await _ask(f"{address}/readyz") == (503, {"apiServer": CUT_OFF})
-    assert (await _ask(f"{address}/healthz"))[0] == 200, "a new process would not help"
+    assert await _get(f"{address}/readyz") == (503, {"apiServer": CUT_OFF})
+    assert (await _get(f"{address}/healthz"))[0] == 200, "a restart would not help"
     operator.problem, operator.now = "", 2 * ANSWER_SECONDS
-    assert (await _ask(f"{address}/readyz"))[0] == 200
+    assert (await _get(f"{address}/readyz"))[0] == 200
 
 
-async def test_the_api_server_is_not_asked_as_often_as_the_operator(operator: Operator, address: str) -> None:
+async def test_readiness_caches_the_check_of_the_api_server(operator: Operator, address: str) -> None:
     for _ in range(5):
-        await _ask(f"{address}/readyz")
-    assert operator.asked == 1
+        await _get(f"{address}/readyz")
+    assert operator.requests == 1
 
 
-async def test_a_loss_is_logged_once(operator: Operator, address: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_readiness_logs_a_failure_and_its_end_once(
+    operator: Operator, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO, "winepipelines.probes"):
         for problem in ("", CUT_OFF, CUT_OFF, "", ""):
             operator.problem, operator.now = problem, operator.now + ANSWER_SECONDS
-            await _ask(f"{address}/readyz")
+            await _get(f"{address}/readyz")
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
 class TestLost:
-    """What is asked of the API server, and which answers are good."""
+    """The request to the API server, and the responses that count as failures."""
 
     @pytest.fixture
     async def server(
         self, unused_tcp_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> AsyncIterator[dict[str, Any]]:
-        """An API server that gives one answer."""
-        told: dict[str, Any] = {"status": 200, "body": {"items": []}, "asked": []}
+        """An API server with one configurable response; it records its requests."""
+        server: dict[str, Any] = {"status": 200, "body": {"items": []}, "requests": []}
 
         async def answer(request: web.Request) -> web.Response:
-            told["asked"].append(request.path_qs)
-            return web.json_response(told["body"], status=told["status"])
+            server["requests"].append(request.path_qs)
+            return web.json_response(server["body"], status=server["status"])
 
         application = web.Application()
         application.router.add_get("/{path:.*}", answer)
@@ -127,20 +129,20 @@ class TestLost:
             json.dumps({"clusters": [cluster], "contexts": [context], "users": users, "current-context": "c"}), encoding="utf-8"
         )
         monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
-        told["stop"] = runner.cleanup
-        yield told
+        server["stop"] = runner.cleanup
+        yield server
         await runner.cleanup()
 
-    async def test_the_operators_own_kind_is_read_in_all_namespaces_or_in_its_own(self, server: dict[str, Any]) -> None:
+    async def test_lost_lists_winepipelines_in_all_namespaces_or_in_one(self, server: dict[str, Any]) -> None:
         assert await lost("", 4) == ""
         assert await lost("team-a", 4) == ""
-        assert server["asked"] == [
+        assert server["requests"] == [
             "/apis/winepipelines.io/v1alpha1/winepipelines?limit=1",
             "/apis/winepipelines.io/v1alpha1/namespaces/team-a/winepipelines?limit=1",
         ]
 
     @pytest.mark.parametrize(
-        ("status", "said"),
+        ("status", "problem"),
         [
             (401, "answered 401"),
             (403, "answered 403"),
@@ -149,17 +151,21 @@ class TestLost:
             (503, "503"),
         ],
     )
-    async def test_an_answer_that_is_of_no_use(self, server: dict[str, Any], status: int, said: str) -> None:
+    async def test_lost_reports_the_problem_when_the_response_is_an_error(
+        self, server: dict[str, Any], status: int, problem: str
+    ) -> None:
         server |= {"status": status, "body": {"message": "no"}}
-        assert said in await lost("", 4)
+        assert problem in await lost("", 4)
 
-    async def test_nobody_there(self, server: dict[str, Any]) -> None:
+    async def test_lost_reports_an_unreachable_server(self, server: dict[str, Any]) -> None:
         await server["stop"]()
         assert "cannot be reached" in await lost("", 4)
 
-    async def test_no_answer_in_time(self, server: dict[str, Any]) -> None:
+    async def test_lost_reports_a_timeout(self, server: dict[str, Any]) -> None:
         assert await lost("", 0) == "the API server did not answer within 0 s"
 
-    async def test_no_credentials(self, server: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def test_lost_reports_missing_credentials(
+        self, server: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
         assert "no credentials for the API server" in await lost("", 4)

@@ -1,4 +1,4 @@
-"""The work queue: fair among tenants, never two tasks for one item, and work that hangs holds up its own tenant only."""
+"""The work queue: it is fair among tenants, runs one task per item, and hanging work delays its own tenant only."""
 
 import asyncio
 import time
@@ -17,21 +17,21 @@ FREE = Rates(item_per_second=1e6, item_burst=1_000_000, tenant_per_second=1e6, t
 Item = tuple[str, int]
 
 
-class Workshop:
-    """A queue, and what was worked on in it."""
+class Worker:
+    """A queue, and a record of its work."""
 
-    made: ClassVar[list["Workshop"]] = []
+    instances: ClassVar[list["Worker"]] = []
 
-    def __init__(self, patience: float = 30.0, rates: Rates = FREE, slots: int = SLOTS) -> None:
-        self.queue = FairQueue(slots, patience=patience, rates=rates)
+    def __init__(self, slot_seconds: float = 30.0, rates: Rates = FREE, slots: int = SLOTS) -> None:
+        self.queue = FairQueue(slots, slot_seconds=slot_seconds, rates=rates)
         self.begun: list[Item] = []
         self.running: Counter[Item] = Counter()
         self.ended: list[Item] = []
         self.tenants: list[str] = []
         self.most: Counter[str] = Counter()
         self.release = asyncio.Event()
-        self._moved = asyncio.Condition()
-        self.made.append(self)
+        self._changed = asyncio.Condition()
+        self.instances.append(self)
 
     def add(self, tenant: str, *numbers: int, until: Callable[[], Awaitable[object]] | None = None) -> None:
         for number in numbers:
@@ -42,26 +42,26 @@ class Workshop:
             self.begun.append(item)
             self.tenants.append(TENANT.get())
             self.running[item] += 1
-            here = Counter(tenant for tenant, _ in self.running.elements())
-            self.most |= here
-            assert self.running[item] == 1, "one task an item at a time"
-            await self._tell()
+            now = Counter(tenant for tenant, _ in self.running.elements())
+            self.most |= now
+            assert self.running[item] == 1, "two tasks of one item at a time"
+            await self._notify()
             try:
                 await until()
             finally:
                 self.running -= Counter([item])
                 self.ended.append(item)
-                await self._tell()
+                await self._notify()
 
         return work
 
-    async def until(self, so: Callable[[], bool]) -> None:
-        async with self._moved:
-            await asyncio.wait_for(self._moved.wait_for(so), 5)
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with self._changed:
+            await asyncio.wait_for(self._changed.wait_for(holds), 5)
 
-    async def _tell(self) -> None:
-        async with self._moved:
-            self._moved.notify_all()
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
 
 async def quick() -> None:
@@ -71,116 +71,116 @@ async def quick() -> None:
 @pytest.fixture(autouse=True)
 async def _stopped() -> AsyncIterator[None]:
     yield
-    while Workshop.made:
-        await Workshop.made.pop().queue.stop()
+    while Worker.instances:
+        await Worker.instances.pop().queue.stop()
 
 
 @pytest.fixture
-async def workshop() -> Workshop:
-    return Workshop()
+async def worker() -> Worker:
+    return Worker()
 
 
 async def settle() -> None:
-    """Let everything happen that needs no time."""
+    """Run the event loop until tasks that need no time are done."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 class TestFairness:
-    async def test_a_tenant_alone_leaves_slots_free_for_others(self, workshop: Workshop) -> None:
-        workshop.add("attacker", *range(500))
+    async def test_single_tenant_leaves_slots_free(self, worker: Worker) -> None:
+        worker.add("attacker", *range(500))
         await settle()
-        assert workshop.running.total() == SLOTS - GUARANTEED
+        assert worker.running.total() == SLOTS - GUARANTEED
 
-    async def test_another_tenant_begins_at_once(self, workshop: Workshop) -> None:
-        workshop.add("attacker", *range(500))
+    async def test_second_tenant_starts_at_once(self, worker: Worker) -> None:
+        worker.add("attacker", *range(500))
         await settle()
-        workshop.add("honest", 1, 2)
+        worker.add("honest", 1, 2)
         await settle()
-        assert Counter(tenant for tenant, _ in workshop.running) == {"attacker": SLOTS - GUARANTEED, "honest": 2}
+        assert Counter(tenant for tenant, _ in worker.running) == {"attacker": SLOTS - GUARANTEED, "honest": 2}
 
     async def test_tenants_take_turns(self) -> None:
-        workshop = Workshop(slots=1)
-        workshop.add("first", *range(3), until=quick)
-        workshop.add("second", *range(3), until=quick)
-        workshop.add("third", 0, until=quick)
-        await workshop.until(lambda: len(workshop.ended) == 7)
-        assert [tenant for tenant, _ in workshop.begun] == ["first", "first", "second", "third", "first", "second", "second"]
+        worker = Worker(slots=1)
+        worker.add("first", *range(3), until=quick)
+        worker.add("second", *range(3), until=quick)
+        worker.add("third", 0, until=quick)
+        await worker.until(lambda: len(worker.ended) == 7)
+        assert [tenant for tenant, _ in worker.begun] == ["first", "first", "second", "third", "first", "second", "second"]
 
-    async def test_whoever_has_fewest_slots_gets_the_next_one(self, workshop: Workshop) -> None:
-        workshop.add("first", *range(500))
-        workshop.add("second", *range(500))
-        workshop.add("third", *range(500))
+    async def test_free_slot_goes_to_the_tenant_with_the_fewest(self, worker: Worker) -> None:
+        worker.add("first", *range(500))
+        worker.add("second", *range(500))
+        worker.add("third", *range(500))
         await settle()
-        assert Counter(tenant for tenant, _ in workshop.running) == {"first": SLOTS - GUARANTEED, "second": GUARANTEED}
+        assert Counter(tenant for tenant, _ in worker.running) == {"first": SLOTS - GUARANTEED, "second": GUARANTEED}
         for _ in range(GUARANTEED):
-            first = next(item for item in workshop.running if item[0] == "first")
-            workshop.queue._running[first].task.cancel()
+            first = next(item for item in worker.running if item[0] == "first")
+            worker.queue._running[first].task.cancel()
             await settle()
-        counts = Counter(tenant for tenant, _ in workshop.running)
+        counts = Counter(tenant for tenant, _ in worker.running)
         assert counts == {"first": SLOTS - 2 * GUARANTEED, "second": GUARANTEED, "third": GUARANTEED}
 
-    async def test_a_tenant_has_an_equal_share_while_others_are_active(self, workshop: Workshop) -> None:
+    async def test_tenant_gets_an_equal_share_when_others_are_active(self, worker: Worker) -> None:
         for number in range(4):
-            workshop.add(f"honest-{number}", 1, until=quick)
-        await workshop.until(lambda: len(workshop.ended) == 4)
-        workshop.add("attacker", *range(500))
+            worker.add(f"honest-{number}", 1, until=quick)
+        await worker.until(lambda: len(worker.ended) == 4)
+        worker.add("attacker", *range(500))
         await settle()
-        assert workshop.running.total() == SLOTS // 5
+        assert worker.running.total() == SLOTS // 5
 
-    async def test_none_starves_behind_many_busy_tenants(self) -> None:
-        workshop = Workshop()
+    async def test_tenant_does_not_starve_behind_many_busy_ones(self) -> None:
+        worker = Worker()
         for number in range(50):
-            workshop.add(f"busy-{number}", *range(20), until=quick)
-        workshop.add("honest", 1, until=quick)
-        await workshop.until(lambda: ("honest", 1) in workshop.ended)
-        assert len(workshop.begun) <= SLOTS + 50 * GUARANTEED
+            worker.add(f"busy-{number}", *range(20), until=quick)
+        worker.add("honest", 1, until=quick)
+        await worker.until(lambda: ("honest", 1) in worker.ended)
+        assert len(worker.begun) <= SLOTS + 50 * GUARANTEED
 
-    async def test_everything_is_worked_on(self, workshop: Workshop) -> None:
+    async def test_queue_runs_all_work(self, worker: Worker) -> None:
         for tenant in range(20):
-            workshop.add(str(tenant), *range(30), until=quick)
-        await workshop.until(lambda: len(workshop.ended) == 600)
-        assert len(set(workshop.ended)) == 600
+            worker.add(str(tenant), *range(30), until=quick)
+        await worker.until(lambda: len(worker.ended) == 600)
+        assert len(set(worker.ended)) == 600
 
-    async def test_a_queue_of_one_slot_works(self) -> None:
-        workshop = Workshop(slots=1)
-        workshop.add("team", *range(10), until=quick)
-        await workshop.until(lambda: len(workshop.ended) == 10)
-        assert workshop.most["team"] == 1
+    async def test_queue_with_one_slot_runs_one_task_at_a_time(self) -> None:
+        worker = Worker(slots=1)
+        worker.add("team", *range(10), until=quick)
+        await worker.until(lambda: len(worker.ended) == 10)
+        assert worker.most["team"] == 1
 
 
 class TestSlowWork:
-    async def test_a_tenant_whose_work_hangs_gives_its_slots_back_and_gets_no_others(self) -> None:
-        workshop = Workshop(patience=0.05)
-        workshop.add("attacker", *range(500))
+    async def test_tenant_with_hanging_work_loses_its_slots_and_gets_no_others(self) -> None:
+        worker = Worker(slot_seconds=0.05)
+        worker.add("attacker", *range(500))
         await asyncio.sleep(0.2)
-        assert len(workshop.begun) == SLOTS - GUARANTEED, "no more than the first wave"
-        workshop.add("honest", *range(100), until=quick)
+        assert len(worker.begun) == SLOTS - GUARANTEED, "only the first tasks have started"
+        worker.add("honest", *range(100), until=quick)
         began = time.monotonic()
-        await workshop.until(lambda: sum(tenant == "honest" for tenant, _ in workshop.ended) == 100)
+        await worker.until(lambda: sum(tenant == "honest" for tenant, _ in worker.ended) == 100)
         assert time.monotonic() - began < 0.5
-        assert workshop.most["attacker"] == SLOTS - GUARANTEED
+        assert worker.most["attacker"] == SLOTS - GUARANTEED
 
-    async def test_a_tenant_that_works_slowly_and_alone_is_not_slowed_down(self) -> None:
-        workshop = Workshop(patience=0.05)
-        workshop.add("team", *range(24), until=lambda: asyncio.sleep(0.2))
-        await workshop.until(lambda: len(workshop.ended) == 24)
-        assert workshop.most["team"] == SLOTS - GUARANTEED
+    async def test_single_tenant_with_slow_work_keeps_its_slots(self) -> None:
+        worker = Worker(slot_seconds=0.05)
+        worker.add("team", *range(24), until=lambda: asyncio.sleep(0.2))
+        await worker.until(lambda: len(worker.ended) == 24)
+        assert worker.most["team"] == SLOTS - GUARANTEED
 
-    async def test_hanging_work_of_many_tenants_holds_another_up_for_a_few_times_the_patience_at_most(self) -> None:
-        patience = 0.1
-        workshop = Workshop(patience=patience)
+    async def test_hanging_work_of_many_tenants_delays_another_for_a_bounded_time(self) -> None:
+        slot_seconds = 0.1
+        worker = Worker(slot_seconds=slot_seconds)
         for number in range(20):
-            workshop.add(f"attacker-{number}", *range(20))
+            worker.add(f"attacker-{number}", *range(20))
         began = time.monotonic()
-        workshop.add("honest", 1, until=quick)
-        await workshop.until(lambda: ("honest", 1) in workshop.ended)
-        assert time.monotonic() - began < 20 * GUARANTEED / SLOTS * patience + patience
+        worker.add("honest", 1, until=quick)
+        await worker.until(lambda: ("honest", 1) in worker.ended)
+        assert time.monotonic() - began < 20 * GUARANTEED / SLOTS * slot_seconds + slot_seconds
 
-    async def test_work_that_cannot_be_canceled_holds_up_its_own_tenant_only(self) -> None:
-        workshop, forever = Workshop(patience=0.05, slots=2), asyncio.Event()
+    async def test_work_that_ignores_cancellation_delays_its_own_tenant_only(self) -> None:
+        worker, forever = Worker(slot_seconds=0.05, slots=2), asyncio.Event()
 
-        async def stubborn() -> None:
+        async def ignore_cancellation() -> None:
             while not forever.is_set():
                 try:
                     await forever.wait()
@@ -188,133 +188,133 @@ class TestSlowWork:
                     continue
 
         try:
-            workshop.add("attacker", *range(5), until=stubborn)
+            worker.add("attacker", *range(5), until=ignore_cancellation)
             await settle()
-            for running in list(workshop.queue._running.values()):
+            for running in list(worker.queue._running.values()):
                 running.task.cancel()
-            workshop.add("honest", *range(5), until=quick)
-            await workshop.until(lambda: sum(tenant == "honest" for tenant, _ in workshop.ended) == 5)
-            assert len(workshop.begun) == 1 + 5
+            worker.add("honest", *range(5), until=quick)
+            await worker.until(lambda: sum(tenant == "honest" for tenant, _ in worker.ended) == 5)
+            assert len(worker.begun) == 1 + 5
         finally:
             forever.set()
-            await workshop.queue.stop()
+            await worker.queue.stop()
 
-    async def test_the_longest_is_told(self, workshop: Workshop) -> None:
-        assert workshop.queue.longest() == 0.0
-        workshop.add("team", 1)
+    async def test_longest_is_the_age_of_the_oldest_work(self, worker: Worker) -> None:
+        assert worker.queue.longest() == 0.0
+        worker.add("team", 1)
         await asyncio.sleep(0.05)
-        assert 0.05 <= workshop.queue.longest() < 1
+        assert 0.05 <= worker.queue.longest() < 1
 
 
-class TestOneItem:
-    async def test_is_never_worked_on_twice_at_once_and_once_more_where_it_was_added_meanwhile(self, workshop: Workshop) -> None:
-        workshop.add("team", 1)
+class TestItem:
+    async def test_item_added_while_it_is_processed_runs_once_more_afterwards(self, worker: Worker) -> None:
+        worker.add("team", 1)
         await settle()
         for _ in range(100):
-            workshop.add("team", 1)
+            worker.add("team", 1)
         await settle()
-        assert workshop.begun == [("team", 1)]
-        workshop.release.set()
-        await workshop.until(lambda: len(workshop.ended) == 2)
+        assert worker.begun == [("team", 1)]
+        worker.release.set()
+        await worker.until(lambda: len(worker.ended) == 2)
         await settle()
-        assert workshop.begun == [("team", 1)] * 2
+        assert worker.begun == [("team", 1)] * 2
 
-    async def test_that_waits_is_worked_on_once(self) -> None:
-        workshop = Workshop(slots=1)
-        workshop.add("team", 1)
+    async def test_waiting_item_runs_once_when_it_is_added_again(self) -> None:
+        worker = Worker(slots=1)
+        worker.add("team", 1)
         await settle()
         for _ in range(100):
-            workshop.add("team", 2)
-        workshop.release.set()
-        await workshop.until(lambda: len(workshop.ended) == 2)
+            worker.add("team", 2)
+        worker.release.set()
+        await worker.until(lambda: len(worker.ended) == 2)
         await settle()
-        assert workshop.begun == [("team", 1), ("team", 2)]
+        assert worker.begun == [("team", 1), ("team", 2)]
 
-    async def test_that_is_discarded_does_not_begin(self) -> None:
-        workshop = Workshop(slots=1)
-        workshop.add("team", 1, 2)
+    async def test_discarded_item_does_not_run(self) -> None:
+        worker = Worker(slots=1)
+        worker.add("team", 1, 2)
         await settle()
-        workshop.add("team", 1)
-        workshop.queue.discard("team", ("team", 1))
-        workshop.queue.discard("team", ("team", 2))
-        workshop.release.set()
-        await workshop.until(lambda: len(workshop.ended) == 1)
+        worker.add("team", 1)
+        worker.queue.discard("team", ("team", 1))
+        worker.queue.discard("team", ("team", 2))
+        worker.release.set()
+        await worker.until(lambda: len(worker.ended) == 1)
         await settle()
-        assert workshop.begun == [("team", 1)]
-        assert not workshop.queue._lanes, "nothing is left of a tenant without work"
+        assert worker.begun == [("team", 1)]
+        assert not worker.queue._lanes, "a tenant without work must leave no lane"
 
-    async def test_knows_whom_it_is_worked_on_for(self, workshop: Workshop) -> None:
-        workshop.add("team", 1, until=quick)
-        workshop.add("other", 1, until=quick)
-        await workshop.until(lambda: len(workshop.ended) == 2)
-        assert sorted(workshop.tenants) == ["other", "team"]
+    async def test_work_runs_with_its_tenant_in_the_context(self, worker: Worker) -> None:
+        worker.add("team", 1, until=quick)
+        worker.add("other", 1, until=quick)
+        await worker.until(lambda: len(worker.ended) == 2)
+        assert sorted(worker.tenants) == ["other", "team"]
         assert TENANT.get() == ""
 
-    async def test_that_raises_does_not_end_the_queue(self, workshop: Workshop, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_queue_goes_on_when_work_raises(self, worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
         async def fail() -> None:
-            raise ValueError("a defect")
+            raise ValueError("unexpected")
 
-        workshop.add("team", 1, until=fail)
-        workshop.add("team", 2, until=quick)
-        await workshop.until(lambda: len(workshop.ended) == 2)
+        worker.add("team", 1, until=fail)
+        worker.add("team", 2, until=quick)
+        await worker.until(lambda: len(worker.ended) == 2)
         await settle()
-        assert "Work failed by a defect" in caplog.text
-        assert workshop.queue._in_slots == 0
+        assert "Processing failed unexpectedly" in caplog.text
+        assert worker.queue._in_slots == 0
 
-    async def test_that_is_canceled_gives_its_slot_back(self) -> None:
-        workshop = Workshop(slots=1)
-        workshop.add("team", 1, 2)
+    async def test_canceled_item_frees_its_slot(self) -> None:
+        worker = Worker(slots=1)
+        worker.add("team", 1, 2)
         await settle()
-        workshop.queue._running["team", 1].task.cancel()
-        await workshop.until(lambda: workshop.begun == [("team", 1), ("team", 2)])
+        worker.queue._running["team", 1].task.cancel()
+        await worker.until(lambda: worker.begun == [("team", 1), ("team", 2)])
 
 
 class TestRates:
-    async def test_an_item_that_is_added_again_and_again_is_worked_on_at_its_rate(self) -> None:
-        workshop = Workshop(rates=Rates(20, 5, 1e6, 1_000_000))
+    async def test_item_runs_at_its_rate_when_it_is_added_repeatedly(self) -> None:
+        worker = Worker(rates=Rates(20, 5, 1e6, 1_000_000))
         end = time.monotonic() + 0.5
         while time.monotonic() < end:
-            workshop.add("attacker", 1, until=quick)
+            worker.add("attacker", 1, until=quick)
             await asyncio.sleep(0.001)
-        assert 5 <= len(workshop.begun) <= 5 + 0.6 * 20
+        assert 5 <= len(worker.begun) <= 5 + 0.6 * 20
 
-    async def test_a_change_that_comes_too_soon_is_not_lost(self) -> None:
-        workshop = Workshop(rates=Rates(20, 1, 1e6, 1_000_000))
-        workshop.add("team", 1, until=quick)
-        await workshop.until(lambda: len(workshop.ended) == 1)
-        workshop.add("team", 1, until=quick)
-        await workshop.until(lambda: len(workshop.ended) == 2)
+    async def test_item_runs_later_when_it_is_added_before_its_rate_allows(self) -> None:
+        worker = Worker(rates=Rates(20, 1, 1e6, 1_000_000))
+        worker.add("team", 1, until=quick)
+        await worker.until(lambda: len(worker.ended) == 1)
+        worker.add("team", 1, until=quick)
+        await worker.until(lambda: len(worker.ended) == 2)
 
-    async def test_a_tenant_with_many_busy_items_is_held_to_its_rate_and_no_other_is(self) -> None:
-        workshop = Workshop(rates=Rates(1e6, 1_000_000, 20, 10))
-        workshop.add("attacker", *range(500), until=quick)
-        workshop.add("honest", *range(8), until=quick)
+    async def test_rate_limits_the_busy_tenant_only(self) -> None:
+        worker = Worker(rates=Rates(1e6, 1_000_000, 20, 10))
+        worker.add("attacker", *range(500), until=quick)
+        worker.add("honest", *range(8), until=quick)
         await asyncio.sleep(0.5)
-        counts = Counter(tenant for tenant, _ in workshop.ended)
+        counts = Counter(tenant for tenant, _ in worker.ended)
         assert counts["honest"] == 8
         assert 10 <= counts["attacker"] <= 10 + 0.7 * 20
-        workshop.add("honest", 8, until=quick)
-        await workshop.until(lambda: ("honest", 8) in workshop.ended)
+        worker.add("honest", 8, until=quick)
+        await worker.until(lambda: ("honest", 8) in worker.ended)
 
-    async def test_one_that_was_held_to_its_rate_is_worked_on_to_the_end(self) -> None:
-        workshop = Workshop(rates=Rates(1e6, 1_000_000, 100, 5))
-        workshop.add("team", *range(30), until=quick)
-        await workshop.until(lambda: len(workshop.ended) == 30)
+    async def test_rate_limited_tenant_finishes_all_work(self) -> None:
+        worker = Worker(rates=Rates(1e6, 1_000_000, 100, 5))
+        worker.add("team", *range(30), until=quick)
+        await worker.until(lambda: len(worker.ended) == 30)
         await settle()
-        assert not workshop.queue._lanes
+        assert not worker.queue._lanes
 
-    def test_a_rate_forgets_whom_it_need_not_remember(self) -> None:
+    def test_rate_drops_keys_that_are_not_limited(self) -> None:
         rate = Rate(10, 1)
         for number in range(10_000):
             rate.take(number, number)
         assert len(rate._due) < 5_000
 
 
-async def test_a_stopped_queue_cancels_its_work_and_begins_no_more() -> None:
-    workshop = Workshop(slots=2)
-    workshop.add("team", *range(5))
+async def test_stopped_queue_cancels_its_work_and_starts_none() -> None:
+    worker = Worker(slots=2)
+    worker.add("team", *range(5))
     await settle()
-    await workshop.queue.stop()
-    workshop.add("team", 9)
+    await worker.queue.stop()
+    worker.add("team", 9)
     await settle()
-    assert (len(workshop.begun), len(workshop.ended)) == (1, 1)
+    assert (len(worker.begun), len(worker.ended)) == (1, 1)

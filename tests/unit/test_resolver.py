@@ -1,4 +1,4 @@
-"""A Service's name that a tenant leads elsewhere: the operator does not go there."""
+"""The operator does not connect to a Service name that a tenant has pointed to another host."""
 
 import socket
 from typing import Any
@@ -6,22 +6,22 @@ from typing import Any
 import pytest
 from support.website import Answer, Site
 
-from winepipelines.platform import answers
-from winepipelines.platform.answers import Asked
+from winecontract.protocols import Protocol
 from winepipelines.platform.records import Example
 from winepipelines.platform.resolver import foreign_host
-from winepipelines.resource.spec import Protocol
+from winepipelines.serving import probing
+from winepipelines.serving.probing import ProbeTarget
 
 HOST = "wine-wine-super-model.team.svc.cluster.local"
 EXAMPLE = Example(["a"], [[1.0]], [5.0])
 
 
 @pytest.mark.parametrize(
-    ("canonical", "addresses", "said"),
+    ("canonical", "addresses", "problem"),
     [
         (HOST, ["10.96.3.4"], ""),
         (f"{HOST}.", ["10.96.3.4", "fd00::7"], ""),
-        ("", ["10.96.3.4"], ""),  # a resolver that does not tell
+        ("", ["10.96.3.4"], ""),  # the resolver returns no canonical name
         ("internal.example.org", ["10.1.2.3"], "stands for internal.example.org"),
         ("vault.security.svc.cluster.local", ["10.96.3.5"], "stands for vault.security.svc.cluster.local"),
         ("wine-wine-super-model.other.svc.cluster.local", ["10.96.3.5"], "stands for wine-wine-super-model.other"),
@@ -32,25 +32,27 @@ EXAMPLE = Example(["a"], [[1.0]], [5.0])
         (HOST, ["fe80::1%eth0"], "no Service has"),
     ],
 )
-def test_where_a_services_name_leads(canonical: str, addresses: list[str], said: str) -> None:
+def test_foreign_host_reports_a_service_name_that_resolves_elsewhere(canonical: str, addresses: list[str], problem: str) -> None:
     found = foreign_host(HOST, canonical, addresses)
-    assert said in found
-    assert bool(said) == bool(found)
+    assert problem in found
+    assert bool(problem) == bool(found)
 
 
-def test_a_name_of_the_administrators_may_stand_for_any_host() -> None:
+def test_foreign_host_accepts_any_address_of_a_name_outside_the_cluster() -> None:
     assert foreign_host("gateway.example.org", "lb-7.cloud.example", ["127.0.0.1"]) == ""
 
 
 @pytest.mark.parametrize("canonical", ["internal.example.org", HOST, ""])
-async def test_the_host_behind_an_external_name_is_not_asked(site: Site, monkeypatch: pytest.MonkeyPatch, canonical: str) -> None:
+async def test_probe_does_not_connect_when_the_service_is_an_external_name(
+    site: Site, monkeypatch: pytest.MonkeyPatch, canonical: str
+) -> None:
     def answer(host: str, port: Any, **_: Any) -> list[tuple[Any, ...]]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, canonical, ("127.0.0.1", site.port))]
 
     site.give("/", Answer(b'{"data": {"ndarray": [5.0]}}'))
     monkeypatch.setattr(socket, "getaddrinfo", answer)
-    async with answers.session(5.0) as session:
-        check = await answers.ask(session, Asked(f"http://{HOST}:8000/", Protocol.SELDON, EXAMPLE))
+    async with probing.session(5.0) as session:
+        check = await probing.probe(session, ProbeTarget(f"http://{HOST}:8000/", Protocol.SELDON, EXAMPLE))
     assert not check.passed
-    assert "is not asked" in check.message
+    assert "is not probed" in check.message
     assert site.asked == []

@@ -1,7 +1,6 @@
-"""The CRD is the source of truth; the typed models and the ranges of other parts agree with it."""
+"""The CRD of WinePipeline and the typed models agree."""
 
 import re
-import typing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,11 @@ import yaml
 from pydantic import BaseModel
 from support.world import World
 
-from winepipelines.resource.naming import GRAPH, PREDICTOR
-from winepipelines.resource.spec import Algorithm, Parameters, Protocol, Runtime, Search, Spec, Training, parse_duration
-from winepipelines.resource.status import ConditionType, Outcome, Stage, Status
+from winecontract.protocols import Protocol
+from winepipelines.api.algorithms import Algorithm
+from winepipelines.api.spec import Runtime, Spec, Training, parse_duration
+from winepipelines.api.status import ConditionType, RevisionOutcome, Stage, Status
+from winepipelines.serving.seldon.naming import GRAPH, PREDICTOR
 
 CRD = yaml.safe_load((Path(__file__).parents[2] / "crds" / "winepipelines.yaml").read_text())
 [VERSION] = CRD["spec"]["versions"]
@@ -87,20 +88,10 @@ def test_every_field_is_bounded() -> None:
     walk(SCHEMA["status"], "status")
 
 
-def test_every_field_of_the_spec_is_described() -> None:
-    def walk(schema: dict[str, Any], where: str) -> None:
-        for name, part in schema.get("properties", {}).items():
-            if name not in ("requests", "limits"):
-                assert part.get("description"), f"{where}.{name}"
-            walk(part, f"{where}.{name}")
-
-    walk(SCHEMA["spec"], "spec")
-
-
-def test_enums_agree() -> None:
+def test_enums_of_models_and_schema_agree() -> None:
     assert SCHEMA["status"]["properties"]["stage"]["enum"] == [stage.value for stage in Stage]
     outcomes = SCHEMA["status"]["properties"]["history"]["items"]["properties"]["outcome"]["enum"]
-    assert outcomes == [outcome.value for outcome in Outcome]
+    assert outcomes == [outcome.value for outcome in RevisionOutcome]
     serving = SCHEMA["spec"]["properties"]["serving"]["properties"]
     algorithms = SCHEMA["spec"]["properties"]["training"]["properties"]["algorithm"]["enum"]
     assert algorithms == [algorithm.value for algorithm in Algorithm]
@@ -109,12 +100,12 @@ def test_enums_agree() -> None:
     assert len(ConditionType) <= SCHEMA["status"]["properties"]["conditions"]["maxItems"]
 
 
-def test_a_resource_stored_before_there_were_runtimes_has_the_inputs_it_had() -> None:
+def test_inputs_hash_of_a_stored_resource_is_stable() -> None:
     assert Spec.model_validate({"data": {"url": "http://data/wine.csv"}, "training": STORED}).inputs == "c64c52bf06a7fb21"
 
 
 STORED = {"registeredModel": "wine-elasticnet"}
-"""What the schema wrote into every resource before each had a registered model of its own."""
+"""The field that an earlier schema stored in every resource."""
 
 
 @pytest.mark.parametrize(
@@ -129,13 +120,13 @@ STORED = {"registeredModel": "wine-elasticnet"}
         ({"columns": {"only": ["Id"]}}, False),
     ],
 )
-def test_how_the_data_are_read_is_an_input_where_it_is_not_the_default(data: dict[str, Any], is_the_same: bool) -> None:
-    """A resource stored before there were these fields has the inputs it had."""
+def test_reading_options_change_the_inputs_hash_when_not_default(data: dict[str, Any], is_the_same: bool) -> None:
+    """A resource that was stored without these fields keeps its hash."""
     read = Spec.model_validate({"data": {"url": "http://data/wine.csv", **data}, "training": STORED})
     assert (read.inputs == "c64c52bf06a7fb21") is is_the_same
 
 
-def test_a_column_is_a_name_or_a_position() -> None:
+def test_column_is_a_name_or_a_position() -> None:
     one, other = (
         Spec.model_validate({"data": {"url": "http://data/wine.csv", "columns": {"drop": [column]}}}) for column in (1, "1")
     )
@@ -145,7 +136,7 @@ def test_a_column_is_a_name_or_a_position() -> None:
 
 
 ELASTIC = {"alpha": 0.5, "l1_ratio": 0.5}
-"""What the schema itself wrote into every resource before there were other algorithms."""
+"""The parameters that an earlier schema stored in every resource."""
 
 
 @pytest.mark.parametrize(
@@ -157,13 +148,11 @@ ELASTIC = {"alpha": 0.5, "l1_ratio": 0.5}
         ({"parameters": {"alpha": 0.1, "l1_ratio": 0}}, "e35d72feafb18e5d"),
     ],
 )
-def test_a_resource_stored_before_there_were_other_algorithms_has_the_inputs_it_had(
-    training: dict[str, Any], inputs: str
-) -> None:
+def test_inputs_hash_is_stable_for_parameters_of_an_earlier_schema(training: dict[str, Any], inputs: str) -> None:
     assert Spec.model_validate({"data": {"url": "http://data/wine.csv"}, "training": STORED | training}).inputs == inputs
 
 
-def test_each_resource_has_a_registered_model_of_its_own() -> None:
+def test_registered_model_defaults_to_namespace_and_name() -> None:
     def named(namespace: str, name: str, **training: Any) -> str:
         spec = Spec.model_validate({"data": {"url": "http://data/wine.csv"}, "training": training})
         return replace(World().pipeline, namespace=namespace, name=name, spec=spec).registered_model
@@ -176,7 +165,7 @@ def test_each_resource_has_a_registered_model_of_its_own() -> None:
     assert len(named("n" * 63, "w" * 45)) <= 128
 
 
-def test_credentials_are_no_other_data_but_another_try() -> None:
+def test_another_credentials_secret_changes_the_inputs_hash() -> None:
     def inputs(**data: Any) -> str:
         return Spec.model_validate({"data": {"url": "https://data/wine.csv", **data}}).inputs
 
@@ -184,37 +173,21 @@ def test_credentials_are_no_other_data_but_another_try() -> None:
     assert len({inputs(), inputs(credentialsSecret="a"), inputs(credentialsSecret="b")}) == 3
 
 
-def test_the_guides_parameters_are_elastic_nets_alone() -> None:
+def test_defaults_of_the_table_apply_to_their_algorithm_only() -> None:
     def fixed(**training: Any) -> dict[str, float]:
         return Training.model_validate(training).fixed_parameters
 
     assert fixed() == fixed(parameters={"alpha": 0.5}) == ELASTIC
     assert fixed(algorithm="RandomForest") == {}
     assert fixed(algorithm="RandomForest", parameters={"n_estimators": 300}) == {"n_estimators": 300}
-    assert fixed(search={"alpha": [0.1, 1]}, parameters={"alpha": 0.3}) == {"l1_ratio": 0.5}, "what is searched for is not fixed"
+    assert fixed(search={"alpha": [0.1, 1]}, parameters={"alpha": 0.3}) == {"l1_ratio": 0.5}, "a searched parameter is not fixed"
 
 
-def test_what_is_searched_for_is_typed_as_the_parameter_is() -> None:
-    for name, field in Parameters.model_fields.items():
-        element = typing.get_args(typing.get_args(Search.model_fields[name].annotation)[0])[0]
-        assert element is typing.get_args(field.annotation)[0], name
-
-
-def test_rules_name_every_parameter_of_an_algorithm() -> None:
-    """Each parameter is in a rule that keeps it to its algorithms, both fixed and searched for."""
-    rules = " ".join(rule["rule"] for rule in SCHEMA["spec"]["properties"]["training"]["x-kubernetes-validations"])
-    for name in Parameters.model_fields:
-        assert f"has(self.parameters.{name})" in rules
-        assert f"has(self.search.{name})" in rules
-    [combinations] = SCHEMA["spec"]["properties"]["training"]["properties"]["search"]["x-kubernetes-validations"]
-    assert all(f"size(self.{name})" in combinations["rule"] for name in Search.model_fields)
-
-
-def test_it_can_be_applied_client_side() -> None:
+def test_crd_fits_the_annotation_of_client_side_apply() -> None:
     assert len(yaml.safe_dump(CRD)) < 262_144
 
 
-def test_the_longest_name_makes_a_service_of_63_characters() -> None:
+def test_longest_name_makes_a_service_name_of_at_most_63_characters() -> None:
     [rule] = VERSION["schema"]["openAPIV3Schema"]["x-kubernetes-validations"]
     longest = 2 + int(re.search(r"\{0,(\d+)\}", rule["rule"])[1])  # type: ignore[index] # it is there, or this fails
     assert longest + len(f"-{PREDICTOR}") <= 63
@@ -222,17 +195,17 @@ def test_the_longest_name_makes_a_service_of_63_characters() -> None:
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h30m", 5400), ("1h1m1s", 3661)])
-def test_durations(text: str, seconds: int) -> None:
+def test_parse_duration_reads_hours_minutes_and_seconds(text: str, seconds: int) -> None:
     assert parse_duration(text).total_seconds() == seconds
 
 
 @pytest.mark.parametrize("text", ["", "soon", "1d", "5", "m30", "-5m"])
-def test_what_is_no_duration(text: str) -> None:
+def test_parse_duration_rejects_other_texts(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
 
 
-def test_only_what_makes_another_model_changes_the_inputs() -> None:
+def test_inputs_hash_changes_with_fields_of_the_model_only() -> None:
     base = Spec.model_validate({"data": {"url": "http://data/wine.csv"}})
     body = base.model_dump(by_alias=True)
     for same in (

@@ -1,5 +1,6 @@
-"""What the API server refuses is refused in words: no bare pattern, no bound that it rounds in its message."""
+"""Descriptions and messages of the CRDs' spec sections."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,50 @@ def walk(schema: dict[str, Any], path: str = "spec") -> Iterator[tuple[str, dict
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_pattern_is_bare(kind: str) -> None:
-    """The API server quotes a pattern as it stands; a rule has a message beside it."""
+def test_descriptions_follow_the_conventions_of_the_kubernetes_api(kind: str) -> None:
+    """A description begins with the field's name and is made of sentences; a default that the schema has is in it."""
+    fields = list(walk(specification(kind)))[1:]
+    described = {path: schema for path, schema in fields if not path.endswith("[]")}
+    assert len(described) > 15
+    for path, schema in described.items():
+        text = schema.get("description", "")
+        assert re.match(rf"`{path.rpartition('.')[2]}` (is|are|lists|maps|selects|configures|allows|defines|\w+s) ", text), path
+        assert text.endswith("."), path
+        if schema.get("default", {}) != {}:
+            default = schema["default"]
+            shown = str(default).lower() if isinstance(default, bool) else str(default)
+            assert "Defaults to " in text, path
+            assert shown in text.partition("Defaults to ")[2], path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_messages_of_rules_name_the_field(kind: str) -> None:
+    """A message names a field that the rule reads, so that it can be understood without the path before it."""
+    for path, schema in walk(specification(kind)):
+        for rule in schema.get("x-kubernetes-validations", []):
+            names = {
+                *path.removeprefix("spec.").replace("[]", "").split("."),
+                *schema.get("properties", {}),
+                "quantity",
+                "compute",
+            }
+            assert (
+                any(re.search(rf"\b{name}\b", rule["message"]) for name in names - {"spec"}) or "immutable" in rule["message"]
+            ), (
+                path,
+                rule["message"],
+            )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_schema_has_no_pattern_without_a_message(kind: str) -> None:
+    """The API server quotes the pattern in its error; a rule has a message."""
     assert [path for path, schema in walk(specification(kind)) if "pattern" in schema] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_bound_is_rounded_in_the_message(kind: str) -> None:
-    """Of a whole number that is refused the API server quotes a bound of 0.5 as 0."""
+def test_bounds_are_integers(kind: str) -> None:
+    """In the error for an integer, the API server truncates a bound of 0.5 to 0."""
     bounds = [
         (path, schema[name])
         for path, schema in walk(specification(kind))
@@ -48,15 +85,15 @@ def test_no_bound_is_rounded_in_the_message(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_rule_says_what_to_write(kind: str) -> None:
+def test_messages_of_rules_have_several_words(kind: str) -> None:
     rules = [(path, rule) for path, schema in walk(specification(kind)) for rule in schema.get("x-kubernetes-validations", [])]
     assert len(rules) > 10
     assert [(path, rule["rule"]) for path, rule in rules if len(rule.get("message", "").split()) < 5] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_text_is_judged_by_a_rule(kind: str) -> None:
-    """What may be any text is listed here; all else has a rule with a message, or an enum, which the API server spells out."""
+def test_every_string_has_a_rule_or_an_enum(kind: str) -> None:
+    """Only the listed fields take any text."""
     free = {"spec.data.target"}
     texts = {path: schema for path, schema in walk(specification(kind)) if schema.get("type") == "string"}
     unjudged = {path for path, schema in texts.items() if "enum" not in schema and not schema.get("x-kubernetes-validations")}

@@ -1,16 +1,16 @@
-"""What Seldon says of its own failures: which of them pass by themselves a moment later."""
+"""The classification of failures that Seldon reports as transient or not."""
 
 from typing import Any
 
 import pytest
 from support.world import World
 
-from winepipelines.lifecycle import reasons
-from winepipelines.platform.seldon import _passing, _said
-from winepipelines.resource.observed import DeploymentView
-from winepipelines.resource.status import ConditionType
+from winecontract.reasons import Reason
+from winepipelines.api.observed import DeploymentView
+from winepipelines.api.status import ConditionType
+from winepipelines.serving.seldon.rollout import own_problems, transient_problem
 
-PASSING = [
+TRANSIENT = [
     'Deployment.apps "mlflow-wine-super-model-0-classifier" not found',
     'deployments.apps "mlflow-wine-super-model-0-classifier" already exists',
     'Service "mlflow-wine-super-model" not found',
@@ -20,7 +20,7 @@ PASSING = [
     'seldondeployments.machinelearning.seldon.io "mlflow" not found',
     'Operation cannot be fulfilled on services "mlflow": the object has been modified; please try again',
 ]
-LASTING = [
+OTHERS = [
     'configmaps "seldon-config" not found',
     'secrets "seldon-init-container-secret" not found',
     'serviceaccounts "models" not found',
@@ -33,39 +33,39 @@ def failed(description: str) -> dict[str, Any]:
     return {"state": "Failed", "description": description}
 
 
-@pytest.mark.parametrize("description", PASSING)
-def test_a_failure_of_seldons_cache_is_not_reported(description: str) -> None:
-    assert _said(failed(description)) == []
-    assert _passing(failed(description)) == f"Seldon says: {description}"
+@pytest.mark.parametrize("description", TRANSIENT)
+def test_failure_of_seldons_cache_is_transient(description: str) -> None:
+    assert own_problems(failed(description)) == []
+    assert transient_problem(failed(description)) == f"Seldon reports: {description}"
 
 
-@pytest.mark.parametrize("description", LASTING)
-def test_a_lasting_failure_is_reported(description: str) -> None:
-    [trouble] = _said(failed(description))
-    assert (trouble.reason, trouble.message) == ("DeploymentFailed", f"Seldon says: {description}")
-    assert _passing(failed(description)) == ""
+@pytest.mark.parametrize("description", OTHERS)
+def test_other_failure_is_reported(description: str) -> None:
+    [problem] = own_problems(failed(description))
+    assert (problem.reason, problem.message) == ("DeploymentFailed", f"Seldon reports: {description}")
+    assert transient_problem(failed(description)) == ""
 
 
-def test_an_old_description_is_no_failure() -> None:
-    assert _passing({"state": "Creating", "description": PASSING[0]}) == ""
+def test_description_of_another_state_is_ignored() -> None:
+    assert transient_problem({"state": "Creating", "description": TRANSIENT[0]}) == ""
 
 
-def test_a_failure_that_does_not_pass_is_told_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transient_failure_is_reported_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     world.reconcile()
     world.succeed()
     view = world._deployment
 
     def lagging(rollout: Any) -> DeploymentView:
-        seen = view(rollout)
+        observed = view(rollout)
         return DeploymentView(
-            seen.presence, owned=True, message="Seldon is rolling the model out", passing="Seldon says: not found"
+            observed.presence, owned=True, message="Seldon is rolling the model out", passing="Seldon reports: not found"
         )
 
     monkeypatch.setattr(world, "_deployment", lagging)
     world.reconcile()
     deployed = world.condition(ConditionType.DEPLOYED)
-    assert (deployed.reason, deployed.message) == (reasons.ROLLING_OUT, "Seldon is rolling the model out")
+    assert (deployed.reason, deployed.message) == (Reason.ROLLOUT_IN_PROGRESS, "Seldon is rolling the model out")
     world.pass_time(minutes=16)
     world.reconcile()
-    assert world.condition(ConditionType.DEPLOYED).message.endswith("minutes: Seldon says: not found")
+    assert world.condition(ConditionType.DEPLOYED).message.endswith("minutes. Seldon reports: not found")

@@ -1,16 +1,18 @@
-"""The administrator's settings come from the environment, and a wrong one is named."""
+"""Settings are read from the environment, and errors name the invalid one."""
 
 from datetime import timedelta
 
 import pytest
 
-from winepipelines.settings import Settings, SettingsError, unknown_variables
-from winepipelines.validation import named
+from winepipelines.environment import SettingsError, unknown_variables
+from winepipelines.serving.backends import all_settings, backend_of
+from winepipelines.serving.seldon.settings import SeldonSettings
+from winepipelines.settings import Settings
 
 ADDRESSES = {"WINE_KFP_URL": "http://kfp/", "WINE_MLFLOW_URL": "http://mlflow", "WINE_S3_ENDPOINT_URL": "http://minio"}
 
 
-def test_addresses_suffice() -> None:
+def test_addresses_are_enough() -> None:
     settings = Settings.from_environment(ADDRESSES)
     assert settings.kfp_url == "http://kfp"
     assert settings.mlflow_url_in_steps == "http://mlflow"
@@ -22,25 +24,25 @@ def test_missing_addresses_are_named() -> None:
         Settings.from_environment({})
 
 
-def test_patience_is_in_seconds() -> None:
+def test_timeouts_are_in_seconds() -> None:
     settings = Settings.from_environment({**ADDRESSES, "WINE_CHECK_INTERVAL_SECONDS": "1.5", "WINE_WORKERS": "3"})
-    assert settings.policy.check_interval == timedelta(seconds=1.5)
+    assert settings.timeouts.check_interval == timedelta(seconds=1.5)
     assert settings.workers == 3
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("WINE_POLL_SECONDS", "soon"), ("WINE_WORKERS", "1.5"), ("WINE_RETRY_INTERVAL_SECONDS", "-1")]
 )
-def test_a_malformed_number_is_named(name: str, value: str) -> None:
+def test_malformed_number_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         Settings.from_environment({**ADDRESSES, name: value})
 
 
-def test_an_endpoint_with_a_protocols_path_is_refused() -> None:
+def test_endpoint_with_a_protocol_path_is_rejected() -> None:
     address = "http://gateway/seldon/{namespace}/{name}"
-    assert Settings.from_environment({**ADDRESSES, "WINE_ENDPOINT_TEMPLATE": address}).endpoint_template == address
+    assert SeldonSettings.from_environment({"WINE_ENDPOINT_TEMPLATE": address}).endpoint_template == address
     with pytest.raises(SettingsError, match="WINE_ENDPOINT_TEMPLATE"):
-        Settings.from_environment({**ADDRESSES, "WINE_ENDPOINT_TEMPLATE": f"{address}/api/v1.0/predictions"})
+        SeldonSettings.from_environment({"WINE_ENDPOINT_TEMPLATE": f"{address}/api/v1.0/predictions"})
 
 
 @pytest.mark.parametrize(
@@ -52,25 +54,25 @@ def test_an_endpoint_with_a_protocols_path_is_refused() -> None:
         ("mine:latest", "latest"),
     ],
 )
-def test_another_mlflowserver_image_is_of_the_release_that_its_tag_says(image: str, version: str) -> None:
-    assert Settings.from_environment({**ADDRESSES, "WINE_MLFLOWSERVER_IMAGE": image}).mlflowserver_version == version
+def test_mlflowserver_version_defaults_to_the_tag(image: str, version: str) -> None:
+    assert SeldonSettings.from_environment({"WINE_MLFLOWSERVER_IMAGE": image}).mlflowserver_version == version
     named = {"WINE_MLFLOWSERVER_IMAGE": image, "WINE_MLFLOWSERVER_VERSION": "1.16.0"}
-    assert Settings.from_environment({**ADDRESSES, **named}).mlflowserver_version == "1.16.0"
+    assert SeldonSettings.from_environment({**named}).mlflowserver_version == "1.16.0"
 
 
-def test_an_mlflowserver_image_with_a_digest_alone_needs_its_release() -> None:
+def test_mlflowserver_image_with_a_digest_needs_its_version() -> None:
     image = {"WINE_MLFLOWSERVER_IMAGE": f"seldonio/mlflowserver@sha256:{'0' * 64}"}
     with pytest.raises(SettingsError, match="a digest alone does not tell"):
-        Settings.from_environment({**ADDRESSES, **image})
-    settings = Settings.from_environment({**ADDRESSES, **image, "WINE_MLFLOWSERVER_VERSION": "1.18.2"})
+        SeldonSettings.from_environment({**image})
+    settings = SeldonSettings.from_environment({**image, "WINE_MLFLOWSERVER_VERSION": "1.18.2"})
     assert settings.mlflowserver_version == "1.18.2"
 
 
-def test_a_switch_is_true_or_false() -> None:
-    assert not Settings.from_environment(ADDRESSES).seldon_executor
-    assert Settings.from_environment({**ADDRESSES, "WINE_SELDON_EXECUTOR": "true"}).seldon_executor
+def test_switch_is_true_or_false() -> None:
+    assert not SeldonSettings.from_environment({}).seldon_executor
+    assert SeldonSettings.from_environment({"WINE_SELDON_EXECUTOR": "true"}).seldon_executor
     with pytest.raises(SettingsError, match=r"chart value seldon.executor\): 'yes' is neither true nor false"):
-        Settings.from_environment({**ADDRESSES, "WINE_SELDON_EXECUTOR": "yes"})
+        SeldonSettings.from_environment({"WINE_SELDON_EXECUTOR": "yes"})
 
 
 def test_namespaces_are_a_list() -> None:
@@ -79,9 +81,9 @@ def test_namespaces_are_a_list() -> None:
     assert settings.namespaces == ("team-a", "team-b")
 
 
-def test_a_choice_that_there_is_not_is_named() -> None:
+def test_unknown_choice_is_named_with_the_choices() -> None:
     with pytest.raises(
-        SettingsError, match=r"WINE_LOG_LEVEL \(chart value logging.level\): 'loud' is none of debug, info, warning, error"
+        SettingsError, match=r"WINE_LOG_LEVEL \(chart value logging.level\): 'loud' is not one of debug, info, warning, error"
     ):
         Settings.from_environment({**ADDRESSES, "WINE_LOG_LEVEL": "loud"})
 
@@ -130,24 +132,40 @@ def test_a_choice_that_there_is_not_is_named() -> None:
         ("WINE_TEMPLATES", ""),
     ],
 )
-def test_a_wrong_value_is_refused_with_the_name_of_the_chart_value(name: str, value: str) -> None:
+def test_invalid_value_is_rejected_with_its_chart_value(name: str, value: str) -> None:
+    reader = next(settings for settings in all_settings() if name in settings.variables())
     with pytest.raises(SettingsError) as error:
-        Settings.from_environment({**ADDRESSES, name: value})
-    assert str(error.value).startswith(named(name))
+        reader.from_environment({**ADDRESSES, name: value})
+    assert str(error.value).startswith(reader.named(name))
     assert "password" not in str(error.value).lower()
 
 
-def test_every_wrong_value_is_named() -> None:
+def test_every_invalid_value_is_named() -> None:
     with pytest.raises(SettingsError, match=r"WINE_WORKERS .*; WINE_RETRY_INTERVAL_SECONDS "):
         Settings.from_environment({**ADDRESSES, "WINE_WORKERS": "0", "WINE_RETRY_INTERVAL_SECONDS": "-1"})
 
 
-def test_probe_and_metrics_need_two_ports() -> None:
+def test_probe_and_metrics_need_different_ports() -> None:
     with pytest.raises(SettingsError, match=r"WINE_METRICS_PORT .*8080 is the probe's port"):
         Settings.from_environment({**ADDRESSES, "WINE_PROBE_PORT": "8080", "WINE_METRICS_PORT": "8080"})
     assert Settings.from_environment({**ADDRESSES, "WINE_PROBE_PORT": "0", "WINE_METRICS_PORT": "0"}).metrics_port == 0
 
 
-def test_a_misspelt_variable_is_found() -> None:
+def test_misspelt_variable_is_found() -> None:
     environment = {**ADDRESSES, "WINE_KFP_ULR": "http://kfp", "WINE_CACHE": "/tmp", "PATH": "/bin"}
-    assert unknown_variables(environment) == ("WINE_KFP_ULR",)
+    assert unknown_variables(all_settings(), environment) == ("WINE_KFP_ULR",)
+
+
+def test_serving_backend_is_chosen_by_name() -> None:
+    settings = Settings.from_environment({**ADDRESSES, "WINE_SERVING_BACKEND": "seldon"})
+    backend = backend_of(settings, {"WINE_SOURCE_SECRET": "other"})
+    assert (backend.name, backend.source.name) == ("Seldon", "other")
+    assert backend_of(Settings.from_environment(ADDRESSES), {}).name == "Seldon"
+
+
+def test_serving_backend_is_rejected_when_unknown() -> None:
+    settings = Settings.from_environment({**ADDRESSES, "WINE_SERVING_BACKEND": "torch"})
+    with pytest.raises(
+        SettingsError, match=r"^WINE_SERVING_BACKEND \(chart value serving.backend\): 'torch' is not one of seldon"
+    ):
+        backend_of(settings, {})

@@ -1,4 +1,4 @@
-"""Signed model records: what a signature covers, and that any change of a record or of a file shows."""
+"""Signed model records: a changed record or file does not match its signature or digest."""
 
 import os
 import pickle
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from winecontract import signatures
-from winecontract.signatures import PREFIX, Fault, FolderInvalidError, Key, KeyInvalidError, Keys, TamperedError
+from winecontract.signatures import Fault, FolderInvalidError, Key, KeyInvalidError, Keys, TamperedError
+from winecontract.tags import PREFIX
 
 CURRENT, OTHER = "0" * 63 + "1", "0" * 63 + "2"
 KEYS = Keys.parse({"current": CURRENT})
@@ -53,7 +54,7 @@ def test_record_verifies_when_nothing_changed() -> None:
     assert signatures.verify(RECORD.statement, SIGNED, KEYS) is None
 
 
-@pytest.mark.parametrize("name", signatures.SIGNED_TAGS)
+@pytest.mark.parametrize("name", [tag.short for tag in signatures.SIGNED_TAGS])
 def test_record_is_tampered_when_a_tag_changed(name: str) -> None:
     changed = RECORD.tagged(**{name: RECORD.tags.get(name, "") + "0"})
     assert signatures.verify(changed.statement, SIGNED, KEYS) is Fault.TAMPERED
@@ -101,7 +102,7 @@ def test_signature_under_another_keys_id_is_tampered() -> None:
 
 
 @pytest.mark.parametrize("stored", [(0.0, -0.0), (float("inf"), 1.7976931348623157e308), (float("nan"), float("nan")), (3.0, 3)])
-def test_metrics_that_mlflow_gives_back_in_another_form_still_verify(stored: tuple[float, float]) -> None:
+def test_record_verifies_when_mlflow_returns_metrics_in_another_form(stored: tuple[float, float]) -> None:
     logged, read = (replace(RECORD, metrics={"r2": value}) for value in stored)
     assert signatures.verify(read.statement, signatures.sign(logged.statement, KEYS), KEYS) is None
 
@@ -115,7 +116,7 @@ def test_unusable_key_is_refused_without_quoting_it(data: dict[str, str]) -> Non
     assert "zz" not in str(error.value)
 
 
-def test_keys_come_from_the_environment_or_not_at_all() -> None:
+def test_keys_are_read_from_the_environment() -> None:
     assert Keys.from_environment({}) is None
     assert Keys.from_environment({"WINE_MODEL_KEY": f"{CURRENT.upper()}\n", "WINE_MODEL_KEY_PREVIOUS": ""}) == KEYS
     both = Keys.from_environment({"WINE_MODEL_KEY": CURRENT, "WINE_MODEL_KEY_PREVIOUS": OTHER})
@@ -130,7 +131,7 @@ def test_new_key_is_usable_and_never_shown() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A model's folder, much as MLflow writes it."""
+    """A model folder like those that MLflow writes."""
     model = tmp_path / "model"
     (model / "code").mkdir(parents=True)
     (model / "MLmodel").write_text("flavors: {}\n")

@@ -1,4 +1,4 @@
-"""Whose record of a model counts: the one that the train step of this very revision has signed, and no other."""
+"""Only records that the train step of the same revision has signed are accepted."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,12 +9,13 @@ from simulation.faults import forget_signatures
 from support.mlflow import KEYS, expected, signature
 from support.world import World, digest_of
 
-from winecontract.signatures import SIGNATURE_TAG, Keys
-from winepipelines.lifecycle import reasons
+from winecontract.reasons import Reason
+from winecontract.signatures import Keys
+from winecontract.tags import Tag
+from winepipelines.api.observed import ServerView, TrainingRecords
+from winepipelines.api.pipeline import GROUP
+from winepipelines.api.status import ConditionType, RevisionOutcome, ServedModel
 from winepipelines.platform import signed
-from winepipelines.resource.observed import ServerView, TrainingRecords
-from winepipelines.resource.pipeline import GROUP
-from winepipelines.resource.status import ConditionType, Outcome, ServedModel
 
 TAGS = {
     "namespace": "admin",
@@ -28,7 +29,7 @@ OLD = Keys.parse({"current": "cd" * 32})
 
 
 def run(run_id: str = "a", keys: Keys | None = KEYS, start: int = 0, **tags: str) -> Any:
-    """A run as MLflow's client gives it, signed with these keys."""
+    """Build a run as MLflow's client returns it, signed with these keys."""
     known = TAGS | tags
     named = {f"{GROUP}/{name}": value for name, value in known.items()}
     named |= signature(run_id, known, {"r2": 0.3}, keys) if keys else {}
@@ -36,7 +37,7 @@ def run(run_id: str = "a", keys: Keys | None = KEYS, start: int = 0, **tags: str
     return SimpleNamespace(info=info, data=SimpleNamespace(tags=named, metrics={"r2": 0.3}))
 
 
-def test_the_signed_one_counts_wherever_it_comes_in_the_list() -> None:
+def test_judge_finds_the_signed_run_in_any_order() -> None:
     genuine, forged = run("b"), [run("a", None, 4_000_000_000_000), run("c", OLD, 4_000_000_000_000)]
     for runs in ((genuine, *forged), (*forged, genuine)):
         found = signed.judge(runs, expected())
@@ -44,7 +45,7 @@ def test_the_signed_one_counts_wherever_it_comes_in_the_list() -> None:
         assert found.unsigned == ()
 
 
-def test_of_two_signed_ones_the_order_is_that_of_their_ids() -> None:
+def test_judge_orders_signed_runs_by_id() -> None:
     runs = [run("b", start=1), run("a", start=2)]
     assert [found.info.run_id for found in signed.judge(runs, expected()).signed] == ["a", "b"]
     assert signed.judge(reversed(runs), expected()).signed == signed.judge(runs, expected()).signed
@@ -53,18 +54,18 @@ def test_of_two_signed_ones_the_order_is_that_of_their_ids() -> None:
 @pytest.mark.parametrize(
     "tags", [{"namespace": "theirs"}, {"uid": "uid-2"}, {"uid": "UID-1"}, {"revision": "6"}, {"kfp-run": "kfp-2"}]
 )
-def test_a_signature_for_something_else_is_not_one_for_this(tags: dict[str, str]) -> None:
+def test_judge_rejects_a_signature_for_another_revision_resource_or_run(tags: dict[str, str]) -> None:
     found = signed.judge([run("a", KEYS, 0, **tags)], expected())
     assert (found.signed, found.reason) == ((), "ModelTampered")
 
 
-def test_a_signature_of_another_run_is_none() -> None:
+def test_judge_rejects_a_signature_copied_from_another_run() -> None:
     copied = run("b", None)
-    copied.data.tags[SIGNATURE_TAG] = run("a").data.tags[SIGNATURE_TAG]
+    copied.data.tags[Tag.SIGNATURE] = run("a").data.tags[Tag.SIGNATURE]
     assert signed.judge([copied], expected()).reason == "ModelTampered"
 
 
-def test_the_reason_is_the_worst_and_names_a_run() -> None:
+def test_judge_reports_the_worst_reason_and_names_a_run() -> None:
     found = signed.judge([run("a", None), run("b", OLD)], expected())
     assert (found.reason, "MLflow run a (and 1 more)" in found.message) == ("ModelUnsigned", True)
     altered = run("c")
@@ -73,26 +74,26 @@ def test_the_reason_is_the_worst_and_names_a_run() -> None:
     assert (found.reason, "MLflow run c " in found.message) == ("ModelTampered", True)
 
 
-def test_unsigned_ones_are_told_apart_from_those_whose_signature_does_not_fit() -> None:
+def test_judge_lists_runs_without_signature_only_as_unsigned() -> None:
     runs = [run("a", None), run("b", OLD), run("c", revision="6")]
     assert [item.info.run_id for item in signed.judge(runs, expected(), takes_unsigned=True).unsigned] == ["a"]
 
 
-def test_what_is_not_believed_ends_the_revision_and_what_served_goes_on() -> None:
-    for reason in (reasons.MODEL_UNSIGNED, reasons.MODEL_TAMPERED):
+def test_refused_record_fails_the_revision_and_keeps_the_served_model() -> None:
+    for reason in (Reason.MODEL_UNSIGNED, Reason.MODEL_TAMPERED):
         world = World()
         world.serve()
         applied = world.applied
-        world.ask(retrain="now")
+        world.annotate(retrain="now")
         world.reconcile()
         world.succeed()
         world.records[2] = TrainingRecords(refused="the model of MLflow run x is not used", refused_reason=reason)
         world.reconcile()
         assert world.condition(ConditionType.TRAINED).reason == reason
-        assert world.status.history[0].outcome is Outcome.FAILED
+        assert world.status.history[0].outcome is RevisionOutcome.FAILED
         assert world.applied == applied
         assert world.ready()
-        world.ask(retrain="again")
+        world.annotate(retrain="again")
         world.reconcile()
         world.succeed()
         world.reconcile()
@@ -101,7 +102,7 @@ def test_what_is_not_believed_ends_the_revision_and_what_served_goes_on() -> Non
         assert world.status.served.revision == 3
 
 
-def test_the_digest_goes_with_the_model_from_the_record_to_the_server_and_back() -> None:
+def test_digest_is_kept_from_the_record_through_deployment_and_rollback() -> None:
     world = World()
     world.serve()
     assert world.applied is not None
@@ -110,17 +111,17 @@ def test_the_digest_goes_with_the_model_from_the_record_to_the_server_and_back()
     world.reconcile()
     world.succeed()
     world.reconcile()
-    assert world.applied.trial is not None
-    assert (world.applied.model.digest, world.applied.trial.digest) == (digest_of(1), digest_of(2))
+    assert world.applied.canary is not None
+    assert (world.applied.model.digest, world.applied.canary.digest) == (digest_of(1), digest_of(2))
     world.roll_out()
-    world.ask(rollback="1")
+    world.annotate(rollback="1")
     world.reconcile()
     world.roll_out()
     assert world.status.served is not None
-    assert (world.status.served.origin, world.status.served.digest) == (1, digest_of(1))
+    assert (world.status.served.model.revision, world.status.served.model.digest) == (1, digest_of(1))
 
 
-def test_an_upgrade_leaves_a_model_that_serves_alone() -> None:
+def test_served_model_is_kept_when_its_record_is_unsigned() -> None:
     world = World()
     world.serve()
     forget_signatures(world)
@@ -130,13 +131,13 @@ def test_an_upgrade_leaves_a_model_that_serves_alone() -> None:
         world.reconcile()
     assert (world.applied, world.writes) == (applied, writes)
     assert world.ready()
-    world.applied = None  # someone deletes it
+    world.applied = None  # a user deletes the deployment
     world.reconcile()
     world.roll_out()
     assert world.ready()
 
 
-def test_a_model_of_before_is_not_rolled_back_to_and_training_again_leads_on() -> None:
+def test_rollback_to_an_unsigned_model_is_rejected_unless_the_administrator_allows_it() -> None:
     world = World()
     world.serve()
     world.change(data={"url": "http://data/new.csv"})
@@ -145,18 +146,18 @@ def test_a_model_of_before_is_not_rolled_back_to_and_training_again_leads_on() -
     world.reconcile()
     world.roll_out()
     forget_signatures(world)
-    world.ask(rollback="1")
+    world.annotate(rollback="1")
     world.reconcile()
-    assert "no signed record" in world.status.asked.problem
+    assert "no signed record" in world.status.handled.rejection_message
     assert world.status.revision == 2
     world.server = replace(world.server, takes_unsigned=True)
-    world.ask(rollback="1", retrain="")
-    world.ask(rollback="01")
+    world.annotate(rollback="1", retrain="")
+    world.annotate(rollback="01")
     world.reconcile()
-    assert world.status.revision == 3, "the administrator lets such models serve"
+    assert world.status.revision == 3, "the administrator allows unsigned models"
 
 
-def test_a_candidate_of_before_that_does_not_serve_yet_is_trained_again_on_request() -> None:
+def test_unsigned_candidate_is_rejected_and_a_retraining_replaces_it() -> None:
     world = World()
     world.serve()
     world.change(data={"url": "http://data/new.csv"})
@@ -166,12 +167,12 @@ def test_a_candidate_of_before_that_does_not_serve_yet_is_trained_again_on_reque
     forget_signatures(world)
     world.reconcile()
     accepted = world.condition(ConditionType.ACCEPTED)
-    assert (accepted.status, accepted.reason) == ("False", reasons.MODEL_UNSIGNED)
+    assert (accepted.status, accepted.reason) == ("False", Reason.MODEL_UNSIGNED)
     assert "winepipelines.io/retrain" in accepted.message
     world.roll_out()
     assert world.status.served is not None
-    assert world.status.served.revision == 1, "what served keeps serving"
-    world.ask(retrain="now")
+    assert world.status.served.revision == 1, "the served model must keep serving"
+    world.annotate(retrain="now")
     world.reconcile()
     world.succeed()
     world.reconcile()
@@ -179,15 +180,15 @@ def test_a_candidate_of_before_that_does_not_serve_yet_is_trained_again_on_reque
     assert (world.status.served.revision, world.ready()) == (3, True)
 
 
-def test_a_first_candidate_of_before_is_not_stuck() -> None:
+def test_unsigned_first_candidate_is_replaced_by_a_retraining() -> None:
     world = World()
     world.reconcile()
     world.succeed()
     world.reconcile()
     forget_signatures(world)
     world.reconcile()
-    assert world.condition(ConditionType.READY).reason == reasons.MODEL_UNSIGNED
-    world.ask(retrain="now")
+    assert world.condition(ConditionType.READY).reason == Reason.MODEL_UNSIGNED
+    world.annotate(retrain="now")
     world.reconcile()
     world.succeed()
     world.reconcile()
@@ -195,17 +196,17 @@ def test_a_first_candidate_of_before_is_not_stuck() -> None:
     assert world.ready()
 
 
-def test_a_gate_against_an_unsigned_model_compares_what_its_training_recorded() -> None:
+def test_gate_uses_the_recorded_metrics_when_the_served_model_is_unsigned() -> None:
     world = World()
     world.serve()
     forget_signatures(world)
     world.change(gate=[{"metric": "r2", "noWorseThanServed": 0.0}])
-    world.ask(retrain="now")
+    world.annotate(retrain="now")
     world.reconcile()
     world.succeed(0.05)
     world.reconcile()
-    assert world.condition(ConditionType.ACCEPTED).reason == reasons.GATE_REFUSED
-    world.ask(retrain="again")
+    assert world.condition(ConditionType.ACCEPTED).reason == Reason.GATE_FAILED
+    world.annotate(retrain="again")
     world.reconcile()
     world.succeed(0.2)
     world.reconcile()
@@ -214,23 +215,23 @@ def test_a_gate_against_an_unsigned_model_compares_what_its_training_recorded() 
     assert world.status.served.revision == 3
 
 
-def test_files_that_the_server_refuses_end_the_trial_at_once() -> None:
+def test_canary_is_rejected_at_once_when_the_server_refuses_its_files() -> None:
     world = World()
     world.serve()
     world.change(data={"url": "http://data/new.csv"})
     world.reconcile()
     world.succeed()
     world.reconcile()
-    world.trouble = (reasons.MODEL_TAMPERED, "the server does not load the model: other bytes were signed")
+    world.pod_problem = (Reason.MODEL_TAMPERED, "the server does not load the model: its digest differs from the signed one")
     world.reconcile()
-    ended = world.status.history[0]
-    assert (ended.revision, ended.outcome, ended.reason) == (2, Outcome.REJECTED, reasons.MODEL_TAMPERED)
+    entry = world.status.history[0]
+    assert (entry.revision, entry.outcome, entry.reason) == (2, RevisionOutcome.REJECTED, Reason.MODEL_TAMPERED)
     assert world.status.served is not None
     assert world.status.served.revision == 1
-    world.trouble = ("", "")
+    world.pod_problem = ("", "")
     world.roll_out()
-    assert world.condition(ConditionType.ANSWERING).status == "True"
+    assert world.condition(ConditionType.ENDPOINT_VERIFIED).status == "True"
 
 
-def test_a_server_view_takes_no_unsigned_models_unless_told() -> None:
+def test_server_view_does_not_accept_unsigned_models_by_default() -> None:
     assert not ServerView().takes_unsigned

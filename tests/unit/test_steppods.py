@@ -1,4 +1,4 @@
-"""What keeps a step of a run from starting, and why one failed, as its pods and the nodes of its Workflow tell it."""
+"""Problems and failures of steps, derived from their pods and from the nodes of the Workflow."""
 
 import base64
 import gzip
@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from winepipelines.api.observed import StepFailure
 from winepipelines.platform import steppods
-from winepipelines.resource.observed import StepFailure
 
 WORKFLOW = "wine-training-abc12"
-OWN = {"failure": {"step": "train", "reason": "BucketMissing", "permanent": True, "message": "The bucket gone is gone."}}
+OWN = {"failure": {"step": "train", "reason": "BucketMissing", "permanent": True, "message": "The bucket wine does not exist."}}
 
 
 def pod(step: str = "train", phase: str = "Pending", main: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
-    """A step's pod as Argo makes it; `main` is the state of its main container."""
+    """Build the pod of a step as Argo creates it. `main` is the state of its main container."""
     image = "registry.example/steps:typo"
     statuses = [{"name": "wait", "image": "argoexec"}, {"name": "main", "image": image, "ready": False, "state": main or {}}]
     annotations = {"workflows.argoproj.io/node-name": f"{WORKFLOW}.root.{step}.executor"}
@@ -44,7 +44,7 @@ def unschedulable(message: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("given", "reason", "said"),
+    ("body", "reason", "text"),
     [
         (pod(main=waiting("ErrImagePull", "manifest unknown")), "ErrImagePull", "registry.example/steps:typo"),
         (pod(main=waiting("ImagePullBackOff", "Back-off pulling image")), "ErrImagePull", "not pulled"),
@@ -62,15 +62,15 @@ def unschedulable(message: str) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_pod_that_cannot_start(given: dict[str, Any], reason: str, said: str) -> None:
-    problem = steppods.view(WORKFLOW, [given]).problem
+def test_view_reports_a_pod_that_cannot_start(body: dict[str, Any], reason: str, text: str) -> None:
+    problem = steppods.view(WORKFLOW, [body]).problem
     assert problem is not None
     assert (problem.step, problem.reason) == ("train", reason)
-    assert said in problem.message
+    assert text in problem.message
 
 
 @pytest.mark.parametrize(
-    "given",
+    "body",
     [
         pod(main=waiting("ContainerCreating")),
         pod(main=waiting("PodInitializing")),
@@ -80,12 +80,12 @@ def test_a_pod_that_cannot_start(given: dict[str, Any], reason: str, said: str) 
         pod(phase="Succeeded", main=ended(code=0, reason="Completed")),
     ],
 )
-def test_a_pod_on_its_way_is_no_problem(given: dict[str, Any]) -> None:
-    seen = steppods.view(WORKFLOW, [given], [node("", "Running"), node("waiting for a lock", "Pending")])
-    assert (seen.problem, seen.failure) == (None, None)
+def test_view_has_no_problem_when_the_pod_starts_or_runs(body: dict[str, Any]) -> None:
+    steps = steppods.view(WORKFLOW, [body], [node("", "Running"), node("waiting for a lock", "Pending")])
+    assert (steps.problem, steps.failure) == (None, None)
 
 
-def test_a_driver_is_named_too() -> None:
+def test_problem_names_a_driver() -> None:
     driver = pod(main=waiting("ErrImagePull", "no"))
     driver["metadata"]["annotations"]["workflows.argoproj.io/node-name"] = f"{WORKFLOW}.root.download-driver"
     problem = steppods.view(WORKFLOW, [driver]).problem
@@ -94,7 +94,7 @@ def test_a_driver_is_named_too() -> None:
 
 
 @pytest.mark.parametrize("name", ["root.train.executor", "root.train.executor(1)", "train", "root.train(0)"])
-def test_a_step_is_named_as_its_pipeline_does(name: str) -> None:
+def test_problem_has_the_name_of_the_step_in_the_pipeline(name: str) -> None:
     retried = pod(main=waiting("ErrImagePull", "no"))
     retried["metadata"]["annotations"]["workflows.argoproj.io/node-name"] = f"{WORKFLOW}.{name}"
     problem = steppods.view(WORKFLOW, [retried]).problem
@@ -102,14 +102,14 @@ def test_a_step_is_named_as_its_pipeline_does(name: str) -> None:
     assert problem.step == "train"
 
 
-def test_a_pod_that_a_quota_does_not_admit_is_told_by_its_node() -> None:
+def test_problem_is_read_from_the_node_when_a_quota_rejects_the_pod() -> None:
     quota = "exceeded quota: team, requested: cpu=1, used: cpu=4, limited: cpu=4"
-    said = f'pods "{WORKFLOW}-system-container-impl-9" is forbidden: {quota}'
-    problem = steppods.view(WORKFLOW, [], [node(said, "Pending")]).problem
+    message = f'pods "{WORKFLOW}-system-container-impl-9" is forbidden: {quota}'
+    problem = steppods.view(WORKFLOW, [], [node(message, "Pending")]).problem
     assert problem is not None
     assert (problem.step, problem.reason) == ("train", "FailedCreate")
     assert "exceeded quota: team" in problem.message
-    assert "impl-9" not in problem.message, "the name differs from try to try"
+    assert "impl-9" not in problem.message, "the name of the pod differs in each attempt"
 
 
 @pytest.mark.parametrize(
@@ -121,23 +121,23 @@ def test_a_pod_that_a_quota_does_not_admit_is_told_by_its_node() -> None:
         ([pod(phase="Failed", reason="Evicted", message="low on memory", main=ended(json.dumps(OWN)))], []),
     ],
 )
-def test_a_step_that_failed_has_the_first_word(pods: list[Any], nodes: list[Any]) -> None:
-    seen = steppods.view(WORKFLOW, pods, nodes)
-    assert seen.explained
-    assert seen.failure is not None
-    assert (seen.failure.step, seen.failure.reason, seen.failure.permanent) == ("train", "BucketMissing", True)
-    assert seen.failure.message == "The bucket gone is gone."
+def test_failure_is_that_which_the_step_recorded(pods: list[Any], nodes: list[Any]) -> None:
+    steps = steppods.view(WORKFLOW, pods, nodes)
+    assert steps.explained
+    assert steps.failure is not None
+    assert (steps.failure.step, steps.failure.reason, steps.failure.permanent) == ("train", "BucketMissing", True)
+    assert steps.failure.message == "The bucket wine does not exist."
 
 
-def test_the_newest_failure_counts() -> None:
+def test_failure_is_the_newest() -> None:
     older = ended(json.dumps({"failure": {**OWN["failure"], "reason": "DataInvalid"}}), at="2026-01-05T11:00:00Z")
-    seen = steppods.view(WORKFLOW, [pod(phase="Failed", main=older), pod(phase="Failed", main=ended(json.dumps(OWN)))])
-    assert seen.failure is not None
-    assert seen.failure.reason == "BucketMissing"
+    steps = steppods.view(WORKFLOW, [pod(phase="Failed", main=older), pod(phase="Failed", main=ended(json.dumps(OWN)))])
+    assert steps.failure is not None
+    assert steps.failure.reason == "BucketMissing"
 
 
 @pytest.mark.parametrize(
-    ("pods", "nodes", "reason", "said"),
+    ("pods", "nodes", "reason", "text"),
     [
         ([pod(phase="Failed", main=ended(reason="OOMKilled", code=137))], [], "OOMKilled", "exit code 137"),
         ([pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory.")], [], "Evicted", "low on"),
@@ -148,43 +148,43 @@ def test_the_newest_failure_counts() -> None:
         ([], [node("main: Error (exit code 1)")], "RunFailed", "exit code 1"),
     ],
 )
-def test_a_step_that_left_no_word_is_told_of_in_kubernetes_words(
-    pods: list[Any], nodes: list[Any], reason: str, said: str
+def test_failure_is_that_of_kubernetes_when_the_step_recorded_none(
+    pods: list[Any], nodes: list[Any], reason: str, text: str
 ) -> None:
-    seen = steppods.view(WORKFLOW, pods, nodes)
-    assert not seen.explained
-    assert seen.failure is not None
-    assert (seen.failure.step, seen.failure.reason, seen.failure.permanent) == ("train", reason, False)
-    assert said in seen.failure.message
+    steps = steppods.view(WORKFLOW, pods, nodes)
+    assert not steps.explained
+    assert steps.failure is not None
+    assert (steps.failure.step, steps.failure.reason, steps.failure.permanent) == ("train", reason, False)
+    assert text in steps.failure.message
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Omitted", "Skipped"])
-def test_a_node_that_did_not_fail_says_nothing(phase: str) -> None:
+def test_failure_is_none_when_no_pod_node_failed(phase: str) -> None:
     assert steppods.view(WORKFLOW, [], [node("skipped", phase), node("child failed", "Failed", kind="DAG")]).failure is None
 
 
 @given(text=st.text(max_size=300))
-def test_what_anyone_may_have_written_is_bounded_and_printable(text: str) -> None:
-    said = json.dumps({"failure": {"step": text, "reason": text, "permanent": True, "message": text * 20}})
-    seen = steppods.view(WORKFLOW, [pod(phase="Failed", main=ended(said))], [node(text)])
-    assert isinstance(seen.failure, StepFailure)
-    assert seen.failure.message.isprintable()
-    assert len(seen.failure.message) <= 1000
-    assert len(seen.failure.step) <= 64
-    assert seen.failure.reason.isalnum()
+def test_failure_fields_are_bounded_and_printable(text: str) -> None:
+    message = json.dumps({"failure": {"step": text, "reason": text, "permanent": True, "message": text * 20}})
+    steps = steppods.view(WORKFLOW, [pod(phase="Failed", main=ended(message))], [node(text)])
+    assert isinstance(steps.failure, StepFailure)
+    assert steps.failure.message.isprintable()
+    assert len(steps.failure.message) <= 1000
+    assert len(steps.failure.step) <= 64
+    assert steps.failure.reason.isalnum()
 
 
 @pytest.mark.parametrize(
-    "said", ['{"failure":', '{"failure": 1}', '{"failure": {"reason": "x"}}', '{"failure":' * 5000, "", "\x00"]
+    "message", ['{"failure":', '{"failure": 1}', '{"failure": {"reason": "x"}}', '{"failure":' * 5000, "", "\x00"]
 )
-def test_what_is_no_failure_of_a_step_is_none(said: str) -> None:
-    seen = steppods.view(WORKFLOW, [pod(phase="Failed", main=ended(said))])
-    assert not seen.explained
-    assert seen.failure is not None
-    assert seen.failure.reason == "RunFailed"
+def test_termination_message_is_ignored_when_it_is_not_a_failure(message: str) -> None:
+    steps = steppods.view(WORKFLOW, [pod(phase="Failed", main=ended(message))])
+    assert not steps.explained
+    assert steps.failure is not None
+    assert steps.failure.reason == "RunFailed"
 
 
-def test_nodes_are_read_as_argo_packs_them() -> None:
+def test_nodes_are_read_from_plain_and_compressed_status() -> None:
     nodes = {"a": node("main: OOMKilled (exit code 137)")}
     packed = base64.b64encode(gzip.compress(json.dumps(nodes).encode())).decode()
     assert steppods.nodes_of({"status": {"nodes": nodes}}) == [nodes["a"]]

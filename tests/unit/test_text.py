@@ -1,4 +1,4 @@
-"""Text of other systems is bounded, on one line and visible, whichever way it reaches a status, an Event or the log."""
+"""Text from other systems is bounded, printable and on one line in every status, Event and log line."""
 
 import dataclasses
 import inspect
@@ -9,25 +9,26 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from winecontract.reasons import Reason
 from winecontract.text import TEXT_LIMIT, Cleaned, clean, cleaned
+from winepipelines.api import modelrecord, observed, prediction, scoring, status
+from winepipelines.api.errors import Refused, Unavailable
+from winepipelines.api.model import StatusModel
+from winepipelines.api.pipeline import GROUP, AnnotationRequests
+from winepipelines.api.status import Condition, HandledRequests, Status
 from winepipelines.doctor.finding import Finding, Result
 from winepipelines.platform import admission, answering, steppods, workloads
 from winepipelines.platform.kubernetes import EVENTS, Kubernetes, with_clean_statuses
-from winepipelines.resource import observed, outcome, prediction, status, table
-from winepipelines.resource.errors import Refused, Unavailable
-from winepipelines.resource.model import StatusModel
-from winepipelines.resource.pipeline import GROUP, Asks
-from winepipelines.resource.status import Condition, Requests, Status
 
 HOSTILE = (
     "a\r\nREADY True\x1b[2J\x1b]0;title\x07\x9b31m "
     "\u202egnp.exe\u202c\u2066\u2028\u2029\u200b\u200d\ufeff\u00ad\u0085\x00\ud800\U000e0041z"
 )
-UNSEEN = set(HOSTILE) - set("a READYTrue0;title31mgnp.exez[2J]")
+REMOVED = set(HOSTILE) - set("a READYTrue0;title31mgnp.exez[2J]")
 
 
 def is_clean(text: str) -> bool:
-    return len(text) <= TEXT_LIMIT and text.isprintable() and not UNSEEN & set(text)
+    return len(text) <= TEXT_LIMIT and text.isprintable() and not REMOVED & set(text)
 
 
 def test_clean_keeps_ordinary_text() -> None:
@@ -35,23 +36,23 @@ def test_clean_keeps_ordinary_text() -> None:
         assert clean(text) is text
 
 
-def test_clean_makes_one_visible_line() -> None:
+def test_clean_returns_one_printable_line() -> None:
     assert clean(HOSTILE) == "a  READY True gnp.exe    \ufffdz"
     assert is_clean(clean(HOSTILE))
     assert clean("a\u3164b\u115fc\u2800d") == "a b c d"
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 10])
-def test_clean_cuts_and_says_so(limit: int) -> None:
+def test_clean_marks_truncated_text(limit: int) -> None:
     assert len(clean("x" * 50, limit)) == limit
     assert clean("x" * 50, limit).endswith("…") == (limit > 0)
     assert clean(clean("\x1b[31mx" * 50, limit), limit) == clean("\x1b[31mx" * 50, limit)
 
 
-def test_clean_cuts_before_anything_else() -> None:
+def test_clean_truncates_before_it_replaces() -> None:
     begun = time.process_time()
     assert is_clean(clean("\x1b[" * 50_000_000))
-    assert time.process_time() - begun < 1, "the rest of a long text is not looked at"
+    assert time.process_time() - begun < 1, "the text beyond the limit must not be processed"
 
 
 def nested(levels: int) -> Any:
@@ -62,11 +63,11 @@ def nested(levels: int) -> Any:
 
 
 @pytest.mark.parametrize("value", [10**5000, nested(5000)], ids=["digits", "nested"])
-def test_clean_takes_values_that_cannot_be_written(value: Any) -> None:
+def test_clean_accepts_values_that_str_cannot_format(value: Any) -> None:
     assert is_clean(clean(value))
 
 
-def test_cleaned_leaves_out_what_is_nested_too_deep() -> None:
+def test_cleaned_drops_values_that_are_nested_too_deep() -> None:
     assert str(cleaned(nested(5000))).count("[") <= 33
     assert cleaned({HOSTILE: [HOSTILE, 1, None, True]}) == {clean(HOSTILE): [clean(HOSTILE), 1, None, True]}
     assert cleaned({"packed": HOSTILE}, kept=frozenset({"packed"})) == {"packed": HOSTILE}
@@ -76,7 +77,7 @@ VALUES: dict[str, Any] = {"str": HOSTILE, "datetime": datetime.now(UTC), "int": 
 
 
 def _views() -> list[type[Any]]:
-    modules = (observed, outcome)
+    modules = (observed, scoring)
     return [
         kind
         for module in modules
@@ -86,34 +87,34 @@ def _views() -> list[type[Any]]:
 
 
 @pytest.mark.parametrize("view", _views(), ids=lambda view: view.__name__)
-def test_what_is_seen_of_other_systems_is_cleaned_by_construction(view: type[Any]) -> None:
+def test_view_cleans_its_fields_when_it_is_constructed(view: type[Any]) -> None:
     assert issubclass(view, Cleaned)
     fields = dataclasses.fields(view)  # type: ignore[arg-type] # it is a dataclass
-    given = {field.name: VALUES.get(str(getattr(field.type, "__name__", field.type))) for field in fields}
-    given |= {field.name: (HOSTILE,) for field in fields if "tuple[str" in str(field.type)}
-    made = view(**given)
+    arguments = {field.name: VALUES.get(str(getattr(field.type, "__name__", field.type))) for field in fields}
+    arguments |= {field.name: (HOSTILE,) for field in fields if "tuple[str" in str(field.type)}
+    instance = view(**arguments)
     for field in fields:
-        value = getattr(made, field.name)
+        value = getattr(instance, field.name)
         texts = [value] if isinstance(value, str) else value if isinstance(value, tuple) else []
         assert all(is_clean(text) for text in texts), field.name
 
 
 def _parts() -> list[type[BaseModel]]:
-    asked = {"Input", "PredictionSpec"}  # what a person asks for: it is kept as it was written
+    spec_models = {"Input", "PredictionSpec"}  # a user's spec is kept unchanged
     return [
         kind
-        for module in (status, table, prediction)
+        for module in (status, modelrecord, prediction)
         for name, kind in inspect.getmembers(module, inspect.isclass)
-        if issubclass(kind, BaseModel) and kind.__module__ == module.__name__ and name not in asked
+        if issubclass(kind, BaseModel) and kind.__module__ == module.__name__ and name not in spec_models
     ]
 
 
 @pytest.mark.parametrize("part", _parts(), ids=lambda part: part.__name__)
-def test_each_part_of_a_status_cleans_its_texts(part: type[BaseModel]) -> None:
+def test_status_models_clean_their_texts(part: type[BaseModel]) -> None:
     assert issubclass(part, StatusModel)
 
 
-def test_a_status_is_clean_however_it_is_made() -> None:
+def test_status_is_clean_when_it_is_constructed_copied_or_read() -> None:
     now = datetime.now(UTC)
     condition = Condition(type="Ready", status="False", reason=HOSTILE, message=HOSTILE * 1000, last_transition_time=now)
     assert is_clean(condition.message)
@@ -123,44 +124,46 @@ def test_a_status_is_clean_however_it_is_made() -> None:
     assert is_clean(stored.conditions[0].message)
 
 
-def test_a_request_is_known_again_when_its_annotation_is_not_clean() -> None:
-    """The status keeps it cleaned: compared with the text as it stands, the resource would be trained again for ever."""
+def test_handled_request_equals_its_annotation_when_the_text_is_not_clean() -> None:
+    """The status keeps the cleaned text. Compared with the raw text, it would start a retraining in every reconcile."""
     for text in (HOSTILE, HOSTILE * 100, "\n", "x" * 300):
-        asks = Asks.from_annotations({f"{GROUP}/retrain": text})
-        assert Requests(retrain=asks.retrain).retrain == asks.retrain
+        requests = AnnotationRequests.from_annotations({f"{GROUP}/retrain": text})
+        assert HandledRequests(retrain=requests.retrain).retrain == requests.retrain
 
 
-@pytest.mark.parametrize("error", [Refused("R", HOSTILE * 1000, HOSTILE * 1000), Unavailable("U", HOSTILE * 1000)])
-def test_an_error_of_the_platform_is_clean(error: Refused | Unavailable) -> None:
+@pytest.mark.parametrize(
+    "error", [Refused(Reason.RUN_FAILED, HOSTILE * 1000, HOSTILE * 1000), Unavailable(Reason.RUN_FAILED, HOSTILE * 1000)]
+)
+def test_platform_error_is_clean(error: Refused | Unavailable) -> None:
     assert is_clean(error.message)
     assert is_clean(error.words)
     assert is_clean(str(error))
 
 
-def test_a_finding_is_clean() -> None:
+def test_doctor_finding_is_clean() -> None:
     finding = Finding(Result.FAILED, HOSTILE * 1000, HOSTILE, "Reason")
-    assert is_clean(finding.says)
-    assert is_clean(finding.mend)
+    assert is_clean(finding.message)
+    assert is_clean(finding.remedy)
 
 
-async def test_an_event_is_clean() -> None:
+async def test_event_note_is_clean() -> None:
     written: list[dict[str, Any]] = []
 
     class Recorder(Kubernetes):
         def __init__(self) -> None:
-            """Connect to nothing."""
+            """Skip the connection."""
 
         async def _request(self, method: str, path: str, **parameters: Any) -> dict[str, Any]:
             assert path == EVENTS.path("team")
             written.append(parameters["body"])
             return {}
 
-    await Recorder().tell_of({"name": "wine", "namespace": "team"}, "DriftMended", HOSTILE * 1000, warning=True)
+    await Recorder().create_event({"name": "wine", "namespace": "team"}, "DriftCorrected", HOSTILE * 1000, warning=True)
     assert is_clean(written[0]["note"])
-    assert len(written[0]["note"]) <= 1024, "the API server refuses longer ones"
+    assert len(written[0]["note"]) <= 1024, "the API server rejects longer notes"
 
 
-def test_statuses_are_clean_on_arrival() -> None:
+def test_statuses_are_cleaned_when_they_are_read() -> None:
     objects = {"items": [{"metadata": {"name": "x"}, "status": {"description": "x" * 200_000, "nodes": nested(500)}}]}
     [item] = with_clean_statuses(objects)["items"]
     assert is_clean(item["status"]["description"])
@@ -200,8 +203,8 @@ SHAPES = [
     ],
     ids=["steady", "webhook", "denied", "refused", "no-answer", "certificate", "page", "node"],
 )
-def test_two_megabytes_cost_no_time(use: Any, shape: str) -> None:
-    """Field case H1: the event loop stood still for minutes over a 200 kB value in a SeldonDeployment."""
+def test_text_of_two_megabytes_is_processed_in_bounded_time(use: Any, shape: str) -> None:
+    """A value of 200 kB in a SeldonDeployment once blocked the event loop for minutes."""
     text = shape * (2_000_000 // len(shape))
     begun = time.process_time()
     use(text)

@@ -1,4 +1,4 @@
-"""Blocking calls: a tenant whose calls hang takes its own threads only, also after nobody waits for them any more."""
+"""Threads for blocking calls: hanging calls of a tenant occupy its own threads only, even after they were canceled."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ def _start(tenant: str, threads: Threads, function: object, *arguments: object) 
     return asyncio.create_task(run())
 
 
-async def test_a_call_returns_and_raises_and_knows_its_tenant() -> None:
+async def test_run_returns_or_raises_and_has_the_tenant_in_its_context() -> None:
     threads = Threads("test")
     assert await _start("team", threads, lambda: TENANT.get()) == "team"
     with pytest.raises(ZeroDivisionError):
@@ -35,7 +35,7 @@ async def test_a_call_returns_and_raises_and_knows_its_tenant() -> None:
     assert await _start("team", threads, lambda: threading.current_thread().name) == "test"
 
 
-async def test_calls_that_hang_do_not_keep_another_tenants_from_their_threads(end: threading.Event) -> None:
+async def test_hanging_calls_of_a_tenant_do_not_block_another(end: threading.Event) -> None:
     threads = Threads("test", threads=10, per_tenant=4)
     attack = [_start("attacker", threads, end.wait, 60) for _ in range(100)]
     assert await asyncio.wait_for(_start("honest", threads, lambda: "answer"), 5) == "answer"
@@ -45,7 +45,7 @@ async def test_calls_that_hang_do_not_keep_another_tenants_from_their_threads(en
     assert not threads._tenants
 
 
-async def test_a_thread_that_hangs_keeps_its_place_when_nobody_waits_for_it(end: threading.Event) -> None:
+async def test_hanging_thread_counts_for_its_tenant_after_cancellation(end: threading.Event) -> None:
     threads = Threads("test", threads=10, per_tenant=2)
     for _ in range(5):
         attack = [_start("attacker", threads, end.wait, 60) for _ in range(2)]
@@ -59,7 +59,7 @@ async def test_a_thread_that_hangs_keeps_its_place_when_nobody_waits_for_it(end:
     assert await asyncio.wait_for(_start("attacker", threads, lambda: "again"), 5) == "again"
 
 
-async def test_all_threads_together_are_bounded(end: threading.Event) -> None:
+async def test_threads_are_bounded_in_total(end: threading.Event) -> None:
     threads = Threads("test", threads=5, per_tenant=2)
     attack = [_start(f"team-{number}", threads, end.wait, 60) for number in range(20)]
     await asyncio.sleep(0.05)

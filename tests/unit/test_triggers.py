@@ -1,4 +1,4 @@
-"""What begins a revision, beside another spec: a person, a schedule, other data; never two at a time."""
+"""The triggers of a revision beside a changed spec: a request, a schedule, changed data. Only one revision runs at a time."""
 
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -7,10 +7,11 @@ import pytest
 from support.memory import START
 from support.world import World
 
-from winepipelines.lifecycle import reasons, schedule
-from winepipelines.lifecycle.schedule import ScheduleError
-from winepipelines.resource.observed import DataCheck, RunState, StepFailure
-from winepipelines.resource.status import Clock, ConditionType, Outcome, Trigger
+from winecontract.reasons import Reason
+from winepipelines.api.observed import DataCheckResult, RunState, StepFailure
+from winepipelines.api.status import ConditionType, RevisionOutcome, Schedule, Trigger
+from winepipelines.pipelines import schedule
+from winepipelines.pipelines.schedule import ScheduleError
 
 READY, TRAINED = ConditionType.READY, ConditionType.TRAINED
 NIGHTLY = {"schedule": "0 3 * * *", "timeZone": "Europe/Berlin"}
@@ -27,10 +28,10 @@ def served(world: World, **spec: object) -> World:
     return world
 
 
-class TestARequest:
-    def test_each_new_value_trains_the_same_spec_once(self, world: World) -> None:
+class TestRequest:
+    def test_each_new_value_of_retrain_starts_one_revision(self, world: World) -> None:
         world.serve()
-        world.ask(retrain="monday")
+        world.annotate(retrain="monday")
         world.reconcile()
         world.succeed()
         world.reconcile()
@@ -40,38 +41,38 @@ class TestARequest:
             world.reconcile()
         assert len(world.created) == 2
         assert world.status.history[0].trigger == Trigger.REQUEST
-        world.ask(retrain="tuesday")
+        world.annotate(retrain="tuesday")
         world.reconcile()
         assert len(world.created) == 3
 
-    def test_ready_stays_true_all_the_while(self, world: World) -> None:
+    def test_ready_stays_true_during_a_retraining(self, world: World) -> None:
         world.serve()
-        world.ask(retrain="now")
+        world.annotate(retrain="now")
         world.reconcile()
         assert world.ready()
-        assert "revision 1 answers" in world.condition(READY).message
-        assert "revision 2: the run waits" in world.condition(READY).message
+        assert "Revision 1 serves at" in world.condition(READY).message
+        assert "Revision 2: The run waits" in world.condition(READY).message
         assert world.condition(TRAINED).status == "False"
         world.succeed()
         world.reconcile()
-        assert world.ready(), "on trial"
+        assert world.ready(), "while the canary runs"
         world.rolled_out = True
         world.reconcile()
-        assert world.ready(), "taking over"
+        assert world.ready(), "while the canary is promoted"
         world.roll_out()
-        assert world.condition(READY).message.startswith("revision 2 answers")
+        assert world.condition(READY).message.startswith("Revision 2 serves at")
 
-    def test_one_that_is_there_from_the_start_is_met_by_the_first_run(self, world: World) -> None:
-        world.ask(retrain="from a manifest")
+    def test_retrain_that_exists_from_the_start_is_handled_by_the_first_run(self, world: World) -> None:
+        world.annotate(retrain="from a manifest")
         world.serve()
         world.reconcile()
         assert len(world.created) == 1
 
-    def test_it_waits_for_the_revision_that_is_under_way(self, world: World) -> None:
+    def test_retrain_waits_for_the_current_revision(self, world: World) -> None:
         world.serve()
-        world.ask(retrain="one")
+        world.annotate(retrain="one")
         world.reconcile()
-        world.ask(retrain="two")
+        world.annotate(retrain="two")
         world.reconcile()
         assert len(world.created) == 2
         world.succeed()
@@ -79,18 +80,18 @@ class TestARequest:
         world.roll_out()
         assert len(world.created) == 3
 
-    def test_it_starts_what_failed_for_good_anew(self, world: World) -> None:
+    def test_retrain_starts_a_revision_after_a_permanent_failure(self, world: World) -> None:
         world.reconcile()
         world.fail("DataNotCsv", permanent=True)
         world.reconcile()
         assert world.condition(ConditionType.STALLED).reason == "DataNotCsv"
-        world.ask(retrain="the file is mended")
+        world.annotate(retrain="the file is fixed")
         world.serve()
 
-    def test_suspend_holds_it_back(self, world: World) -> None:
+    def test_retrain_waits_while_suspended(self, world: World) -> None:
         world.serve()
         world.change(suspend=True)
-        world.ask(retrain="now")
+        world.annotate(retrain="now")
         world.reconcile()
         assert len(world.created) == 1
         assert world.ready()
@@ -100,79 +101,82 @@ class TestARequest:
 
 
 class TestCancel:
-    def test_the_named_revisions_run_is_ended_and_what_serves_stays_ready(self, world: World) -> None:
+    def test_cancel_terminates_the_run_and_the_served_model_stays_ready(self, world: World) -> None:
         world.serve()
-        world.ask(retrain="now")
+        world.annotate(retrain="now")
         world.reconcile()
-        world.ask(retrain="now", cancel="2")
+        world.annotate(retrain="now", cancel="2")
         world.reconcile()
         assert world.run().state is RunState.CANCELING
         world.move_run(RunState.FAILED)
         world.reconcile()
-        assert world.status.history[0].outcome is Outcome.CANCELED
-        assert world.condition(TRAINED).reason == reasons.RUN_CANCELED
+        assert world.status.history[0].outcome is RevisionOutcome.CANCELED
+        assert world.condition(TRAINED).reason == Reason.RUN_CANCELED
         assert world.ready()
 
     @pytest.mark.parametrize(
-        ("wanted", "said"), [("1", "the revision has ended"), ("rubbish", "name the number"), ("2", "its run has ended")]
+        ("revision", "problem"),
+        [("1", "it has ended."), ("rubbish", "set the annotation to the number"), ("2", "its run has succeeded")],
     )
-    def test_one_that_cannot_be_is_told_once(self, world: World, wanted: str, said: str) -> None:
+    def test_impossible_cancellation_is_reported_once(self, world: World, revision: str, problem: str) -> None:
         world.serve()
-        world.ask(retrain="now")
+        world.annotate(retrain="now")
         world.reconcile()
         world.succeed()
         world.reconcile()
-        world.ask(retrain="now", cancel=wanted)
+        world.annotate(retrain="now", cancel=revision)
         for _ in range(3):
             world.reconcile()
-        [event] = [event for event in world.told if event.reason == "RequestRefused"]
-        assert event.message.startswith("cancel ")
-        assert said in event.message
+        [event] = [event for event in world.events if event.reason == "RequestRejected"]
+        assert event.message.startswith("Cannot cancel ")
+        assert problem in event.message
         world.roll_out()
-        assert said in world.condition(READY).message
+        assert problem in world.condition(READY).message
 
-    def test_one_that_was_carried_out_is_not_told_as_refused(self, world: World) -> None:
+    def test_completed_cancellation_is_not_reported_as_rejected(self, world: World) -> None:
         world.reconcile()
-        world.ask(cancel="1")
+        world.annotate(cancel="1")
         world.reconcile()
         world.move_run(RunState.FAILED)
         for _ in range(3):
             world.reconcile()
-        world.ask(cancel="1", retrain="go on")
+        world.annotate(cancel="1", retrain="go on")
         world.serve()
-        assert "RequestRefused" not in [event.reason for event in world.told]
+        assert "RequestRejected" not in [event.reason for event in world.events]
 
-    def test_another_revisions_number_ends_nothing(self, world: World) -> None:
+    def test_cancel_of_another_revision_terminates_nothing(self, world: World) -> None:
         world.reconcile()
-        world.ask(cancel="7")
+        world.annotate(cancel="7")
         world.reconcile()
         assert world.run().live
 
-    def test_a_next_revision_is_not_ended_by_the_old_word(self, world: World) -> None:
-        world.ask(cancel="1")
+    def test_next_revision_is_not_canceled_by_an_earlier_annotation(self, world: World) -> None:
+        world.annotate(cancel="1")
         world.reconcile()
         assert world.created == []
-        assert world.status.history[0].outcome is Outcome.CANCELED
-        world.ask(cancel="1", retrain="go on")
+        assert world.status.history[0].outcome is RevisionOutcome.CANCELED
+        world.annotate(cancel="1", retrain="go on")
         world.serve()
 
 
-class TestASchedule:
-    def test_it_is_due_in_its_own_time_zone_and_the_status_says_when(self, world: World) -> None:
+class TestSchedule:
+    def test_schedule_uses_its_time_zone_and_the_status_has_the_next_time(self, world: World) -> None:
         served(world, training=NIGHTLY)
-        assert world.status.next_run == datetime(2026, 1, 6, 2, 0, tzinfo=UTC)
+        assert world.status.schedule is not None
+        assert world.status.schedule.next_time == datetime(2026, 1, 6, 2, 0, tzinfo=UTC)
         assert world.decision is not None
         world.pass_time(hours=13, minutes=59)
         world.reconcile()
         assert len(world.created) == 1
-        assert world.decision.wake_at == world.status.next_run
+        assert world.decision.requeue_at == world.status.schedule.next_time
         world.pass_time(minutes=1)
         world.reconcile()
         assert len(world.created) == 2
         assert world.status.trigger is Trigger.SCHEDULE
-        assert world.status.next_run == datetime(2026, 1, 7, 2, 0, tzinfo=UTC)
+        assert world.status.schedule is not None
+        assert world.status.schedule.next_time == datetime(2026, 1, 7, 2, 0, tzinfo=UTC)
 
-    def test_ticks_that_were_missed_run_once(self, world: World) -> None:
+    def test_missed_times_start_one_revision(self, world: World) -> None:
         served(world, training=NIGHTLY)
         world.pass_time(days=9)
         world.reconcile()
@@ -181,9 +185,9 @@ class TestASchedule:
         world.roll_out()
         assert len(world.created) == 2
 
-    def test_a_tick_waits_for_the_run_under_way_and_is_not_lost(self, world: World) -> None:
+    def test_due_schedule_waits_for_the_current_run(self, world: World) -> None:
         served(world, training={**NIGHTLY, "timeout": "40h"})
-        world.ask(retrain="now")
+        world.annotate(retrain="now")
         world.reconcile()
         world.pass_time(hours=15)
         world.reconcile()
@@ -193,7 +197,7 @@ class TestASchedule:
         world.roll_out()
         assert len(world.created) == 3
 
-    def test_what_was_missed_under_suspend_runs_once_afterwards(self, world: World) -> None:
+    def test_times_missed_while_suspended_start_one_revision(self, world: World) -> None:
         served(world, training=NIGHTLY)
         world.change(suspend=True)
         world.pass_time(days=3)
@@ -203,116 +207,117 @@ class TestASchedule:
         world.reconcile()
         assert len(world.created) == 2
 
-    def test_another_schedule_does_not_train_but_is_due_by_itself(self, world: World) -> None:
+    def test_changed_schedule_does_not_start_a_revision(self, world: World) -> None:
         served(world, training=NIGHTLY)
         world.change(training={"schedule": "30 12 * * *"})
         world.reconcile()
         assert len(world.created) == 1
-        assert world.status.next_run == datetime(2026, 1, 5, 12, 30, tzinfo=UTC)
+        assert world.status.schedule is not None
+        assert world.status.schedule.next_time == datetime(2026, 1, 5, 12, 30, tzinfo=UTC)
 
     @pytest.mark.parametrize(
-        "wrong", [{"schedule": "61 * * * *"}, {"schedule": "0 0 30 2 *"}, {**NIGHTLY, "timeZone": "Mars/Base"}]
+        "invalid", [{"schedule": "61 * * * *"}, {"schedule": "0 0 30 2 *"}, {**NIGHTLY, "timeZone": "Mars/Base"}]
     )
-    def test_one_that_means_nothing_is_told_and_nothing_begins(self, world: World, wrong: dict[str, str]) -> None:
-        world.change(training=wrong)
+    def test_invalid_schedule_is_reported_and_starts_nothing(self, world: World, invalid: dict[str, str]) -> None:
+        world.change(training=invalid)
         world.reconcile()
-        assert world.condition(READY).reason == reasons.SCHEDULE_INVALID
+        assert world.condition(READY).reason == Reason.SCHEDULE_INVALID
         assert world.created == []
 
 
 class TestClocks:
-    def test_summer_time_neither_doubles_nor_drops_a_night(self) -> None:
+    def test_daylight_saving_time_neither_repeats_nor_skips_a_time(self) -> None:
         ticks, now = [], datetime(2026, 3, 27, 12, tzinfo=UTC)
         for _ in range(4):
             now = schedule.next_tick("30 2 * * *", "Europe/Berlin", now)
             ticks.append(now)
         assert [tick.date().day for tick in ticks] == [28, 29, 30, 31]
 
-    def test_a_clock_that_is_set_back_rings_no_second_time(self) -> None:
-        clock = schedule.current(None, "0 3 * * *", "Etc/UTC", START)
-        assert clock is not None
-        rang = schedule.rung(clock, "0 3 * * *", "Etc/UTC", clock.due)
-        back = schedule.current(rang, "0 3 * * *", "Etc/UTC", clock.due - timedelta(seconds=30))
-        assert back == rang
+    def test_clock_set_back_does_not_repeat_a_time(self) -> None:
+        first = schedule.current(None, "0 3 * * *", "Etc/UTC", START)
+        assert first is not None
+        advanced = schedule.advance(first, first.next_time)
+        assert schedule.current(advanced, "0 3 * * *", "Etc/UTC", first.next_time - timedelta(seconds=30)) == advanced
 
-    def test_a_clock_that_was_far_ahead_is_forgotten(self) -> None:
-        wrong = Clock(schedule="0 3 * * * Etc/UTC", due=START + timedelta(days=400), last=START + timedelta(days=399))
-        mended = schedule.current(wrong, "0 3 * * *", "Etc/UTC", START)
-        assert mended is not None
-        assert mended.due == datetime(2026, 1, 6, 3, 0, tzinfo=UTC)
+    def test_time_recorded_far_in_the_future_is_corrected(self) -> None:
+        ahead = {"next_time": START + timedelta(days=400), "last_time": START + timedelta(days=399)}
+        wrong = Schedule(expression="0 3 * * *", time_zone="Etc/UTC", **ahead)
+        corrected = schedule.current(wrong, "0 3 * * *", "Etc/UTC", START)
+        assert corrected is not None
+        assert corrected.next_time == datetime(2026, 1, 6, 3, 0, tzinfo=UTC)
 
-    def test_what_is_never_due_is_no_schedule(self) -> None:
+    def test_schedule_without_a_next_time_is_invalid(self) -> None:
         with pytest.raises(ScheduleError, match="30 2"):
             schedule.next_tick("0 0 30 2 *", "Etc/UTC", START)
 
 
-class TestOtherData:
+class TestDataChange:
     CHECKED: ClassVar[dict[str, str]] = {"url": "http://data/wine.csv", "checkSchedule": "0 * * * *"}
 
-    def looked(self, world: World) -> None:
-        """An hour passes, and a run looks at the data."""
+    def run_data_check(self, world: World) -> None:
+        """Let an hour pass, and reconcile, which starts a data check."""
         world.pass_time(hours=1)
         world.reconcile()
 
-    def test_other_bytes_begin_a_revision(self, world: World) -> None:
+    def test_changed_data_start_a_revision(self, world: World) -> None:
         served(world, data=self.CHECKED)
-        self.looked(world)
+        self.run_data_check(world)
         assert world.created[-1] == "mlflow-01234567-data-1"
-        assert world.known_data == ("a" * 64, "")
+        assert world.checked_data == ("a" * 64, "")
         assert world.decision is not None
         assert world.ready()
-        world.data_checks[1] = DataCheck(True, "b" * 64)
+        world.data_checks[1] = DataCheckResult(True, "b" * 64)
         world.move_run(RunState.SUCCEEDED)
-        assert world.reconcile().wake_at == world.now
+        assert world.reconcile().requeue_at == world.now
         world.reconcile()
         assert world.created[-1] == "mlflow-01234567-2"
         assert world.status.trigger is Trigger.DATA_CHANGE
 
-    def test_the_same_bytes_begin_nothing_and_are_looked_at_again_an_hour_later(self, world: World) -> None:
+    def test_unchanged_data_start_nothing_and_are_checked_again(self, world: World) -> None:
         served(world, data=self.CHECKED)
-        self.looked(world)
-        world.data_checks[1] = DataCheck(False, "a" * 64, '"etag"')
+        self.run_data_check(world)
+        world.data_checks[1] = DataCheckResult(False, "a" * 64, '"etag"')
         world.move_run(RunState.SUCCEEDED)
         world.reconcile()
         assert world.status.revision == 1
         assert world.status.data_check is not None
         assert world.status.data_check.checked_at == world.now
-        self.looked(world)
+        self.run_data_check(world)
         assert world.created[-1] == "mlflow-01234567-data-2"
-        assert world.known_data == ("a" * 64, '"etag"')
+        assert world.checked_data == ("a" * 64, '"etag"')
 
-    def test_a_look_that_fails_changes_nothing_and_is_told(self, world: World) -> None:
+    def test_failed_data_check_is_reported_and_changes_nothing(self, world: World) -> None:
         served(world, data=self.CHECKED)
-        self.looked(world)
-        world.data_checks[1] = DataCheck(failure=StepFailure("check", "DataUnreachable", "no such host", False, world.now))
+        self.run_data_check(world)
+        world.data_checks[1] = DataCheckResult(failure=StepFailure("check", "DataUnreachable", "no such host", False, world.now))
         world.move_run(RunState.SUCCEEDED)
         world.reconcile()
         assert world.ready()
-        assert world.told[-1].message == "DataUnreachable: no such host"
+        assert world.events[-1].message == "DataUnreachable: no such host"
         assert world.status.revision == 1
 
-    def test_a_look_that_never_ends_is_ended(self, world: World) -> None:
+    def test_data_check_is_terminated_at_its_timeout(self, world: World) -> None:
         served(world, data=self.CHECKED)
-        self.looked(world)
+        self.run_data_check(world)
         world.pass_time(minutes=31)
         world.reconcile()
         assert world.run().state is RunState.CANCELING
         world.move_run(RunState.FAILED)
         world.reconcile()
         assert world.status.data_check is not None
-        assert world.status.data_check.name == ""
-        assert "did not end in time" in world.status.data_check.problem
+        assert world.status.data_check.run is None
+        assert "exceeded its timeout" in world.status.data_check.failure_message
 
-    def test_another_spec_ends_the_look_at_the_old_ones_data(self, world: World) -> None:
+    def test_changed_spec_ends_the_data_check(self, world: World) -> None:
         served(world, data=self.CHECKED)
-        self.looked(world)
+        self.run_data_check(world)
         world.change(data={"url": "http://data/other.csv"})
         world.reconcile()
         assert [run.state for run in world.runs if "-data-" in run.name] == [RunState.CANCELING]
 
-    def test_a_deleted_resource_leaves_no_look_running(self, world: World) -> None:
+    def test_deletion_ends_the_data_check(self, world: World) -> None:
         served(world, data=self.CHECKED)
-        self.looked(world)
+        self.run_data_check(world)
         world.delete()
         world.reconcile()
         assert not world.exists

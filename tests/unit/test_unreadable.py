@@ -1,4 +1,4 @@
-"""Resources that another version of the operator, or of the schema, has left: none of them is stuck."""
+"""Resources that another version of the operator or schema has written can be read, reconciled and deleted."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,11 +8,11 @@ from pydantic import ValidationError
 from support.prediction_world import OUTPUT, PredictionWorld
 from support.world import World
 
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.prediction import PredictionStage, PredictionStatus, WinePrediction
-from winepipelines.resource.spec import DeletionPolicy
-from winepipelines.resource.status import Status
-from winepipelines.subjects import PREDICTIONS
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.prediction import PredictionStage, PredictionStatus, WinePrediction
+from winepipelines.api.spec import DeletionPolicy
+from winepipelines.api.status import Status
+from winepipelines.controllers import PREDICTIONS
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 UNREADABLE = [
@@ -32,13 +32,13 @@ def body(spec: dict[str, Any], status: dict[str, Any] | None = None, *, deleted:
 
 
 @pytest.mark.parametrize("spec", UNREADABLE)
-def test_a_spec_that_cannot_be_read_does_not_keep_a_resource_from_being_deleted(spec: dict[str, Any]) -> None:
+def test_resource_is_deleted_when_its_spec_cannot_be_read(spec: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         WinePipeline.from_body(body(spec))
     world = World()
     world.serve()
     read = WinePipeline.from_body(body({**spec, "deletionPolicy": "Retain"}, world.status.to_body(), deleted=True))
-    assert read.spec.deletion_policy is DeletionPolicy.RETAIN, "what can be read counts"
+    assert read.spec.deletion_policy is DeletionPolicy.RETAIN, "readable fields of the spec must be used"
     world.change(deletionPolicy="Retain")
     world.pipeline = WinePipeline.from_body(
         {
@@ -51,7 +51,7 @@ def test_a_spec_that_cannot_be_read_does_not_keep_a_resource_from_being_deleted(
 
 
 @pytest.mark.parametrize("spec", [{}, {"pipeline": "mlflow", "input": 7, "output": OUTPUT}, {"attempts": "often"}])
-def test_a_prediction_that_cannot_be_read_can_be_deleted(spec: dict[str, Any]) -> None:
+def test_prediction_is_deleted_when_its_spec_cannot_be_read(spec: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         WinePrediction.from_body(body(spec))
     world = PredictionWorld()
@@ -64,7 +64,7 @@ def test_a_prediction_that_cannot_be_read_can_be_deleted(spec: dict[str, Any]) -
     assert not world.exists
 
 
-def test_a_prediction_that_could_not_be_read_for_a_while_goes_on() -> None:
+def test_prediction_continues_when_its_spec_can_be_read_again() -> None:
     world = PredictionWorld()
     world.reconcile()
     refused = PREDICTIONS.refuse(body({}, world.status.to_body()), "spec: input: field required", NOW)
@@ -77,7 +77,7 @@ def test_a_prediction_that_could_not_be_read_for_a_while_goes_on() -> None:
     assert world.status.stage is PredictionStage.SUCCEEDED
 
 
-def test_a_prediction_that_has_ended_stays_so_when_it_cannot_be_read() -> None:
+def test_finished_prediction_is_unchanged_when_its_spec_cannot_be_read() -> None:
     world = PredictionWorld()
     world.reconcile()
     world.succeed()
@@ -98,7 +98,7 @@ def test_a_prediction_that_has_ended_stays_so_when_it_cannot_be_read() -> None:
         ("clock", {"due": 1}),
     ],
 )
-def test_a_status_that_another_version_wrote_is_read_without_what_means_nothing(field: str, value: object) -> None:
+def test_status_is_read_without_its_invalid_field(field: str, value: object) -> None:
     world = World()
     world.serve()
     stored = world.status.to_body()
@@ -106,10 +106,10 @@ def test_a_status_that_another_version_wrote_is_read_without_what_means_nothing(
     for _ in range(4):
         world.roll_out()
     assert world.ready()
-    assert len(world.created) == 1, "no run is started for it"
+    assert len(world.created) == 1, "no other run must be submitted"
 
 
-def test_one_entry_of_the_history_that_means_nothing_costs_no_other() -> None:
+def test_history_is_read_without_its_invalid_entries() -> None:
     world = World()
     world.serve()
     world.change(training={"seed": 7})
@@ -122,5 +122,5 @@ def test_one_entry_of_the_history_that_means_nothing_costs_no_other() -> None:
     assert [entry.revision for entry in read.history] == [1]
 
 
-def test_a_status_that_is_no_status_counts_as_none() -> None:
+def test_status_is_empty_when_all_its_fields_are_invalid() -> None:
     assert Status.read_leniently({"revision": {}, "history": "long", "conditions": 7}) == Status()

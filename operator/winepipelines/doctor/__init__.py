@@ -1,6 +1,6 @@
-"""What is wrong with this platform, and the fix: `python -m winepipelines doctor`, and the condition PlatformReady.
+"""Check the platform: `python -m winepipelines doctor`, and the condition PlatformReady.
 
-`survey` looks at everything at once (`namespace`: at a user's), `checks` judge what it saw (pure, one function a thing, in
-reading order), `walk` puts the two together. `command` prints the findings; `watch` repeats the walk slowly while the operator
-runs.
+`survey` observes everything concurrently (`namespace`: a user's namespace), `checks` evaluate the observations (pure, a
+function per check, in reading order), `runner` combines the two. `command` prints the findings; `watch` repeats the checks
+while the operator runs. To add a check, write a module in `checks` and register it in `checks.PLATFORM`.
 """

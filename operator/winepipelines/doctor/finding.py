@@ -1,17 +1,18 @@
-"""What a check found, and what all checks found together. Made by `checks` and `walk`."""
+"""The finding of one check, and the report of all checks."""
 
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
+from winecontract.reasons import Reason
 from winecontract.text import Cleaned
 
-SETTINGS_REASON = "SettingsIncomplete"
+SETTINGS_REASON = Reason.SETTINGS_INCOMPLETE
 MESSAGE_LIMIT = 1000
 
 
 class Result(StrEnum):
-    """How a check ended. A warning costs nothing today; what was skipped says why, and how to check it otherwise."""
+    """Result of a check. A warning needs no action now; a skipped check says why, and how to check it in another way."""
 
     OK = "ok"
     WARNING = "warning"
@@ -21,14 +22,15 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class Finding(Cleaned):
-    """One line: what is so, and the command or value that mends it. Never a credential.
+    """What was observed (`message`), and the command or value that fixes it (`remedy`). Never contains a credential.
 
-    `reason` is one word for programs, there where the result is failed; texts do not change while what they tell does not.
+    `reason` is a CamelCase word for programs, set where the result is failed. The texts are stable: they change only when the
+    observation does.
     """
 
     result: Result
-    says: str
-    mend: str = ""
+    message: str
+    remedy: str = ""
     reason: str = ""
     check: str = ""
 
@@ -41,12 +43,12 @@ class Report:
 
     @property
     def failures(self) -> tuple[Finding, ...]:
-        """What failed."""
+        """The findings that failed."""
         return tuple(finding for finding in self.findings if finding.result is Result.FAILED)
 
     @property
     def exit_status(self) -> int:
-        """0: nothing failed. 1: something did. 2: the settings are not even complete."""
+        """0: nothing failed. 1: a check failed. 2: settings are incomplete."""
         failures = self.failures
         return 2 if any(finding.reason == SETTINGS_REASON for finding in failures) else int(bool(failures))
 
@@ -56,31 +58,31 @@ class Report:
         return {result: counted[result] for result in Result}
 
     def message(self) -> str:
-        """Say what fails first and how to mend it, and what else fails."""
+        """Describe the first failure with its remedy, and name the other checks that fail."""
         if not self.failures:
-            return "every check of the platform passes"
+            return "All checks of the platform pass"
         first, *others = self.failures
-        mend = f"; to mend it: {first.mend}" if first.mend else ""
-        more = f"; also failing: {', '.join(finding.check for finding in others)}" if others else ""
-        room = MESSAGE_LIMIT - len(first.says) - len(mend)
-        return (first.says + mend + (more if len(more) <= room else more[: max(0, room - 1)] + "…"))[:MESSAGE_LIMIT]
+        remedy = f". To fix it: {first.remedy}" if first.remedy else ""
+        more = f". Also failing: {', '.join(finding.check for finding in others)}" if others else ""
+        room = MESSAGE_LIMIT - len(first.message) - len(remedy)
+        return (first.message + remedy + (more if len(more) <= room else more[: max(0, room - 1)] + "…"))[:MESSAGE_LIMIT]
 
 
-def ok(says: str) -> Finding:
-    """All is well."""
-    return Finding(Result.OK, says)
+def ok(message: str) -> Finding:
+    """The check passes."""
+    return Finding(Result.OK, message)
 
 
-def warning(says: str, mend: str = "") -> Finding:
-    """It works, but for something that a person should know."""
-    return Finding(Result.WARNING, says, mend)
+def warning(message: str, remedy: str = "") -> Finding:
+    """The check passes, with a risk that an administrator should know."""
+    return Finding(Result.WARNING, message, remedy)
 
 
-def failed(reason: str, says: str, mend: str) -> Finding:
-    """It does not work."""
-    return Finding(Result.FAILED, says, mend, reason)
+def failed(reason: str, message: str, remedy: str) -> Finding:
+    """The check fails."""
+    return Finding(Result.FAILED, message, remedy, reason)
 
 
-def skipped(says: str, mend: str = "") -> Finding:
-    """It could not be checked, or need not be; `mend` says how else."""
-    return Finding(Result.SKIPPED, says, mend)
+def skipped(message: str, remedy: str = "") -> Finding:
+    """The check could not run, or need not; `remedy` says how to check it in another way."""
+    return Finding(Result.SKIPPED, message, remedy)

@@ -1,71 +1,65 @@
-"""A user's namespace, as the operator and its runs will find it: what `checks.namespace` judges. Called by `survey`."""
+"""Observe a user's namespace, for `checks.namespace`."""
 
 import asyncio
+from collections.abc import Iterator
 
+from winecontract.reasons import Reason
 from winecontract.signatures import SECRET as KEY_SECRET
-from winepipelines.doctor.asking import Account, Asker
-from winepipelines.doctor.observations import (
-    PROFILE_ACCOUNT,
-    SHARED_ACCOUNT,
-    BucketView,
-    KubeflowView,
-    NamespaceView,
-    ObjectView,
-)
-from winepipelines.doctor.rights import in_namespaces
-from winepipelines.platform.buckets import StoreAccess
-from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, WINEPIPELINES, Body, Kind, KindMissing, secret_values
-from winepipelines.platform.modelkeys import key_state
-from winepipelines.platform.namespace import ARTIFACT_KEYS, secret_state
-from winepipelines.platform.seldon import SELDONDEPLOYMENTS
-from winepipelines.resource.errors import PlatformError, Refused
-from winepipelines.resource.naming import (
+from winepipelines.api.errors import PlatformError, Refused
+from winepipelines.api.naming import (
     ARTIFACT_SECRET,
     MANAGED_BY,
     MANAGED_BY_LABEL,
     MLFLOW_SECRET,
     PODDEFAULT_MINIO,
     PODDEFAULT_MLFLOW,
-    SELDON_SECRET,
 )
-from winepipelines.resource.observed import KeyState, Presence
-from winepipelines.resource.status import Status
+from winepipelines.api.observed import KeyState, Presence
+from winepipelines.api.sourcesecret import StoreAccess
+from winepipelines.api.status import Status
+from winepipelines.doctor.backend import ObservedBackend
+from winepipelines.doctor.observations import PROFILE_ACCOUNT, SHARED_ACCOUNT, BucketView, KubeflowView, NamespaceView, ObjectView
+from winepipelines.doctor.probing import Account, Prober
+from winepipelines.doctor.rights import in_namespaces
+from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, WINEPIPELINES, Body, Kind, KindMissing, secret_values
+from winepipelines.platform.modelkeys import key_state
+from winepipelines.platform.namespace import ARTIFACT_KEYS, secret_state
 from winepipelines.settings import Settings
 
-LISTED = 500  # WinePipelines of a namespace
+LISTED = 500  # most WinePipelines of a namespace that are read
 
 
-async def look_at_namespace(
-    asker: Asker,
+async def observe_namespace(
+    prober: Prober,
     name: str,
     resource: str,
     account: "asyncio.Task[Account | PlatformError]",
     address: "asyncio.Task[str]",
     kubeflow: "asyncio.Task[KubeflowView | PlatformError]",
 ) -> NamespaceView:
-    """Look at a namespace, and at the names that a resource, if one is named, will want there.
+    """Observe a namespace, and the names that a resource, if one is given, needs in it.
 
-    `account` tells whose rights matter, `address` where artifacts are, `kubeflow` in which mode it is: in single-user mode runs
-    are in the platform's namespace, so that account and Secret are looked for there.
+    `account` is whose rights are reviewed, `address` where artifacts are. `kubeflow` has the mode: in single-user mode runs are
+    in the platform's namespace, so that the service account and the Secret must be there.
     """
-    settings, platform = asker.settings, await kubeflow
+    settings, platform = prober.settings, await kubeflow
     shared = not isinstance(platform, PlatformError) and not platform.multi_user
     runs_in = settings.platform_namespace if shared else name
     service_account = settings.kfp_service_account or (SHARED_ACCOUNT if shared else PROFILE_ACCOUNT)
-    models = asyncio.gather(asker.bounded(_key(asker, runs_in)), asker.bounded(_unsigned(asker, name)))
+    models = asyncio.gather(prober.bounded(_key(prober, runs_in)), prober.bounded(_unsigned(prober, name)))
     labels, exists, artifacts, access, view, objects = await asyncio.gather(
-        asker.bounded(_labels(asker, name)),
-        asker.bounded(_has_service_account(asker, runs_in, service_account)),
-        asker.bounded(asker.secret(runs_in, ARTIFACT_SECRET)),
-        asker.bounded(asker.knock(name)),
-        asker.rights(account, in_namespaces(settings), name),
-        asyncio.gather(*(_object(asker, name, *wanted) for wanted in _names(settings, resource))),
+        prober.bounded(_labels(prober, name)),
+        prober.bounded(_has_service_account(prober, runs_in, service_account)),
+        prober.bounded(prober.secret(runs_in, ARTIFACT_SECRET)),
+        prober.bounded(prober.check_access(name)),
+        prober.rights(account, in_namespaces(settings, prober.systems.backend), name),
+        asyncio.gather(*(_object(prober, name, *wanted) for wanted in _names(settings, prober.systems.backend, resource))),
     )
     bucket: BucketView | PlatformError | None = None
     if not isinstance(artifacts, PlatformError):
         values = secret_values(artifacts)
         keys = StoreAccess(settings.s3_endpoint_url, values.get("accesskey", ""), values.get("secretkey", ""))
-        bucket = await asker.bucket(await address, keys)
+        bucket = await prober.bucket(await address, keys)
     state = (
         artifacts if isinstance(artifacts, PlatformError) else secret_state(runs_in, ARTIFACT_SECRET, artifacts, ARTIFACT_KEYS)
     )
@@ -73,56 +67,61 @@ async def look_at_namespace(
     return NamespaceView(name, labels, exists, state, bucket, tuple(objects), view, access, runs_in, key, unsigned)
 
 
-async def _key(asker: Asker, namespace: str) -> KeyState:
-    return key_state(namespace, await asker.secret(namespace, KEY_SECRET))
+async def _key(prober: Prober, namespace: str) -> KeyState:
+    return key_state(namespace, await prober.secret(namespace, KEY_SECRET))
 
 
-async def _unsigned(asker: Asker, namespace: str) -> tuple[str, ...]:
+async def _unsigned(prober: Prober, namespace: str) -> tuple[str, ...]:
     """List the resources that serve a model without a signed record."""
-    listed = await asker.kubernetes.ask("get", WINEPIPELINES.path(namespace), limit=LISTED)
+    listed = await prober.kubernetes.ask("get", WINEPIPELINES.path(namespace), limit=LISTED)
     served = {
         str(body["metadata"]["name"]): Status.read_leniently(body.get("status") or {}).served
         for body in (listed or {}).get("items") or ()
     }
-    return tuple(sorted(name for name, model in served.items() if model is not None and not model.digest))
+    return tuple(sorted(name for name, one in served.items() if one is not None and not one.model.digest))
 
 
-async def _labels(asker: Asker, namespace: str) -> dict[str, str] | None:
-    if not await asker.cluster.may("get", "", "namespaces", name=namespace):
+async def _labels(prober: Prober, namespace: str) -> dict[str, str] | None:
+    if not await prober.cluster.may("get", "", "namespaces", name=namespace):
         return None
-    labels = await asker.cluster.labels(namespace)
+    labels = await prober.cluster.labels(namespace)
     if labels is None:
-        raise Refused("NamespaceMissing", f"there is no namespace {namespace}")
+        raise Refused(Reason.NAMESPACE_MISSING, f"The namespace {namespace} does not exist")
     return labels
 
 
-async def _has_service_account(asker: Asker, namespace: str, name: str) -> bool | None:
-    if not await asker.cluster.may("get", "", "serviceaccounts", namespace, name):
+async def _has_service_account(prober: Prober, namespace: str, name: str) -> bool | None:
+    if not await prober.cluster.may("get", "", "serviceaccounts", namespace, name):
         return None
-    return await asker.cluster.has_service_account(namespace, name)
+    return await prober.cluster.has_service_account(namespace, name)
 
 
-async def _object(asker: Asker, namespace: str, what: str, kind: Kind, name: str) -> ObjectView:
-    live = await asker.bounded(_live(asker, kind, namespace, name))
-    return ObjectView(what, name, live if isinstance(live, PlatformError) else _presence(live))
+async def _object(prober: Prober, namespace: str, title: str, kind: Kind, name: str, resource: str) -> ObjectView:
+    live = await prober.bounded(_live(prober, kind, namespace, name))
+    return ObjectView(title, name, live if isinstance(live, PlatformError) else _presence(live), resource)
 
 
-async def _live(asker: Asker, kind: Kind, namespace: str, name: str) -> Body | None:
+async def _live(prober: Prober, kind: Kind, namespace: str, name: str) -> Body | None:
     try:
-        return await asker.kubernetes.get(kind, namespace, name)
+        return await prober.kubernetes.get(kind, namespace, name)
     except KindMissing:
         return None
 
 
-def _names(settings: Settings, resource: str) -> list[tuple[str, Kind, str]]:
-    secrets = (SELDON_SECRET, MLFLOW_SECRET) if settings.mlflow_secret else (SELDON_SECRET,)
-    names = [("Secret", SECRETS, name) for name in secrets]
-    names += [("PodDefault", PODDEFAULTS, name) for name in (PODDEFAULT_MLFLOW, PODDEFAULT_MINIO)]
-    return names + ([("SeldonDeployment", SELDONDEPLOYMENTS, resource)] if resource else [])
+def _names(settings: Settings, backend: ObservedBackend, resource: str) -> Iterator[tuple[str, Kind, str, str]]:
+    """List what the operator creates: kind, its API, name and, where it is another, the kind for kubectl."""
+    yield "Secret", SECRETS, backend.source.copy_name, ""
+    if settings.mlflow_secret:
+        yield "Secret", SECRETS, MLFLOW_SECRET, ""
+    for name in (PODDEFAULT_MLFLOW, PODDEFAULT_MINIO):
+        yield "PodDefault", PODDEFAULTS, name, ""
+    if resource:
+        kind = backend.kind
+        yield kind.kind, Kind(f"{kind.group}/{kind.version}", kind.plural), resource, kind.short_name
 
 
 def _presence(live: Body | None) -> Presence:
     if live is None:
         return Presence.ABSENT
     labels = live["metadata"].get("labels") or {}
-    return Presence.CURRENT if labels.get(MANAGED_BY_LABEL) == MANAGED_BY else Presence.FOREIGN
+    return Presence.CURRENT if labels.get(MANAGED_BY_LABEL) == MANAGED_BY else Presence.NOT_MANAGED

@@ -1,57 +1,74 @@
-"""What can be seen of the platform as a whole, as plain values: `survey` makes them, `checks` judge them.
+"""Observations of the platform, as plain values: `survey` makes them, `checks` evaluate them.
 
-Where something could not be seen, the error that says why stands in its place. No value here is a credential.
+An observation that failed is the error that prevented it. No value contains a credential.
 """
 
-import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, TypeVar, cast
 
-from winepipelines.doctor.rights import Right
-from winepipelines.resource.errors import PlatformError
-from winepipelines.resource.observed import KeyState, Presence, SecretState
+from winecontract.reasons import Reason
+from winepipelines.api.errors import PlatformError
+from winepipelines.api.observed import KeyState, Presence, SecretState, ServingObject
+from winepipelines.doctor.right import Right
+from winepipelines.environment import EnvironmentSettings
 from winepipelines.settings import Settings
+
+T = TypeVar("T")
 
 
 class Reach(StrEnum):
-    """How far a connection comes."""
+    """How far a connection gets."""
 
-    NO_ADDRESS = "its host has no address in DNS"
-    NO_CONNECTION = "its host refuses the connection, or cannot be reached"
-    NO_ANSWER = "it takes the connection and does not answer"
+    NO_ADDRESS = "DNS has no address for its host"
+    NO_CONNECTION = "the connection is refused, or the host is unreachable"
+    NO_ANSWER = "it accepts the connection but does not respond"
 
 
 class Outage(PlatformError):
-    """A system that does not answer, and how far a connection to it comes."""
+    """A system that does not answer, and how far a connection to it gets."""
 
     def __init__(self, url: str, reach: Reach) -> None:
-        super().__init__("Unreachable", f"{url} does not answer: {reach}")
+        super().__init__(Reason.TIMED_OUT, f"{url} does not answer: {reach}")
         self.url = url
         self.reach = reach
 
 
 @dataclass(frozen=True)
 class ApiKind:
-    """A kind of the cluster: where the API server serves it."""
+    """A kind, by group, version and plural name."""
 
     group: str
     version: str
     plural: str
 
 
+@dataclass(frozen=True)
+class ServingKind(ApiKind):
+    """The kind of the object that serves a model. `short_name` is its name for kubectl, `product` what installs it."""
+
+    kind: str
+    short_name: str
+    product: str
+
+    @property
+    def named(self) -> ServingObject:
+        """How messages name such an object."""
+        return ServingObject(self.kind, self.short_name, self.product)
+
+
 WINEPIPELINES = ApiKind("winepipelines.io", "v1alpha1", "winepipelines")
-SELDONDEPLOYMENTS = ApiKind("machinelearning.seldon.io", "v1", "seldondeployments")
 PODDEFAULTS = ApiKind("kubeflow.org", "v1alpha1", "poddefaults")
 PROFILES = ApiKind("kubeflow.org", "v1", "profiles")
 PROFILE_ACCOUNT, SHARED_ACCOUNT = "default-editor", "pipeline-runner"  # of runs, in multi-user and in single-user mode
-KINDS = (WINEPIPELINES, SELDONDEPLOYMENTS, PODDEFAULTS, PROFILES)
+KINDS = (WINEPIPELINES, PODDEFAULTS, PROFILES)  # and that of the serving backend
 
 
 @dataclass(frozen=True)
 class KindView:
-    """Whether a kind is served in the version that is needed, and in which versions its group is."""
+    """Whether a kind is served in the needed version, and which versions of its group are."""
 
     served: bool
     versions: tuple[str, ...] = ()
@@ -59,7 +76,7 @@ class KindView:
 
 @dataclass(frozen=True)
 class RightsView:
-    """Whose rights were asked for, and for each of them the verbs that are missing. `own`: they are the caller's."""
+    """Missing verbs of each right of an account. `own`: it is the caller's account."""
 
     account: str
     own: bool
@@ -68,16 +85,19 @@ class RightsView:
 
 @dataclass(frozen=True)
 class SourceView:
-    """The platform's Secret with rclone's settings: what of it is no secret."""
+    """The Secret that models are copied with, without its credentials.
+
+    `public` has the values that are no secret, by their keys; `endpoint` is the address of the object store in it.
+    """
 
     state: SecretState
-    type: str = ""
+    public: Mapping[str, str] = field(default_factory=dict)
     endpoint: str = ""
 
 
 @dataclass(frozen=True)
 class KubeflowView:
-    """Kubeflow Pipelines' own word about itself."""
+    """Version and mode of Kubeflow Pipelines."""
 
     version: str
     multi_user: bool
@@ -85,7 +105,7 @@ class KubeflowView:
 
 @dataclass(frozen=True)
 class TokenView:
-    """Claims of the token for Kubeflow Pipelines, not verified. `problem` says why there are none."""
+    """Claims of the token for Kubeflow Pipelines, not verified. `problem` is why there are none."""
 
     subject: str = ""
     audiences: tuple[str, ...] = ()
@@ -95,7 +115,7 @@ class TokenView:
 
 @dataclass(frozen=True)
 class MlflowView:
-    """What MLflow answered: its version, and status and text of the smallest API request."""
+    """MLflow's version, and status and body of the smallest API request."""
 
     version: str
     status: int
@@ -104,7 +124,7 @@ class MlflowView:
 
 @dataclass(frozen=True)
 class BucketView:
-    """A try to read at an address with some credentials. `code` is the store's own word for why not."""
+    """An attempt to read an address with some credentials. `code` is the store's error code, empty on success."""
 
     uri: str
     endpoint: str
@@ -113,7 +133,7 @@ class BucketView:
 
 @dataclass(frozen=True)
 class ControllerView:
-    """A Deployment of the serving platform's controller: pods that it wants, and that are ready."""
+    """A Deployment of the serving platform's controller: wanted and ready pods."""
 
     namespace: str
     name: str
@@ -123,15 +143,15 @@ class ControllerView:
 
 @dataclass(frozen=True)
 class AdmissionView:
-    """What became of a SeldonDeployment that was created as a dry run in a namespace; `error` says why it was not taken."""
+    """A dry run of the object that serves a model in a namespace; `error` is why it was rejected."""
 
     namespace: str
     error: PlatformError | None = None
 
 
 @dataclass(frozen=True)
-class PullTrouble:
-    """A pod that cannot get one of our images."""
+class ImagePullProblem:
+    """A pod that cannot pull one of the operator's images."""
 
     namespace: str
     pod: str
@@ -141,7 +161,7 @@ class PullTrouble:
 
 @dataclass(frozen=True)
 class Webhook:
-    """A mutating webhook that pods of profiles pass."""
+    """A mutating webhook."""
 
     configuration: str
     path: str
@@ -150,19 +170,20 @@ class Webhook:
 
 @dataclass(frozen=True)
 class ObjectView:
-    """An object in a user's namespace under one of our names."""
+    """An object in a user's namespace with a name that the operator needs. `resource` is its kind for kubectl."""
 
     kind: str
     name: str
     presence: Presence | PlatformError
+    resource: str = ""
 
 
 @dataclass(frozen=True)
 class NamespaceView:
-    """A user's namespace. `labels` and `service_account_exists` are None where they may not be looked at.
+    """A user's namespace. `labels` and `service_account_exists` are None if they may not be read.
 
-    `labels` is an error where there is no such namespace. `runs_in` is the namespace in which its resources' runs are: another
-    one in single-user mode.
+    `labels` is an error if the namespace does not exist. `runs_in` is the namespace of its resources' runs: a different one in
+    single-user mode.
     """
 
     name: str
@@ -185,7 +206,7 @@ class NamespaceView:
 
 @dataclass(frozen=True)
 class HostView:
-    """What DNS answers for a data host, as it is asked from here.
+    """What DNS answers for a data host, from this machine.
 
     `bare` is for the name as written without a trailing dot, `absolute` with it; `captured` is for the name under each search
     domain that knows it. Addresses are sorted.
@@ -201,36 +222,31 @@ class HostView:
 
 @dataclass(frozen=True)
 class Survey:
-    """Everything that was seen in one look. `inside` tells whether that was from a pod of the cluster."""
+    """All observations. `inside` is whether they were made from a pod of the cluster."""
 
     settings: Settings
+    backend_settings: EnvironmentSettings
     inside: bool
     now: datetime
     kubernetes: str | PlatformError
     identity: str | PlatformError
     kinds: Mapping[ApiKind, KindView | PlatformError]
-    missing_fields: tuple[str, ...] | PlatformError
     rights: RightsView | PlatformError
-    webhooks: tuple[Webhook, ...] | PlatformError | None
     source: SourceView | PlatformError
     kubeflow: KubeflowView | PlatformError
     token: TokenView | None
     access: PlatformError | None
     mlflow: MlflowView | PlatformError
     bucket: BucketView | PlatformError | None
-    pulls: tuple[PullTrouble, ...] | PlatformError
-    controllers: tuple[ControllerView, ...] | PlatformError | None = None  # None where they may not be looked at
-    admission: AdmissionView | PlatformError | None = None  # None where no dry run may be tried
     artifact_address: str = ""
     mlflow_secret: SecretState | PlatformError | None = None
-    shared_artifacts: SecretState | PlatformError | None = None  # of the namespace in which all runs are; None: each has its own
-    same_store: bool | None = None  # whether Seldon reads where steps write; None where that cannot be told from here
-    namespaces: frozenset[str] = frozenset()  # that are known to be the cluster's: what its names may end with
+    shared_artifacts: SecretState | PlatformError | None = None  # in the namespace of all runs; None: each namespace has its own
+    same_store: bool | None = None  # whether models are copied from where steps write; None if unknown
+    namespaces: frozenset[str] = frozenset()  # of the cluster, which its host names may end with
     namespace: NamespaceView | None = None
     data_host: HostView | PlatformError | None = None
+    observations: Mapping[Callable[[Any], Awaitable[object]], object] = field(default_factory=dict)  # that checks made themselves
 
-
-def answered(message: str) -> int | None:
-    """Read the HTTP status from an adapter's message: all of them say `answered <status>`. None where there was no answer."""
-    match = re.search(r"\banswered (\d{3})\b", message)
-    return int(match[1]) if match else None
+    def observed(self, observe: Callable[[Any], Awaitable[T]]) -> T | PlatformError:
+        """Return what a check's own coroutine observed, or the error that kept it from doing so."""
+        return cast("T | PlatformError", self.observations[observe])

@@ -1,13 +1,13 @@
-"""Whether the installed CRDs have what this operator knows. Pure; called by `survey`."""
+"""Compare the installed CRDs with the fields that this operator knows. Pure."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from winepipelines.resource.model import Model
-from winepipelines.resource.pipeline import KIND
-from winepipelines.resource.prediction import PREDICTION_KIND, PredictionSpec, PredictionStatus
-from winepipelines.resource.spec import Spec
-from winepipelines.resource.status import Status
+from winepipelines.api.model import Model
+from winepipelines.api.pipeline import KIND
+from winepipelines.api.prediction import PREDICTION_KIND, PredictionSpec, PredictionStatus
+from winepipelines.api.spec import Spec
+from winepipelines.api.status import Status
 
 KINDS: dict[str, dict[str, type[Model]]] = {
     KIND: {"spec": Spec, "status": Status},
@@ -16,7 +16,7 @@ KINDS: dict[str, dict[str, type[Model]]] = {
 
 
 def missing_fields(schemas: Mapping[str, Any]) -> tuple[str, ...]:
-    """List the fields of spec and status that the API server's schemas of the kinds lack: it drops them silently."""
+    """List the fields of spec and status that the API server's schemas lack: it drops such fields silently."""
     found = {kind["kind"]: schema for schema in schemas.values() for kind in schema.get("x-kubernetes-group-version-kind", [])}
     return tuple(field for kind, models in KINDS.items() for field in _missing_of(kind, found.get(kind), models))
 
@@ -44,7 +44,7 @@ def _missing(schema: Mapping[str, Any], path: str, model: type[Model]) -> Iterat
 
 
 def _structure(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Find an object's properties; those of a list's items, where it is a list."""
+    """Return an object's properties, or those of a list's items."""
     return schema.get("properties") or schema.get("items", {}).get("properties") or {}
 
 

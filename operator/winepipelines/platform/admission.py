@@ -1,15 +1,16 @@
-"""What keeps the API server from taking an object: whose webhook fails, whose policy refuses, which quota is full. Pure.
+"""Why the API server rejects an object: a webhook that fails or denies it, a policy, or an exceeded quota. Pure.
 
-The API server answers 500 when a webhook does not answer, which is no trouble of its own; the message alone tells whose it is
+If a webhook does not answer, the API server answers 500, and only its message names the webhook
 (k8s.io/apiserver: admission/plugin/webhook/errors, admission/plugin/policy/validating; apimachinery: api/errors).
 """
 
 import re
 from dataclasses import dataclass
 
+from winecontract.reasons import Reason
 from winecontract.text import clean
+from winepipelines.api.errors import PlatformError, Refused, Unavailable
 from winepipelines.platform.answering import why_no_answer
-from winepipelines.resource.errors import PlatformError, Refused, Unavailable
 
 WEBHOOK_FAILS = re.compile(r'failed calling webhook "(?P<webhook>[^"]{1,253})"(?P<why>.*)', re.DOTALL)
 CONVERSION_FAILS = re.compile(r"conversion webhook for (?P<kind>\S{1,253}, Kind=\S{1,63}) failed(?P<why>.*)", re.DOTALL)
@@ -24,31 +25,37 @@ NO_QUOTA_YET = re.compile(r"status unknown for quota: (?P<quota>[^,\s]{1,253})")
 ADDRESS = re.compile(r'"https://(?P<name>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)\.svc(?::\d+)?/')
 ANY_ADDRESS = re.compile(r'"(?P<url>https?://[^/"?\s]{1,253})')
 SERVICE = re.compile(r'service "(?P<name>[a-z0-9-]+)" not found|no endpoints available for service "(?P<empty>[a-z0-9-]+)"')
+DRY_RUN_UNSUPPORTED = "does not support dry run"
 GROUP_AWAY = "the server is currently unable to handle the request"
 WORDS_LIMIT = 500
 
 
+class WebhookDown(Unavailable):
+    """A webhook does not answer the API server. `remedy` is what to do about the `problem`."""
+
+    def __init__(self, reason: Reason, problem: str, remedy: str) -> None:
+        super().__init__(reason, f"{problem}. Start it: {remedy}")
+        self.problem = clean(problem)
+        self.remedy = clean(remedy)
+
+
+class DryRunUnsupported(Refused):
+    """A webhook has side effects, so that the API server does not run it for a dry run."""
+
+
 @dataclass(frozen=True)
 class Owner:
-    """Who runs a webhook: what to call it, the reason for a condition, and how to find its pods."""
+    """The component that runs a webhook: its name, the condition's reason, and the command that finds its pods."""
 
     name: str
-    reason: str
+    reason: Reason
     find: str
 
 
-SERVING = "ServingPlatformUnavailable"
-OTHER = "AdmissionUnavailable"
-# By the webhook's name; the first that matches counts.
-OWNERS: tuple[tuple[re.Pattern[str], Owner], ...] = (
-    (
-        re.compile(r"seldondeployment\.(kb|k8s)\.io$|seldon"),
-        Owner("Seldon's controller", SERVING, "kubectl get deployments,pods -A -l control-plane=seldon-controller-manager"),
-    ),
-    (
-        re.compile(r"kserve|inferenceservice|trainedmodel|inferencegraph|servingruntime|llminferenceservice"),
-        Owner("KServe's controller", SERVING, "kubectl get deployments,pods -A -l control-plane=kserve-controller-manager"),
-    ),
+SERVING = Reason.SERVING_BACKEND_UNAVAILABLE
+OTHER = Reason.ADMISSION_UNAVAILABLE
+# By the name of the webhook; the first match counts.
+OWNERS: list[tuple[re.Pattern[str], Owner]] = [
     (
         re.compile(r"^admission-webhook(-deployment)?\b.*|poddefault"),
         Owner("Kubeflow's PodDefault webhook", OTHER, "kubectl get deployments,pods -A -l app=poddefaults"),
@@ -73,21 +80,34 @@ OWNERS: tuple[tuple[re.Pattern[str], Owner], ...] = (
         re.compile(r"knative\.dev$"),
         Owner("Knative's webhook", OTHER, "kubectl get deployments,pods -A -l app.kubernetes.io/part-of=knative-serving"),
     ),
-)
-GUARDED = re.compile(r"^[^.]{1,63}\.[^.]{1,63}\.(?:secrets|poddefaults|seldondeployments|deletions|winepipelines)$")
+]
+GUARD = re.compile(r"^[^.]{1,63}\.[^.]{1,63}\.(?P<kind>[a-z]{1,63})$")  # a policy of the chart's guard: release, namespace, kind
+GUARDED = {"secrets", "poddefaults", "deletions", "winepipelines"}
+
+
+def add_backend(webhooks: re.Pattern[str], owner: Owner, *plurals: str) -> None:
+    """Register a serving backend: the names of its webhooks, their owner, and the kinds that the guard protects."""
+    OWNERS.insert(0, (webhooks, owner))
+    GUARDED.update(plurals)
 
 
 def owner_of(webhook: str) -> Owner | None:
-    """Say who runs a webhook of this name; None where it is not known."""
+    """Return the owner of a webhook by its name; None if it is unknown."""
     return next((owner for pattern, owner in OWNERS if pattern.search(webhook)), None)
 
 
 def failure(status: int, message: str) -> PlatformError | None:
-    """Name what has kept the API server from taking an object; None where it is the API server itself.
+    """Make the error for an object that admission rejected; None if the API server itself reports the problem.
 
-    `message` is the API server's. The error's text does not change from one try to the next.
+    `message` is the API server's. The error's text does not change between attempts.
     """
-    message = clean(message)
+    error = _failure(status, clean(message))
+    if error is not None:
+        error.status, error.diagnosed = status, True
+    return error
+
+
+def _failure(status: int, message: str) -> PlatformError | None:
     if (found := WEBHOOK_FAILS.search(message)) is not None:
         return _webhook_fails(found["webhook"], found["why"])
     if (found := CONVERSION_FAILS.search(message)) is not None:
@@ -99,18 +119,21 @@ def failure(status: int, message: str) -> PlatformError | None:
     if (found := QUOTA.search(message)) is not None:
         words = _words(f"{found['quota']}{found['more']}")
         return Refused(
-            "QuotaExceeded", f"exceeded ResourceQuota {words}. Raise the quota, or delete what the namespace no longer needs"
+            Reason.QUOTA_EXCEEDED,
+            f"exceeded ResourceQuota {words}. Raise the quota, or delete what the namespace no longer needs",
         )
     if (found := NO_QUOTA_YET.search(message)) is not None:
         text = f"ResourceQuota {found['quota']} has not been counted yet: is kube-controller-manager running?"
-        return Unavailable("KubernetesUnavailable", text)
+        return Unavailable(Reason.KUBERNETES_UNAVAILABLE, text)
+    if DRY_RUN_UNSUPPORTED in message:
+        return DryRunUnsupported(Reason.KUBERNETES_REQUEST_REJECTED, message)
     if status == 503 and message.startswith(GROUP_AWAY):
         text = "the API server cannot reach the server of an aggregated API: kubectl get apiservices shows which"
-        return Unavailable("KubernetesUnavailable", text)
+        return Unavailable(Reason.KUBERNETES_UNAVAILABLE, text)
     return None
 
 
-def _webhook_fails(webhook: str, why: str, name: str = "") -> Unavailable:
+def _webhook_fails(webhook: str, why: str, name: str = "") -> WebhookDown:
     owner, service = owner_of(webhook), ADDRESS.search(why)
     called = name or f'the admission webhook "{webhook}"'
     where = ANY_ADDRESS.search(why)
@@ -120,9 +143,9 @@ def _webhook_fails(webhook: str, why: str, name: str = "") -> Unavailable:
         called += f" ({where['url']})"
     reason = _why_webhook_fails(why)
     find = owner.find if owner else _endpoints(service)
-    who = f"{owner.name} is down or unreachable" if owner else "whatever runs it is down or unreachable"
-    message = f"{who}: {called} does not answer the API server{f' ({reason})' if reason else ''}. Start it: {find}"
-    return Unavailable(owner.reason if owner else OTHER, message)
+    who = f"{owner.name} is down or unreachable" if owner else "the server of a webhook is down or unreachable"
+    problem = f"{who}: {called} does not answer the API server{f' ({reason})' if reason else ''}"
+    return WebhookDown(owner.reason if owner else OTHER, problem, find)
 
 
 def _endpoints(service: re.Match[str] | None) -> str:
@@ -145,27 +168,27 @@ def _why_webhook_fails(why: str) -> str:
     if "no such host" in why:
         return "its host has no address in DNS"
     if "expected response.uid" in why or "unexpected response" in why or "the server could not find" in why:
-        return "something else answers in its place"
+        return "another server answers instead of it"
     return why_no_answer(why)
 
 
 def _policy_denies(policy: str, words: str) -> Refused:
-    if GUARDED.match(policy) is not None:
+    if (found := GUARD.match(policy)) is not None and found["kind"] in GUARDED:
         message = (
             f"the guard of the operator's own chart (ValidatingAdmissionPolicy {policy}) refuses it: {_words(words)}. "
             "The chart and the operator's settings must be of one release, with the images of the chart's values: helm upgrade"
         )
     else:
-        message = f"the cluster's ValidatingAdmissionPolicy {policy} refuses it: {_words(words)}. Ask whoever wrote the policy"
-    return Refused("AdmissionDenied", message)
+        message = f"the cluster's ValidatingAdmissionPolicy {policy} refuses it: {_words(words)}. Ask the author of the policy"
+    return Refused(Reason.ADMISSION_DENIED, message)
 
 
 def _webhook_denies(webhook: str, words: str) -> Refused:
     owner = owner_of(webhook)
     who = owner.name if owner else "an admission webhook"
-    return Refused("AdmissionDenied", f'{who} (webhook "{webhook}") refuses it: {_words(words) or "without a reason"}')
+    return Refused(Reason.ADMISSION_DENIED, f'{who} (webhook "{webhook}") refuses it: {_words(words) or "without a reason"}')
 
 
 def _words(text: str) -> str:
-    """Take another system's words: one line, bounded."""
+    """Put another system's message on one line and truncate it."""
     return clean(" ".join(clean(text).split()), WORDS_LIMIT)

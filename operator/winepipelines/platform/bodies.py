@@ -1,7 +1,7 @@
-"""Bounded bodies: what is read of an answer of the API server's, and what of it is kept. Used by `kubernetes` and `handlers`.
+"""Read the API server's answers with limits, and keep the parts of objects that are needed.
 
-Users decide how large their objects are: an object may have 1.5 MB, a list as many objects as there are. So a body is read up to
-a limit, one large body at a time, and while it is parsed, what nobody needs is dropped object by object.
+Users decide how large their objects are: an object may have 1.5 MB, and a list any number of objects. So a body is read up to a
+limit, large bodies one at a time, and unneeded fields are dropped object by object while it is parsed.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ import aiohttp
 from aiohttp import ClientHandlerType, ClientMiddlewareType
 
 from winecontract.parsing import UnreadableError, parse_json, parse_object
-from winepipelines.resource.naming import MANAGED_BY_LABEL
-from winepipelines.resource.pipeline import GROUP
+from winepipelines.api.naming import MANAGED_BY_LABEL
+from winepipelines.api.pipeline import GROUP
 
 Object = dict[str, Any]
 Keep = Callable[[Object], Object]
 PAGE_BYTES = 4 << 20  # of one page of a list
-OBJECT_BYTES = 8 << 20  # of one object: etcd takes 1.5 MB, which may be more in JSON
-OBJECT_VALUES = 50_000  # of one object: a SeldonDeployment has some hundreds, a Workflow some thousands
-PAGE_VALUES = 2_000_000  # of a page, of whose objects little is kept
-LARGE = 256 << 10  # bytes from which on a body waits for its turn
-LONGEST_TEXT = 4096  # characters of one text of an object that somebody else made
+OBJECT_BYTES = 8 << 20  # of one object: etcd accepts 1.5 MB, which may be more in JSON
+OBJECT_VALUES = 50_000  # of one object: a serving object has some hundreds, a Workflow some thousands
+PAGE_VALUES = 2_000_000  # of a page; most are dropped while it is parsed
+LARGE = 256 << 10  # bytes; larger bodies are read one at a time
+LONGEST_TEXT = 4096  # characters of one text of an object that others created
 MOST_ENTRIES = 256  # of one list or mapping in such an object
 MOST_ANNOTATIONS, LONGEST_ANNOTATION = 32, 1024
 LISTS = frozenset({"items", "rows"})  # the objects of a list, which are not cut
@@ -45,9 +45,9 @@ class TooLarge(aiohttp.ClientPayloadError):
 
 
 async def parsed(response: aiohttp.ClientResponse, limit: int, turn: asyncio.Semaphore, keep: Keep, most: int) -> Object:
-    """Read a body of at most `limit` bytes and `most` values and parse it; a large one waits for its turn first.
+    """Read and parse a body of at most `limit` bytes and `most` values; large bodies are read one at a time.
 
-    Raises TooLarge, what the client raises, and UnreadableError where the body is no JSON object.
+    Raises TooLarge, what the client raises, and UnreadableError if the body is no JSON object.
     """
     async with AsyncExitStack() as stack:
         body, waits = bytearray(), True
@@ -63,13 +63,13 @@ async def parsed(response: aiohttp.ClientResponse, limit: int, turn: asyncio.Sem
 
 
 def without_managers(found: Object) -> Object:
-    """Keep an object as it is, but for who owns which field: half of a body, and nobody reads it."""
+    """Keep an object without the field managers, which are half of a body and not needed."""
     found.pop("fieldsV1", None)
     return found
 
 
 def cut(found: Object) -> Object:
-    """Keep of an object that somebody else made no long texts, lists and mappings: they are cut."""
+    """Truncate long texts, lists and mappings of an object that others created."""
     return {name: _cut(name, value) for name, value in islice(found.items(), MOST_ENTRIES) if name != "fieldsV1"}
 
 
@@ -82,7 +82,7 @@ def _cut(name: str, value: Any) -> Any:
 
 
 def watched(found: Object) -> Object:
-    """Keep of an object that kopf lists or watches of its metadata what identifies it and what is the operator's."""
+    """Trim the metadata of an object that kopf lists or watches to its identity and the operator's own annotations and labels."""
     for name in ("fieldsV1", "openAPIV3Schema"):
         found.pop(name, None)
     if found.get("items", ()) is None:  # an empty list of metadata is written as null
@@ -91,7 +91,7 @@ def watched(found: Object) -> Object:
 
 
 def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep of an object's metadata what identifies it, and what is the operator's."""
+    """Keep an object's identity, owners, and the operator's own annotations and labels."""
     kept = {name: metadata[name] for name in IDENTITY if name in metadata}
     annotations = metadata.get("annotations") or {}
     ours = [(name, str(value)[:LONGEST_ANNOTATION]) for name, value in annotations.items() if name.startswith(f"{GROUP}/")]
@@ -102,7 +102,7 @@ def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def metadata_alone(plural: str) -> ClientMiddlewareType:
-    """Have a session ask for no more than the metadata of a kind: its spec may have any size, and any depth."""
+    """Make a session request only the metadata of a kind: its spec may have any size and depth."""
 
     async def middleware(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
         if request.url.path.endswith(f"/{plural}"):
@@ -113,13 +113,13 @@ def metadata_alone(plural: str) -> ClientMiddlewareType:
 
 
 def response_class() -> type[aiohttp.ClientResponse]:
-    """Make a class of answers for a client that reads and parses by itself: bounded, and parsed by `watched`."""
+    """Make the response class for a client that reads and parses by itself, with limits and with `watched` as filter."""
     turn = asyncio.Semaphore()
 
     class BoundedResponse(aiohttp.ClientResponse):
         async def start(self, connection: Any) -> aiohttp.ClientResponse:
             await super().start(connection)
-            self.content = _Bounded(self.content, "watch" in self.url.query)  # type: ignore[assignment] # stands for it
+            self.content = _Bounded(self.content, "watch" in self.url.query)  # type: ignore[assignment] # has the methods that are used
             return self
 
         async def json(self, **options: Any) -> Any:
@@ -130,7 +130,7 @@ def response_class() -> type[aiohttp.ClientResponse]:
 
 
 class _Bounded:
-    """A stream of a body that ends with an error where it is too large; a watch's events become small."""
+    """A body's stream that raises TooLarge above the limit, and trims the events of a watch."""
 
     def __init__(self, stream: aiohttp.StreamReader, is_watch: bool) -> None:
         self._stream = stream
@@ -156,14 +156,14 @@ class _Bounded:
         async for line in lines(self._stream):
             try:
                 event = parse_object(line, keep=watched, prune=True)
-            except UnreadableError as error:  # the next list has what it told
+            except UnreadableError as error:  # the next list has the object
                 logger.warning("Ignoring an event", extra={"fields": {"error": error}})
             else:
                 yield json.dumps(event).encode() + b"\n"
 
 
 async def lines(stream: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
-    """Yield a watch's lines, one event each; the client's own reader refuses long ones.
+    """Yield a watch's lines, one event each; the client's own reader rejects long lines.
 
     Raises TooLarge.
     """

@@ -1,7 +1,7 @@
-"""Bounded answers for the blocking clients: those of Kubeflow Pipelines, MLflow and the object store, which all use urllib3.
+"""Limit the answers that blocking clients read: those of Kubeflow Pipelines, MLflow and the object store, which use urllib3.
 
-Each of them reads whatever comes, for as long as something comes. Here an answer is read before a client sees it, up to a limit
-of bytes after decompression, and a request as a whole has a deadline, however slowly the answer drips.
+The clients themselves have no limit of size or total time. Here an answer is read before the client gets it, up to a limit of
+bytes after decompression, and the whole request has a deadline, however slowly the answer arrives.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ ANSWER_BYTES = 2 << 20
 SECONDS = 30.0  # of a request, from its first byte to the answer's last
 PIECE = 1 << 16
 TOO_SLOW = "AnswerTooSlow: timed out after {:g} s"
-ENCODED = ("content-encoding", "content-length", "transfer-encoding")  # of the answer as it came
+ENCODED = ("content-encoding", "content-length", "transfer-encoding")  # they describe the encoded answer
 
 
 _limit = ContextVar("answer_bytes", default=ANSWER_BYTES)
@@ -31,7 +31,7 @@ _limit = ContextVar("answer_bytes", default=ANSWER_BYTES)
 
 @contextlib.contextmanager
 def allowed(number: int) -> Iterator[None]:
-    """Read answers of so many bytes, also in threads that are started from here."""
+    """Allow answers of this many bytes, also in threads that are started within the context."""
     before = _limit.set(number)
     try:
         yield
@@ -70,23 +70,23 @@ class _Deadline:
 
 
 class BoundedConnection(HTTPConnection):
-    """A connection whose answers are bounded."""
+    """A connection with limited answers."""
 
     seconds = SECONDS
-    _asked: tuple[str, str, bool] = ("GET", "", True)  # method, address, whether the body is read at once
-    _begun = 0.0
+    _request: tuple[str, str, bool] = ("GET", "", True)  # method, address, whether the body is read at once
+    _started = 0.0
 
     def request(self, method: str, url: str, *arguments: Any, preload_content: bool = True, **options: Any) -> None:
-        """Send a request; its deadline begins."""
-        self._asked, self._begun = (method, url, preload_content), time.monotonic()
+        """Send a request and start its deadline."""
+        self._request, self._started = (method, url, preload_content), time.monotonic()
         super().request(method, url, *arguments, preload_content=False, **options)
 
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override] # as urllib3's own
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override] # as in urllib3
         """Read the whole answer.
 
-        Raises AnswerTooLarge and AnswerTooSlow besides what urllib3 raises.
+        Raises AnswerTooLarge, AnswerTooSlow, and what urllib3 raises.
         """
-        with _Deadline(self.sock, max(0.0, self.seconds - (time.monotonic() - self._begun))) as deadline:
+        with _Deadline(self.sock, max(0.0, self.seconds - (time.monotonic() - self._started))) as deadline:
             try:
                 answer = super().getresponse()
                 body = _read(answer, _limit.get())
@@ -95,13 +95,13 @@ class BoundedConnection(HTTPConnection):
                 if deadline.expired:
                     raise AnswerTooSlow(TOO_SLOW.format(self.seconds)) from None
                 raise
-        if deadline.expired:  # what ended at that moment may have been cut off
+        if deadline.expired:  # an answer that ended at that time may be truncated
             self.close()
             raise AnswerTooSlow(TOO_SLOW.format(self.seconds))
         headers = answer.headers.copy()
         for name in ENCODED:
             headers.discard(name)
-        method, url, preload = self._asked
+        method, url, preload = self._request
         return urllib3.HTTPResponse(
             body=io.BytesIO(body),
             headers=headers,
@@ -110,7 +110,7 @@ class BoundedConnection(HTTPConnection):
             version_string=answer.version_string,
             reason=answer.reason,
             preload_content=preload,
-            original_response=answer._original_response,  # by whose end a client knows that the connection is free
+            original_response=answer._original_response,  # when it ends, the client reuses the connection
             request_method=method,
             request_url=url,
         )
@@ -140,10 +140,10 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
 
 
 def allow_seconds(request_seconds: float) -> None:
-    """Give requests a deadline that fits the administrator's wait for one answer."""
+    """Set the deadline of requests from the configured timeout of one answer."""
     BoundedConnection.seconds = max(SECONDS, 1.5 * request_seconds)
 
 
 def bound_all() -> None:
-    """Have every pool manager of this process, also those inside of clients, make bounded connections."""
+    """Make all pool managers of this process, also those inside clients, create limited connections."""
     poolmanager.pool_classes_by_scheme.update(http=_Pool, https=_TlsPool)

@@ -1,40 +1,31 @@
-"""Whether a bucket can be read with some credentials, and if not, in the store's own word. Called by `doctor`."""
+"""Access to a bucket with given credentials: whether they can read it, and if not, the error code of the object store."""
 
 import asyncio
 import contextlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
+from winecontract.reasons import Reason
+from winepipelines.api.errors import Unavailable
+from winepipelines.api.sourcesecret import StoreAccess
 from winepipelines.platform import boundedpools
-from winepipelines.platform.answering import causes, with_why
-from winepipelines.resource.errors import Unavailable
+from winepipelines.platform.answering import causes, unanswered
 
 boundedpools.bound_all()
-PROBE = ".winepipelines-doctor"  # an object that is not there
+PROBE = ".winepipelines-doctor"  # an object that does not exist
 ABSENT = "NoSuchKey"
 SAMPLED = 5  # objects
 
 
-@dataclass(frozen=True)
-class StoreAccess:
-    """Where a store is, and how to ask it."""
-
-    endpoint: str
-    access_key: str
-    secret_key: str
-    region: str = "us-east-1"
-
-
 async def sample(uri: str, access: StoreAccess, seconds: float) -> tuple[str, ...]:
-    """List the first objects of an address's bucket, with their checksums: two stores that list the same are one.
+    """List the first objects of an address's bucket with their checksums: two addresses with the same list are of one store.
 
-    Nothing where the store refuses, or the bucket is empty. Raises Unavailable where the store does not answer in time.
+    Returns nothing if the store denies access, or the bucket is empty. Raises Unavailable if the store does not answer in time.
     """
     return await asyncio.to_thread(_sample, uri, access, seconds)
 
@@ -49,9 +40,9 @@ def _sample(uri: str, access: StoreAccess, seconds: float) -> tuple[str, ...]:
 
 
 async def refusal(uri: str, access: StoreAccess, seconds: float) -> str:
-    """Try to list and to read at an `s3://` address; return the code of what was refused, nothing where all is well.
+    """Try to list and to read at an `s3://` address; return the error code of the store, empty if both succeed.
 
-    Raises Unavailable where the store does not answer in time.
+    Raises Unavailable if the store does not answer in time.
     """
     return await asyncio.to_thread(_refusal, uri, access, seconds)
 
@@ -70,7 +61,7 @@ def _refusal(uri: str, access: StoreAccess, seconds: float) -> str:
 
 @contextlib.contextmanager
 def _client(access: StoreAccess, seconds: float) -> Iterator[Minio]:
-    """Make a client, and close its connections. Raises Unavailable where the store does not answer it."""
+    """Make a client, and close its connections. Raises Unavailable if the store does not answer."""
     endpoint = urlsplit(access.endpoint)
     pool = urllib3.PoolManager(timeout=urllib3.Timeout(total=seconds), retries=False)
     try:
@@ -84,6 +75,6 @@ def _client(access: StoreAccess, seconds: float) -> Iterator[Minio]:
         )
     except (urllib3.exceptions.HTTPError, MinioException, ValueError) as error:
         message = f"the object store at {access.endpoint} does not answer"
-        raise Unavailable("StoreUnavailable", with_why(message, "; ".join(causes(error)))) from None
+        raise unanswered(Unavailable, Reason.OBJECT_STORE_UNAVAILABLE, message, "; ".join(causes(error))) from None
     finally:
         pool.clear()

@@ -1,34 +1,34 @@
-"""The cluster as a whole: version, kinds, rights, and what only an administrator may list. Called by `doctor`.
+"""The cluster as a whole: version, kinds, rights, and lists that only an administrator may read.
 
-Discovery and the review of rights need no right beyond what every authenticated user has.
+Discovery and reviews of rights need no other right than every authenticated user has.
 """
 
 from winepipelines.platform.kubernetes import DEPLOYMENTS, PODS, Body, Kubernetes
 from winepipelines.platform.workloads import trimmed
 
-PENDING_PODS = 200  # that are looked at
-CONTROLLERS = 20  # Deployments that are looked at
+PENDING_PODS = 200  # that are listed at most
+CONTROLLERS = 20  # Deployments that are listed at most
 
 
 class Cluster:
-    """The API server, asked about itself."""
+    """Queries about the cluster as a whole."""
 
     def __init__(self, kubernetes: Kubernetes) -> None:
-        """Ask through this adapter."""
+        """Use this adapter."""
         self._kubernetes = kubernetes
 
     async def version(self) -> str:
-        """Ask which Kubernetes it is."""
+        """Return the version of Kubernetes."""
         return str((await self._get("/version") or {}).get("gitVersion", ""))
 
     async def whoami(self) -> str:
-        """Ask under which name the API server knows us; empty where it is older than 1.28 and does not tell."""
+        """Return our own user name; empty before Kubernetes 1.28, which has no such review."""
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         answer = await self._post("/apis/authentication.k8s.io/v1/selfsubjectreviews", body)
         return str(answer["status"].get("userInfo", {}).get("username", ""))
 
     async def versions(self, group: str) -> tuple[str, ...]:
-        """List the versions in which a group is served; empty where it is not."""
+        """List the versions in which a group is served; empty if it is not served."""
         answer = await self._get(f"/apis/{group}") or {}
         return tuple(version["version"] for version in answer.get("versions", []))
 
@@ -38,12 +38,12 @@ class Cluster:
         return frozenset(resource["name"] for resource in answer.get("resources", []))
 
     async def schemas(self, group: str, version: str) -> Body:
-        """Read the schemas of a group's kinds in a version, as OpenAPI 3 has them."""
+        """Read the OpenAPI 3 schemas of a group's kinds in a version."""
         answer = await self._get(f"/openapi/v3/apis/{group}/{version}") or {}
         return dict(answer.get("components", {}).get("schemas", {}))
 
     async def may(self, verb: str, group: str, resource: str, namespace: str = "", name: str = "", user: str = "") -> bool:
-        """Ask whether we may do something, or whether a service account may; an empty namespace means every one."""
+        """Review whether we, or a service account, have a right; an empty namespace means all namespaces."""
         resource, _, subresource = resource.partition("/")
         wanted = {
             "verb": verb,
@@ -62,12 +62,12 @@ class Cluster:
         return bool(answer["status"].get("allowed"))
 
     async def mutating_webhooks(self) -> list[Body]:
-        """List the configurations of webhooks that change objects."""
+        """List the mutating webhook configurations."""
         path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
         return list((await self._get(path) or {}).get("items", []))
 
     async def pending_pods(self, namespace: str = "") -> list[Body]:
-        """List pods that have not started, of a namespace or of all."""
+        """List the pending pods of a namespace, or of all namespaces."""
         return await self._kubernetes.list(PODS, namespace, trimmed, PENDING_PODS, field_selector="status.phase=Pending")
 
     async def deployments(self, label_selector: str) -> list[Body]:
@@ -75,19 +75,19 @@ class Cluster:
         return await self._kubernetes.list(DEPLOYMENTS, "", trimmed, CONTROLLERS, label_selector=label_selector)
 
     async def dry_run(self, path: str, body: Body) -> None:
-        """Have the API server and its webhooks judge an object as if it were created; nothing is.
+        """Create an object with `dryRun: All`, so that the API server and its webhooks validate it.
 
-        Raises PlatformError where one of them does not take it.
+        Raises PlatformError if one of them rejects it.
         """
         await self._kubernetes.ask("post", path, body=body, dry_run="All")
 
     async def labels(self, namespace: str) -> dict[str, str] | None:
-        """Read a namespace's labels; None where there is no such namespace."""
+        """Read a namespace's labels; None if the namespace does not exist."""
         answer = await self._get(f"/api/v1/namespaces/{namespace}")
         return None if answer is None else dict(answer["metadata"].get("labels") or {})
 
     async def has_service_account(self, namespace: str, name: str) -> bool:
-        """Tell whether a service account is there."""
+        """Whether a service account exists."""
         return await self._get(f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}") is not None
 
     async def _get(self, path: str, **query: object) -> Body | None:
@@ -98,6 +98,6 @@ class Cluster:
 
 
 def _groups(user: str) -> list[str]:
-    """List the groups that the API server puts a service account into."""
+    """List the groups of a service account."""
     namespace = user.split(":")[2]
     return ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]

@@ -1,6 +1,6 @@
-"""A compiled pipeline of `templates/pipelines`, and how it goes out with a run. No requests; called by `kubeflow`.
+"""The compiled pipelines in `templates/pipelines`, and the specification that is submitted with a run.
 
-`winesteps.compile` writes these files. They name a stand-in for the image, no resources and no variables: all are put in here.
+`winesteps.compile` writes these files with a placeholder for the image, without resources and variables. They are added here.
 """
 
 import copy
@@ -11,26 +11,26 @@ from typing import Any
 import yaml
 from kubernetes.utils.quantity import parse_quantity
 
-from winepipelines.resource.spec import Resources
+from winepipelines.api.spec import Resources
 from winepipelines.settings import Settings
 
 FOLDER = "pipelines"
 
 
 class CompiledPipeline:
-    """One compiled pipeline: its steps, and what is submitted of it."""
+    """A compiled pipeline: its steps, and its specification."""
 
     def __init__(self, templates: str, name: str) -> None:
-        """Read `<templates>/pipelines/<name>.yaml`: the pipeline, and what Kubernetes shall do for it."""
+        """Read `<templates>/pipelines/<name>.yaml`: the pipeline and its Kubernetes-specific settings."""
         path = Path(templates) / FOLDER / f"{name}.yaml"
         self._pipeline, *self._platform = yaml.safe_load_all(path.read_text(encoding="utf-8"))
         tasks = self._pipeline["root"]["dag"]["tasks"].values()
         self.steps: tuple[str, ...] = tuple(task["taskInfo"]["name"] for task in tasks)
 
     def specification(self, settings: Settings, resources: Mapping[str, Resources] | None = None) -> dict[str, Any]:
-        """Build the inline pipeline, with image, variables and resources that the administrator gives each step.
+        """Build the inline pipeline, with the administrator's image, variables and default resources for each step.
 
-        `resources` are what a resource asks for some steps, by name.
+        `resources` are those in the spec of a WinePipeline or WinePrediction, by the name of the step.
         """
         pipeline = copy.deepcopy(self._pipeline)
         variables = {
@@ -41,20 +41,20 @@ class CompiledPipeline:
             container = executor["container"]
             container["image"] = settings.steps_image
             container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
-            wished = (resources or {}).get(label.removeprefix("exec-"), Resources())
-            if written := _container_resources(_with_defaults(wished, settings)):
+            requested = (resources or {}).get(label.removeprefix("exec-"), Resources())
+            if written := _container_resources(_with_defaults(requested, settings)):
                 container["resources"] = written
         return {"pipeline_spec": pipeline, "platform_spec": self._platform[0]} if self._platform else pipeline
 
 
-def _with_defaults(wished: Resources, settings: Settings) -> Resources:
-    """Add the administrator's defaults: a step that takes far too much memory is then ended, and nothing beside it."""
-    requests = {"cpu": settings.step_cpu_request, "memory": settings.step_memory_request, **wished.requests}
-    limits = {"memory": settings.step_memory_limit, **wished.limits}
+def _with_defaults(requested: Resources, settings: Settings) -> Resources:
+    """Add the administrator's defaults. With a memory limit, a step that uses too much memory affects no other pod."""
+    requests = {"cpu": settings.step_cpu_request, "memory": settings.step_memory_request, **requested.requests}
+    limits = {"memory": settings.step_memory_limit, **requested.limits}
     for name in requests.keys() & limits.keys():
         if requests[name] and limits[name] and parse_quantity(requests[name]) > parse_quantity(limits[name]):
-            changed, kept = (requests, limits) if name in wished.limits else (limits, requests)
-            changed[name] = kept[name]  # a request must not be above its limit
+            changed, kept = (requests, limits) if name in requested.limits else (limits, requests)
+            changed[name] = kept[name]  # Kubernetes rejects a request above the limit
     return Resources(
         requests={name: value for name, value in requests.items() if value},
         limits={name: value for name, value in limits.items() if value},
@@ -62,7 +62,7 @@ def _with_defaults(wished: Resources, settings: Settings) -> Resources:
 
 
 def _container_resources(resources: Resources) -> dict[str, str]:
-    """Write a container's resources in the form of the pipeline's intermediate representation."""
+    """Convert resources to the fields of the pipeline's intermediate representation."""
     names = {
         "resourceCpuRequest": resources.requests.get("cpu"),
         "resourceMemoryRequest": resources.requests.get("memory"),
@@ -73,7 +73,7 @@ def _container_resources(resources: Resources) -> dict[str, str]:
 
 
 def template_in(value: object, name: str = "") -> str:
-    """Name the first text among a run's parameters that Argo Workflows would read as a template; "" where there is none."""
+    """Return the path of the first of a run's parameters that Argo Workflows would evaluate as a template; else empty."""
     if isinstance(value, str):
         return name if "{{" in value or "}}" in value else ""
     if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""The CRDs in `crds/` as schemas, to check a resource where no API server is asked. Called by `render`.
+"""Validate resources against the CRDs in `crds/` without an API server.
 
-Its rules (CEL) are checked as far as `rules` can.
+CEL rules are evaluated if `rules` can parse them.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ UNKNOWN = "x-kubernetes-preserve-unknown-fields"
 
 
 def schemas(crd: Schema) -> dict[tuple[str, str], Schema]:
-    """Build the schemas of a CRD's versions by API version and kind, made to refuse unknown fields."""
+    """Return the schemas of a CRD's versions by API version and kind, changed to reject unknown fields."""
     group, kind = crd["spec"]["group"], crd["spec"]["names"]["kind"]
     made = {}
     for version in crd["spec"]["versions"]:
@@ -38,8 +38,8 @@ def read(folder: str | Path) -> dict[tuple[str, str], Schema]:
 
 
 def problems(body: Schema, schema: Schema) -> Iterator[str]:
-    """Say what is wrong with an object, each with the path of its field."""
-    import jsonschema  # not before: the operator's process is smaller without it
+    """List the problems of an object, each with the path of its field."""
+    import jsonschema  # here, to save memory in the operator
 
     for error in jsonschema.Draft202012Validator(schema).iter_errors(body):
         yield f"{error.json_path.removeprefix('$.')}: {error.message}"

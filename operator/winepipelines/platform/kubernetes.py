@@ -1,7 +1,4 @@
-"""The Kubernetes API: the few verbs that the operator needs, on plain dictionaries.
-
-Called by the other adapters and by `reconciler`.
-"""
+"""Client of the Kubernetes API, with the few verbs that the operator needs, on plain dictionaries."""
 
 import asyncio
 import base64
@@ -19,12 +16,14 @@ from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import ConflictError, DynamicApiError, NotFoundError
 
 from winecontract.parsing import UnreadableError, parse_object
+from winecontract.reasons import Reason
 from winecontract.text import clean, cleaned
+from winepipelines.api.errors import NotSent, PlatformError, Refused, Unavailable
+from winepipelines.api.naming import MANAGED_BY
+from winepipelines.api.pipeline import API_VERSION, PLURAL
+from winepipelines.api.prediction import PREDICTION_PLURAL
+from winepipelines.engine.errors import Conflict
 from winepipelines.platform import admission, bodies
-from winepipelines.resource.errors import NotSent, PlatformError, Refused, Unavailable
-from winepipelines.resource.naming import MANAGED_BY
-from winepipelines.resource.pipeline import API_VERSION, PLURAL
-from winepipelines.resource.prediction import PREDICTION_PLURAL
 
 Body = dict[str, Any]
 SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
@@ -37,13 +36,13 @@ PAGE_SIZE = 100  # objects; fewer where these are large
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of object, as the API's paths name it."""
+    """A kind of object, as in the paths of the API."""
 
     api_version: str
     plural: str
 
     def path(self, namespace: str, name: str = "") -> str:
-        """Build the path of an object, of a namespace's list, or without a namespace of the list of all."""
+        """Build the path of an object, of the list in a namespace or, without a namespace, of the list of all."""
         root = "/api" if "/" not in self.api_version else "/apis"
         place = f"namespaces/{namespace}/" if namespace else ""
         return f"{root}/{self.api_version}/{place}{self.plural}" + (f"/{name}" if name else "")
@@ -59,27 +58,23 @@ WINEPREDICTIONS = Kind(API_VERSION, PREDICTION_PLURAL)
 
 
 class KindMissing(Exception):
-    """The API server does not know the kind: its CRD is not installed."""
-
-
-class Conflict(Exception):
-    """The object has changed since it was read, or is gone."""
+    """The API server does not serve the kind: its CRD is not installed."""
 
 
 class Kubernetes:
-    """The API server, under the operator's own identity."""
+    """The API server, accessed with the operator's own identity."""
 
     def __init__(self, api: client.ApiClient) -> None:
-        """Speak through a configured client."""
+        """Use a configured client."""
         self._api = api
         self._dynamic = DynamicClient(api)
-        self._turn = asyncio.Semaphore()  # of large bodies
+        self._turn = asyncio.Semaphore()  # large bodies are read one at a time
 
     @classmethod
     async def connect(cls) -> "Kubernetes":
-        """Use the pod's service account where there is one, else the kubeconfig."""
+        """Use the pod's service account if there is one, else the kubeconfig."""
         configuration = client.Configuration()
-        # Its own reading, of errors, is bounded too; an answer that is not compressed is as large as it says.
+        # The client reads the bodies of errors itself, also with limits. Uncompressed, a body is as large as its Content-Length.
         configuration.client_session_kwargs = {
             "response_class": bodies.response_class(),
             "headers": {"Accept-Encoding": "identity"},
@@ -95,9 +90,9 @@ class Kubernetes:
         await self._api.close()
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Body | None:
-        """Read an object; None where it is not there.
+        """Read an object; None if it does not exist.
 
-        Raises KindMissing where the API server does not know the kind.
+        Raises KindMissing if the API server does not serve the kind.
         """
         try:
             return await self._request("get", kind.path(namespace, name))
@@ -107,9 +102,9 @@ class Kubernetes:
             return None
 
     async def list(self, kind: Kind, namespace: str, keep: Callable[[Body], Body], most: int, **selectors: str) -> list[Body]:
-        """List selected objects of a namespace or of all: of each what `keep` leaves of it, and one more than `most` at most.
+        """List selected objects of a namespace or of all namespaces, trimmed by `keep`; at most one more than `most`.
 
-        Anybody may make objects with any label, as many and as large as the namespace's quotas let him.
+        Users may create objects with any label, as many and as large as their quotas allow.
         """
         found: list[Body] = []
         async with contextlib.aclosing(self.listed(kind.path(namespace), **selectors)) as pages:
@@ -122,7 +117,7 @@ class Kubernetes:
     async def listed(self, path: str, accept: str = JSON, **query: Any) -> AsyncGenerator[Body]:
         """Yield a list page by page, see `pages`.
 
-        Raises NotFoundError where nothing is there, else PlatformError.
+        Raises NotFoundError if the path does not exist, PlatformError for other errors.
         """
         with _explained("get", path):
             async with contextlib.aclosing(self.pages(path, accept, **query)) as pages:
@@ -130,7 +125,7 @@ class Kubernetes:
                     yield page
 
     async def pages(self, path: str, accept: str, size: int = PAGE_SIZE, **query: Any) -> AsyncGenerator[Body]:
-        """Yield a list page by page: no page is larger than the limit, however large its objects are, and these are cut.
+        """Yield a list page by page, with fewer objects per page if these are large. Objects are trimmed.
 
         Raises what the client raises: ApiException, aiohttp.ClientError, TimeoutError.
         """
@@ -158,7 +153,7 @@ class Kubernetes:
         keep: bodies.Keep = bodies.without_managers,
         most: int = bodies.OBJECT_VALUES,
     ) -> Body:
-        """Read and parse an answer's body, in `REQUEST_SECONDS` and within a limit of bytes and of values."""
+        """Read and parse an answer's body within `REQUEST_SECONDS` and the limits of bytes and values."""
         async with asyncio.timeout(REQUEST_SECONDS):
             return with_clean_statuses(await bodies.parsed(response, limit, self._turn, keep, most))
 
@@ -174,14 +169,14 @@ class Kubernetes:
                 field_manager=manager,
                 force_conflicts=True,
             )
-        except (NotFoundError, ConflictError) as error:  # its namespace or kind has gone, or somebody wrote at the same moment
+        except (NotFoundError, ConflictError) as error:  # its namespace or kind is deleted, or another client wrote concurrently
             message = f"the API server did not apply {kind.plural} {metadata['name']}: {_message(error)}"
-            raise Unavailable("KubernetesUnavailable", message) from None
+            raise Unavailable(Reason.KUBERNETES_UNAVAILABLE, message) from None
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Body) -> Body:
         """Merge-patch an object.
 
-        Raises Conflict where it is gone, or the patch names a resource version that is not its own.
+        Raises Conflict if it is deleted, or if the patch has an outdated resource version.
         """
         try:
             return await self._request(
@@ -191,7 +186,7 @@ class Kubernetes:
             raise Conflict(name) from None
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> Body | None:
-        """Delete an object, if it is still the one with this uid; return it where a finalizer keeps it for now."""
+        """Delete the object with this uid; return it if a finalizer delays its deletion."""
         try:
             answer = await self._request("delete", kind.path(namespace, name), body={"preconditions": {"uid": uid}})
         except (NotFoundError, ConflictError):
@@ -201,7 +196,7 @@ class Kubernetes:
     async def replace_status(self, kind: Kind, body: Body, status: Body) -> Body:
         """Write a resource's status.
 
-        Raises Conflict where the resource is no longer the one that was read.
+        Raises Conflict if the resource has changed since it was read.
         """
         metadata = body["metadata"]
         path = kind.path(metadata["namespace"], metadata["name"]) + "/status"
@@ -210,7 +205,7 @@ class Kubernetes:
         except (ConflictError, NotFoundError):
             raise Conflict(metadata["name"]) from None
 
-    async def tell_of(self, regarding: Body, reason: str, message: str, *, warning: bool) -> None:
+    async def create_event(self, regarding: Body, reason: str, message: str, *, warning: bool) -> None:
         """Write an Event about any object, in its namespace; `regarding` is a reference to it."""
         now, namespace = datetime.now(UTC), regarding["namespace"]
         event = {
@@ -229,21 +224,21 @@ class Kubernetes:
         await self._request("post", EVENTS.path(namespace), body=event)
 
     async def ask(self, method: str, path: str, **parameters: Any) -> Body | None:
-        """Make a request of any path; None where nothing is there."""
+        """Make a request to any path; None if it does not exist."""
         try:
             return await self._request(method, path, **parameters)
         except NotFoundError:
             return None
 
     async def read(self, path: str, accept: str, **query: Any) -> Body:
-        """GET a path in a form of the API server's, such as a table.
+        """GET a path in one of the API server's formats, such as a table.
 
-        Raises NotFoundError where nothing is there.
+        Raises NotFoundError if it does not exist.
         """
         return await self._request("get", path, header_params={"Accept": accept}, **query)
 
     async def open(self, path: str, accept: str, **query: Any) -> aiohttp.ClientResponse:
-        """GET a path; the answer is yet to be read. A watch's connection ends after `WATCH_SECONDS` at the latest.
+        """GET a path and return the unread answer. The connection of a watch ends after at most `WATCH_SECONDS`.
 
         Raises what the client raises: ApiException, aiohttp.ClientError, TimeoutError.
         """
@@ -261,40 +256,40 @@ class Kubernetes:
 
 @contextlib.contextmanager
 def _explained(method: str, path: str) -> Iterator[None]:
-    """Turn what the client raises into the platform's errors, but for NotFoundError and ConflictError."""
+    """Convert the client's exceptions to PlatformErrors, except NotFoundError and ConflictError."""
     try:
         yield
     except (NotFoundError, ConflictError):
         raise
     except UnreadableError as error:
         message = f"the API server's answer to {method.upper()} {path} cannot be read: {error}"
-        raise Refused("KubernetesRefused", message) from None
+        raise Refused(Reason.KUBERNETES_REQUEST_REJECTED, message) from None
     except DynamicApiError as error:
         if (other := admission.failure(error.status, _message(error))) is not None:
             raise other from None
         message = f"the API server answered {error.status} to {method.upper()} {path}: {_message(error)}"
-        if error.status in (410, 429) or error.status >= 500:  # 410: the next page of a list, asked too late
-            raise Unavailable("KubernetesUnavailable", message) from None
-        raise Refused("KubernetesRefused", message, _message(error)) from None
+        if error.status in (410, 429) or error.status >= 500:  # 410: the continue token of a list has expired
+            raise Unavailable(Reason.KUBERNETES_UNAVAILABLE, message, status=error.status) from None
+        raise Refused(Reason.KUBERNETES_REQUEST_REJECTED, message, _message(error), status=error.status) from None
     except aiohttp.ClientConnectorError:
-        raise NotSent("KubernetesUnavailable", "the API server cannot be reached") from None
+        raise NotSent(Reason.KUBERNETES_UNAVAILABLE, "the API server cannot be reached") from None
     except bodies.TooLarge:
-        message = f"an object under {path} is larger than {bodies.OBJECT_BYTES >> 20} MiB. Delete it, or what makes it so large"
-        raise Refused("ObjectTooLarge", message) from None
+        message = f"an object under {path} is larger than {bodies.OBJECT_BYTES >> 20} MiB. Delete it, or its large fields"
+        raise Refused(Reason.OBJECT_TOO_LARGE, message) from None
     except (aiohttp.ClientError, TimeoutError):
-        raise Unavailable("KubernetesUnavailable", "the API server did not answer") from None
+        raise Unavailable(Reason.KUBERNETES_UNAVAILABLE, "the API server did not answer") from None
 
 
 def secret_values(secret: Body | None) -> dict[str, str]:
-    """Read a Secret's values; none where it is not there."""
+    """Decode a Secret's values; empty if the Secret does not exist."""
     data = (secret or {}).get("data") or {}
     return {key: base64.b64decode(value).decode(errors="replace") for key, value in data.items()}
 
 
 async def lost(namespace: str, seconds: float) -> str:
-    """Say why the operator cannot read its own kind, in a namespace or in all; empty where it can.
+    """Describe why the operator cannot list its own kind in a namespace, or in all namespaces; empty if it can.
 
-    Asks over a new connection: one that is there already may go on where no new one would be let through.
+    Uses a new connection: an existing one may still work when a network policy rejects new ones.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -307,7 +302,7 @@ async def lost(namespace: str, seconds: float) -> str:
         return error.message
     except TimeoutError:
         return f"the API server did not answer within {seconds:g} s"
-    except (config.ConfigException, OSError, ValueError, KeyError) as error:  # the pod's token or authority cannot be read
+    except (config.ConfigException, OSError, ValueError, KeyError) as error:  # the pod's token or CA certificate cannot be read
         return f"there are no credentials for the API server: {error}"
     return "" if found is not None else f"the API server does not serve {PLURAL} in {API_VERSION}"
 
@@ -320,7 +315,7 @@ def _message(error: DynamicApiError) -> str:
 
 
 def _is_unknown_path(error: NotFoundError) -> bool:
-    """Tell a kind that is not served from an object that is not there: only the latter has details that name it."""
+    """Whether the kind is not served. If only the object is missing, the answer's details name it."""
     try:
         return "name" not in (parse_object(error.body or "").get("details") or {})
     except (UnreadableError, TypeError):
@@ -328,9 +323,9 @@ def _is_unknown_path(error: NotFoundError) -> bool:
 
 
 def with_clean_statuses(answer: Body) -> Body:
-    """Clean the texts of an object's status, or of each object's in a list, and the cells of a table.
+    """Clean the texts in the status of an object or of each object in a list, and the cells of a table.
 
-    Controllers quote there what tenants wrote, without any limit. All else of an object is needed as it is.
+    Controllers quote texts of users there, without a limit. Other fields are needed unchanged.
     """
     for item in (answer, *(answer.get("items") or ())):
         if "status" in item:

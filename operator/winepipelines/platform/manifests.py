@@ -1,6 +1,6 @@
-"""Manifests from the Jinja2 templates in `templates/`. Called by the adapters that apply objects.
+"""Render manifests from the Jinja2 templates in `templates/`.
 
-Values go in through `tojson`, so that no value can become structure.
+Values are inserted with `tojson`, so that no value can add YAML structure.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ class Manifests:
         )
 
     def load(self, templates: Iterable[str]) -> None:
-        """Read templates ahead of their use.
+        """Read templates before they are used.
 
         Raises OSError, jinja2.TemplateError.
         """
@@ -43,7 +43,7 @@ class Manifests:
 
 
 def covers(live: object, wanted: object) -> bool:
-    """Tell whether an object has everything that is wanted of it; what others have added does not count."""
+    """Whether an object has all desired fields; fields that others have added are ignored."""
     if isinstance(wanted, dict):
         return isinstance(live, dict) and all(key in live and covers(live[key], value) for key, value in wanted.items())
     if isinstance(wanted, list):
@@ -52,5 +52,5 @@ def covers(live: object, wanted: object) -> bool:
 
 
 def digest(manifest: Manifest) -> str:
-    """Hash a manifest, to see later whether it was this one that was applied."""
+    """Hash a manifest, so that a later change of it is detected."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,6 +1,6 @@
-"""Watching objects by their metadata alone: what is in them, a pipeline or a credential, does not come along.
+"""Watch objects by their metadata only: their content, such as a pipeline or a credential, is not transferred.
 
-Called by `workflows` and `handlers`. Not the client's own watcher: it needs a typed API, whose models are 20 MB of memory.
+The client's own watcher is not used, because it needs the typed API, whose models take 20 MB of memory.
 """
 
 import asyncio
@@ -19,12 +19,13 @@ from winepipelines.platform.kubernetes import WATCH_SECONDS, Body, Kubernetes
 
 PAGE_SIZE = 500
 BACKOFF_SECONDS = (1.0, 60.0)
+WATCH_FAILED = "Cannot watch objects; changes are noticed late"
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Which objects to watch: the path of their list, the selectors, what to call them in the log, and which labels are shown."""
+    """Which objects to watch: the path of their list, the selectors, their name in log lines, and the labels to keep."""
 
     path: str
     name: str
@@ -35,7 +36,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class Seen:
-    """Metadata of objects that are there, or with `gone` were. `complete`: there are no others."""
+    """Metadata of objects that exist or, with `gone`, are deleted. `complete` means that there are no others."""
 
     objects: tuple[Body, ...]
     complete: bool = False
@@ -43,15 +44,15 @@ class Seen:
 
 
 class WatchEnded(Exception):
-    """The API server has ended a watch with an error: most often, the version to go on from is too old."""
+    """The API server has ended a watch with an error, usually because the resource version is too old."""
 
 
 async def watch(
     kubernetes: Kubernetes, objects: Objects, backoff: tuple[float, float] = BACKOFF_SECONDS
 ) -> AsyncGenerator[Seen | None]:
-    """Yield all objects, then each that moves; None when they can no longer be watched. For ever.
+    """Yield all objects, then each change; None when the watch fails. Never ends.
 
-    Tries again after the first of `backoff` seconds, then twice that, up to the second.
+    Retries after the first of `backoff` seconds, then after twice as long each time, up to the second.
     """
     failures = 0
     while True:
@@ -71,14 +72,14 @@ async def watch(
         except (ApiException, aiohttp.ClientError, TimeoutError, UnreadableError) as error:
             if not failures:
                 fields = {"objects": objects.name, "error": _why(error)}
-                logger.warning("Cannot watch, so changes are noticed later", extra={"fields": fields})
+                logger.warning(WATCH_FAILED, extra={"fields": fields})
             yield None
             await asyncio.sleep(min(backoff[0] * 2.0**failures, backoff[1]))
             failures = min(failures + 1, 20)
 
 
 async def _list(kubernetes: Kubernetes, objects: Objects) -> tuple[tuple[Body, ...], str]:
-    """List what there is, and the version to watch from."""
+    """List the objects; return the resource version from which to watch, too."""
     found: list[Body] = []
     version = ""
     async with aclosing(kubernetes.pages(objects.path, bodies.METADATA_LIST, PAGE_SIZE, **_selectors(objects))) as pages:
@@ -89,7 +90,7 @@ async def _list(kubernetes: Kubernetes, objects: Objects) -> tuple[tuple[Body, .
 
 
 def _kept(objects: Objects, metadata: Body, *, managers: bool = False) -> Body:
-    """Keep of an object's metadata what is looked at: users put more into it."""
+    """Keep the metadata that is needed: users may add more of any size."""
     labels = metadata.get("labels") or {}
     kept: Body = {name: metadata[name] for name in ("name", "namespace", "resourceVersion") if name in metadata}
     kept["labels"] = {name: labels[name] for name in objects.shown if name in labels}
@@ -123,7 +124,7 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[Body]:
 
 def _why(error: Exception) -> str:
     if isinstance(error, ApiException):
-        return {404: "the API server does not know them", 403: "the operator has no right to"}.get(
+        return {404: "the API server does not serve this kind", 403: "the operator lacks the right to list or watch them"}.get(
             error.status, str(error.reason)
         )
     if isinstance(error, UnreadableError):

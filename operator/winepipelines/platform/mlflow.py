@@ -1,8 +1,8 @@
-"""MLflow: what the steps of a run recorded, and the alias of what serves. Called by `observe` and `act`.
+"""MLflow: the records of a run's steps, and the aliases of the model registry.
 
-Kubeflow's API carries neither outputs nor reasons, so the steps tag their MLflow runs with the resource's uid and revision
-(`pipeline/winesteps`). What these tags say is not believed as it stands, see `records`. The client is blocking: every call goes
-to a thread. Its stores are used rather than `MlflowClient`, which takes credentials from the environment of the whole process.
+The API of Kubeflow Pipelines has neither outputs nor reasons, so the steps (`pipeline/winesteps`) tag their MLflow runs with the
+resource's uid and revision. `records` validates these tags. The client is blocking, so every call runs on a thread. Its stores
+are used instead of `MlflowClient`, which reads credentials from the environment of the process.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ from itertools import product
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-# Read by the client: an unreachable server is seen in seconds, and tried again by the operator itself; credentials go to the
-# address that the administrator named and nowhere else.
+# Variables of the client. Without its retries, an unreachable server is reported within seconds; the operator retries itself.
+# Without redirects, credentials go to the configured address only.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ["MLFLOW_ALLOW_HTTP_REDIRECTS"] = "false"
@@ -28,39 +28,39 @@ from mlflow.store.tracking.rest_store import RestStore as TrackingStore
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 from mlflow.utils.search_utils import SearchUtils
 
+from winecontract.reasons import Reason
+from winecontract.tags import Tag
 from winecontract.text import clean
+from winepipelines.api.errors import PlatformError, Refused, TooLarge, Unavailable
+from winepipelines.api.naming import CHALLENGER, CHAMPION
+from winepipelines.api.observed import DataCheckResult, ModelVersion, TrainingRecords
+from winepipelines.api.prediction import EXPERIMENT, WinePrediction
+from winepipelines.api.scoring import PredictionRecords
 from winepipelines.engine.threads import Threads
 from winepipelines.platform import boundedpools, predicted, records, signed
-from winepipelines.platform.answering import who_answers, why_no_answer, with_why
+from winepipelines.platform.answering import UNTRUSTED, Cause, cause_of, unanswered, who_answers
 from winepipelines.platform.records import Example
 from winepipelines.platform.signed import MOST_RUNS, Expected
-from winepipelines.resource.errors import PlatformError, Refused, TooLarge, Unavailable
-from winepipelines.resource.naming import CHALLENGER, CHAMPION
-from winepipelines.resource.observed import DataCheck, ModelVersion, TrainingRecords
-from winepipelines.resource.outcome import PredictionRecords
-from winepipelines.resource.pipeline import GROUP
-from winepipelines.resource.prediction import EXPERIMENT, WinePrediction
 from winepipelines.settings import Settings
-from winepipelines.validation import named
 
 boundedpools.bound_all()
 T = TypeVar("T")
-LOOK_LIMIT = 1 << 16  # characters
+TEXT_LIMIT = 1 << 16  # characters
 
 USERNAME, PASSWORD, TOKEN = CREDENTIAL_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 ABSENT = (
     "RESOURCE_DOES_NOT_EXIST",
     "INVALID_PARAMETER_VALUE",
-)  # of an alias or a run: the server's word for it depends on its version
+)  # error codes for a missing alias or run, which depend on the server's version
 RUNS_READ = 20  # at a time
 MESSAGE_LIMIT = 500
-BODY_LOST = " error responses"  # of "too many 503 error responses", all that the client's retries leave of an answer
+BODY_LOST = " error responses"  # in "too many 503 error responses", for which the client drops the answer's body
 
 Credentials = Callable[[], Awaitable[Mapping[str, str]]]
 
 
 async def no_credentials() -> Mapping[str, str]:
-    """Ask without any."""
+    """Return no credentials."""
     return {}
 
 
@@ -68,7 +68,7 @@ class MLflow:
     """An MLflow tracking server, version 2.22 or 3."""
 
     def __init__(self, settings: Settings, credentials: Credentials = no_credentials) -> None:
-        """Nothing is asked yet. `credentials` reads the administrator's Secret, or gives an empty mapping."""
+        """Nothing connects yet. `credentials` reads the administrator's Secret; an empty mapping sends no credentials."""
         self._settings = settings
         self._url = settings.mlflow_url
         self._read_credentials = credentials
@@ -78,19 +78,18 @@ class MLflow:
         self._registry = RegistryStore(self._host)
 
     def forget_credentials(self) -> None:
-        """Read them anew before the next request: the Secret has changed."""
+        """Read the Secret again before the next request."""
         self._credentials = None
 
     async def records(self, experiment: str, expected: Expected, known: Collection[str] = ()) -> TrainingRecords:
-        """Find what a revision's Kubeflow run recorded: a model with its signature, and a failure.
+        """Read what a revision's Kubeflow run recorded: a signed model, and a failure.
 
-        The resource's uid and the revision are parameters of the run, which a clone of it copies; the id of the Kubeflow run
-        is its own. What other Kubeflow runs recorded for this revision is only named. `known` are the MLflow runs whose models
-        may be reused.
+        A clone of a run has the same parameters, so also the same uid and revision, but another Kubeflow run id. Records of other
+        Kubeflow runs for this revision are only named. `known` are the MLflow runs whose models may be reused.
         """
-        whose = {"uid": expected.uid, "revision": str(expected.revision)}
+        whose: Mapping[Tag, str] = {Tag.UID: expected.uid, Tag.REVISION: str(expected.revision)}
         experiment_id = await self._experiment(experiment)
-        runs = await self._tagged(experiment_id, whose | {"kfp-run": expected.kfp_run})
+        runs = await self._tagged(experiment_id, {**whose, Tag.KFP_RUN: expected.kfp_run})
         foreign = records.foreign(await self._tagged(experiment_id, whose, RUNS_READ), expected.kfp_run)
         judged = signed.judge(runs, expected, takes_unsigned=self._settings.serves_unsigned)
         reports = [run for run in runs if not records.has_model(run)]
@@ -98,55 +97,55 @@ class MLflow:
             original = await self._run(reused) if (reused := records.reused_run(models)) else None
             found = records.read((*models, *reports), original, known, foreign)
             if found.model is not None and models is judged.unsigned:
-                found = replace(found, model=replace(found.model, digest="", example_digest=""))
+                found = replace(found, model=found.model.with_(digest="", example_digest=""))
             if found.model is not None or found.refused:
                 break
         if found.model is not None:
             return replace(found, foreign=foreign or judged.message)
         return replace(found, refused=found.refused or judged.message, refused_reason="" if found.refused else judged.reason)
 
-    async def check_record(self, experiment: str, uid: str, check_id: str, kfp_run: str) -> DataCheck | None:
-        """Find what the Kubeflow run of a data check found; None where it has recorded no result yet."""
-        runs = await self._tagged(await self._experiment(experiment), {"uid": uid, "check": check_id, "kfp-run": kfp_run})
+    async def check_record(self, experiment: str, uid: str, check_id: str, kfp_run: str) -> DataCheckResult | None:
+        """Read the result of a data check's Kubeflow run; None if it has recorded no result yet."""
+        runs = await self._tagged(await self._experiment(experiment), {Tag.UID: uid, Tag.CHECK: check_id, Tag.KFP_RUN: kfp_run})
         return records.read_check(runs)
 
     async def prediction(self, prediction: WinePrediction, kfp_run: str) -> PredictionRecords:
-        """Find what the step of a prediction's Kubeflow run recorded: its outcome and its newest failure."""
-        runs = await self._tagged(await self._experiment(EXPERIMENT), {"uid": prediction.uid, "kfp-run": kfp_run})
+        """Read what the step of a prediction's Kubeflow run recorded: its outcome and its newest failure."""
+        runs = await self._tagged(await self._experiment(EXPERIMENT), {Tag.UID: prediction.uid, Tag.KFP_RUN: kfp_run})
         return predicted.read(runs, prediction)
 
     async def _experiment(self, name: str) -> str | None:
-        """Find the id of an experiment; None where there is none."""
+        """Find the id of an experiment; None if it does not exist."""
         found = await self._call(self._tracking.get_experiment_by_name, name)
         if found is None:
             return None
-        if found.lifecycle_stage == LifecycleStage.DELETED:  # its runs are hidden with it
+        if found.lifecycle_stage == LifecycleStage.DELETED:  # its runs are hidden, too
             restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
-            raise Refused("ExperimentDeleted", f"the MLflow experiment {name!r} is deleted; restore it: {restore}")
+            raise Refused(Reason.EXPERIMENT_DELETED, f"the MLflow experiment {name!r} is deleted; restore it: {restore}")
         return str(found.experiment_id)
 
-    async def _tagged(self, experiment_id: str | None, tags: Mapping[str, str], most: int = MOST_RUNS) -> Sequence[Any]:
-        """Find an experiment's runs that have these tags, whose values may hold no quote.
+    async def _tagged(self, experiment_id: str | None, tags: Mapping[Tag, str], most: int = MOST_RUNS) -> Sequence[Any]:
+        """Find an experiment's runs with these tags, whose values must have no quotes.
 
-        Raises Refused where there are more than `MOST_RUNS`: any client may write runs with these tags, and say any time of them.
+        Raises Refused if there are more than `MOST_RUNS`: any client may create runs with these tags and any start time.
         """
-        asked = " AND ".join(f"tags.`{GROUP}/{tag}` = '{value}'" for tag, value in tags.items())
+        query = " AND ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
         runs, more = list[Any](), experiment_id is not None
         for offset in range(0, most, RUNS_READ):
             if not more:
                 break
-            page, more = await self._page(str(experiment_id), asked, offset)
+            page, more = await self._page(str(experiment_id), query, offset)
             runs += page
         if more and most == MOST_RUNS:
             message = (
-                f"more than {MOST_RUNS} MLflow runs in experiment {experiment_id} have the tags {asked}, and a step writes one: "
-                "find out who has written the others, and delete them"
+                f"more than {MOST_RUNS} MLflow runs in experiment {experiment_id} have the tags {query}, and a step writes one. "
+                "Find out who has created the others, and delete them"
             )
-            raise Refused("MlflowRefused", message)
+            raise Refused(Reason.MLFLOW_REQUEST_REJECTED, message)
         return runs
 
     async def _page(self, experiment_id: str, query: str, offset: int) -> tuple[Sequence[Any], bool]:
-        """Read some runs, but for those that are too large: anybody may tag a run, with any text. Tell whether there are more."""
+        """Read one page of runs without those that are too large, since users may write long tags; return whether more follow."""
 
         async def search(number: int, first: int) -> Any:
             return await self._call(
@@ -172,41 +171,43 @@ class MLflow:
         return found, True
 
     async def _run(self, run_id: str) -> Any:
-        """Read a run; None where it is not there."""
+        """Read a run; None if it does not exist."""
         try:
             return await self._call(self._tracking.get_run, run_id, forgiven=ABSENT)
         except _Forgiven:
             return None
 
     async def example(self, mlflow_run: str, digest: str = "") -> Example:
-        """Read a model's own example; `digest` is that of the example that was signed, where one was.
+        """Read a model's input example; `digest` is that of the signed example, empty if the model is unsigned.
 
-        Raises Refused where the training step left none, the run has been removed, or the example is another one by now.
+        Raises Refused if there is no example, the run is deleted, or the example has changed.
         """
         run = await self._run(mlflow_run)
         if run is None:
-            raise Refused("ExampleMissing", f"MLflow run {mlflow_run}, which has the model's input example, no longer exists")
+            raise Refused(
+                Reason.INPUT_EXAMPLE_MISSING, f"MLflow run {mlflow_run}, which has the model's input example, no longer exists"
+            )
         if digest and records.example_digest(run.data.tags) != digest:
             message = f"the input example in the tags of MLflow run {mlflow_run} was changed after the train step had signed it"
-            raise Refused("ModelTampered", message)
+            raise Refused(Reason.MODEL_TAMPERED, message)
         example = records.example(run)
         if example is None:
-            raise Refused("ExampleMissing", f"MLflow run {mlflow_run} has no usable input example in its tags")
+            raise Refused(Reason.INPUT_EXAMPLE_MISSING, f"MLflow run {mlflow_run} has no usable input example in its tags")
         return example
 
     async def look(self, path: str, **query: str) -> tuple[int, str]:
-        """Read a path of the server as it answers: status and the text's beginning.
+        """Request a path of the server; return the status and the beginning of the text.
 
-        Raises Unavailable where it does not answer.
+        Raises Unavailable if it does not answer.
         """
         return await self._call(self._get, path, query)
 
     def _get(self, path: str, query: dict[str, str]) -> tuple[int, str]:
         response = http_request(self._host(), path, "GET", params=query, raise_on_status=False)
-        return int(response.status_code), str(response.text[:LOOK_LIMIT])
+        return int(response.status_code), str(response.text[:TEXT_LIMIT])
 
     async def aliased(self, registered_model: str, alias: str) -> ModelVersion | None:
-        """Look up the version that has an alias, and the MLflow run that it is of; None where none has."""
+        """Find the version with an alias, and its MLflow run; None if no version has the alias."""
         try:
             found = await self._call(self._registry.get_model_version_by_alias, registered_model, alias, forgiven=ABSENT)
         except _Forgiven:
@@ -214,28 +215,28 @@ class MLflow:
         return ModelVersion(registered_model, str(found.version), str(found.run_id))
 
     async def set_alias(self, model: ModelVersion, alias: str) -> None:
-        """Give a version an alias, if it is that of its MLflow run: what a run's tags say may be anything."""
+        """Set an alias to a version, if its MLflow run created it: the tags of a run may name any version."""
         if not await self._is_there(model):
             message = (
-                f"version {model.version} of {model.registered_model!r} in MLflow's registry is not of MLflow run "
+                f"version {model.version} of {model.registered_model!r} in MLflow's registry was not created by MLflow run "
                 f"{model.mlflow_run}"
             )
-            raise Refused("MlflowRefused", message)
+            raise Refused(Reason.MLFLOW_REQUEST_REJECTED, message)
         await self._call(self._registry.set_registered_model_alias, model.registered_model, alias, model.version)
 
     async def remove_alias(self, model: ModelVersion, alias: str) -> None:
-        """Take an alias away, if it is this version's, and the version is of its MLflow run."""
+        """Remove an alias, if it points to this version, and the version's MLflow run created it."""
         if await self.aliased(model.registered_model, alias) == model:
             await self._call(self._registry.delete_registered_model_alias, model.registered_model, alias)
 
     async def leave(self, models: Sequence[ModelVersion], whose: str, *, retired: bool) -> None:
-        """Tag versions as left by a resource that is gone; take their aliases where they are retired.
+        """Tag versions with the deleted resource that created them; remove their aliases if they are retired.
 
-        One that is of another MLflow run by now is another resource's.
+        A version of another MLflow run belongs to another resource and is skipped.
         """
         for model in models:
             if await self._is_there(model):
-                tag = ModelVersionTag(f"{GROUP}/left-by", whose)
+                tag = ModelVersionTag(Tag.LEFT_BY, whose)
                 await self._call(self._registry.set_model_version_tag, model.registered_model, model.version, tag)
         names = sorted({model.registered_model for model in models}) if retired else []
         for name, alias in product(names, (CHAMPION, CHALLENGER)):
@@ -243,7 +244,7 @@ class MLflow:
                 await self.remove_alias(found, alias)
 
     async def _is_there(self, model: ModelVersion) -> bool:
-        """Tell whether the registry has a version, of its MLflow run."""
+        """Whether the registry has a version that its MLflow run created."""
         try:
             found = await self._call(self._registry.get_model_version, model.registered_model, model.version, forgiven=ABSENT)
         except _Forgiven:
@@ -273,12 +274,12 @@ class MLflow:
             raise self._problem(error, text + await self._body(text)) from None
         except (PlatformError, OSError):
             raise
-        except Exception as error:  # whatever the client stumbles over in an answer
-            message = f"what MLflow at {self._url} answers cannot be read ({type(error).__name__}); check WINE_MLFLOW_URL"
-            raise Refused("MlflowRefused", message) from None
+        except Exception as error:  # the client fails in many ways on an unexpected answer
+            message = f"the answer of MLflow at {self._url} cannot be read ({type(error).__name__}); check WINE_MLFLOW_URL"
+            raise Refused(Reason.MLFLOW_REQUEST_REJECTED, message) from None
 
     async def _body(self, text: str) -> str:
-        """Read what answers, where the client has kept nothing of an error but its status."""
+        """Request an answer's text again, if the client has kept only the status of an error."""
         if BODY_LOST not in text:
             return ""
         try:
@@ -288,7 +289,7 @@ class MLflow:
         return f" {body}" if status >= 500 else ""
 
     def _problem(self, error: MlflowException, text: str) -> PlatformError:
-        """Say what is wrong, and who can mend it."""
+        """Make the error for a failed request: what is wrong, and who can correct it."""
         status = _status(error, text)
         where = f"MLflow at {self._url}"
         if status is None:
@@ -296,57 +297,58 @@ class MLflow:
         if "Invalid Host header" in text:
             host = urlsplit(self._url).netloc
             message = f"{where} does not answer to the name {host}: add it to MLFLOW_SERVER_ALLOWED_HOSTS of the tracking server"
-            return Refused("MlflowHostRefused", message)
+            return Refused(Reason.MLFLOW_HOST_REJECTED, message, status=status)
         if status in (401, 403):
             self.forget_credentials()
         if not 300 <= status < 400 and status != 404 and (other := who_answers(status, text, "")):
             message = f"{where} answered {status}: {other}"
-            return Unavailable("MlflowUnavailable", message) if status >= 500 else Refused("MlflowRefused", message)
+            if status >= 500:
+                return Unavailable(Reason.MLFLOW_UNAVAILABLE, message, status=status)
+            return Refused(Reason.MLFLOW_REQUEST_REJECTED, message, status=status)
         if status in (401, 403):
-            return Refused("MlflowUnauthorized", f"{where} answered {status}: {self._unauthorized(status)}")
+            message = f"{where} answered {status}: {self._unauthorized(status)}"
+            return Refused(Reason.MLFLOW_UNAUTHORIZED, message, status=status)
         if 300 <= status < 400:
-            message = (
-                f"{where} answered {status}, a redirection, which is not followed: WINE_MLFLOW_URL must be the address behind it"
-            )
-            return Refused("MlflowRefused", message)
+            message = f"{where} answered {status}, a redirect, which is not followed: WINE_MLFLOW_URL must be its target"
+            return Refused(Reason.MLFLOW_REQUEST_REJECTED, message, status=status)
         if status == 404 and error.error_code == "ENDPOINT_NOT_FOUND":
-            message = f"{where} answered 404: there is no MLflow API; WINE_MLFLOW_URL must have the path that the server is under"
-            return Refused("MlflowRefused", message)
-        if status == 429 or status >= 500:  # what else it says may differ from try to try
-            return Unavailable("MlflowUnavailable", f"{where} answered {status}")
-        return Refused("MlflowRefused", f"{where} answered {status}: {clean(text, MESSAGE_LIMIT)}")
+            message = f"{where} answered 404: there is no MLflow API; WINE_MLFLOW_URL must contain the server's path"
+            return Refused(Reason.MLFLOW_REQUEST_REJECTED, message, status=status)
+        if status == 429 or status >= 500:  # the rest of the answer may change between attempts
+            return Unavailable(Reason.MLFLOW_UNAVAILABLE, f"{where} answered {status}", status=status)
+        message = f"{where} answered {status}: {clean(text, MESSAGE_LIMIT)}"
+        return Refused(Reason.MLFLOW_REQUEST_REJECTED, message, status=status)
 
     def _no_answer(self, text: str) -> PlatformError:
-        """Explain a request without an answer of MLflow's; its text names sockets, which differ from try to try."""
+        """Make the error for a request without an answer of MLflow."""
         where = f"MLflow at {self._url}"
         if "valid JSON" in text:
-            message = f"something else answers in the place of {where}, perhaps a login page: check WINE_MLFLOW_URL"
-            return Refused("MlflowRefused", message)
-        if "CERTIFICATE_VERIFY_FAILED" in text:
-            why = why_no_answer(text)
-            message = (
-                f"{where} shows a certificate that is not trusted: {why}; {named('WINE_MLFLOW_CA_FILE')} names its authority's"
-            )
-            return Refused("MlflowUntrusted", message)
-        kind = TooLarge if "AnswerTooLarge" in text else Unavailable
-        return kind("MlflowUnavailable", with_why(f"{where} does not answer", text))
+            message = f"another server answers instead of {where}, perhaps a login page: check WINE_MLFLOW_URL"
+            return Refused(Reason.MLFLOW_REQUEST_REJECTED, message)
+        cause = cause_of(text)
+        if cause in UNTRUSTED:
+            variable = Settings.named("WINE_MLFLOW_CA_FILE")
+            message = f"{where} has an untrusted certificate: {cause.text}; {variable} names the file with that of its authority"
+            return Refused(Reason.MLFLOW_UNTRUSTED, message, diagnosed=True)
+        kind = TooLarge if cause is Cause.TOO_LARGE else Unavailable
+        return unanswered(kind, Reason.MLFLOW_UNAVAILABLE, f"{where} does not answer", text)
 
     def _unauthorized(self, status: int) -> str:
         secret = self._settings.mlflow_secret
         if not secret:
-            return "it asks for credentials; the administrator puts them into a Secret and names it in WINE_MLFLOW_SECRET"
+            return "it requires credentials. Ask the administrator to put them into a Secret and name it in WINE_MLFLOW_SECRET"
         named = f"the Secret {secret} in namespace {self._settings.platform_namespace}"
         if status == 401:
-            return f"it does not know the credentials in {named}; the administrator mends them"
-        return f"the credentials in {named} may not do this; the administrator gives their user the right to"
+            return f"it does not know the credentials in {named}. Ask the administrator to correct them"
+        return f"the user of the credentials in {named} lacks a permission. Ask the administrator to grant it"
 
 
 class _Forgiven(Exception):
-    """The answer was an error that the caller expects."""
+    """The answer is an error that the caller expects."""
 
 
 def _status(error: MlflowException, text: str) -> int | None:
-    """Tell the answer's status; None where there was no answer, or none of MLflow's."""
+    """Return the HTTP status of MLflow's answer; None without an answer. The client has it in its text only."""
     if (named := re.search(r"(?:failed with error code|too many) (\d{3})\b", text)) is not None:
         return int(named[1])
     if text.startswith("API request to"):

@@ -1,51 +1,52 @@
-"""The key that a namespace's train steps sign their models' records with, see `winecontract.signatures`. Called by `namespace`.
+"""The key with which a namespace's train steps sign the records of their models, see `winecontract.signatures`.
 
-It is in a Secret in the namespace in which steps run. The operator makes one where there is none, and never changes one that is
-there: an administrator may have put a key there, or be replacing one by another.
+It is in a Secret in the namespace in which steps run. The operator creates a missing key and never changes an existing one: an
+administrator may have created it, or may be replacing it.
 """
 
 import contextlib
 
 from kubernetes.aio.dynamic.exceptions import ConflictError
 
+from winecontract.reasons import Reason
 from winecontract.signatures import CURRENT, SECRET, KeyInvalidError, Keys, new_key
+from winepipelines.api.errors import Refused
+from winepipelines.api.naming import MANAGED_BY, MANAGED_BY_LABEL, field_manager, owner_reference
+from winepipelines.api.observed import KeyState, Presence
+from winepipelines.api.pipeline import WinePipeline
 from winepipelines.platform.kubernetes import SECRETS, Body, Kubernetes, secret_values
-from winepipelines.resource.errors import Refused
-from winepipelines.resource.naming import MANAGED_BY, MANAGED_BY_LABEL, field_manager, owner_reference
-from winepipelines.resource.observed import KeyState, Presence
-from winepipelines.resource.pipeline import WinePipeline
 
 
 class ModelKeys:
-    """The Secrets with the keys."""
+    """Reads and creates the Secrets with the keys."""
 
     def __init__(self, kubernetes: Kubernetes) -> None:
         """Use this adapter."""
         self._kubernetes = kubernetes
 
     async def state(self, namespace: str) -> KeyState:
-        """Tell whether a namespace has a key, and what is wrong with it."""
+        """Return whether a namespace has a key, and what is wrong with it."""
         return key_state(namespace, await self._read(namespace))
 
     async def keys(self, namespace: str) -> Keys:
-        """Read a namespace's keys. Raises Refused where there are none."""
+        """Read a namespace's keys. Raises Refused if they are missing or invalid."""
         secret = await self._read(namespace)
         if secret is None:
-            raise Refused("ModelKeyMissing", f"the Secret {SECRET} in namespace {namespace} does not exist")
+            raise Refused(Reason.MODEL_KEY_MISSING, f"the Secret {SECRET} in namespace {namespace} does not exist")
         try:
             return Keys.parse(secret_values(secret))
         except KeyInvalidError as error:
-            raise Refused("ModelKeyInvalid", f"the Secret {SECRET} in namespace {namespace} is of no use: {error}") from None
+            raise Refused(Reason.MODEL_KEY_INVALID, f"the Secret {SECRET} in namespace {namespace} is invalid: {error}") from None
 
     async def presence(self, pipeline: WinePipeline, namespace: str) -> Presence:
-        """Compare what is there with what shall be: a key, which lives as long as a resource of its namespace."""
+        """Compare the Secret with its desired state: it exists and, in the same namespace, has the resource as owner."""
         secret = await self._read(namespace)
         if secret is None:
             return Presence.ABSENT
         return Presence.OUTDATED if _lacks_owner(secret, pipeline) else Presence.CURRENT
 
     async def ensure(self, pipeline: WinePipeline, namespace: str) -> None:
-        """Make a key where there is none; never touch one that is there."""
+        """Create a key if there is none; never change the value of an existing one."""
         secret, body = await self._read(namespace), without_key(pipeline, namespace)
         if secret is None:
             made = {**body, "type": "Opaque", "stringData": {CURRENT: new_key()}}
@@ -59,7 +60,7 @@ class ModelKeys:
 
 
 def without_key(pipeline: WinePipeline, namespace: str) -> Body:
-    """Build the Secret but for what is in it: an owner, where the resource can be one, lets it go with the last resource."""
+    """Build the Secret without its value. Owners of its namespace make Kubernetes delete it after the last resource."""
     owned = namespace == pipeline.namespace
     return {
         "apiVersion": "v1",
@@ -74,7 +75,7 @@ def without_key(pipeline: WinePipeline, namespace: str) -> Body:
 
 
 def key_state(namespace: str, secret: Body | None) -> KeyState:
-    """Judge a Secret with a key."""
+    """Describe a Secret with a key."""
     if secret is None:
         return KeyState(namespace, exists=False)
     try:
@@ -85,7 +86,7 @@ def key_state(namespace: str, secret: Body | None) -> KeyState:
 
 
 def _lacks_owner(secret: Body, pipeline: WinePipeline) -> bool:
-    """Tell whether a key of the operator's would be gone before a resource of its namespace."""
+    """Whether Kubernetes would delete an operator's key before a resource of its namespace."""
     metadata = secret["metadata"]
     ours = (metadata.get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY
     owners = {owner["uid"] for owner in metadata.get("ownerReferences") or []}

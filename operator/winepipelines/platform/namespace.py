@@ -1,66 +1,58 @@
-"""What a user's namespace needs: two PodDefaults for notebooks, the Secret that Seldon copies models with and, where MLflow asks
-for credentials, the Secret that the steps have theirs from; and the Secret with the key that the steps sign models with.
+"""Objects in a user's namespace: two PodDefaults for notebooks, the Secret that models are copied with, the Secret with the
+credentials that steps need for MLflow (if it requires any), and the Secret with the key that steps sign models with.
 
-Where Kubeflow Pipelines is in single-user mode, steps run in its own namespace: the last two are made there.
+If Kubeflow Pipelines is in single-user mode, steps run in its own namespace, and the last two Secrets are made there.
 
-Several resources of a namespace share them. Each applies them under a field manager of its own, so that every one is an owner,
-and the garbage collector takes them with the last. Called by `observe` and `act`.
+The resources of a namespace share these objects. Each applies them under a field manager of its own, so that every resource is
+an owner, and the garbage collector deletes them with the last one.
 """
 
 import base64
-import re
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 
 from winecontract.signatures import SECRET as KEY_SECRET
 from winecontract.signatures import Keys
+from winepipelines.api.errors import PlatformError
+from winepipelines.api.naming import (
+    ARTIFACT_SECRET,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    MLFLOW_SECRET,
+    field_manager,
+    owner_reference,
+)
+from winepipelines.api.observed import Child, ChildrenView, Presence, SecretState
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.sourcesecret import SourceSecret, StoreAccess
 from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, Body, Kind, KindMissing, Kubernetes, secret_values
 from winepipelines.platform.manifests import Manifest, Manifests, covers
 from winepipelines.platform.metadata import Objects
 from winepipelines.platform.mlflow import CREDENTIAL_KEYS, PASSWORD, TOKEN, USERNAME
 from winepipelines.platform.modelkeys import ModelKeys
-from winepipelines.resource.errors import PlatformError
-from winepipelines.resource.naming import (
-    ARTIFACT_SECRET,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    MLFLOW_SECRET,
-    SELDON_SECRET,
-    field_manager,
-    owner_reference,
-)
-from winepipelines.resource.observed import Child, ChildrenView, Presence, SecretState
-from winepipelines.resource.pipeline import WinePipeline
 from winepipelines.settings import Settings
 
-# All that is copied: the initializer of a model has the whole Secret as its environment.
-COPIED_KEY = re.compile(r"RCLONE_CONFIG_S3_[A-Z0-9_]+")
-SOURCE_KEYS = (
-    "RCLONE_CONFIG_S3_TYPE",
-    "RCLONE_CONFIG_S3_ACCESS_KEY_ID",
-    "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY",
-    "RCLONE_CONFIG_S3_ENDPOINT",
-)
 ARTIFACT_KEYS = ("accesskey", "secretkey")
 
 
 async def _the_same(namespace: str) -> str:
-    """Say that runs are where their resources are, as in multi-user mode."""
+    """Return the namespace itself: in multi-user mode, runs are in the namespace of their resource."""
     return namespace
 
 
 KINDS: dict[str, Kind] = {"PodDefault": PODDEFAULTS, "Secret": SECRETS}
 
 
-def sources(settings: Settings) -> list[Objects]:
-    """Name the platform's Secrets that copies are made from."""
-    named = dict.fromkeys(filter(None, (settings.source_secret, settings.mlflow_secret, settings.steps_mlflow_secret)))
+def sources(settings: Settings, source: SourceSecret) -> list[Objects]:
+    """List the platform's Secrets that are copied."""
+    named = dict.fromkeys(filter(None, (source.name, settings.mlflow_secret, settings.steps_mlflow_secret)))
     path = SECRETS.path(settings.platform_namespace)
     return [Objects(path, f"the Secret {name}", fields=f"metadata.name={name}") for name in named]
 
 
-def copies(settings: Settings) -> list[Objects]:
-    """Name what is made in users' namespaces: in all of them at once, or in each that the operator is limited to."""
-    named = [SELDON_SECRET, KEY_SECRET, *([MLFLOW_SECRET] if settings.mlflow_secret_of_steps else [])]
+def copies(settings: Settings, source: SourceSecret) -> list[Objects]:
+    """List the objects in users' namespaces: in all of them at once, or in each that the operator is limited to."""
+    named = [source.copy_name, KEY_SECRET, *([MLFLOW_SECRET] if settings.mlflow_secret_of_steps else [])]
     ours = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
     found = []
     for namespace in settings.namespaces or ("",):
@@ -71,7 +63,7 @@ def copies(settings: Settings) -> list[Objects]:
 
 
 def is_others_doing(metadata: Body) -> bool:
-    """Tell from an object's metadata whether the last to change it was someone else than a resource's own applying."""
+    """Tell from an object's metadata whether its last change was not made by the operator for a resource."""
     fields = metadata.get("managedFields") or []
     last = max((field.get("time", "") for field in fields), default="")
     return not all(field["manager"].startswith(f"{MANAGED_BY}-") for field in fields if field.get("time", "") == last)
@@ -85,9 +77,11 @@ class Namespace:
         kubernetes: Kubernetes,
         manifests: Manifests,
         settings: Settings,
+        source: SourceSecret,
         namespace_of_runs: Callable[[str], Awaitable[str]] = _the_same,
     ) -> None:
-        """Use these adapters; `namespace_of_runs` says where the runs of a namespace's resources are."""
+        """Use these adapters; `namespace_of_runs` returns the namespace of the runs of a namespace's resources."""
+        self._source_secret = source
         self._namespace_of_runs = namespace_of_runs
         self._keys = ModelKeys(kubernetes)
         self._kubernetes = kubernetes
@@ -95,20 +89,20 @@ class Namespace:
         self._settings = settings
 
     async def view(self, pipeline: WinePipeline) -> ChildrenView:
-        """See what is there, compared with what shall be."""
+        """Compare the objects that exist with the desired ones."""
         source, mlflow, where = await self._source(), await self._steps_source(), await self._where_runs_are(pipeline)
         reached = self._if_reached(where, pipeline)
         children = []
         for manifest in self.wanted(pipeline, source, mlflow, reached):
             presence = await self._presence(manifest)
             children.append(Child(manifest["kind"], manifest["metadata"]["name"], presence))
-        if where is None and self._settings.mlflow_secret_of_steps:  # it is where it was: Kubeflow's outage changes nothing
+        if where is None and self._settings.mlflow_secret_of_steps:  # it stays as it is
             children.append(Child("Secret", MLFLOW_SECRET, Presence.CURRENT))
         if where is None or reached is not None:
             presence = await self._keys.presence(pipeline, reached) if reached is not None else Presence.CURRENT
             children.append(Child("Secret", KEY_SECRET, presence))
         return ChildrenView(
-            source=secret_state(self._settings.platform_namespace, self._settings.source_secret, source, SOURCE_KEYS),
+            source=source_state(self._settings.platform_namespace, self._source_secret, source),
             artifacts=await self._artifacts(reached),
             children=tuple(children),
             mlflow=await self._mlflow_state(mlflow),
@@ -116,26 +110,26 @@ class Namespace:
         )
 
     async def apply(self, pipeline: WinePipeline) -> None:
-        """Apply what is absent or differs; leave alone what others made."""
+        """Apply the objects that are absent or differ. Objects that others made stay as they are."""
         reached = self._if_reached(await self._where_runs_are(pipeline), pipeline)
         if reached is not None:
             await self._keys.ensure(pipeline, reached)
         for manifest in self.wanted(pipeline, await self._source(), await self._steps_source(), reached):
             if await self._presence(manifest) in (Presence.ABSENT, Presence.DIFFERS, Presence.OUTDATED):
                 live = await self._kubernetes.apply(KINDS[manifest["kind"]], manifest, field_manager(pipeline))
-                await self._remove_strange_keys(manifest, live)
+                await self._remove_foreign_keys(manifest, live)
 
-    async def _remove_strange_keys(self, manifest: Manifest, live: Body) -> None:
-        """Take from a Secret what others have added: applying leaves that, and rclone would follow it."""
-        strange = {key: None for key in live.get("data") or {} if key not in (manifest.get("data") or {})}
-        if strange:
+    async def _remove_foreign_keys(self, manifest: Manifest, live: Body) -> None:
+        """Remove keys that others added to a Secret: applying keeps them, and the initializer of a model would follow them."""
+        foreign = {key: None for key in live.get("data") or {} if key not in (manifest.get("data") or {})}
+        if foreign:
             metadata = live["metadata"]
-            patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "data": strange}
+            patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "data": foreign}
             await self._kubernetes.merge(SECRETS, metadata["namespace"], metadata["name"], patch)
 
     async def hand_over(self, pipeline: WinePipeline, owner: Body) -> None:
-        """Have the Secret live as long as a deployment that outlives the resource."""
-        secret = await self._kubernetes.get(SECRETS, pipeline.namespace, SELDON_SECRET)
+        """Make a serving object that outlives the resource an owner of the Secret that it copies models with."""
+        secret = await self._kubernetes.get(SECRETS, pipeline.namespace, self._source_secret.copy_name)
         if secret is None or not _is_ours(secret):
             return
         metadata = owner["metadata"]
@@ -143,27 +137,33 @@ class Namespace:
         manifest = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": SELDON_SECRET, "namespace": pipeline.namespace, "ownerReferences": [reference]},
+            "metadata": {
+                "name": self._source_secret.copy_name,
+                "namespace": pipeline.namespace,
+                "ownerReferences": [reference],
+            },
         }
         await self._kubernetes.apply(SECRETS, manifest, f"{MANAGED_BY}-{metadata['uid'][:8]}")
 
-    async def rclone_settings(self) -> dict[str, str]:
-        """Read the serving platform's own way to the object store, to look with it where models lie."""
-        return secret_values(await self._source())
+    async def store_access(self) -> StoreAccess:
+        """Read the address and the credentials that the serving backend copies models with."""
+        access = self._source_secret.access(secret_values(await self._source()))
+        where = f"the Secret {self._source_secret.name} in namespace {self._settings.platform_namespace}"
+        return replace(access, source=where, endpoint_key=self._source_secret.endpoint_key)
 
     async def mlflow_credentials(self) -> dict[str, str]:
-        """Read the credentials for MLflow; none where the administrator has named no Secret, or where it is not there."""
+        """Read the credentials for MLflow; none if the administrator named no Secret, or it does not exist."""
         return _mlflow_credentials(await self._mlflow_source())
 
     async def model_keys(self, namespace: str) -> Keys:
         """Read the keys that the train steps of a namespace's resources sign with.
 
-        Raises PlatformError where there are none, or it is not known where runs are.
+        Raises PlatformError if there are none, or the namespace of the runs is unknown.
         """
         return await self._keys.keys(await self._namespace_of_runs(namespace))
 
     async def _source(self) -> Body | None:
-        return await self._kubernetes.get(SECRETS, self._settings.platform_namespace, self._settings.source_secret)
+        return await self._kubernetes.get(SECRETS, self._settings.platform_namespace, self._source_secret.name)
 
     async def _mlflow_source(self) -> Body | None:
         return await self._named(self._settings.mlflow_secret)
@@ -175,25 +175,25 @@ class Namespace:
         return await self._kubernetes.get(SECRETS, self._settings.platform_namespace, name) if name else None
 
     async def _where_runs_are(self, pipeline: WinePipeline) -> str | None:
-        """Name the namespace in which steps run; None where Kubeflow Pipelines does not say in which mode it is."""
+        """Return the namespace in which steps run; None if the mode of Kubeflow Pipelines is unknown."""
         try:
             return await self._namespace_of_runs(pipeline.namespace)
-        except PlatformError:  # the stage that asks for runs says what is wrong
+        except PlatformError:  # the stage that lists runs reports it
             return None
 
     def _if_reached(self, where: str | None, pipeline: WinePipeline) -> str | None:
-        """Leave out a namespace in which an operator that is limited to some has no rights."""
+        """Return the namespace if the operator has rights in it, else None: it may be limited to some namespaces."""
         limited = self._settings.namespaces
         return where if where == pipeline.namespace or not limited or where in limited else None
 
     async def _artifacts(self, where: str | None) -> SecretState | None:
-        """See whether the Secret is there that steps read and write artifacts with."""
+        """Check the Secret that steps read and write artifacts with."""
         if where is None:
             return None
         return secret_state(where, ARTIFACT_SECRET, await self._kubernetes.get(SECRETS, where, ARTIFACT_SECRET), ARTIFACT_KEYS)
 
     async def _mlflow_state(self, of_steps: Body | None) -> SecretState | None:
-        """See whether there are credentials for MLflow: the steps', and the operator's where these are others."""
+        """Check the credentials for MLflow: those of the steps, and those of the operator if they differ."""
         name, own = self._settings.mlflow_secret_of_steps, self._settings.mlflow_secret
         if not name:
             return None
@@ -203,15 +203,15 @@ class Namespace:
         return self._credentials_state(own, await self._mlflow_source())
 
     def _credentials_state(self, name: str, secret: Body | None) -> SecretState:
-        keys = () if TOKEN in _mlflow_credentials(secret) else (USERNAME, PASSWORD)  # the one or the other
+        keys = () if TOKEN in _mlflow_credentials(secret) else (USERNAME, PASSWORD)  # one of the two forms
         return secret_state(self._settings.platform_namespace, name, secret, keys)
 
     def wanted(
         self, pipeline: WinePipeline, source: Body | None, mlflow: Body | None = None, runs_in: str | None = ""
     ) -> list[Manifest]:
-        """Build what shall be there; `source` and `mlflow` are the platform's Secrets.
+        """Build the desired objects; `source` and `mlflow` are the platform's Secrets.
 
-        `runs_in` is the namespace in which steps run: empty for the resource's own, None where nothing can be made there.
+        `runs_in` is the namespace in which steps run: empty for the resource's own, None if nothing can be made there.
         """
         values = {"namespace": pipeline.namespace, "owner": owner_reference(pipeline)}
         manifests = self._manifests.render(
@@ -220,14 +220,16 @@ class Namespace:
             s3_endpoint_url=self._settings.s3_endpoint_url,
             **values,
         )
-        settings = {key: value for key, value in ((source or {}).get("data") or {}).items() if COPIED_KEY.fullmatch(key)}
-        manifests += self._manifests.render("secret.yaml.j2", name=SELDON_SECRET, data=settings, **values)
+        data = (source or {}).get("data") or {}
+        copied, annotations = self._source_secret.copied(data), self._source_secret.annotations(data)
+        copy = {"name": self._source_secret.copy_name, "data": copied, "annotations": annotations}
+        manifests += self._manifests.render("secret.yaml.j2", **copy, **values)
         if self._settings.mlflow_secret_of_steps and runs_in is not None:
             data = {key: base64.b64encode(value.encode()).decode() for key, value in _mlflow_credentials(mlflow).items()}
-            copy = {"name": MLFLOW_SECRET, "data": data}
+            copy = {"name": MLFLOW_SECRET, "data": data, "annotations": {}}
             if runs_in in ("", pipeline.namespace):
                 manifests += self._manifests.render("secret.yaml.j2", **copy, **values)
-            else:  # an owner must be in the same namespace: this one stays, for all whose runs are there
+            else:  # owners must be in the same namespace: this copy has none and stays
                 manifests += self._manifests.render("secret.yaml.j2", **copy, namespace=runs_in, owner=None)
         return manifests
 
@@ -240,8 +242,8 @@ class Namespace:
         if live is None:
             return Presence.ABSENT
         if not _is_ours(live):
-            return Presence.FOREIGN
-        same_data = manifest.get("data") == live.get("data")  # a key that went away must go here too
+            return Presence.NOT_MANAGED
+        same_data = manifest.get("data") == live.get("data")  # a key that the source lost must go here too
         if same_data and covers(live, manifest):
             return Presence.CURRENT
         return Presence.DIFFERS if is_others_doing(live["metadata"]) else Presence.OUTDATED
@@ -252,12 +254,17 @@ def _is_ours(live: Body) -> bool:
 
 
 def _mlflow_credentials(secret: Body | None) -> dict[str, str]:
-    """Take MLflow's credentials from a Secret, and nothing else that may be in it; a line's end is no part of any."""
+    """Take MLflow's credentials from a Secret, without trailing line ends, and nothing else that it may have."""
     values = {key: value.strip() for key, value in secret_values(secret).items()}
     return {key: values[key] for key in CREDENTIAL_KEYS if values.get(key)}
 
 
+def source_state(namespace: str, source: SourceSecret, secret: Body | None) -> SecretState:
+    """Tell whether the source Secret exists, and which keys of its form have no value."""
+    return secret_state(namespace, source.name, secret, source.required_keys(((secret or {}).get("data") or {}).keys()))
+
+
 def secret_state(namespace: str, name: str, secret: Body | None, keys: Iterable[str]) -> SecretState:
-    """Say whether a Secret is there, and which of its keys have no value."""
+    """Tell whether a Secret exists, and which of its keys have no value."""
     data = (secret or {}).get("data") or {}
     return SecretState(namespace, name, secret is not None, tuple(key for key in keys if not data.get(key)))

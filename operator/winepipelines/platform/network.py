@@ -1,4 +1,4 @@
-"""DNS and connections, where it matters why something cannot be reached. Called by `doctor`. Nothing is ever fetched."""
+"""DNS and connections, to find out why a system cannot be reached. Nothing is requested from it."""
 
 import asyncio
 import contextlib
@@ -12,19 +12,19 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 
 @dataclass(frozen=True)
 class SearchDomains:
-    """What the resolver tries a name under. A name with fewer dots than `ndots` is tried under the domains first."""
+    """The resolver's search list. A name with fewer dots than `ndots` is tried with the domains first."""
 
     domains: tuple[str, ...] = ()
     ndots: int = 1
 
 
 class Network:
-    """The way to others, from this machine or this pod."""
+    """The network of this machine or pod."""
 
     async def resolve(self, name: str) -> tuple[str, ...]:
-        """List the addresses of a name, sorted; empty where it has none.
+        """List the addresses of a name, sorted; empty if it has none.
 
-        Raises OSError where no name server answers.
+        Raises OSError if no name server answers.
         """
         try:
             found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
@@ -37,7 +37,7 @@ class Network:
         return tuple(sorted({str(address[0]) for *_, address in found}))
 
     async def connects(self, host: str, port: int) -> bool:
-        """Tell whether a connection is taken."""
+        """Whether the host accepts a connection."""
         try:
             _, writer = await asyncio.open_connection(host, port)
         except OSError:
@@ -48,7 +48,7 @@ class Network:
         return True
 
     def search_domains(self) -> SearchDomains:
-        """Read how the resolver searches."""
+        """Read the resolver's search list."""
         domains: tuple[str, ...] = ()
         ndots = 1
         try:

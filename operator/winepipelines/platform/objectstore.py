@@ -1,7 +1,7 @@
-"""The object store: is a model there, for those who will copy it? Called by `observe`.
+"""The object store: check that a model exists where the serving backend will copy it from.
 
-Seldon's init container copies a prefix that does not exist with success, and the server then starts on an empty folder; so it is
-looked at beforehand, with the credentials and the endpoint that rclone will use.
+A backend may copy a prefix that does not exist with success, and its server then starts on an empty folder. So the operator
+checks beforehand, with the credentials and the endpoint that the backend uses.
 """
 
 import re
@@ -11,55 +11,56 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
+from winecontract.reasons import Reason
 from winecontract.text import clean
+from winepipelines.api.errors import Unavailable
+from winepipelines.api.observed import StoredModel
+from winepipelines.api.sourcesecret import StoreAccess
 from winepipelines.endpoints import are_written_alike
 from winepipelines.engine.threads import Threads
 from winepipelines.platform import boundedpools
-from winepipelines.platform.answering import causes, with_why
-from winepipelines.resource.errors import Unavailable
-from winepipelines.resource.observed import StoredModel
+from winepipelines.platform.answering import causes, unanswered
 from winepipelines.settings import Settings
 
 boundedpools.bound_all()
-PREFIX = "RCLONE_CONFIG_S3_"
 ABSENT = {"NoSuchKey", "NoSuchObject"}
 DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
-# Nothing but a folder of a bucket: `s3,endpoint=http://…:bucket/…` or `:http,url=…:` would have rclone take the credentials
-# elsewhere. The address is the experiment's, and whoever makes an experiment chooses it.
+# Nothing but a folder of a bucket: a program that copies models may read options from an address, such as another endpoint, and
+# would send the credentials there. The address is the experiment's, and whoever creates an experiment chooses it.
 S3_FOLDER = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.{1,2}(/|$))[A-Za-z0-9_=+.@-]{1,255}){1,32}")
 ADDRESS_LIMIT = 1024
 
 
 class ObjectStore:
-    """The store that Seldon copies models from."""
+    """The store that the serving backend copies models from."""
 
     def __init__(self, settings: Settings) -> None:
-        """Nothing is asked yet."""
+        """Use these settings; nothing connects yet."""
         self._settings = settings
         timeout = urllib3.Timeout(connect=5, read=settings.request_seconds)
         self._threads = Threads("object store")
         self._pool = urllib3.PoolManager(timeout=timeout, retries=False)
 
-    async def stored(self, uri: str, rclone: dict[str, str]) -> StoredModel:
-        """Look whether a model's `MLmodel` can be read, with the settings that rclone will have.
+    async def stored(self, uri: str, access: StoreAccess) -> StoredModel:
+        """Check that a model's `MLmodel` can be read with the backend's access to the store.
 
-        Raises Unavailable where the store does not answer.
+        Raises Unavailable if the store does not answer.
         """
         address = self.address(uri)
         if (why := self.refusal(uri)) is not None:
-            return StoredModel(uri, False, "ModelAddressUnusable", why)
+            return StoredModel(uri, False, Reason.MODEL_ADDRESS_UNUSABLE, why)
         bucket, _, folder = address.removeprefix("s3://").partition("/")
-        return await self._threads.run(self._look, address, bucket, folder, rclone)
+        return await self._threads.run(self._check, address, bucket, folder, access)
 
     def address(self, uri: str) -> str:
-        """Turn MLflow's address of an artifact into the store's."""
+        """Turn MLflow's address of an artifact into that of the store."""
         destination = self._settings.artifacts_destination
         if uri.startswith("mlflow-artifacts:/") and not uri.startswith("mlflow-artifacts://") and destination:
             return f"{destination.rstrip('/')}/{uri.removeprefix('mlflow-artifacts:').lstrip('/')}"
         return uri
 
     def refusal(self, uri: str) -> str | None:
-        """Say why rclone cannot copy from MLflow's address with the Seldon secret, and what to set; None where it can."""
+        """Describe why a backend cannot copy from MLflow's address, and what to set; None if it can."""
         address = self.address(uri)
         if S3_FOLDER.fullmatch(address) and len(address) <= ADDRESS_LIMIT:
             return None
@@ -87,51 +88,55 @@ class ObjectStore:
                 "--default-artifact-root s3://…, or --serve-artifacts with --artifacts-destination s3://…"
             )
         return (
-            f"{where}, and Seldon's secret is for s3 only: the tracking server needs --default-artifact-root s3://… "
+            f"{where}, and models are copied from s3:// only: the tracking server needs --default-artifact-root s3://… "
             f"for the experiment (one that exists keeps the root it was made with)"
         )
 
-    def _look(self, uri: str, bucket: str, folder: str, rclone: dict[str, str]) -> StoredModel:
-        secret = f"the Secret {self._settings.source_secret} in namespace {self._settings.platform_namespace}"
-        where = rclone.get(f"{PREFIX}ENDPOINT", "")
+    def _check(self, uri: str, bucket: str, folder: str, access: StoreAccess) -> StoredModel:
         try:
-            endpoint = urlsplit(where if "://" in where else f"https://{where}")  # as rclone reads it
+            endpoint = urlsplit(access.endpoint)
             client = Minio(
                 endpoint.netloc,
-                access_key=rclone.get(f"{PREFIX}ACCESS_KEY_ID"),
-                secret_key=rclone.get(f"{PREFIX}SECRET_ACCESS_KEY"),
+                access_key=access.access_key,
+                secret_key=access.secret_key,
                 secure=endpoint.scheme == "https",
-                region=rclone.get(f"{PREFIX}REGION") or "us-east-1",
+                region=access.region,
                 http_client=self._pool,
             )
         except ValueError as error:
-            message = f"{PREFIX}ENDPOINT in {secret} is {where[:200]!r}, which is no address of an object store: {error}"
-            return StoredModel(uri, False, "StoreEndpointInvalid", message)
+            message = (
+                f"{access.endpoint_key} in {access.source} is {access.endpoint[:200]!r}, which is no address of an object store: "
+                f"{error}"
+            )
+            return StoredModel(uri, False, Reason.OBJECT_STORE_ENDPOINT_INVALID, message)
         try:
             response = client.get_object(bucket, f"{folder}/MLmodel", length=1)
             response.close()
             response.release_conn()
         except S3Error as error:
-            return self._not_read(error, uri, bucket, where, secret)
+            return self._not_read(error, uri, bucket, access)
         except (urllib3.exceptions.HTTPError, MinioException, ValueError) as error:
-            message = f"the object store at {where} does not answer (its address is in {secret})"
-            raise Unavailable("StoreUnavailable", with_why(message, "; ".join(causes(error)))) from None
+            message = f"the object store at {access.endpoint} does not answer (its address is in {access.source})"
+            raise unanswered(Unavailable, Reason.OBJECT_STORE_UNAVAILABLE, message, "; ".join(causes(error))) from None
         return StoredModel(uri, True)
 
-    def _not_read(self, error: S3Error, uri: str, bucket: str, where: str, secret: str) -> StoredModel:
+    def _not_read(self, error: S3Error, uri: str, bucket: str, access: StoreAccess) -> StoredModel:
         """Explain the store's answer.
 
-        Raises Unavailable where it may be another one the next time.
+        Raises Unavailable if the answer may be another one the next time.
         """
-        ours = self._settings.s3_endpoint_url
+        ours, where, secret = self._settings.s3_endpoint_url, access.endpoint, access.source
         other = not are_written_alike(where, ours)
         hint = f"; {secret} names {where}, while the platform's store is {ours}: are they one?" if other else ""
         if error.code == "NoSuchBucket":
-            message = f"there is no bucket {bucket} in the object store at {where}, where Seldon would copy {uri} from{hint}"
-            return StoredModel(uri, False, "BucketMissing", message)
+            message = f"there is no bucket {bucket} in the object store at {where}, where {uri} would be copied from{hint}"
+            return StoredModel(uri, False, Reason.BUCKET_MISSING, message)
         if error.code in ABSENT:
-            return StoredModel(uri, False, "ModelMissing", f"there is no {uri}/MLmodel in the object store at {where}{hint}")
+            return StoredModel(
+                uri, False, Reason.MODEL_MISSING, f"there is no {uri}/MLmodel in the object store at {where}{hint}"
+            )
         if error.code in DENIED:
             message = f"the object store at {where} refuses {uri} to the credentials of {secret} ({error.code})"
-            return StoredModel(uri, False, "StoreAccessDenied", message)
-        raise Unavailable("StoreUnavailable", f"the object store at {where} answered {error.code} to {uri}")
+            return StoredModel(uri, False, Reason.OBJECT_STORE_ACCESS_DENIED, message)
+        message = f"the object store at {where} answered {error.code} to {uri}"
+        raise Unavailable(Reason.OBJECT_STORE_UNAVAILABLE, message, status=error.response.status)

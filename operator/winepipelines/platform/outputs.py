@@ -1,30 +1,30 @@
-"""Which other resources read or write what a prediction will write. Called by `predicting`.
+"""Which other resources read or write the output of a prediction.
 
-Asked of the API server rather than of what the operator has seen so far: after a start it may not have seen all of them yet.
+Resources are listed from the API server, not from the operator's memory: after a start it may not know all of them yet.
 """
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from winecontract.addresses import AddressError, S3Address, may_be_object, parse
+from winepipelines.api.prediction import REPORT_SUFFIX, PredictionStage, WinePrediction
+from winepipelines.api.scoring import OutputClaim, OutputUse
 from winepipelines.platform.kubernetes import WINEPIPELINES, WINEPREDICTIONS, Body, Kind, Kubernetes
-from winepipelines.resource.addresses import AddressError, S3Address, may_be_object, parse
-from winepipelines.resource.outcome import OutputClaim, OutputUse
-from winepipelines.resource.prediction import REPORT_SUFFIX, PredictionStage, WinePrediction
 
 
 class OutputUses:
-    """The resources of the namespaces that the operator looks after."""
+    """Finds the resources in the operator's namespaces that use an output."""
 
     def __init__(self, kubernetes: Kubernetes, namespaces: Sequence[str] = ()) -> None:
-        """Look at these namespaces; none: at all."""
+        """List these namespaces, or all if there are none."""
         self._kubernetes = kubernetes
         self._namespaces = tuple(namespaces) or ("",)
 
     async def of(self, prediction: WinePrediction) -> OutputUse:
-        """List who else reads or writes a prediction's output or report, the oldest first.
+        """List the other resources that read or write a prediction's output or report, oldest first.
 
-        Raises PlatformError where the API server does not say.
+        Raises PlatformError if the resources cannot be listed.
         """
         try:
             output = parse(prediction.spec.output)
@@ -62,7 +62,7 @@ def _text(body: Body, *path: str) -> str:
 def _is_one_of(address: str, bucket: str, *keys: str) -> bool:
     try:
         source = parse(address)
-    except AddressError:  # nobody reads or writes there
+    except AddressError:  # no step reads or writes such an address
         return False
     return any(may_be_object(source, bucket, key) for key in keys)
 

@@ -1,9 +1,8 @@
-"""What MLflow's records of a run say, as far as it can be believed. Pure; called by `mlflow`.
+"""Read and validate what the steps of a run recorded in MLflow. Pure.
 
-MLflow is shared, and tags are written by the steps in users' namespaces: whoever may write there can tag a run with any
-resource's uid. So a model's address must be where the server keeps that very run's artifacts (`objectstore` looks at its form),
-or those of the run that it reuses, of the same resource; numbers must be finite, words short. What is not so is left out, or
-said.
+MLflow is shared, and steps write tags from users' namespaces: whoever may write there can tag a run with any resource's uid. So a
+model's address must be in the artifact folder of the same MLflow run, or of the run of the same resource that it reuses
+(`objectstore` checks its form). Numbers must be finite and texts short. Invalid values are omitted or reported as a refusal.
 """
 
 import hashlib
@@ -15,24 +14,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 from winecontract.parsing import UnreadableError, is_finite_number, parse_json, parse_object
+from winecontract.reasons import Reason
 from winecontract.signatures import DIGEST
+from winecontract.tags import METRICS, MODEL_FOLDER, SERVED, TRUE, Tag
 from winecontract.text import clean
-from winepipelines.resource.observed import DataCheck, LoggedModel, StepFailure, TrainingRecords
-from winepipelines.resource.pipeline import GROUP
-from winepipelines.resource.table import TableRead
+from winepipelines.api.modelrecord import ModelRecord, TrainingData
+from winepipelines.api.observed import DataCheckResult, StepFailure, TrainingRecords
 
-MODEL_FOLDER = "model"
 METRIC = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. /-]{0,63}")
 VERSION = re.compile(r"[0-9]{1,18}")
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-ETAG = re.compile(r"[!-~]{1,256}")  # sent back to a server by the next check
+ETAG = re.compile(r"[!-~]{1,256}")  # the next data check sends it to the server
 DATA_VERSION = re.compile(r"[!-~]{1,256}")
 REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
-FALLBACK_REASON = "Unexpected"
+FALLBACK_REASON = Reason.UNEXPECTED_ERROR
 METRICS_KEPT = 32
 INFINITE = 1e300  # the server's database keeps infinity as the largest number
-FIRST_METRICS = ("r2", "rmse", "mae", "served_r2", "served_rmse", "served_mae")
+FIRST_METRICS = (*METRICS, *(f"{SERVED}{name}" for name in METRICS))
 MESSAGE_LIMIT = 1000
 WORD_LIMIT = 64
 EXAMPLE_LIMIT = 100_000  # characters; a server's own limit is lower
@@ -44,7 +43,7 @@ COLUMNS_LIMIT = 1000
 
 @dataclass(frozen=True)
 class Example:
-    """Rows that a model can be asked about, with what it answered when it was trained."""
+    """Input rows of a model, with the predictions that the train step recorded for them."""
 
     names: list[str]
     rows: list[list[float]]
@@ -52,16 +51,16 @@ class Example:
 
 
 def reused_run(runs: Iterable[Any]) -> str:
-    """Name the MLflow run whose model the first of these reuses; empty where it has its own, or names none."""
+    """Return the id of the MLflow run whose model the first run with a model reuses; empty if it has its own."""
     first = next((run for run in runs if has_model(run)), None)
-    named = "" if first is None else str(first.data.tags.get(f"{GROUP}/reused-run", ""))
+    named = "" if first is None else str(first.data.tags.get(Tag.REUSED_RUN, ""))
     return named if RUN_ID.fullmatch(named) else ""
 
 
 def foreign(runs: Iterable[Any], kfp_run: str) -> str:
-    """Name the first of a revision's MLflow runs that is not of its Kubeflow run and claims a model; empty where none does."""
+    """Describe the first of a revision's MLflow runs that has a model but was written by another Kubeflow run; else empty."""
     for run in runs:
-        writer = run.data.tags.get(f"{GROUP}/kfp-run", "")
+        writer = run.data.tags.get(Tag.KFP_RUN, "")
         if has_model(run) and writer != kfp_run:
             by = f"Kubeflow run {clean(writer, WORD_LIMIT)}" if writer else "no Kubeflow run"
             named = f"MLflow run {clean(run.info.run_id, WORD_LIMIT)} has this revision's tags, but was written by {by}"
@@ -70,57 +69,63 @@ def foreign(runs: Iterable[Any], kfp_run: str) -> str:
 
 
 def read(runs: Iterable[Any], original: Any = None, known: Collection[str] | None = None, foreign: str = "") -> TrainingRecords:
-    """Read the MLflow runs of a revision's Kubeflow run: the first model that is believable, and the first failure.
+    """Read the MLflow runs of a revision's Kubeflow run: the first valid model and the first failure.
 
-    `original` is the run that `reused_run` names, where it is there; `known` are the MLflow runs whose models the resource has
-    had before, None where that is not looked at: only those can be reused, and the Kubeflow run's own. `foreign` is passed on.
+    Args:
+        runs: the MLflow runs.
+        original: the run that `reused_run` names, if it exists.
+        known: the MLflow runs of the resource's earlier models. Only these and the Kubeflow run's own can be reused. None skips
+            this check.
+        foreign: goes into the result as is.
+
     """
-    model: LoggedModel | None = None
+    model: ModelRecord | None = None
     failure: StepFailure | None = None
-    refused = ""
+    refused, comparison_failure = "", ""
     for run in runs:
         if has_model(run):
-            said = "" if model else refusal(run, original, known)
-            refused = refused or said
-            model = model or (None if said else _model(run))
-        if failure is None and f"{GROUP}/failure-reason" in run.data.tags:
+            why = "" if model else refusal(run, original, known)
+            refused = refused or why
+            if model is None and not why:
+                model, comparison_failure = _model(run), clean(run.data.tags.get(Tag.SERVED_PROBLEM, ""), MESSAGE_LIMIT)
+        if failure is None and Tag.FAILURE_REASON in run.data.tags:
             failure = failure_of(run)
-    return TrainingRecords(model=model, failure=failure, refused="" if model else refused, foreign=foreign)
+    return TrainingRecords(model, failure, comparison_failure, "" if model else refused, foreign=foreign)
 
 
-def read_check(runs: Iterable[Any]) -> DataCheck | None:
-    """Read the MLflow runs of one check of the data, newest first; None where it has not said anything yet."""
+def read_check(runs: Iterable[Any]) -> DataCheckResult | None:
+    """Read the MLflow runs of one data check, newest first; None if it has recorded no result yet."""
     for run in runs:
         tags = run.data.tags
-        if run.info.status == "FINISHED" and f"{GROUP}/data-changed" in tags:
-            sha256, etag = (_text(tags, name, form) for name, form in (("data-sha256", SHA256), ("data-etag", ETAG)))
-            return DataCheck(tags[f"{GROUP}/data-changed"] == "true", sha256, etag)
-        if f"{GROUP}/failure-reason" in tags:
-            return DataCheck(failure=failure_of(run))
+        if run.info.status == "FINISHED" and Tag.DATA_CHANGED in tags:
+            sha256, etag = (_text(tags, tag, form) for tag, form in ((Tag.DATA_SHA256, SHA256), (Tag.DATA_ETAG, ETAG)))
+            return DataCheckResult(tags[Tag.DATA_CHANGED] == TRUE, sha256, etag)
+        if Tag.FAILURE_REASON in tags:
+            return DataCheckResult(failure=failure_of(run))
     return None
 
 
 def refusal(run: Any, original: Any = None, known: Collection[str] | None = None) -> str:
-    """Say why a run's model is not to be believed in; empty where it is."""
+    """Describe why a run's model is invalid; empty if it is valid."""
     if not RUN_ID.fullmatch(run.info.run_id):
-        return f"an MLflow run of this resource has the id {clean(run.info.run_id, WORD_LIMIT)!r}, which is none of MLflow's"
-    if (reused := run.data.tags.get(f"{GROUP}/reused-run")) is None:
+        return f"an MLflow run of this resource has the id {clean(run.info.run_id, WORD_LIMIT)!r}, which is no id of MLflow's"
+    if (reused := run.data.tags.get(Tag.REUSED_RUN)) is None:
         return _not_its_own(run)
     named = f"MLflow run {run.info.run_id} says that it reuses the model of MLflow run {clean(reused, WORD_LIMIT)}"
     if original is None or original.info.run_id != reused:
         return f"{named}, which is not there"
     tags = original.data.tags
-    if original.info.status != "FINISHED" or tags.get(f"{GROUP}/uid") != run.data.tags.get(f"{GROUP}/uid"):
+    if original.info.status != "FINISHED" or tags.get(Tag.UID) != run.data.tags.get(Tag.UID):
         return f"{named}, which has no model of this resource"
-    if f"{GROUP}/reused-run" in tags or tags.get(f"{GROUP}/model-uri") != run.data.tags[f"{GROUP}/model-uri"]:
+    if Tag.REUSED_RUN in tags or tags.get(Tag.MODEL_URI) != run.data.tags[Tag.MODEL_URI]:
         return f"{named}, which has another model, or none of its own"
-    if known is not None and reused not in known and tags.get(f"{GROUP}/kfp-run") != run.data.tags.get(f"{GROUP}/kfp-run"):
+    if known is not None and reused not in known and tags.get(Tag.KFP_RUN) != run.data.tags.get(Tag.KFP_RUN):
         return f"{named}, which no run of this resource has made"
     return _not_its_own(original)
 
 
 def _not_its_own(run: Any) -> str:
-    uri, root = run.data.tags[f"{GROUP}/model-uri"], str(run.info.artifact_uri).rstrip("/")
+    uri, root = run.data.tags[Tag.MODEL_URI], str(run.info.artifact_uri).rstrip("/")
     if uri == f"{root}/{MODEL_FOLDER}":
         return ""
     named = f"MLflow run {run.info.run_id} says that its model is at {clean(uri, 200)}"
@@ -128,14 +133,14 @@ def _not_its_own(run: Any) -> str:
 
 
 def example(run: Any) -> Example | None:
-    """Read a model's own example; None where it is absent, or no table of numbers with as many predictions."""
+    """Read a model's input example; None if it is absent, or is not a table of numbers with one prediction per row."""
     tags = run.data.tags
-    texts = [str(tags.get(f"{GROUP}/{name}", "")) for name in ("example", "prediction")]
+    texts = [str(tags.get(tag, "")) for tag in (Tag.EXAMPLE, Tag.PREDICTION)]
     if max(map(len, texts)) > EXAMPLE_LIMIT:
         return None
     try:
-        said, predictions = parse_object(texts[0]), parse_json(texts[1])
-        names, rows = said["names"], said["ndarray"]
+        table, predictions = parse_object(texts[0]), parse_json(texts[1])
+        names, rows = table["names"], table["ndarray"]
     except (UnreadableError, KeyError):
         return None
     columns = len(names) if isinstance(names, list) else 0
@@ -151,83 +156,83 @@ def example(run: Any) -> Example | None:
 
 
 def example_digest(tags: Mapping[str, str]) -> str:
-    """Hash a model's example and what it answered, to see later whether they are still those that were signed."""
-    texts = [str(tags.get(f"{GROUP}/{name}", "")) for name in ("example", "prediction")]
+    """Hash a model's input example and its predictions, so that later changes are detected."""
+    texts = [str(tags.get(tag, "")) for tag in (Tag.EXAMPLE, Tag.PREDICTION)]
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
 
 
 def metrics(values: dict[str, float]) -> dict[str, float]:
-    """Choose the metrics that a status can hold: finite, with plain names, the usual ones first."""
+    """Select the metrics for the status: finite values with plain names, common metrics first."""
     usable = {name: round(value, 6) for name, value in values.items() if METRIC.fullmatch(name) and abs(value) < INFINITE}
     order = sorted(usable, key=lambda name: (name not in FIRST_METRICS, name))
     return {name: usable[name] for name in order[:METRICS_KEPT]}
 
 
 def has_model(run: Any) -> bool:
-    """Tell whether a run has ended well and names a model."""
-    return run.info.status == "FINISHED" and f"{GROUP}/model-uri" in run.data.tags
+    """Whether a run has finished successfully and names a model."""
+    return run.info.status == "FINISHED" and Tag.MODEL_URI in run.data.tags
 
 
-def _model(run: Any) -> LoggedModel:
+def _model(run: Any) -> ModelRecord:
     tags = run.data.tags
-    reused = tags.get(f"{GROUP}/reused-run")
-    read, warnings = _table(tags)
-    return LoggedModel(
-        uri=tags[f"{GROUP}/model-uri"],
-        mlflow_run=reused or run.info.run_id,
-        version=_text(tags, "model-version", VERSION),
+    data, warnings = _data(tags)
+    return ModelRecord(
+        uri=tags[Tag.MODEL_URI],
+        mlflow_run=tags.get(Tag.REUSED_RUN) or run.info.run_id,
+        version=_text(tags, Tag.MODEL_VERSION, VERSION),
         metrics=metrics(run.data.metrics),
-        reused=reused is not None,
-        digest=_text(tags, "digest", DIGEST),
+        digest=_text(tags, Tag.DIGEST, DIGEST),
         example_digest=example_digest(tags),
-        data_sha256=_text(tags, "data-sha256", SHA256),
-        data_etag=_text(tags, "data-etag", ETAG),
-        data_version=_text(tags, "data-version", DATA_VERSION),
-        data=read,
+        data=data,
         warnings=warnings,
-        served_problem=clean(tags.get(f"{GROUP}/served-problem", ""), MESSAGE_LIMIT),
     )
 
 
-def _table(tags: dict[str, str]) -> tuple[TableRead | None, tuple[str, ...]]:
-    """Read what the steps say of the data, and their warnings; nothing where it has another form."""
-    text = str(tags.get(f"{GROUP}/data", ""))
+def _data(tags: dict[str, str]) -> tuple[TrainingData, tuple[str, ...]]:
+    """Read what the steps recorded about the data, and their warnings. Malformed values are omitted."""
+    file = TrainingData(
+        sha256=_text(tags, Tag.DATA_SHA256, SHA256),
+        etag=_text(tags, Tag.DATA_ETAG, ETAG),
+        version=_text(tags, Tag.DATA_VERSION, DATA_VERSION),
+    )
+    text = str(tags.get(Tag.DATA, ""))
     try:
-        said = parse_object(text, TABLE_LIMIT)
-        counts = {name: said[name] for name in ("rows", "rowsDropped")}
-        names, warnings = said["columnsDropped"], said["warnings"]
+        recorded = parse_object(text, TABLE_LIMIT)
+        counts = {name: recorded[name] for name in ("rows", "rowsDropped")}
+        names, warnings = recorded["columnsDropped"], recorded["warnings"]
         lists = all(isinstance(items, list) and all(isinstance(item, str) for item in items) for items in (names, warnings))
         whole = all(isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 for value in counts.values())
         if not (lists and whole):
-            return None, ()
+            return file, ()
         dropped = [clean(name, WORD_LIMIT) for name in names[:COLUMNS_SHOWN]]
-        read = TableRead.model_validate({**counts, "columnsDropped": dropped, "format": clean(said["format"], WORD_LIMIT)})
+        table = {"rows": counts["rows"], "rows_dropped": counts["rowsDropped"], "columns_dropped": dropped}
+        data = file.with_(**table, format=clean(recorded["format"], WORD_LIMIT))
     except (KeyError, TypeError, ValueError):
-        return None, ()
-    return read, tuple(clean(warning, WARNING_LIMIT) for warning in warnings[:WARNINGS_SHOWN])
+        return file, ()
+    return data, tuple(clean(warning, WARNING_LIMIT) for warning in warnings[:WARNINGS_SHOWN])
 
 
-def _text(tags: dict[str, str], name: str, form: re.Pattern[str]) -> str:
-    """Read a tag of a given form; empty where it has another."""
-    text = str(tags.get(f"{GROUP}/{name}", ""))
+def _text(tags: dict[str, str], tag: Tag, form: re.Pattern[str]) -> str:
+    """Read a tag; empty if its value does not match the pattern."""
+    text = str(tags.get(tag, ""))
     return text if form.fullmatch(text) else ""
 
 
 def failure_of(run: Any) -> StepFailure:
-    """Read why a step failed, from a run that says so."""
+    """Read why a step failed, from a run with a failure reason."""
     tags = run.data.tags
-    reason = str(tags[f"{GROUP}/failure-reason"])
+    reason = str(tags[Tag.FAILURE_REASON])
     return StepFailure(
-        step=clean(tags.get(f"{GROUP}/failed-step", "unknown"), WORD_LIMIT),
+        step=clean(tags.get(Tag.FAILED_STEP, "unknown"), WORD_LIMIT),
         reason=reason if REASON.fullmatch(reason) else FALLBACK_REASON,
-        message=clean(tags.get(f"{GROUP}/failure-message", ""), MESSAGE_LIMIT),
-        permanent=tags.get(f"{GROUP}/failure-permanent") == "true",
+        message=clean(tags.get(Tag.FAILURE_MESSAGE, ""), MESSAGE_LIMIT),
+        permanent=tags.get(Tag.FAILURE_PERMANENT) == TRUE,
         at=_moment(run.info.end_time or run.info.start_time),
     )
 
 
 def _moment(milliseconds: object) -> datetime:
-    """Read a time, which clients write too; the beginning of time where it is none."""
+    """Convert a timestamp, which clients may write; 1970 if it is invalid."""
     try:
         return datetime.fromtimestamp(float(str(milliseconds)) / 1000, UTC)
     except (ValueError, OverflowError, OSError):

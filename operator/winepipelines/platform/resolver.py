@@ -1,8 +1,8 @@
-"""Resolves the names of endpoints, which tenants can lead elsewhere. Called by `answers`.
+"""Resolve the host names of endpoints, and reject those that lead out of the cluster's Services.
 
-Whoever may create Services in a namespace may create one under the name of a model's Service that stands for any host (type
-ExternalName): the operator, which reaches more than they do, would ask that host. So a Service's name must resolve to itself, and
-to an address that a Service or a pod can have.
+Whoever may create Services in a namespace may create one of type ExternalName under the name of a model's Service. The operator,
+which can reach more hosts than they can, would then send requests to any host. So the name of a Service must resolve to itself,
+and to an address that a Service or a pod can have.
 """
 
 import ipaddress
@@ -19,20 +19,20 @@ NAME_LIMIT = 253
 
 
 class ForeignHostError(OSError):
-    """A Service's name leads to what is no Service; the message says to what."""
+    """The name of a Service leads to another host, which the message names."""
 
 
 class Resolver(AbstractResolver):
-    """Resolves names that tenants choose on threads that name servers which hang may keep."""
+    """Resolves names that tenants choose, on threads of their own: a name server may hang."""
 
     def __init__(self) -> None:
-        """Start no thread yet."""
+        """Start no thread before the first name."""
         self._threads = Threads("endpoint names")
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
         """List the addresses of a host.
 
-        Raises OSError where it has none; ForeignHostError where it stands for another host.
+        Raises OSError if it has none, ForeignHostError if its name leads to another host.
         """
         kind, flags = socket.SOCK_STREAM, socket.AI_ADDRCONFIG | socket.AI_CANONNAME
         found = await self._threads.run(lambda: socket.getaddrinfo(host, port, family=family, type=kind, flags=flags))
@@ -46,11 +46,11 @@ class Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Leave threads that hang to themselves."""
+        """Do nothing: threads that hang cannot be ended."""
 
 
 def foreign_host(host: str, canonical: str, addresses: Iterable[str]) -> str:
-    """Say what a Service's name leads to that is no Service, and what to do; "" where it leads there, and for other names."""
+    """Describe the host that a Service's name leads to, and what to do; empty for a Service and for other names."""
     named = service(host)
     if not named:
         return ""
@@ -61,12 +61,12 @@ def foreign_host(host: str, canonical: str, addresses: Iterable[str]) -> str:
         address = ipaddress.ip_address(text.partition("%")[0])
         address = (address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address
         if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved:
-            return "its name has an address that no Service has. Look at the Service and the EndpointSlices of that name"
+            return "its name has an address that no Service has. Check the Service and the EndpointSlices of that name"
     return ""
 
 
 def why_foreign(error: BaseException | None) -> str:
-    """Find in an error and its causes what a name leads to."""
+    """Return the message of the ForeignHostError among an error and its causes; empty if there is none."""
     while error is not None:
         if isinstance(error, ForeignHostError):
             return str(error)

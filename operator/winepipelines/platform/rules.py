@@ -1,7 +1,7 @@
-"""The rules (CEL) of the CRDs, as far as they can be checked where no API server is asked. Called by `crds`.
+"""Evaluate the CEL rules of the CRDs without an API server.
 
-A rule becomes a Python expression, whose tree is walked: nothing is executed. Rules with macros (`filter`), with `oldSelf` or
-with a ternary are the API server's alone.
+A rule is converted to a Python expression, and its syntax tree is evaluated; no code is executed. Rules with macros (`filter`),
+`oldSelf` or the ternary operator are not supported: only the API server checks them.
 """
 
 import ast
@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from winepipelines.resource.spec import parse_duration
+from winepipelines.api.spec import parse_duration
 
 TOKEN = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|&&|\|\||!(?!=)|\btrue\b|\bfalse\b|\bin\b|[?]""")
 PYTHON = {"&&": " and ", "||": " or ", "!": " not ", "true": "True", "false": "False"}
@@ -36,16 +36,16 @@ TYPES = {"int": int, "string": str}
 
 
 class UncheckedError(Exception):
-    """The rule is one that only the API server checks."""
+    """Only the API server can check the rule."""
 
 
 def broken(value: object, schema: dict[str, Any]) -> Iterator[str]:
-    """List the messages of a schema's rules that a value does not follow."""
+    """List the messages of a schema's rules that a value violates."""
     for rule in schema.get("x-kubernetes-validations", ()):
         try:
             holds = _evaluate(_parsed(rule["rule"]), value)
         except (UncheckedError, TypeError, ValueError, AttributeError, IndexError):
-            continue  # also where the value is of another type, which the schema itself refuses
+            continue  # also if the value has another type, which the schema rejects
         if not holds:
             yield rule["message"]
 
@@ -95,6 +95,6 @@ def _evaluate(node: ast.expr, value: object) -> Any:
 
 def _field(node: ast.Attribute, value: object) -> Any:
     fields = _evaluate(node.value, value)
-    if not isinstance(fields, dict) or node.attr not in fields:  # a field that is left out has its default in the API server only
+    if not isinstance(fields, dict) or node.attr not in fields:  # only the API server sets the defaults of missing fields
         raise UncheckedError
     return fields[node.attr]

@@ -1,7 +1,7 @@
-"""A run's Workflow and the pods of its steps, read from the API server. Called by `observe`, `predicting` and `runwatch`.
+"""Read a run's Workflow and the pods of its steps from the API server.
 
-In multi-user mode they are in the resource's namespace, in single-user mode in that of Kubeflow Pipelines. All that is needed of
-most pods is what `kubectl get pods` shows of them.
+In multi-user mode they are in the resource's namespace, in single-user mode in that of Kubeflow Pipelines. For most pods the
+table of `kubectl get pods` is enough.
 """
 
 import re
@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from kubernetes.aio.dynamic.exceptions import NotFoundError
 
+from winepipelines.api.observed import StepsView
 from winepipelines.platform import bodies, steppods, workloads
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import PODS, Body, Kubernetes
 from winepipelines.platform.workflows import RUN_LABEL, WORKFLOWS
-from winepipelines.resource.observed import StepsView
 from winepipelines.settings import Settings
 
 TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
@@ -32,9 +32,9 @@ class Steps:
         self._settings = settings
 
     async def view(self, namespace: str, run_id: str) -> StepsView:
-        """Look at the Workflow and the pods of a run of a resource in this namespace.
+        """Read the Workflow and the pods of a run of a resource in this namespace.
 
-        Raises PlatformError where the API server does not say.
+        Raises PlatformError if they cannot be read.
         """
         selector = f"{RUN_LABEL}={run_id}"
         namespace = await self._kubeflow.namespace_of_runs(namespace)
@@ -49,28 +49,28 @@ class Steps:
                 whole = await self._workflows(namespace, selector, "application/json")
                 nodes = [node for item in whole for node in steppods.nodes_of(item)]
                 seen = steppods.view(workflow, pods, nodes)
-        except NotFoundError:  # no such kind: nothing is known
+        except NotFoundError:  # the cluster has no Workflows
             return StepsView()
         return seen
 
     async def _workflows(self, namespace: str, selector: str, accept: str) -> list[Body]:
-        """Read the Workflow of a run; there is one."""
+        """List the Workflow of a run."""
         answer = await self._kubernetes.read(WORKFLOWS.path(namespace), accept, label_selector=selector, limit=1)
         return list(answer.get("items") or [])
 
-    async def moods(self) -> Mapping[str, frozenset[str]]:
-        """Tell for each run with a pod that has not ended what `kubectl get pods` says of these pods; nothing where all is well.
+    async def pod_problems(self) -> Mapping[str, frozenset[str]]:
+        """List the runs with active pods and, for each, the unhealthy states that `kubectl get pods` shows of these pods.
 
-        Raises PlatformError where the API server does not say.
+        Raises PlatformError if the pods cannot be listed.
         """
-        moods: dict[str, set[str]] = {}
+        problems: dict[str, set[str]] = {}
         for namespace in self._namespaces():
             for row in await self._rows(PODS.path(namespace)):
                 run, status = row
-                found = moods.setdefault(run, set())
+                found = problems.setdefault(run, set())
                 if not HEALTHY.fullmatch(status):
                     found.add(status)
-        return {run: frozenset(found) for run, found in moods.items()}
+        return {run: frozenset(found) for run, found in problems.items()}
 
     def _namespaces(self) -> Sequence[str]:
         return self._settings.namespaces or ("",)

@@ -1,4 +1,4 @@
-"""A service account's token as its file has it: who it says we are. Called by `doctor`. Nothing is verified or kept."""
+"""Read the claims of a service account token from its file. Nothing is verified or kept."""
 
 import base64
 from pathlib import Path
@@ -8,7 +8,7 @@ from winecontract.parsing import parse_json
 
 
 class TokenUnreadable(Exception):
-    """There is no token in the file; the message says why, and nothing of the file's content."""
+    """The file holds no readable token. The message has the cause, and no content of the file."""
 
 
 def claims(path: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Argo's Workflows, one for each run of Kubeflow Pipelines, as hints that a run has moved. Called by `runwatch`.
+"""Watch Argo Workflows, one for each run of Kubeflow Pipelines, as hints that the state of a run has changed.
 
-One watch for all namespaces, or one for each that the operator is limited to, and of metadata alone: a Workflow is as large as
-its pipeline, and its phase is a label. Only runs that have not ended are in it. Kubeflow Pipelines labels a Workflow once the
-run's end is in its own records; that is some seconds after Argo has ended the Workflow.
+There is one watch for all namespaces, or one for each that the operator is limited to. It transfers metadata only: a Workflow is
+as large as its pipeline, and its phase is a label. Only runs that have not ended are watched: Kubeflow Pipelines labels a
+Workflow after it has stored the run's end, some seconds after Argo has ended the Workflow.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ WORKFLOWS = Kind("argoproj.io/v1alpha1", "workflows")
 
 @dataclass(frozen=True)
 class Hint:
-    """Phases of Workflows by run id: "" before Argo's first, None where the Workflow, or the last need to look at it, is gone."""
+    """Phases of Workflows by run id: "" before Argo sets the first, None once the Workflow is deleted or its run has ended."""
 
     phases: Mapping[str, str | None]
     complete: bool = False  # there are no others
@@ -36,15 +36,15 @@ class Workflows:
         backoff_seconds: tuple[float, float] = metadata.BACKOFF_SECONDS,
         namespaces: Sequence[str] = (),
     ) -> None:
-        """Try again after the first of `backoff_seconds`, then twice that, up to the second. No `namespaces` are all."""
+        """Retry after the first of `backoff_seconds`, then after twice as long, up to the second. No `namespaces` means all."""
         self._kubernetes = kubernetes
         self._backoff = backoff_seconds
         self._namespaces = namespaces
 
     def hints(self) -> AsyncGenerator[Hint | None]:
-        """Yield all Workflows, then each that moves; None when they can no longer be watched. For ever.
+        """Yield all Workflows, then each change; None when the watch fails. Never ends.
 
-        Of several namespaces there is no None: while one cannot be watched, its Workflows are as good as gone.
+        With several namespaces there is no None: while one cannot be watched, its Workflows are reported as deleted.
         """
         return self._of_each() if self._namespaces else self._of("")
 
@@ -75,7 +75,7 @@ class Workflows:
                 await asyncio.wait((following, listeners), return_when=asyncio.FIRST_COMPLETED)
                 if not following.done():
                     following.cancel()
-                    await listeners  # which never end but by a defect
+                    await listeners  # they end only by an unexpected error
                 namespace, hint = following.result()
                 phases = dict(hint.phases) if hint is not None else {}
                 if hint is None or hint.complete:

@@ -1,32 +1,33 @@
-"""Deployments and their pods: whether a template is rolled out and, if it is not, what keeps it. In Kubernetes' own words; pure.
+"""Deployments and their pods: whether a template is rolled out and, if not, what prevents it. Quotes Kubernetes. Pure.
 
-Called by `seldon`. A trouble is told in the same words at every look for as long as it is the same: without pods' random names,
-times and counts, and whatever a container that restarts happens to be doing at the moment.
+The message of a problem stays the same as long as the problem does: it has no random names of pods, no times and no counts, and
+does not depend on the current state of a container that restarts.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from winecontract import termination
+from winecontract.reasons import Reason
 from winecontract.text import clean
+from winepipelines.api.errors import Unavailable
+from winepipelines.api.naming import TEMPLATE_ANNOTATION
 from winepipelines.platform import admission
-from winepipelines.resource.errors import Unavailable
-from winepipelines.resource.naming import GRAPH, TEMPLATE_ANNOTATION
 
 Body = dict[str, Any]
 MESSAGE_LIMIT = 1000
-HARMLESS = ("", "PodInitializing", "ContainerCreating")  # what a container waits for on its way
-PULLING = ("ErrImagePull", "ImagePullBackOff")  # two words for one trouble, in turns
+HARMLESS = ("", "PodInitializing", "ContainerCreating")  # normal reasons of a container that waits
+PULLING = (Reason.ERR_IMAGE_PULL, "ImagePullBackOff")  # the kubelet alternates between them
 CAUSE = "ErrImagePull: "  # in the back-off's message, since Kubernetes 1.32
-STANDSTILL = "ProgressDeadlineExceeded"
+STANDSTILL = Reason.PROGRESS_DEADLINE_EXCEEDED
 SHOWN = (  # of a status
     *("observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "conditions"),
     *("phase", "reason", "message", "initContainerStatuses", "containerStatuses"),
 )
 MOST_STATUSES = 32  # conditions, or containers
 ANNOTATIONS = (TEMPLATE_ANNOTATION, "workflows.argoproj.io/node-name")
-TAMPERED = "ModelTampered"
 LONGEST_PREFIX = 40  # characters of a Deployment's name that a pod's name certainly begins with
 PASSING = (
     (re.compile(r"\b\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d\S{0,64}\s{0,64}"), ""),  # a log line's time
@@ -37,16 +38,19 @@ PASSING = (
 
 
 @dataclass(frozen=True, order=True)
-class Trouble:
-    """What keeps a pod from serving. The most telling one is the least of several."""
+class PodProblem:
+    """What prevents a pod from serving. Of several problems, the one with the lowest rank is reported."""
 
     rank: int
     reason: str
     message: str
 
 
-def trimmed(workload: Body) -> Body:
-    """Keep of a Deployment or a pod what it is judged by: users and webhooks may have put anything else into it."""
+def trimmed(workload: Body, annotations: Collection[str] = ()) -> Body:
+    """Keep the fields of a Deployment or a pod that this module reads: users and webhooks may add others of any size.
+
+    `annotations` are kept in addition to those that are always kept.
+    """
     metadata, spec, status = (workload.get(part) or {} for part in ("metadata", "spec", "status"))
     template = spec.get("template") or {}
     kept: Body = {name: spec[name] for name in ("replicas", "progressDeadlineSeconds") if name in spec}
@@ -55,21 +59,22 @@ def trimmed(workload: Body) -> Body:
             {"name": container.get("name", ""), "args": (container.get("args") or [])[:1]}
             for container in (template.get("spec") or {}).get("initContainers") or []
         ]
-        kept["template"] = {"metadata": _shown(template.get("metadata") or {}), "spec": {"initContainers": copying}}
-    said = {name: value[:MOST_STATUSES] if isinstance(value, list) else value for name, value in status.items() if name in SHOWN}
-    return {"metadata": _shown(metadata), "spec": kept, "status": said}
+        kept["template"] = {"metadata": _shown(template.get("metadata") or {}, annotations), "spec": {"initContainers": copying}}
+    shown = {name: status[name] for name in SHOWN if name in status}
+    cut = {name: value[:MOST_STATUSES] if isinstance(value, list) else value for name, value in shown.items()}
+    return {"metadata": _shown(metadata, annotations), "spec": kept, "status": cut}
 
 
-def _shown(metadata: Body) -> Body:
+def _shown(metadata: Body, more: Collection[str] = ()) -> Body:
     annotations = metadata.get("annotations") or {}
     kept: Body = {name: metadata[name] for name in ("namespace", "name", "generation", "deletionTimestamp") if name in metadata}
-    return {**kept, "annotations": {name: annotations[name] for name in ANNOTATIONS if name in annotations}}
+    return {**kept, "annotations": {name: annotations[name] for name in (*ANNOTATIONS, *more) if name in annotations}}
 
 
 def is_complete(deployment: Body, fewest: int | None = None) -> bool:
-    """Tell whether every pod is of the newest template, and as many as are wanted are available.
+    """Whether all pods have the newest template, and the desired number is available.
 
-    With an autoscaler, which asks for more at any time, `fewest` are enough.
+    With an autoscaler, which may change the desired number at any time, `fewest` available pods are enough.
     """
     status, wanted = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
     total, updated, available = (status.get(count, 0) for count in ("replicas", "updatedReplicas", "availableReplicas"))
@@ -78,24 +83,29 @@ def is_complete(deployment: Body, fewest: int | None = None) -> bool:
     return bool(total == available == wanted if fewest is None else available >= min(fewest, wanted))
 
 
-def trouble_of(deployment: Body, pods: Iterable[Body]) -> Trouble | None:
-    """Find what keeps a Deployment's newest template from serving; `pods` are those of that template."""
+def problem_of(deployment: Body, pods: Iterable[Body], server: str) -> PodProblem | None:
+    """Find what prevents a Deployment's newest template from serving.
+
+    `pods` are the pods with that template, `server` is the name of the model server's container.
+    """
     pods = list(pods)
-    found = [trouble for pod in pods if (trouble := _pod_trouble(pod)) is not None]
+    found = [problem for pod in pods if (problem := _problem_of_pod(pod, server)) is not None]
     for condition in (deployment.get("status") or {}).get("conditions") or [] if _is_observed(deployment) else []:
         kind, reason, words = (condition["type"], condition["status"]), condition.get("reason", ""), condition.get("message", "")
         if kind == ("Progressing", "False") and reason == STANDSTILL:
-            found.append(Trouble(6, reason, _standstill(deployment, pods)))
-        elif kind in (("ReplicaFailure", "True"), ("Progressing", "False")):  # a quota, or admission's refusal
-            found.append(Trouble(5, reason, _explained(words)))
+            found.append(PodProblem(6, reason, _standstill(deployment, pods)))
+        elif kind in (("ReplicaFailure", "True"), ("Progressing", "False")):  # a quota or an admission webhook rejects pods
+            found.append(PodProblem(5, reason, _explained(words)))
     if not found:
         return None
     name = deployment["metadata"]["name"]
-    return min(Trouble(trouble.rank, _word(trouble.reason), steady(trouble.message, name)) for trouble in found)
+    return min(
+        PodProblem(pod_problem.rank, _word(pod_problem.reason), steady(pod_problem.message, name)) for pod_problem in found
+    )
 
 
 def steady(message: str, name: str = "") -> str:
-    """Take from a message what differs from one try to the next; `name` is that of the Deployment whose pods it may name."""
+    """Remove what changes between attempts from a message; `name` is the Deployment whose pods it may name."""
     message = clean(message)
     if name:
         message = re.sub(rf"\b{re.escape(name[:LONGEST_PREFIX])}[-a-z0-9]{{0,253}}", name, message)
@@ -105,67 +115,73 @@ def steady(message: str, name: str = "") -> str:
 
 
 def _is_observed(deployment: Body) -> bool:
-    """Tell whether the status is about the present spec."""
+    """Whether the status describes the current spec."""
     observed: int = (deployment.get("status") or {}).get("observedGeneration", 0)
     return observed >= int(deployment["metadata"]["generation"])
 
 
 def pod_problem(pod: Body) -> tuple[str, str] | None:
-    """Tell what keeps a pod from starting, as reason and message."""
-    found = _pod_trouble(pod)
+    """Return reason and message of what prevents a pod from starting; None if nothing does."""
+    found = _problem_of_pod(pod)
     return (found.reason, found.message) if found is not None else None
 
 
 def condition_word(reason: str) -> str:
-    """Make of a pod's reason a condition's reason: one word."""
+    """Convert a pod's reason to a condition's reason, which is one CamelCase word."""
     return _word(reason)
 
 
-def _pod_trouble(pod: Body) -> Trouble | None:
+def _problem_of_pod(pod: Body, server: str = "") -> PodProblem | None:
     status = pod.get("status") or {}
     if "deletionTimestamp" in pod["metadata"]:
         return None
     for kind in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(kind) or []:
-            if (found := _container_trouble(container, initial=kind.startswith("init"))) is not None:
+            if (found := _problem_of_container(container, server, initial=kind.startswith("init"))) is not None:
                 return found
     if status.get("phase") == "Failed":  # evicted, or refused by the node
-        return Trouble(3, status.get("reason") or "PodFailed", status.get("message") or "the pod failed")
+        return PodProblem(3, status.get("reason") or Reason.POD_FAILED, status.get("message") or "the pod failed")
     for condition in status.get("conditions") or []:
         if (condition["type"], condition["status"]) == ("PodScheduled", "False"):
-            return Trouble(4, condition.get("reason") or "Unschedulable", condition.get("message") or "no node takes the pod")
+            return PodProblem(
+                4, condition.get("reason") or Reason.UNSCHEDULABLE, condition.get("message") or "no node accepts the pod"
+            )
     return None
 
 
-def _container_trouble(container: Body, *, initial: bool) -> Trouble | None:
-    """Judge a container. One that has ended is in trouble until it is ready, also while it runs once more."""
+def _problem_of_container(container: Body, server: str, *, initial: bool) -> PodProblem | None:
+    """Find the problem of a container. One that has ended has a problem until it is ready again, also while it restarts."""
     name, state = container["name"], container.get("state") or {}
     waiting = state.get("waiting") or {}
     reason, words = waiting.get("reason", ""), waiting.get("message", "")
     if reason in PULLING:
         why = words if reason == PULLING[0] else words.partition(CAUSE)[2]
-        return Trouble(1, PULLING[0], _sentence(f"the image {container.get('image', '')} of container {name} is not pulled", why))
+        return PodProblem(
+            1, PULLING[0], _sentence(f"the image {container.get('image', '')} of container {name} is not pulled", why)
+        )
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     if ended and not container.get("ready") and not (initial and ended.get("exitCode") == 0):
-        said = str(ended.get("message") or "")
-        if name == GRAPH and said.startswith(f"{TAMPERED}:"):  # the server's own word, in its termination message
-            return Trouble(0, TAMPERED, _sentence("the server does not load the model", said.removeprefix(f"{TAMPERED}:")))
+        message = str(ended.get("message") or "")
+        if name == server and (failure := termination.read(message)) is not None:  # reported by the model server
+            if failure.reason == Reason.MODEL_TAMPERED:
+                return PodProblem(0, failure.reason, _sentence("the server does not load the model", failure.message))
+            message = failure.message
         cause = ended.get("reason") or ""
-        word = cause if cause not in ("", "Error", "Completed") else "CrashLoopBackOff"
-        return Trouble(2, word, _sentence(f"container {name} ended with exit code {ended.get('exitCode')}", ended.get("message")))
+        word = cause if cause not in ("", "Error", "Completed") else Reason.CRASH_LOOP_BACK_OFF
+        return PodProblem(2, word, _sentence(f"container {name} ended with exit code {ended.get('exitCode')}", message))
     if reason not in HARMLESS:
-        return Trouble(2 if reason == "CrashLoopBackOff" else 1, reason, _sentence(f"container {name}", words))
+        return PodProblem(2 if reason == Reason.CRASH_LOOP_BACK_OFF else 1, reason, _sentence(f"container {name}", words))
     return None
 
 
 def _explained(words: str) -> str:
-    """Name whose admission webhook keeps a pod from being made, where the API server's words tell of one."""
+    """Name the owner of the admission webhook that prevents a pod's creation, if the API server's message names one."""
     known = admission.failure(500, words)
     return known.message if isinstance(known, Unavailable) else words
 
 
 def _standstill(deployment: Body, pods: Iterable[Body]) -> str:
-    """Say what a rollout without any other trouble stands at."""
+    """Describe the state of a rollout that has no other problem than its deadline."""
     started = {
         container["name"]
         for pod in pods
@@ -173,15 +189,15 @@ def _standstill(deployment: Body, pods: Iterable[Body]) -> str:
         if "running" in (container.get("state") or {}) and not container.get("ready")
     }
     seconds = deployment["spec"].get("progressDeadlineSeconds", 600)
-    what = f"container {', '.join(sorted(started))} runs and is not ready" if started else "no pod became ready"
-    return f"{what}, and nothing has moved for {seconds} s"
+    state = f"container {', '.join(sorted(started))} runs and is not ready" if started else "no pod became ready"
+    return f"{state}, and the rollout has made no progress for {seconds} s"
 
 
-def _sentence(what: str, words: str | None) -> str:
-    return f"{what}: {words.strip()}" if words and words.strip() else what
+def _sentence(problem: str, words: str | None) -> str:
+    return f"{problem}: {words.strip()}" if words and words.strip() else problem
 
 
 def _word(reason: str) -> str:
-    """Make of a reason a condition's reason: one word."""
+    """Remove all characters that a condition's reason may not have."""
     word = re.sub(r"[^A-Za-z0-9]", "", clean(reason))[:64]
-    return word if word[:1].isalpha() else "PodFailed"
+    return word if word[:1].isalpha() else Reason.POD_FAILED

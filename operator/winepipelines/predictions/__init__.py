@@ -1,1 +1,1 @@
-"""Deciding for `WinePrediction`: one file, scored once, by one run. Pure, as `lifecycle` is for `WinePipeline`."""
+"""WinePrediction: one file is scored once, by one run."""

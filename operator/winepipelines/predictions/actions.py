@@ -1,20 +1,20 @@
-"""What a decision may have done, beside what is done with a run of either kind. All are idempotent. Carried out by `act`."""
+"""Actions for a WinePrediction. All are idempotent."""
 
 from dataclasses import dataclass
 
-from winepipelines.lifecycle.actions import AddFinalizer, DeleteRun, RemoveFinalizer, TerminateRun
+from winepipelines.runs.actions import SharedAction
 
 
 @dataclass(frozen=True)
 class SubmitPrediction:
-    """Submit the run, unless one of this name is there."""
+    """Submit the run, unless one of this name exists."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class DeleteResource:
-    """Delete the resource itself: it has been kept for as long as its spec says."""
+    """Delete the resource: `spec.ttlAfterFinished` has passed."""
 
 
-Action = AddFinalizer | RemoveFinalizer | SubmitPrediction | TerminateRun | DeleteRun | DeleteResource
+Action = SharedAction | SubmitPrediction | DeleteResource

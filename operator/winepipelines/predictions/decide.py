@@ -1,23 +1,21 @@
-"""The decision: what is done next for a prediction, from what is asked and what is seen. Pure; called by `reconciler`."""
+"""Decide what to do next for a WinePrediction, from its spec, its status and what was observed. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime
 
-from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.conditions import summarize
-from winepipelines.lifecycle.decision import Decision
-from winepipelines.lifecycle.events import Event
-from winepipelines.lifecycle.look import Answers, Passed, UnansweredError
-from winepipelines.lifecycle.look import Held as NotYet
-from winepipelines.lifecycle.setback import without_future
+from winepipelines.api.clock_skew import without_future
+from winepipelines.api.errors import PlatformError
+from winepipelines.api.prediction import PredictionStage, PredictionStatus, WinePrediction
+from winepipelines.api.status import ConditionType
+from winepipelines.api.timeouts import Timeouts
+from winepipelines.engine.decision import Answers, Decision, Event
+from winepipelines.pipelines.conditions import summarize
+from winepipelines.pipelines.context import Done, UnansweredQueryError
+from winepipelines.pipelines.context import NotReady as Unready
 from winepipelines.predictions.actions import Action
+from winepipelines.predictions.context import Check, NotReady, PredictionContext, StatusUpdate
 from winepipelines.predictions.finalize import finalize
-from winepipelines.predictions.look import Held, Look, Record, failed
-from winepipelines.predictions.score import score
-from winepipelines.resource.errors import PlatformError
-from winepipelines.resource.policy import Policy
-from winepipelines.resource.prediction import PredictionStage, PredictionStatus, WinePrediction
-from winepipelines.resource.status import ConditionType
+from winepipelines.predictions.score import CHECKS
 
 
 def decide(
@@ -25,68 +23,77 @@ def decide(
     answers: Answers,
     failures: Mapping[Action, PlatformError],
     now: datetime,
-    policy: Policy | None = None,
+    timeouts: Timeouts | None = None,
 ) -> Decision[PredictionStatus, Action]:
-    """Decide what is next for a resource.
+    """Decide what to do next for a resource.
 
-    `answers` holds what has been asked so far, `failures` the actions of this look that failed.
+    `answers` has the answers so far, `failures` the actions of this reconcile that failed. A decision with a query needs its
+    answer first.
     """
-    look = Look(prediction, answers, now, policy or Policy(), failures).with_(without_future(prediction.status, now))
+    context = PredictionContext(prediction, answers, now, timeouts or Timeouts(), failures).with_(
+        without_future(prediction.status, now)
+    )
     try:
         if prediction.deleted_at is not None:
-            held = finalize(look)
-            if held is None:
-                return Decision(prediction.status)
+            not_ready = finalize(context)
+            if not_ready is None:
+                return Decision(prediction.status, decided_by="finalize")
+            decided_by = not_ready.decided_by("finalize")
         else:
-            look, held = _score(look)
-    except UnansweredError as unanswered:
-        return Decision(prediction.status, question=unanswered.question)
+            context, decided_by, not_ready = run_checks(context, CHECKS)
+    except UnansweredQueryError as unanswered:
+        return Decision(prediction.status, query=unanswered.query)
 
-    status = held.status or look.status
-    error = next((failures[action] for action in held.actions if action in failures), None)
-    actions = held.actions if error is None else ()
-    if error is not None:
-        held = failed(error, look.policy)
-    if not (error is not None and status.is_over) and not _is_tried_again(actions, look):
-        begun = PredictionStage.SCORING if status.run is not None else PredictionStage.WAITING
-        stage = status.stage if status.is_over else held.stage or begun
-        status = told(status.with_(stage=stage), held, prediction.generation, now)
+    status = not_ready.status or context.status
+    outcome = not_ready.after_failures(failures, context.timeouts)
+    has_failed = outcome is not not_ready
+    if not (has_failed and status.is_over) and not outcome.is_retry_of(context.status.condition(ConditionType.READY)):
+        default = PredictionStage.SCORING if status.run is not None else PredictionStage.WAITING
+        stage = status.stage if status.is_over else outcome.stage or default
+        status = with_conditions(status.with_(stage=stage), outcome, prediction.generation, now)
     run = status.run
     return Decision(
         status=status,
-        actions=actions,
-        wake_at=now + held.wake_in if held.wake_in is not None else None,
+        actions=outcome.actions,
+        requeue_at=now + outcome.requeue_after if outcome.requeue_after is not None else None,
         follow=run if run is not None and run.id and not status.is_over else None,
+        decided_by=decided_by,
     )
 
 
-def _score(look: Look) -> tuple[Look, Held]:
-    """Run the checks; each thing that becomes known starts them anew."""
+def run_checks(context: PredictionContext, checks: tuple[Check, ...]) -> tuple[PredictionContext, str, NotReady]:
+    """Run the checks up to the first that does not hold; return its name, as `Decision.decided_by`, and its result.
+
+    A status update starts them again.
+
+    Raises UnansweredQueryError.
+    """
     while True:
+        name, result = _first(context, checks)
+        if isinstance(result, NotReady):
+            return context, result.decided_by("score", name), result
+        context = context.with_(result.status)
+
+
+def _first(context: PredictionContext, checks: tuple[Check, ...]) -> tuple[str, StatusUpdate | NotReady]:
+    for check in checks:
         try:
-            said = score(look)
+            if (result := check(context)) is not None:
+                return check.__name__, result
         except PlatformError as error:
-            said = failed(error, look.policy)
-        if isinstance(said, Held):
-            return look, said
-        assert isinstance(said, Record)
-        look = look.with_(said.status)
+            return check.__name__, NotReady.from_error(error, context.timeouts)
+    raise AssertionError("the last check always decides")
 
 
-def _is_tried_again(actions: tuple[Action, ...], look: Look) -> bool:
-    """Tell whether something is done that has failed before: until it succeeds, what was said of it stands."""
-    said = look.status.condition(ConditionType.READY)
-    return bool(actions) and said is not None and said.reason in reasons.PLATFORM_FAILURES
-
-
-def told(status: PredictionStatus, held: Held, generation: int, now: datetime) -> PredictionStatus:
-    """Write conditions into a status."""
-    passed, not_yet = Passed(held.reason, held.message), NotYet(held.reason, held.message, stalled=held.stalled)
-    return summarize(status, {}, passed if held.is_settled else not_yet, generation, now)
+def with_conditions(status: PredictionStatus, result: NotReady, generation: int, now: datetime) -> PredictionStatus:
+    """Write the conditions into a status."""
+    if result.is_settled:
+        return summarize(status, {}, Done(result.reason, result.message), generation, now)
+    return summarize(status, {}, Unready(result.reason, result.message, stalled=result.stalled), generation, now)
 
 
 def events(before: PredictionStatus, after: PredictionStatus) -> tuple[Event, ...]:
-    """List the transitions between two statuses: each new reason of the condition Ready."""
+    """List the Events between two statuses: one for each new reason of the condition Ready."""
     old, new = (status.condition(ConditionType.READY) for status in (before, after))
     if new is None or (old is not None and (old.status, old.reason) == (new.status, new.reason)):
         return ()

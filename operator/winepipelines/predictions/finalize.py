@@ -1,40 +1,39 @@
-"""The way out: a deleted prediction ends its run, in bounded time. What it has written to the object store stays.
+"""Clean up for a deleted WinePrediction: terminate its run, in bounded time. Its output in the object store stays."""
 
-Called by `decide`.
-"""
+from dataclasses import replace
 
-from winepipelines.lifecycle import reasons
-from winepipelines.lifecycle.actions import RemoveFinalizer
-from winepipelines.lifecycle.run import end_for_deletion
-from winepipelines.predictions.look import Held, Look, held
-from winepipelines.resource.errors import PlatformError
-from winepipelines.resource.pipeline import FINALIZER
+from winecontract.reasons import Reason
+from winepipelines.api.errors import PlatformError
+from winepipelines.api.pipeline import FINALIZER
+from winepipelines.predictions.context import NotReady, PredictionContext, run_not_ready
+from winepipelines.runs.actions import RemoveFinalizer
+from winepipelines.runs.ending import terminate_for_deletion
 
 
-def finalize(look: Look) -> Held | None:
-    """Clean up, then let the resource go. None where it has gone already, as far as this operator is concerned."""
-    if FINALIZER not in look.prediction.finalizers:
+def finalize(context: PredictionContext) -> NotReady | None:
+    """Clean up, then remove the finalizer. None if the resource does not have it."""
+    if FINALIZER not in context.prediction.finalizers:
         return None
-    assert look.prediction.deleted_at is not None, "only deleted resources are finalized"
+    assert context.prediction.deleted_at is not None, "only deleted resources are finalized"
     try:
-        said = run_has_ended(look)
+        not_ready = run_has_ended(context)
     except PlatformError as error:
-        said = Held(error.reason, error.message, wake_in=look.policy.retry_interval)
-    if said is None:
+        not_ready = NotReady(error.reason, error.message, requeue_after=context.timeouts.retry_interval)
+    if not_ready is None:
         return _gone()
-    if look.now < look.prediction.deleted_at + look.policy.delete_bound:
-        return said
-    if untried := tuple(action for action in said.actions if action not in look.failures):
-        return Held(reasons.DELETING, "ending the run, for the last time", actions=(*untried, RemoveFinalizer()))
-    why = next((look.failures[action].message for action in said.actions if action in look.failures), said.message)
-    return _gone(f"its run ({why})")
+    if context.now < context.prediction.deleted_at + context.timeouts.delete_bound:
+        return replace(not_ready, check=run_has_ended.__name__)
+    if untried := tuple(action for action in not_ready.actions if action not in context.failures):
+        return NotReady(Reason.DELETING, "Terminating the run, for the last time.", actions=(*untried, RemoveFinalizer()))
+    failed = [context.failures[action].message for action in not_ready.actions if action in context.failures]
+    return _gone(f"its run ({(failed or [not_ready.message])[0]})")
 
 
-def run_has_ended(look: Look) -> Held | None:
-    """Kubeflow Pipelines has been told to end the run."""
-    is_over = look.status.run is None or look.status.is_over
-    return None if is_over else held(look, end_for_deletion(look.run))
+def run_has_ended(context: PredictionContext) -> NotReady | None:
+    """The termination of the run was requested."""
+    is_over = context.status.run is None or context.status.is_over
+    return None if is_over else run_not_ready(context, terminate_for_deletion(context.run))
 
 
-def _gone(*left_behind: str) -> Held:
-    return Held(reasons.DELETING, "everything is cleaned up", actions=(RemoveFinalizer(left_behind),))
+def _gone(*left_behind: str) -> NotReady:
+    return NotReady(Reason.DELETING, "Everything is cleaned up.", actions=(RemoveFinalizer(left_behind),))

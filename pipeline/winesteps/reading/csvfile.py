@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 from winesteps.reading import explain, records, text
 from winesteps.reading.expand import expanded, head_of
 from winesteps.reading.formats import recognize
@@ -193,7 +194,7 @@ class _Reader:
         return list(self._pieces(found, 0, len(found.texts), row)), found.rest
 
     def _is_plain(self, body: bytes) -> bool:
-        """Whether pyarrow sees the records of a block as `records` does: its quotes come in pairs, and the last ones close."""
+        """Tell whether pyarrow splits a block as `records` does: its quotes come in pairs, and the last ones close."""
         if not self._options.separator.isascii():
             return False
         if b'"' not in body:
@@ -202,7 +203,7 @@ class _Reader:
         return body.count(b'"') % 2 == 0 and records.is_closed(decode(final), self._options.separator)
 
     def _pieces(self, found: Records, start: int, end: int, row: int) -> Iterator[Chunk]:
-        """Chunks of the records from `start` to `end`, the first of which is the row `row`."""
+        """Yield chunks of the records from `start` to `end`, the first of which is row number `row`."""
         count = end - start
         if count <= 0:
             return
@@ -219,7 +220,7 @@ class _Reader:
             yield from self._pieces(found, first, min(first + size, end), row + first - start)
 
     def _at_full_speed(self, body: bytes, count: int) -> pa.Table | None:
-        """A block as a table; None where any of it is not as it must be."""
+        """Parse a block with pyarrow; None if any of its values is invalid."""
         if not count:
             return self._schema.empty_table()
         try:
@@ -236,13 +237,13 @@ class _Reader:
         rejected: dict[Rejection, list[int]] = {}
         problems: list[Problem] = []
         for at, index in enumerate(range(start, end), row):
-            said = self._row(found.texts[index], at, found.lines[index], is_broken=index in found.broken)
-            if isinstance(said, Problem):
-                if said.reason not in rejected:
-                    problems.append(said)
-                rejected.setdefault(said.reason, []).append(at)
+            parsed = self._row(found.texts[index], at, found.lines[index], is_broken=index in found.broken)
+            if isinstance(parsed, Problem):
+                if parsed.reason not in rejected:
+                    problems.append(parsed)
+                rejected.setdefault(parsed.reason, []).append(at)
             else:
-                good.append(said)
+                good.append(parsed)
                 numbers.append(at)
         columns = zip(*good, strict=True) if good else ([] for _ in self._columns)
         arrays = [pa.array(column, kind) for column, kind in zip(columns, self._schema.types, strict=True)]
@@ -265,17 +266,17 @@ class _Reader:
             if column.position not in numeric:
                 kept.append(value)
                 continue
-            said = number(value, self._options.decimal)
-            if isinstance(said, Rejection):
-                problem = Problem(said, row, line, column.name, column.title, value)
-                if said is not Rejection.MISSING_VALUE:
+            parsed = number(value, self._options.decimal)
+            if isinstance(parsed, Rejection):
+                problem = Problem(parsed, row, line, column.name, column.title, value)
+                if parsed is not Rejection.MISSING_VALUE:
                     return problem
                 missing = missing or problem
-            kept.append(said)
+            kept.append(parsed)
         return missing or kept
 
     def _fits(self, values: Sequence[str]) -> bool:
-        """Whether fields of which one has a line break can be a row: numbers have none."""
+        """Tell whether fields with a line break in one of them can be a row: numbers have no line break."""
         return len(values) == self._width and not any("\n" in values[column.position] for column in self._numeric)
 
 
@@ -284,7 +285,7 @@ def _rows(chunk: Chunk) -> int:
 
 
 def _count_lines(block: bytes) -> int:
-    """How many lines of a block are not blank."""
+    """Count the lines of a block that are not blank."""
     if b"\n\n" in block or block.startswith(b"\n"):
         return sum(map(bool, block.split(b"\n")))
     return block.count(b"\n") + (not block.endswith(b"\n"))

@@ -1,6 +1,4 @@
-"""Unpacks a compressed file: gzip, xz, or zip with one file in it, recognized by content. The size is limited while it
-unpacks.
-"""
+"""Unpack a compressed file: gzip, xz, or zip with one file in it, recognized by content. The size is limited while unpacking."""
 
 import io
 import logging
@@ -11,22 +9,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 from winesteps.reading.formats import HEAD_BYTES, compression, quote
 
 PIECE_BYTES = 1024 * 1024
 STREAM_BYTES = 64 * 1024
-"""Compressed bytes that are read at a time: what is left of them is copied at the end of each stream."""
+"""Compressed bytes that are read at a time. The rest of them is copied at the end of each stream."""
 XZ_MEMORY_BYTES = 256 * 1024 * 1024
-"""Most memory that an xz file may ask for; `xz -9` asks for 65 MiB."""
+"""Most memory that an xz file may need; files of `xz -9` need 65 MiB."""
 MOST_STREAMS = 100_000
-"""Streams one after another in a gzip or xz file: each costs more time than its bytes do."""
+"""Most streams in a gzip or xz file: each stream costs time, however few bytes it has."""
 SPARE_BYTES = 16 * 1024 * 1024
-"""As many compressed bytes may unpack to next to nothing."""
+"""Compressed bytes that may unpack to almost nothing."""
 MEMBERS_BYTES = 4 * 1024 * 1024
-"""Longest list of members of a zip file, which is read in one go."""
+"""Longest directory of a zip file, which is read at once."""
 ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-"""Those that are unpacked in pieces of bounded size."""
+"""Compression methods that unpack in pieces of bounded size."""
 MEMBERS_SHOWN = 5
 _WORKBOOK = {"[Content_Types].xml": "an Excel workbook (.xlsx) or another Office document", "mimetype": "an OpenDocument file"}
 
@@ -38,21 +37,21 @@ class _Readable(Protocol):
 
 
 def head_of(path: Path) -> bytes:
-    """The first bytes of a file."""
+    """Read the first bytes of a file."""
     with path.open("rb") as file:
         return file.read(HEAD_BYTES)
 
 
 def expanded(path: Path, scratch: Path, max_bytes: int) -> tuple[Path, str]:
-    """The unpacked file, and how it was packed: the file itself and "" where it is not compressed.
+    """Return the unpacked file and its compression; the file itself and "" if it is not compressed.
 
     Args:
-        path: the file as it came.
+        path: the received file.
         scratch: folder for the unpacked file.
         max_bytes: largest size when unpacked.
 
     Raises:
-        StepFailure: DataNotCsv for a damaged file or one that holds several; DataTooLarge.
+        StepFailure: DataNotCsv for a damaged file or one with several members; DataTooLarge.
 
     """
     kind = compression(head_of(path))
@@ -65,16 +64,17 @@ def expanded(path: Path, scratch: Path, max_bytes: int) -> tuple[Path, str]:
             _copy(pieces, plain, kind, max_bytes)
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk, not of the file
-        raise StepFailure(Reason.DATA_NOT_CSV, f"The {kind} file is damaged or breaks off, and cannot be unpacked.") from None
+            raise  # the disk failed, not the file
+        message = f"The {kind} file is damaged or incomplete, and cannot be unpacked. Provide a complete file."
+        raise StepFailure(Reason.DATA_NOT_CSV, message) from None
     except NotImplementedError:
-        message = f"The {kind} file is packed by a method that cannot be unpacked. Pack it with deflate."
+        message = f"The {kind} file uses an unsupported compression method. Compress it with deflate."
         raise StepFailure(Reason.DATA_NOT_CSV, message) from None
     head = head_of(target)
     if inner := compression(head) or ("tar" if head[257:262] == b"ustar" else ""):
-        message = f"The {kind} file holds a {inner} file. One CSV file is needed, packed once."
+        message = f"The {kind} file contains a {inner} file. Compress one CSV file, once."
         raise StepFailure(Reason.DATA_NOT_CSV, message)
-    log.info("unpacked a %s file: %s bytes", kind, f"{target.stat().st_size:,}")
+    log.info("unpacked file compression=%s bytes=%d", kind, target.stat().st_size)
     return target, kind
 
 
@@ -94,30 +94,30 @@ def _pieces(file: _Readable) -> Iterator[bytes]:
 
 
 class _Bounded(io.BufferedReader):
-    """A file that does not let itself be read in one go where that could take much memory."""
+    """A file that refuses to read many bytes at once, which would take much memory."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read so many bytes, or to the end; raises BadZipFile where these are too many."""
-        asked = MEMBERS_BYTES + 1 if size is None or size < 0 else size
-        if (size is not None and size > MEMBERS_BYTES) or len(data := super().read(asked)) > MEMBERS_BYTES:
+        """Read up to `size` bytes, or to the end. Raise BadZipFile if these are too many."""
+        limit = MEMBERS_BYTES + 1 if size is None or size < 0 else size
+        if (size is not None and size > MEMBERS_BYTES) or len(data := super().read(limit)) > MEMBERS_BYTES:
             raise zipfile.BadZipFile("too many members")
         return data
 
 
 class _Streams:
-    """Counts the streams of a compressed body, and what they unpack to."""
+    """Counts the streams of a compressed body, and the bytes before and after unpacking."""
 
     def __init__(self) -> None:
         self.streams, self.taken, self.given = 0, 0, 0
 
     def begin(self) -> None:
-        """Count another stream; raises ValueError after too many."""
+        """Count another stream. Raise zlib.error after too many."""
         self.streams += 1
         if self.streams > MOST_STREAMS:
             raise zlib.error("too many streams")
 
     def take(self, data: bytes) -> bytes:
-        """Count compressed bytes; raises where nothing comes of them."""
+        """Count compressed bytes. Raise zlib.error if they unpack to almost nothing."""
         self.taken += len(data)
         if self.taken > 2 * self.given + SPARE_BYTES:
             raise zlib.error("nothing in it")
@@ -131,8 +131,8 @@ def inflated(read: Callable[[], bytes]) -> Iterator[bytes]:
         read: the next compressed bytes; empty at the end.
 
     Raises:
-        zlib.error: it is damaged, or packed to do harm.
-        EOFError: it breaks off.
+        zlib.error: the body is damaged, or crafted to exhaust the step.
+        EOFError: the body is incomplete.
 
     """
     count = _Streams()
@@ -156,7 +156,7 @@ def _gzip(packed: IO[bytes]) -> Iterator[bytes]:
 
 
 def _xz(packed: IO[bytes]) -> Iterator[bytes]:
-    """The streams of an xz file, one after another."""
+    """Unpack the streams of an xz file, one after another."""
     count = _Streams()
     data = count.take(packed.read(STREAM_BYTES))
     while data:
@@ -176,17 +176,17 @@ def _xz(packed: IO[bytes]) -> Iterator[bytes]:
 def _zip(packed: IO[bytes]) -> Iterator[bytes]:
     with zipfile.ZipFile(packed) as archive:
         names = set(archive.namelist())
-        for name, what in _WORKBOOK.items():
+        for name, kind in _WORKBOOK.items():
             if name in names and len(names) > 1:
-                raise StepFailure(Reason.DATA_NOT_CSV, f"The file is {what}. Save the sheet as CSV.")
+                raise StepFailure(Reason.DATA_NOT_CSV, f"The file is {kind}. Save the sheet as CSV.")
         members = [info for info in archive.infolist() if not _is_clutter(info)]
         if len(members) != 1:
             shown = ", ".join(quote(info.filename) for info in members[:MEMBERS_SHOWN])
             listed = f": {shown}{', …' * (len(members) > MEMBERS_SHOWN)}" if members else ""
-            message = f"The zip file holds {len(members)} files{listed}. One CSV file is needed: pack it alone."
+            message = f"The zip file contains {len(members)} files{listed}. Compress one CSV file alone."
             raise StepFailure(Reason.DATA_NOT_CSV, message)
         if members[0].flag_bits & 0x1:
-            raise StepFailure(Reason.DATA_NOT_CSV, "The zip file is protected by a password. Pack it without.")
+            raise StepFailure(Reason.DATA_NOT_CSV, "The zip file is protected by a password. Compress it without a password.")
         if members[0].compress_type not in ZIP_METHODS:
             raise NotImplementedError
         with archive.open(members[0]) as file:
@@ -194,6 +194,6 @@ def _zip(packed: IO[bytes]) -> Iterator[bytes]:
 
 
 def _is_clutter(info: zipfile.ZipInfo) -> bool:
-    """Folders, and what macOS and Windows add."""
+    """Tell whether a member is a folder, or a file that macOS or Windows adds."""
     last = info.filename.rpartition("/")[2]
     return info.is_dir() or info.filename.startswith("__MACOSX/") or last in {".DS_Store", "Thumbs.db", "desktop.ini"}

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from winecolumns import lower_snake
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 from winesteps.reading import records
 from winesteps.reading.formats import quote
 from winesteps.reading.header import NAME_SHOWN, Wanted, known, named

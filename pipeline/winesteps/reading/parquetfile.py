@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 from winesteps.reading.expand import expanded, head_of
 from winesteps.reading.formats import recognize
 from winesteps.reading.header import MOST_COLUMNS, Column, Wanted, choose, left_out
@@ -76,9 +77,9 @@ def open_parquet(path: Path, options: Options, wanted: Wanted, scratch: Path) ->
 
 
 def _opened(path: Path) -> pq.ParquetFile:
-    """Open a file to read with the system's own allocator: the others reserve more than they use, which the limit counts."""
+    """Open a file with the system's allocator: others reserve more memory than they use, which counts against the limit."""
     pool = pa.default_memory_pool()
-    pa.allocate_buffer(1)  # what it reserves at first is then reserved before the limit: metadata comes from it all the same
+    pa.allocate_buffer(1)  # it allocates metadata anyway: let it reserve memory before the limit is set
     pa.set_memory_pool(pa.system_memory_pool())
     try:
         with _memory_limit():

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from winesteps.failures import Reason, StepFailure
+from winecontract.reasons import Reason
+from winesteps.failures import StepFailure
 
 BLOCK_BYTES = 8 * 1024 * 1024
 """Bytes that are read at a time. A line must be shorter."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from contract.kubeflow.endpoint import AUDIENCE, Cluster, Endpoint, Runs, cleaned, eventually, given
-from contract.kubeflow.road import Road
+from contract.kubeflow.proxied import ProxiedEndpoint
 
 from sandbox.components import answers, base_environment, python_environment
 from sandbox.plan import load
@@ -19,7 +19,7 @@ SINGLE, MULTI = "single-user", "multi-user"
 NAMESPACE = "team-contract"
 REAL = given()
 MODES = [SINGLE, MULTI] if REAL is None else [MULTI if REAL.multi_user else SINGLE]
-# What only the other mode has is not asked for, rather than skipped.
+# Tests of the other mode are not collected, so that they do not appear as skipped.
 collect_ignore = [f"test_kubeflow_{mode.replace('-', '_')}.py" for mode in (SINGLE, MULTI) if mode not in MODES]
 
 
@@ -31,7 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    """A real API server below the stand-ins."""
+    """Run a real API server below the stand-ins."""
     without = {"minio", "mlflow", "data", "kubeflow", "seldon", "operator"}
     with Sandbox(f"contract-{os.getpid()}", without=without) as sandbox:
         yield sandbox
@@ -39,7 +39,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @contextlib.contextmanager
 def stand_in(sandbox: Sandbox, state: Path, *flags: str) -> Iterator[str]:
-    """The stand-in as a process; its address."""
+    """Run the stand-in as a process. Yield its address."""
     plan = load(sandbox.folder)
     assert plan is not None
     port = choose(("contract",), {})["contract"]
@@ -73,11 +73,11 @@ def kfp(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def road(kfp: Endpoint, tmp_path: Path) -> Iterator[Road]:
-    """The operator's adapter on its way to the endpoint."""
-    road = Road(kfp, tmp_path)
-    with road.proxy:
-        yield road
-    sent = {name.lower() for call in road.calls for name in call.headers}
-    assert "kubeflow-userid" not in sent, "the mesh refuses it from anybody but the gateway"
+def proxied(kfp: Endpoint, tmp_path: Path) -> Iterator[ProxiedEndpoint]:
+    """Connect the operator's adapter to the endpoint through a proxy."""
+    proxied = ProxiedEndpoint(kfp, tmp_path)
+    with proxied.proxy:
+        yield proxied
+    sent = {name.lower() for call in proxied.calls for name in call.headers}
+    assert "kubeflow-userid" not in sent, "the mesh accepts this header from the gateway only"
     assert kfp.multi_user or "authorization" not in sent

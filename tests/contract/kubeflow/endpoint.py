@@ -1,4 +1,4 @@
-"""An endpoint of Kubeflow Pipelines, the stand-in's or a real one, as the tests beside this file speak to it."""
+"""An endpoint of Kubeflow Pipelines, the stand-in's or a real one, with the requests that the contract tests send."""
 
 import base64
 import json
@@ -18,9 +18,9 @@ import requests
 from kubernetes import client, config
 
 AUDIENCE = "pipelines.kubeflow.org"
-CALLER = "kfp-contract"  # service account and role of the tests, where they make them themselves
+CALLER = "kfp-contract"  # service account and role that the tests create
 VERBS = ("get", "list", "create", "terminate", "retry", "delete", "archive")
-PATIENCE = 120.0  # seconds: a real step costs two pods
+TIMEOUT = 120.0  # seconds: a real step costs two pods
 UNSET = ""  # in a run's state, where the server leaves it out
 OVER = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 WORKFLOWS = ("argoproj.io", "v1alpha1")
@@ -28,11 +28,11 @@ Json = dict[str, Any]
 
 
 class Runs(StrEnum):
-    """What becomes of the runs of an endpoint."""
+    """How the runs of an endpoint progress."""
 
-    EXECUTED = "1"  # they run
-    PLAYED = "played"  # nothing runs them; these tests write their Workflows' status, and the platform reports it
-    LEFT = "0"  # nothing runs them
+    EXECUTED = "1"  # the platform executes them
+    PLAYED = "played"  # nothing executes them; the tests write the status of their Workflows, and the platform reports it
+    LEFT = "0"  # nothing executes them
 
 
 class Cluster:
@@ -46,24 +46,24 @@ class Cluster:
         self._rights = client.RbacAuthorizationV1Api(api)
 
     def workflow(self, run_id: str) -> Json | None:
-        """The Workflow of a run, wherever it is."""
+        """Find the Workflow of a run in any namespace."""
         found: Any = self._objects.list_cluster_custom_object(*WORKFLOWS, "workflows", label_selector=f"pipeline/runid={run_id}")
         return dict(found["items"][0]) if found["items"] else None
 
     def pods(self, run_id: str) -> list[Json]:
-        """The pods of a run's steps."""
+        """List the pods of a run's steps."""
         found: Any = self._core.list_pod_for_all_namespaces(label_selector=f"pipeline/runid={run_id}", _preload_content=False)
         return list(json.loads(found.data)["items"])
 
     def delete_workflow(self, run_id: str) -> None:
-        """Delete a run's Workflow behind its back."""
+        """Delete a run's Workflow without the API of Kubeflow Pipelines."""
         workflow = self.workflow(run_id)
         assert workflow is not None
         metadata = workflow["metadata"]
         self._objects.delete_namespaced_custom_object(*WORKFLOWS, metadata["namespace"], "workflows", metadata["name"])
 
     def play(self, run_id: str, phase: str) -> None:
-        """Bring a run's Workflow to a phase, as Argo does."""
+        """Set the phase of a run's Workflow, as Argo does."""
         workflow = self.workflow(run_id)
         assert workflow is not None
         metadata, over = workflow["metadata"], phase in ("Succeeded", "Failed")
@@ -78,7 +78,7 @@ class Cluster:
         self._objects.patch_namespaced_custom_object(*WORKFLOWS, metadata["namespace"], "workflows", metadata["name"], patch)
 
     def token(self, namespace: str, audience: str) -> str:
-        """A token of the tests' service account."""
+        """Create a token of the tests' service account."""
         request = client.AuthenticationV1TokenRequest(
             spec=client.V1TokenRequestSpec(audiences=[audience], expiration_seconds=3600)
         )
@@ -86,7 +86,7 @@ class Cluster:
         return str(granted.status.token)
 
     def admit(self, namespace: str) -> None:
-        """Make the namespace, and in it a service account that may use Kubeflow Pipelines there, where they are missing."""
+        """Create the namespace and, in it, a service account that may use Kubeflow Pipelines, if they are missing."""
         meta = {"name": CALLER, "namespace": namespace}
         rule = {"apiGroups": [AUDIENCE], "resources": ["runs", "experiments"], "verbs": list(VERBS)}
         reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": CALLER}
@@ -110,7 +110,7 @@ class Cluster:
 
 @dataclass
 class Endpoint:
-    """One endpoint, and what it did for these tests."""
+    """One endpoint, and the runs that the tests created there."""
 
     url: str
     namespace: str
@@ -120,7 +120,7 @@ class Endpoint:
     token: str = ""
     ca_file: str = ""
     cluster: Cluster | None = None
-    made: list[str] = field(default_factory=list)  # runs to be deleted
+    created: list[str] = field(default_factory=list)  # runs to be deleted
 
     def __post_init__(self) -> None:
         self.session = requests.Session()
@@ -132,33 +132,33 @@ class Endpoint:
     # ---- requests
 
     def path(self, path: str) -> str:
-        """The address of something in the API."""
+        """Return the URL of a path of the API."""
         return f"{self.url}/apis/v2beta1{path}"
 
     def get(self, path: str, **options: Any) -> requests.Response:
-        """GET."""
+        """Send a GET request."""
         return self.session.get(self.path(path), timeout=60, **options)
 
     def post(self, path: str, body: Any = None, **options: Any) -> requests.Response:
-        """POST of JSON."""
+        """Send a POST request with a JSON body."""
         answer = self.session.post(self.path(path), json=body, timeout=60, **options)
         if path == "/runs" and answer.ok:
-            self.made.append(answer.json()["run_id"])
+            self.created.append(answer.json()["run_id"])
         return answer
 
     def delete(self, path: str, **options: Any) -> requests.Response:
-        """DELETE."""
+        """Send a DELETE request."""
         return self.session.delete(self.path(path), timeout=60, **options)
 
-    # ---- what most tests need
+    # ---- runs and experiments
 
     @property
     def here(self) -> dict[str, str]:
-        """What a list must say of the namespace."""
+        """Return the query parameters that select the namespace in a list."""
         return {"namespace": self.namespace} if self.multi_user else {}
 
     def experiment(self, name: str) -> str:
-        """The experiment of a name, made if need be; its id."""
+        """Return the id of the experiment with a name. Create it if it is missing."""
         answer = self.post("/experiments", {"display_name": name, **self.here})
         if answer.status_code == 409:
             answer = self.get("/experiments", params={**self.here, **only("EQUALS", "display_name", string_value=name)})
@@ -167,7 +167,7 @@ class Endpoint:
         return str(answer.json()["experiment_id"])
 
     def body(self, **more: Any) -> Json:
-        """What creates a run."""
+        """Return the body of a request that creates a run."""
         run: Json = {
             "display_name": unique("run"),
             "pipeline_spec": pipeline(self.image),
@@ -178,55 +178,55 @@ class Endpoint:
         return run | more
 
     def create(self, **more: Any) -> Json:
-        """Create a run; as it is answered."""
+        """Create a run. Return the answer."""
         answer = self.post("/runs", self.body(**more))
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
     def run(self, run_id: str) -> Json:
-        """A run as it is now. The real server leaves out a state that is unset: Argo has not taken the Workflow up yet."""
+        """Return a run's current state. The real server omits the state until Argo has started the Workflow."""
         answer = self.get(f"/runs/{run_id}")
         assert answer.status_code == 200, answer.text
         return {"state": UNSET} | dict(answer.json())
 
     def listed(self, **query: Any) -> list[Json]:
-        """The runs of one page."""
+        """List the runs of one page."""
         answer = self.get("/runs", params={**self.here, **query})
         assert answer.status_code == 200, answer.text
         return list(answer.json().get("runs", []))
 
     def until(self, run_id: str, *states: str) -> Json:
-        """A run as soon as it is in one of these states."""
+        """Wait until a run is in one of these states, and return it."""
         eventually(lambda: self.run(run_id)["state"] in states, f"the run is {' or '.join(states)}")
         return self.run(run_id)
 
-    # ---- runs that get somewhere
+    # ---- runs in a given state
 
     def underway(self) -> str:
-        """A run whose step goes on and on; its id."""
+        """Create a run whose step does not end, and wait until it is running. Return its id."""
         run_id = str(self.create(runtime_config={"parameters": {**GIVEN, "seconds": 600}})["run_id"])
         self._progress(run_id, "Running")
         self.until(run_id, "RUNNING")
         return run_id
 
     def ended(self, state: str) -> str:
-        """A run that has SUCCEEDED or FAILED; its id."""
+        """Create a run and wait until it is SUCCEEDED or FAILED. Return its id."""
         run_id = str(self.create(runtime_config={"parameters": {**GIVEN, "broken": state == "FAILED"}})["run_id"])
         self._progress(run_id, "Running", state.capitalize())
         self.until(run_id, state)
         return run_id
 
     def stopped(self, run_id: str) -> Json:
-        """A run as it ends after it was told to."""
+        """Wait for the end of a run that was terminated, and return it."""
         self._progress(run_id, "Failed")
         return self.until(run_id, *OVER)
 
     def retry(self, run_id: str) -> None:
-        """Retry a run. Just after its end that may collide with Kubeflow's own bookkeeping in the Workflow: a 500."""
+        """Retry a run. Just after its end, Kubeflow may answer 500, because it still writes to the Workflow itself."""
         eventually(lambda: (answer := self.post(f"/runs/{run_id}:retry")).status_code != 500 and answer.json() == {}, "a retry")
 
     def _progress(self, run_id: str, *phases: str) -> None:
-        """See to it that a run moves; without anything that moves runs the test is skipped, and no other is."""
+        """Bring a run through these phases. Skip the test if nothing executes runs."""
         if self.runs is Runs.LEFT:
             pytest.skip("nothing executes runs at this endpoint (CONTRACT_KFP_EXECUTES)")
         if self.runs is Runs.PLAYED:
@@ -235,14 +235,14 @@ class Endpoint:
                 self.until(run_id, phase.upper())
 
     def below(self) -> Cluster:
-        """The cluster below; where it is not to be had, the test is skipped."""
+        """Return the cluster below the endpoint. Skip the test if it is not known."""
         if self.cluster is None:
             pytest.skip("the cluster below this endpoint is not known (CONTRACT_KUBECONFIG)")
         return self.cluster
 
     def clean(self) -> None:
-        """Delete the runs that were made."""
-        for run_id in self.made:
+        """Delete the runs that the tests created."""
+        for run_id in self.created:
             with suppress(requests.RequestException):
                 self.delete(f"/runs/{run_id}")
 
@@ -251,7 +251,7 @@ GIVEN: Json = {"text": "t"}
 
 
 def pipeline(image: str, *, schema: str = "2.1.0") -> Json:
-    """A pipeline of one step that takes some time and may fail, as the SDK compiles it."""
+    """Return a pipeline of one step that takes some time and can fail, as the SDK compiles it."""
     source = """
 from kfp.dsl import *
 
@@ -259,7 +259,7 @@ def wait(seconds: float, broken: bool):
     import time
     time.sleep(seconds)
     if broken:
-        raise RuntimeError("told to break")
+        raise RuntimeError("failed as requested")
 """
     command = (
         'program_path=$(mktemp -d)\n\nprintf "%s" "$0" > "$program_path/ephemeral_component.py"\n'
@@ -299,7 +299,7 @@ def wait(seconds: float, broken: bool):
 
 
 def with_platform(image: str) -> Json:
-    """The same with a second document, for Kubernetes."""
+    """Return the pipeline with a second document, for Kubernetes."""
     secret = {"secretName": "none", "optional": True, "keyToEnv": [{"envVar": "KEY", "secretKey": "key"}]}
     executors = {"exec-wait": {"secretAsEnv": [secret]}}
     platform = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}}
@@ -307,59 +307,59 @@ def with_platform(image: str) -> Json:
 
 
 def only(operation: str, key: str, **value: Any) -> dict[str, str]:
-    """A filter of one predicate, as a query."""
+    """Return a filter of one predicate as query parameters."""
     return {"filter": json.dumps({"predicates": [{"operation": operation, "key": key, **value}]})}
 
 
 def unique(name: str) -> str:
-    """A name that nothing else has."""
+    """Return a unique name."""
     return f"{name}-{uuid.uuid4().hex[:12]}"
 
 
 def error(answer: requests.Response, status: int, code: int) -> str:
-    """The text of an error, which must be of that status and code and have the form of the API's errors."""
+    """Return the text of an error. Check its status, its code and the form of the API's errors."""
     body = answer.json()
     assert (answer.status_code, body["code"]) == (status, code), answer.text
     assert set(body) <= {"code", "message", "details"}
     return json.dumps(body)
 
 
-def eventually(holds: Callable[[], object], what: str) -> None:
-    """Wait until something holds; the API tells nobody of it."""
-    deadline = time.monotonic() + PATIENCE
+def eventually(holds: Callable[[], object], condition: str) -> None:
+    """Wait until a condition holds. It is polled, because the API has no watch."""
+    deadline = time.monotonic() + TIMEOUT
     while not holds():
-        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not within {TIMEOUT:.0f} s: {condition}"
         time.sleep(0.1)
 
 
 def subject(token: str) -> str:
-    """Whose token it is."""
+    """Return the subject of a token."""
     payload = token.split(".")[1]
     return str(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"])
 
 
 def given() -> Endpoint | None:
-    """The real endpoint that the environment names, if it does; see the README beside this file."""
-    said = os.environ
-    url = said.get("CONTRACT_KFP_URL", "").rstrip("/")
+    """Return the real endpoint that the environment names, if any. The README in this folder lists the variables."""
+    variables = os.environ
+    url = variables.get("CONTRACT_KFP_URL", "").rstrip("/")
     if not url:
         return None
-    ca_file, token_file = said.get("CONTRACT_KFP_CA_FILE", ""), said.get("CONTRACT_KFP_TOKEN_FILE", "")
-    namespace = said.get("CONTRACT_KFP_NAMESPACE") or CALLER
+    ca_file, token_file = variables.get("CONTRACT_KFP_CA_FILE", ""), variables.get("CONTRACT_KFP_TOKEN_FILE", "")
+    namespace = variables.get("CONTRACT_KFP_NAMESPACE") or CALLER
     health = requests.get(f"{url}/apis/v2beta1/healthz", verify=ca_file or True, timeout=30).json()
     multi_user = bool(health.get("multi_user"))
-    cluster = Cluster(said["CONTRACT_KUBECONFIG"]) if said.get("CONTRACT_KUBECONFIG") else None
+    cluster = Cluster(variables["CONTRACT_KUBECONFIG"]) if variables.get("CONTRACT_KUBECONFIG") else None
     token = Path(token_file).read_text().strip() if token_file else ""
     if multi_user and not token and cluster is not None:
         cluster.admit(namespace)
         token = cluster.token(namespace, AUDIENCE)
-    runs = Runs(said.get("CONTRACT_KFP_EXECUTES") or "0")
-    image = said.get("CONTRACT_KFP_IMAGE") or "winepipelines/steps:0.1.0"
+    runs = Runs(variables.get("CONTRACT_KFP_EXECUTES") or "0")
+    image = variables.get("CONTRACT_KFP_IMAGE") or "winepipelines/steps:0.1.0"
     return Endpoint(url, namespace, multi_user, runs, image, token, ca_file, cluster)
 
 
 def cleaned(endpoint: Endpoint) -> Iterator[Endpoint]:
-    """An endpoint whose runs are deleted after use."""
+    """Yield an endpoint, and delete its runs afterwards."""
     try:
         yield endpoint
     finally:

@@ -9,7 +9,7 @@ from contract.kubeflow.endpoint import Endpoint, error, only, unique
 
 @pytest.fixture(scope="module")
 def many(kfp: Endpoint) -> list[str]:
-    """The names of 201 experiments, which cost a platform less than runs."""
+    """Create 201 experiments, which are cheaper than runs. Return their names."""
     prefix = unique("many")
     names = [f"{prefix}-{number:03d}" for number in range(201)]
     for name in names:
@@ -20,7 +20,7 @@ def many(kfp: Endpoint) -> list[str]:
 
 @pytest.fixture(scope="module")
 def five(kfp: Endpoint) -> tuple[str, list[str]]:
-    """An experiment with five runs, and their names."""
+    """Create an experiment with five runs. Return its id and the runs' names."""
     experiment = kfp.experiment(unique("five"))
     names = [unique(f"run-{number}") for number in range(5)]
     for name in names:
@@ -33,17 +33,17 @@ def prefix(names: list[str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "given"), [({}, 20), ({"page_size": 7}, 7), ({"page_size": 200}, 200), ({"page_size": 999}, 200)]
+    ("query", "size"), [({}, 20), ({"page_size": 7}, 7), ({"page_size": 200}, 200), ({"page_size": 999}, 200)]
 )
-def test_the_size_of_a_page(kfp: Endpoint, many: list[str], asked: dict[str, int], given: int) -> None:
-    answer = kfp.get("/experiments", params={**kfp.here, **prefix(many), **asked}).json()
-    assert len(answer["experiments"]) == given
+def test_page_has_the_requested_size_up_to_200(kfp: Endpoint, many: list[str], query: dict[str, int], size: int) -> None:
+    answer = kfp.get("/experiments", params={**kfp.here, **prefix(many), **query}).json()
+    assert len(answer["experiments"]) == size
     assert answer["total_size"] == 201
     assert answer["next_page_token"]
 
 
 @pytest.mark.parametrize("order", ["created_at desc", "created_at asc", "display_name", "display_name DESC", ""])
-def test_pages_together_are_the_whole_list(kfp: Endpoint, five: tuple[str, list[str]], order: str) -> None:
+def test_pages_contain_every_run_once(kfp: Endpoint, five: tuple[str, list[str]], order: str) -> None:
     experiment, names = five
     found: list[str] = []
     query: dict[str, Any] = {"experiment_id": experiment, "page_size": 2, "sort_by": order}
@@ -59,7 +59,7 @@ def test_pages_together_are_the_whole_list(kfp: Endpoint, five: tuple[str, list[
         assert found == sorted(names, reverse="DESC" in order)
 
 
-def test_the_token_comes_with_the_filter_and_order_that_it_is_of(kfp: Endpoint, many: list[str]) -> None:
+def test_page_token_is_valid_with_its_filter_and_order(kfp: Endpoint, many: list[str]) -> None:
     query = {**kfp.here, **prefix(many), "sort_by": "created_at asc", "page_size": "150"}
     first = kfp.get("/experiments", params=query).json()
     rest = kfp.get("/experiments", params={**query, "page_token": first["next_page_token"]}).json()
@@ -67,7 +67,7 @@ def test_the_token_comes_with_the_filter_and_order_that_it_is_of(kfp: Endpoint, 
     assert len(first["experiments"] + rest["experiments"]) == 201
 
 
-def test_a_token_of_another_list_is_refused(kfp: Endpoint, many: list[str]) -> None:
+def test_page_token_of_another_list_is_refused(kfp: Endpoint, many: list[str]) -> None:
     query = {**kfp.here, "sort_by": "display_name", "page_size": "2"}
     token = kfp.get("/experiments", params=query).json()["next_page_token"]
     other = {**kfp.here, "page_token": token, "sort_by": "created_at"}
@@ -81,12 +81,12 @@ def test_runs_are_found_by_name(kfp: Endpoint, five: tuple[str, list[str]]) -> N
     assert kfp.listed(**only("EQUALS", "display_name", string_value=unique("nobody"))) == []
 
 
-def test_an_empty_list_has_no_fields(kfp: Endpoint) -> None:
+def test_empty_list_has_no_fields(kfp: Endpoint) -> None:
     query = only("EQUALS", "display_name", string_value=unique("nobody"))
     assert kfp.get("/runs", params={**kfp.here, **query}).json() == {}
 
 
-def test_filters(kfp: Endpoint, five: tuple[str, list[str]]) -> None:
+def test_filters_select_runs(kfp: Endpoint, five: tuple[str, list[str]]) -> None:
     experiment, names = five
 
     def found(*wanted: tuple[str, str, dict[str, Any]]) -> list[str]:
@@ -124,7 +124,7 @@ def test_active_runs_are_found_by_state(kfp: Endpoint) -> None:
     assert found(ended, named) == []
 
 
-def test_a_filter_is_unescaped_once_more(kfp: Endpoint) -> None:
+def test_filter_is_unescaped_twice(kfp: Endpoint) -> None:
     tail = unique("")
     for name in (f"a b{tail}", f"a+b{tail}"):
         kfp.create(display_name=name)
@@ -158,7 +158,7 @@ def test_a_filter_is_unescaped_once_more(kfp: Endpoint) -> None:
         ({"page_size": "few"}, "page_size"),
     ],
 )
-def test_a_list_that_cannot_be_had(kfp: Endpoint, query: dict[str, str], named: str) -> None:
+def test_invalid_list_request_is_refused(kfp: Endpoint, query: dict[str, str], named: str) -> None:
     assert named in error(kfp.get("/runs", params={**kfp.here, **query}), 400, 3)
 
 

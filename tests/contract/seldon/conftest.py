@@ -1,4 +1,4 @@
-"""The cluster that Seldon's side of the contract is tested on: the stand-in's, or `CONTRACT_KUBECONFIG` (docs/contract.md)."""
+"""The cluster of the Seldon contract tests: the stand-in's, or `CONTRACT_KUBECONFIG` (docs/explanation/seldon-contract.md)."""
 
 import base64
 import itertools
@@ -49,7 +49,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 
 
 def _upload(sandbox: Sandbox, folder: Path) -> tuple[str, ...]:
-    """Put models into the sandbox's object store, which answer twice and three times the alcohol; return their addresses."""
+    """Upload models that predict twice and three times the alcohol to the sandbox's object store. Return their addresses."""
     sources = (ROOT, ROOT / "pipeline", ROOT / "contract", ROOT / "tests" / "sandbox")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sources))}
     subprocess.run([interpreter("pipeline"), "-c", SAVE, str(folder)], check=True, env=environment, capture_output=True)
@@ -62,7 +62,7 @@ def _upload(sandbox: Sandbox, folder: Path) -> tuple[str, ...]:
 
 @pytest.fixture
 def namespace(endpoint: Endpoint) -> Iterator[str]:
-    """A namespace with the Secret that models are copied with; gone after the test."""
+    """Create a namespace with the Secret for copying models. Delete it after the test."""
     name = f"contract-{uuid.uuid4().hex[:6]}-{next(_numbers)}"
     endpoint.run("create", "namespace", name)
     endpoint.apply(_secret(endpoint, name))
@@ -71,7 +71,7 @@ def namespace(endpoint: Endpoint) -> Iterator[str]:
 
 
 def _secret(endpoint: Endpoint, namespace: str) -> Body:
-    """Copy the platform's Secret where there is one; where no pod runs nobody reads it."""
+    """Copy the platform's Secret if it exists. If no pod runs, nothing reads it."""
     source = endpoint.get("secret", "kubeflow", "mlflow-server-seldon-init-container-s3-credentials")
     nothing = {"RCLONE_CONFIG_S3_TYPE": base64.b64encode(b"s3").decode()}
     data = source["data"] if source else nothing

@@ -1,4 +1,4 @@
-"""How a rollout goes, and what the operator sees of it. Where no pod runs, `support.seldon.Kubelet` says what a node would."""
+"""How a rollout progresses, and what the operator observes. If no pod runs, `support.seldon.Kubelet` writes their status."""
 
 import asyncio
 import json
@@ -11,10 +11,10 @@ import pytest
 from support.rollouts import one
 from support.seldon import INITIALIZER, Operator, pods_run
 
+from winepipelines.api.observed import DeploymentView
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.timeouts import Timeouts
 from winepipelines.platform.records import Example
-from winepipelines.resource.observed import DeploymentView
-from winepipelines.resource.pipeline import WinePipeline
-from winepipelines.resource.policy import Policy
 
 NAME = "mlflow"
 MISSING = "s3://no-such-bucket/model"
@@ -24,7 +24,7 @@ View = Callable[[], Awaitable[DeploymentView]]
 
 @pytest.fixture
 def models(operator: Operator) -> tuple[str, str]:
-    """Two models that pods can serve; any two addresses where no pod runs."""
+    """Return two models that pods can serve, or any two addresses if no pod runs."""
     if not operator.endpoint.runs:
         return "s3://mlflow/contract/2", "s3://mlflow/contract/3"
     if len(operator.endpoint.models) < 2:
@@ -32,25 +32,25 @@ def models(operator: Operator) -> tuple[str, str]:
     return operator.endpoint.models[0], operator.endpoint.models[1]
 
 
-async def _until(view: View, so: Callable[[DeploymentView], object], seconds: float = 90) -> DeploymentView:
-    """Look as the operator looks, which no watch tells of, until it sees something."""
+async def _until(view: View, reached: Callable[[DeploymentView], object], seconds: float = 90) -> DeploymentView:
+    """Observe as the operator does until the view meets a condition. There is no watch of it."""
     seen = await view()
     try:
         async with asyncio.timeout(seconds):
-            while not so(seen):
+            while not reached(seen):
                 await asyncio.sleep(0.2)
                 seen = await view()
     except TimeoutError:
-        raise AssertionError(f"not so within {seconds} s; the last look: {seen}") from None
+        raise AssertionError(f"not reached within {seconds} s; last view: {seen}") from None
     return seen
 
 
 def _view(operator: Operator, resource: WinePipeline, revision: int, uri: str) -> View:
-    return lambda: operator.seldon().view(resource, one(revision, uri))
+    return lambda: operator.seldon().observe(resource, one(revision, uri))
 
 
 async def _serve(operator: Operator, revision: int, uri: str, **serving: object) -> WinePipeline:
-    """Roll a model out, to the end."""
+    """Roll out a model, and wait until the rollout is complete."""
     resource = operator.resource(NAME, **serving)
     await operator.seldon().apply(resource, one(revision, uri))
     await _until(_view(operator, resource, revision, uri), lambda seen: seen.rolled_out)
@@ -64,13 +64,13 @@ def _state(operator: Operator) -> str:
     return str((live.get("status") or {}).get("state", ""))
 
 
-async def test_available_is_believed_for_the_model_that_was_asked_for_only(operator: Operator, models: tuple[str, str]) -> None:
+async def test_available_counts_for_the_requested_model_only(operator: Operator, models: tuple[str, str]) -> None:
     first, second = models
     with pods_run(operator.endpoint, operator.namespace, NAME):
         resource = await _serve(operator, 1, first)
         assert _state(operator) == "Available"
         await operator.seldon().apply(resource, one(2, second))
-        assert not (await operator.seldon().view(resource, one(2, second))).rolled_out
+        assert not (await operator.seldon().observe(resource, one(2, second))).rolled_out
         await _until(_view(operator, resource, 2, second), lambda seen: seen.rolled_out)
         assert _state(operator) == "Available"
         [deployment] = operator.endpoint.made("deployments", operator.namespace, NAME)
@@ -78,7 +78,7 @@ async def test_available_is_believed_for_the_model_that_was_asked_for_only(opera
         assert initializer["args"] == [second, "/mnt/models"]
 
 
-async def test_a_bucket_that_does_not_exist_is_the_new_pods_trouble_and_the_old_one_serves(
+async def test_missing_bucket_is_a_problem_of_the_new_pod_while_the_old_one_serves(
     operator: Operator, models: tuple[str, str]
 ) -> None:
     with pods_run(operator.endpoint, operator.namespace, NAME):
@@ -101,7 +101,7 @@ async def test_a_bucket_that_does_not_exist_is_the_new_pods_trouble_and_the_old_
         await _serve(operator, 1, models[0])  # what the operator does when the deadline has passed
 
 
-async def test_a_quota_that_leaves_no_room_for_pods_is_told_in_words_that_stay(operator: Operator) -> None:
+async def test_exceeded_quota_is_reported_with_a_stable_message(operator: Operator) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "spec": {"hard": {"pods": "0"}}}
     operator.endpoint.apply({**quota, "metadata": {"name": "full", "namespace": operator.namespace}})
     operator.endpoint.run(
@@ -116,12 +116,12 @@ async def test_a_quota_that_leaves_no_room_for_pods_is_told_in_words_that_stay(o
     assert f'pods "{deployment["metadata"]["name"]}" is forbidden' in seen.message  # no random suffix
 
 
-async def test_a_rollout_that_stands_still_is_told(operator: Operator) -> None:
-    """Nobody says anything of the pod here, or that its image is not pulled: both are told."""
-    seldon = operator.seldon(policy=Policy(progress_deadline=timedelta(seconds=3)), server_image="localhost:1/no/such:image")
+async def test_passed_progress_deadline_is_reported(operator: Operator) -> None:
+    """The pod has no status here, or its image is not pulled: both are reported."""
+    seldon = operator.seldon(timeouts=Timeouts(progress_deadline=timedelta(seconds=3)), server_image="localhost:1/no/such:image")
     resource = operator.resource()
     await seldon.apply(resource, one(1, MISSING))
-    seen = await _until(lambda: seldon.view(resource, one(1, MISSING)), lambda seen: seen.reason)
+    seen = await _until(lambda: seldon.observe(resource, one(1, MISSING)), lambda seen: seen.reason)
     assert seen.reason in ("ProgressDeadlineExceeded", "CrashLoopBackOff", "ErrImagePull", "Unschedulable")
     live = operator.endpoint.wait(
         "seldondeployments", operator.namespace, NAME, lambda item: item.get("status", {}).get("state") == "Failed"
@@ -129,7 +129,7 @@ async def test_a_rollout_that_stands_still_is_told(operator: Operator) -> None:
     assert live["status"]["description"].startswith("Deployment is no longer progressing")
 
 
-async def test_autoscaled_pods_that_are_being_added_do_not_take_a_model_back(operator: Operator, models: tuple[str, str]) -> None:
+async def test_rollout_stays_complete_while_an_autoscaler_adds_pods(operator: Operator, models: tuple[str, str]) -> None:
     autoscaling = {"minReplicas": 1, "maxReplicas": 4}
     with pods_run(operator.endpoint, operator.namespace, NAME):
         resource = await _serve(operator, 1, models[0], autoscaling=autoscaling)
@@ -141,10 +141,10 @@ async def test_autoscaled_pods_that_are_being_added_do_not_take_a_model_back(ope
     operator.endpoint.run("-n", operator.namespace, "patch", "deployment", deployment["metadata"]["name"], *options)
     operator.endpoint.wait("deployments", operator.namespace, NAME, lambda item: item["status"].get("replicas") == 3)
     operator.endpoint.wait("seldondeployments", operator.namespace, NAME, lambda item: item["status"]["state"] == "Creating")
-    assert (await operator.seldon().view(resource, one(1, models[0]))).rolled_out
+    assert (await operator.seldon().observe(resource, one(1, models[0]))).rolled_out
 
 
-async def test_a_missing_prefix_is_copied_with_success(operator: Operator, models: tuple[str, str]) -> None:
+async def test_missing_prefix_is_copied_with_success(operator: Operator, models: tuple[str, str]) -> None:
     if not operator.endpoint.runs:
         pytest.skip("no pod runs in this cluster: nothing is copied")
     bucket = models[0].removeprefix("s3://").partition("/")[0]
@@ -161,7 +161,7 @@ async def test_a_missing_prefix_is_copied_with_success(operator: Operator, model
 
 
 @pytest.mark.parametrize("protocol", ["seldon", "v2"])
-async def test_the_model_answers_in_its_protocol_with_its_columns_by_name(
+async def test_model_answers_in_its_protocol_with_columns_by_name(
     operator: Operator, models: tuple[str, str], protocol: str
 ) -> None:
     if not operator.endpoint.runs or not operator.endpoint.endpoint_template:
@@ -169,15 +169,15 @@ async def test_the_model_answers_in_its_protocol_with_its_columns_by_name(
     resource = await _serve(operator, 1, models[0], protocol=protocol)
     example = Example(["alcohol", "sulphates"], [[2.0, 1.0], [3.0, 1.0]], [4.0, 6.0])  # twice the alcohol; not the model's order
     async with asyncio.timeout(30):
-        # The gateway learns of a rollout a moment after it.
+        # The gateway follows a rollout with a short delay.
         while not (check := await operator.seldon().predict(resource, example)).passed:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     assert check.protocol == protocol
     assert check.value == pytest.approx(4.0)
 
 
-async def test_answers_return_what_callers_match_them_by(operator: Operator, models: tuple[str, str]) -> None:
-    """The request's id and tags, as of Seldon's own servers; columns may be named as in the header of the data."""
+async def test_answers_return_id_and_tags_of_the_request(operator: Operator, models: tuple[str, str]) -> None:
+    """Answers contain the request's id and tags, as those of Seldon's servers. Column names may be those of the data's header."""
     if not operator.endpoint.runs or not (template := operator.endpoint.endpoint_template):
         pytest.skip("no pod runs in this cluster, or CONTRACT_SELDON_ENDPOINT does not say where they answer")
     await _serve(operator, 1, models[0])
@@ -190,7 +190,7 @@ async def test_answers_return_what_callers_match_them_by(operator: Operator, mod
             async with session.post(url, json=body, headers=headers) as response:
                 return response.status, response.headers.get("Seldon-Puid", ""), await response.json(content_type=None)
 
-        # The gateway learns of a rollout a moment after it.
+        # The gateway follows a rollout with a short delay.
         while (answer := await ask(message, {"Seldon-Puid": "caller-1"}))[0] == 503:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
         status, puid, body = answer
@@ -204,7 +204,7 @@ async def test_answers_return_what_callers_match_them_by(operator: Operator, mod
         assert (status, "missing columns: sulphates" in json.dumps(body)) == (400, True)
 
 
-async def test_without_executor_the_server_has_the_executors_other_paths(operator: Operator, models: tuple[str, str]) -> None:
+async def test_server_has_the_executors_other_paths_without_an_executor(operator: Operator, models: tuple[str, str]) -> None:
     if not operator.endpoint.runs or not (template := operator.endpoint.endpoint_template):
         pytest.skip("no pod runs in this cluster, or CONTRACT_SELDON_ENDPOINT does not say where they answer")
     await _serve(operator, 1, models[0])
@@ -215,7 +215,7 @@ async def test_without_executor_the_server_has_the_executors_other_paths(operato
             async with session.request(method, base + path, json=body) as response:
                 return response.status, await response.text()
 
-        # The gateway learns of a rollout a moment after it.
+        # The gateway follows a rollout with a short delay.
         while (await ask("GET", "/ready"))[0] == 503:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
         status, text = await ask("GET", "/api/v1.0/metadata")

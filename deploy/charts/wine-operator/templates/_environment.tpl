@@ -1,6 +1,6 @@
 {{- /*
-The operator's environment, as a list. Most variables are a value each, see files/settings.yaml, which is made from values.yaml;
-the rest is put together here.
+The operator's environment, as a list. Most variables are set by one value each: see files/settings.yaml, generated from values.yaml.
+The others are composed here.
 */ -}}
 {{- define "wine-operator.environment" -}}
 {{- $top := . -}}
@@ -8,7 +8,7 @@ the rest is put together here.
 {{- range $name, $path := .Files.Get "files/settings.yaml" | fromYaml -}}
 {{- $value := $top.Values -}}
 {{- range splitList "." $path }}{{ $value = index $value . }}{{ end -}}
-{{- /* A number goes by JSON: a template would write a large one as 1e+09. */ -}}
+{{- /* Numbers are written as JSON: a template would write a large one as 1e+09. */ -}}
 {{- $text := kindIs "string" $value | ternary $value (kindIs "slice" $value | ternary (join "," (kindIs "slice" $value | ternary $value list)) (toJson $value)) -}}
 {{- if and $text (ne $text "null") -}}
 {{- $variables = append $variables (dict "name" $name "value" $text) -}}

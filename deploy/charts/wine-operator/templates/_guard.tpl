@@ -1,4 +1,4 @@
-{{- /* Objects as maps, now and before; what is absent is empty. */ -}}
+{{- /* The new and the old object as maps. Absent parts are empty. */ -}}
 {{- define "wine-operator.guard.metadata.variables" -}}
 - {name: before, expression: "oldObject == null ? dyn({}) : dyn(oldObject)"}
 - {name: metadata, expression: "dyn(object.metadata)"}
@@ -12,7 +12,7 @@
 - {name: specBefore, expression: "has(variables.before.spec) ? variables.before.spec : dyn({})"}
 {{- end -}}
 
-{{- /* What holds for each kind. Its own variables say which labels, annotations and owners it may have. */ -}}
+{{- /* Validations for every kind. The kind's own variables list the allowed labels, annotations and owners. */ -}}
 {{- define "wine-operator.guard.metadata" -}}
 - message: the operator changes no object that it did not create
   expression: >-
@@ -39,19 +39,32 @@
     || o.all(f, f in ['apiVersion', 'kind', 'name', 'uid']) && [o.apiVersion, o.kind] in variables.allowedOwners)
 {{- end -}}
 
-{{- /* Secrets: by name, what their keys are called. A model's initializer has its whole Secret as environment: a key of another name
-would be another program's variable, such as LD_PRELOAD, and rclone runs commands for some kinds of remotes. */ -}}
+{{- /* Secrets: the allowed keys by name. A model's initializer has its whole Secret as environment: another key could be the variable of
+another program, such as LD_PRELOAD, and rclone runs commands for some kinds of remotes. */ -}}
 {{- define "wine-operator.guard.keys" -}}
+{{- if eq .Values.serving.backend "kserve" }}
+wine-model-store: ^AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)$
+{{- else }}
 seldon-init-container-secret: ^RCLONE_CONFIG_S3_[A-Z0-9_]+$
+{{- end }}
 wine-mlflow-credentials: ^MLFLOW_TRACKING_(USERNAME|PASSWORD|TOKEN)$
 wine-model-key: ^(current|previous)$
 {{- end -}}
 
 {{- define "wine-operator.guard.secrets.variables" -}}
 - {name: allowedLabels, expression: "dyn({})"}
+{{- if eq .Values.serving.backend "kserve" }}
+- name: allowedAnnotations
+  expression: >-
+    dyn({'serving.kserve.io/s3-endpoint': '^[A-Za-z0-9.:-]+$', 'serving.kserve.io/s3-region': '^[A-Za-z0-9-]+$',
+    'serving.kserve.io/s3-usehttps': '^[01]$', 'serving.kserve.io/s3-verifyssl': '^[01]$'})
+- name: allowedOwners
+  expression: "[['winepipelines.io/v1alpha1', 'WinePipeline'], ['serving.kserve.io/v1beta1', 'InferenceService']]"
+{{- else }}
 - {name: allowedAnnotations, expression: "dyn({})"}
 - name: allowedOwners
   expression: "[['winepipelines.io/v1alpha1', 'WinePipeline'], ['machinelearning.seldon.io/v1', 'SeldonDeployment']]"
+{{- end }}
 - name: keys
   expression: >-
     {{ include "wine-operator.guard.keys" . | fromYaml | include "wine-operator.cel" }}
@@ -78,7 +91,7 @@ wine-model-key: ^(current|previous)$
     !('RCLONE_CONFIG_S3_TYPE' in variables.data) || variables.data['RCLONE_CONFIG_S3_TYPE'] == {{ b64enc "s3" | squote }}
 {{- end -}}
 
-{{- /* PodDefaults: the variables that they set, each with its one value. */ -}}
+{{- /* PodDefaults: the variables that they set, each with its only allowed value. */ -}}
 {{- define "wine-operator.guard.poddefaults.variables" -}}
 {{- $mlflow := regexReplaceAll "/+$" (trim (.Values.mlflow.stepsUrl | default .Values.mlflow.url)) "" -}}
 {{- $store := regexReplaceAll "/+$" (trim .Values.objectStore.url) "" -}}
@@ -104,7 +117,7 @@ wine-model-key: ^(current|previous)$
 {{- define "wine-operator.guard.poddefaults" -}}
 - message: the operator writes no other PodDefault
   expression: object.metadata.name in ['access-minio', 'mlflow-server-minio']
-- message: a PodDefault of the operator's is for pods that ask for it by its name
+- message: a PodDefault of the operator's selects pods by its own name
   expression: "dyn(object.spec.selector) == {'matchLabels': {object.metadata.name: 'true'}}"
 - message: a PodDefault of the operator's sets variables of the platform, and nothing else
   expression: >-
@@ -114,7 +127,7 @@ wine-model-key: ^(current|previous)$
     && variables.env.all(v, v in variables.allowedEnv || v in variables.envBefore)
 {{- end -}}
 
-{{- /* SeldonDeployments. An update that leaves the spec as it is passes: it gives up an owner. */ -}}
+{{- /* SeldonDeployments. An update that does not change the spec is admitted: it removes an owner. */ -}}
 {{- define "wine-operator.guard.seldondeployments.variables" -}}
 - {name: allowedLabels, expression: "dyn({'winepipelines.io/pipeline': object.metadata.name})"}
 - name: allowedAnnotations
@@ -226,18 +239,149 @@ wine-model-key: ^(current|previous)$
     && c.spec.containers.all(k, has(k.securityContext) && k.securityContext == variables.containerSecurity)))
 {{- end -}}
 
+{{- /* InferenceServices. An update that leaves the spec as it is passes: it gives up an owner. KServe's webhook adds an annotation with the
+format of the model, an empty name and default resources before policies see the object. */ -}}
+{{- define "wine-operator.guard.inferenceservices.variables" -}}
+- name: pipeline
+  expression: "'winepipelines.io/pipeline' in variables.labels ? dyn(variables.labels['winepipelines.io/pipeline']) : dyn('')"
+- name: allowedLabels
+  expression: >-
+    dyn({'winepipelines.io/pipeline': object.metadata.name == string(variables.pipeline) + '-candidate' ? variables.pipeline
+    : dyn(object.metadata.name)})
+- name: allowedAnnotations
+  expression: >-
+    dyn({'winepipelines.io/template': '^[0-9a-f]{1,64}$', 'modelFormat': '^winepipelines$',
+    'serving.kserve.io/deploymentMode': '^(Standard|RawDeployment)$', 'serving.kserve.io/autoscalerClass': '^(hpa|none)$',
+    'serving.kserve.io/storageSecretName': '^wine-model-store$'})
+- {name: allowedOwners, expression: "[['winepipelines.io/v1alpha1', 'WinePipeline']]"}
+- name: podSecurity
+  expression: >-
+    {{ dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") | include "wine-operator.cel" }}
+- name: containerSecurity
+  expression: >-
+    {{ dict "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL")) | include "wine-operator.cel" }}
+- {name: unchanged, expression: "variables.specBefore == dyn(object.spec)"}
+- {name: predictor, expression: "dyn(object.spec.predictor)"}
+- {name: predictorBefore, expression: "has(variables.specBefore.predictor) ? variables.specBefore.predictor : dyn({})"}
+- {name: model, expression: "has(object.spec.predictor.model) ? dyn(object.spec.predictor.model) : dyn({})"}
+{{- end -}}
+
+{{- define "wine-operator.guard.inferenceservices" -}}
+- message: an InferenceService of the operator's is owned by the one WinePipeline whose label it has
+  expression: >-
+    (oldObject != null || size(variables.owners) == 1)
+    && variables.owners.all(o, o.name == string(variables.pipeline) || o in variables.ownersBefore)
+- message: an InferenceService of the operator's is of version v1beta1 and has only metadata and a spec
+  expression: >-
+    object.apiVersion == 'serving.kserve.io/v1beta1'
+    && object.all(f, f in ['apiVersion', 'kind', 'metadata', 'spec', 'status'] && (f != 'status' || object[f] == dyn({}))
+    || f in variables.before && object[f] == variables.before[f])
+- message: the spec of an InferenceService of the operator's has a predictor and nothing else
+  expression: >-
+    variables.unchanged || object.spec.all(f, f == 'predictor' || f in variables.specBefore && object.spec[f] == variables.specBefore[f])
+    && variables.predictor.all(f, f in ['automountServiceAccountToken', 'maxReplicas', 'minReplicas', 'model', 'scaleMetric', 'scaleTarget',
+    'securityContext', 'terminationGracePeriodSeconds']
+    || f in variables.predictorBefore && variables.predictor[f] == variables.predictorBefore[f])
+- message: an InferenceService of the operator's is scaled by CPU utilization alone
+  expression: >-
+    variables.unchanged || type(variables.predictor.minReplicas) == int && variables.predictor.minReplicas >= 1
+    && variables.predictor.minReplicas <= 100
+    && (!has(variables.predictor.maxReplicas) || type(variables.predictor.maxReplicas) == int
+    && variables.predictor.maxReplicas >= variables.predictor.minReplicas && variables.predictor.maxReplicas <= 100)
+    && (!has(variables.predictor.scaleMetric) || variables.predictor.scaleMetric == 'cpu')
+    && (!has(variables.predictor.scaleTarget) || type(variables.predictor.scaleTarget) == int
+    && variables.predictor.scaleTarget >= 1 && variables.predictor.scaleTarget <= 100)
+- message: a model of the operator's is copied from the object store, for the operator's runtime
+  expression: >-
+    variables.unchanged || has(variables.predictor.model) && has(variables.model.storageUri)
+    && variables.model.modelFormat.all(f, f == 'name') && variables.model.modelFormat.name == 'winepipelines'
+    && variables.model.runtime == {{ .Values.kserve.clusterRuntime | default "wine-model-server" | squote }}
+    && size(variables.model.storageUri) <= 1024 && !variables.model.storageUri.matches('/[.]{1,2}(/|$)')
+    && variables.model.storageUri.matches('^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_=+.@-]+)+/$')
+    {{- with .Values.guard.modelLocations }}
+    && {{ toJson . }}.exists(l, variables.model.storageUri.startsWith(l.endsWith('/') ? l : l + '/'))
+    {{- end }}
+- message: a server of the operator's has no other field than image, variables, port, resources, restrictions, probes and a wait before its end
+  expression: >-
+    variables.unchanged || variables.model.all(f, f in ['env', 'image', 'lifecycle', 'livenessProbe', 'modelFormat', 'ports',
+    'readinessProbe', 'resources', 'runtime', 'securityContext', 'startupProbe', 'storageUri', 'terminationMessagePolicy']
+    || f == 'name' && variables.model[f] == '')
+    && variables.model.terminationMessagePolicy == 'FallbackToLogsOnError'
+    && (!has(variables.predictor.terminationGracePeriodSeconds) || type(variables.predictor.terminationGracePeriodSeconds) == int
+    && variables.predictor.terminationGracePeriodSeconds >= 0 && variables.predictor.terminationGracePeriodSeconds <= 600)
+- message: a server of the operator's has an image that it was installed with, of any release
+  expression: >-
+    variables.unchanged || {{ include "wine-operator.guard.repositories" . }}.exists(r,
+    variables.model.image.startsWith(r + ':') || variables.model.image.startsWith(r + '@'))
+- message: a server of the operator's has its port, its name and the digest of its model as variables, one port, and requests and limits
+  expression: >-
+    variables.unchanged || variables.model.env.all(e, e.all(f, f in ['name', 'value'])
+    && (e.name == 'MLSERVER_HTTP_PORT' && e.value == '8080'
+    || e.name == 'MLSERVER_MODEL_NAME' && e.value == string(variables.pipeline)
+    || e.name == 'MODEL_DIGEST' && e.value.matches('^sha256:[0-9a-f]{64}$')))
+    && variables.model.ports == [{'name': dyn('http'), 'containerPort': dyn(8080), 'protocol': dyn('TCP')}]
+    && (!has(variables.model.resources) || variables.model.resources.all(f, f in ['limits', 'requests']
+    && size(variables.model.resources[f]) <= 8
+    && variables.model.resources[f].all(r, type(variables.model.resources[f][r]) == int && variables.model.resources[f][r] >= 0
+    || type(variables.model.resources[f][r]) == string
+    && variables.model.resources[f][r].matches('^[0-9]+([.][0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$'))))
+- message: a server of the operator's is probed over HTTP at its own address
+  expression: >-
+    variables.unchanged || variables.model.all(f, !(f in ['livenessProbe', 'readinessProbe', 'startupProbe'])
+    || variables.model[f].all(g, g in ['failureThreshold', 'httpGet', 'periodSeconds']
+    && (g == 'httpGet' || type(variables.model[f][g]) == int && variables.model[f][g] >= 1))
+    && variables.model[f].httpGet.all(g, g in ['path', 'port', 'scheme'])
+    && variables.model[f].httpGet.path in ['/health/ping', '/health/status'] && variables.model[f].httpGet.port == dyn(8080)
+    && variables.model[f].httpGet.scheme == 'HTTP')
+- message: a server of the operator's runs no other command when it ends than sleep
+  expression: >-
+    variables.unchanged || !has(variables.model.lifecycle)
+    || variables.model.lifecycle == {'preStop': {'exec': {'command': [dyn('sleep'), variables.model.lifecycle.preStop.exec.command[1]]}}}
+    && variables.model.lifecycle.preStop.exec.command[1].matches('^[0-9]{1,3}$')
+- message: a pod of the operator's does not run as root, gains no privileges and has no token
+  expression: >-
+    variables.unchanged || has(variables.predictor.automountServiceAccountToken)
+    && variables.predictor.automountServiceAccountToken == false
+    && has(variables.predictor.securityContext) && variables.predictor.securityContext == variables.podSecurity
+    && has(variables.model.securityContext) && variables.model.securityContext == variables.containerSecurity
+{{- end -}}
+
+{{- /* ServingRuntimes: one, which has an image and nothing else. */ -}}
+{{- define "wine-operator.guard.servingruntimes.variables" -}}
+- {name: allowedLabels, expression: "dyn({})"}
+- {name: allowedAnnotations, expression: "dyn({})"}
+- name: allowedOwners
+  expression: "[['winepipelines.io/v1alpha1', 'WinePipeline'], ['serving.kserve.io/v1beta1', 'InferenceService']]"
+- {name: spec, expression: "dyn(object.spec)"}
+{{- end -}}
+
+{{- define "wine-operator.guard.servingruntimes" -}}
+- message: the operator writes no other ServingRuntime
+  expression: object.metadata.name == 'wine-model-server' && object.apiVersion == 'serving.kserve.io/v1alpha1'
+- message: a ServingRuntime of the operator's has the model format, the protocols and one server with an image that it was installed with
+  expression: >-
+    object.all(f, f in ['apiVersion', 'kind', 'metadata', 'spec'])
+    && variables.spec.all(f, f in ['containers', 'protocolVersions', 'supportedModelFormats']
+    || f in variables.specBefore && variables.spec[f] == variables.specBefore[f])
+    && variables.spec.supportedModelFormats == [{'name': dyn('winepipelines'), 'autoSelect': dyn(false)}]
+    && variables.spec.protocolVersions == ['v1', 'v2'] && size(variables.spec.containers) == 1
+    && variables.spec.containers.all(k, k.name == 'kserve-container' && k.all(f, f in ['image', 'name', 'resources'])
+    && (!has(k.resources) || k.resources == dyn({}))
+    && {{ include "wine-operator.guard.repositories" . }}.exists(r, k.image.startsWith(r + ':') || k.image.startsWith(r + '@')))
+{{- end -}}
+
 {{- /* Deletions. */ -}}
 {{- define "wine-operator.guard.deletions.variables" -}}
 - {name: labels, expression: "has(oldObject.metadata.labels) ? dyn(oldObject.metadata.labels) : dyn({})"}
 {{- end -}}
 
 {{- define "wine-operator.guard.deletions" -}}
-- message: the operator deletes no SeldonDeployment that it did not create
+- message: the operator deletes no {{ eq .Values.serving.backend "kserve" | ternary "InferenceService" "SeldonDeployment" }} that it did not create
   expression: >-
     'app.kubernetes.io/managed-by' in variables.labels && variables.labels['app.kubernetes.io/managed-by'] == 'wine-operator'
 {{- end -}}
 
-{{- /* What users write is theirs: the operator adds and removes its finalizer. Their status is another resource. */ -}}
+{{- /* Resources of users: the operator may only add and remove its finalizer. The status is another resource. */ -}}
 {{- define "wine-operator.guard.winepipelines.variables" -}}
 - {name: now, expression: dyn(object)}
 - {name: before, expression: dyn(oldObject)}
@@ -258,16 +402,20 @@ wine-model-key: ^(current|previous)$
     && variables.finalizersBefore.all(f, f == 'winepipelines.io/cleanup' || f in variables.finalizers)
 {{- end -}}
 
-{{- /* Of any release: a model that serves keeps the server that it was first served with. */ -}}
+{{- /* Server images of any release: a served model keeps the image that it was first served with. */ -}}
 {{- define "wine-operator.guard.repositories" -}}
 {{- $repositories := list -}}
-{{- range $image := concat (list (include "wine-operator.image" (list . .Values.image.server)) .Values.seldon.mlflowserver.image) .Values.guard.serverRepositories -}}
+{{- $images := list (include "wine-operator.image" (list . .Values.image.server)) -}}
+{{- if ne .Values.serving.backend "kserve" -}}
+{{- $images = append $images .Values.seldon.mlflowserver.image -}}
+{{- end -}}
+{{- range $image := concat $images .Values.guard.serverRepositories -}}
 {{- $repositories = append $repositories (regexReplaceAll "(:[^/:@]+)?(@[^@]+)?$" $image "") -}}
 {{- end -}}
 {{- toJson $repositories -}}
 {{- end -}}
 
-{{- /* A value as CEL writes it. The API server wants all values of a map to be of one type: dyn. */ -}}
+{{- /* A value in CEL syntax. The API server requires that all values of a map have one type: dyn. */ -}}
 {{- define "wine-operator.cel" -}}
 {{- if kindIs "map" . -}}
 dyn({ {{- range $index, $key := keys . | sortAlpha }}{{ if $index }}, {{ end }}{{ toJson $key }}: {{ include "wine-operator.cel" (get $ $key) }}{{ end -}} })

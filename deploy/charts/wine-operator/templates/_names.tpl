@@ -1,4 +1,4 @@
-{{- /* The installed name: at most 40 characters, so that suffixes fit. */ -}}
+{{- /* The installed name: at most 40 characters, so that names with suffixes are valid. */ -}}
 {{- define "wine-operator.name" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}

@@ -1,4 +1,4 @@
-{{- /* What the operator's pod and the test's have in common: where they may run, as whom, and what is mounted. */ -}}
+{{- /* Common to the operator's pod and the test's: scheduling, user and volumes. */ -}}
 {{- define "wine-operator.pod" -}}
 serviceAccountName: {{ include "wine-operator.serviceAccount" . }}
 enableServiceLinks: false
@@ -47,7 +47,7 @@ volumes:
   {{- end }}
 {{- end -}}
 
-{{- /* The container, but for what it runs. */ -}}
+{{- /* The container without its command. */ -}}
 {{- define "wine-operator.container" -}}
 image: {{ include "wine-operator.image" (list . .Values.image.operator) }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
@@ -71,7 +71,7 @@ resources: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{- /* A certificate authority at /var/run/ca/<system>/ca.crt: call with (list "<system>" .Values.<system>.ca). */ -}}
+{{- /* A CA certificate at /var/run/ca/<system>/ca.crt: call with (list "<system>" .Values.<system>.ca). */ -}}
 {{- define "wine-operator.caVolume" -}}
 {{- $ca := index . 1 -}}
 {{- if and $ca.configMap $ca.secret }}{{ fail (printf "%s.ca: name a ConfigMap or a Secret, not both" (index . 0)) }}{{ end -}}

@@ -10,7 +10,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion -}}
 {{- end -}}
 
-{{- /* What every container of the chart has. */ -}}
+{{- /* Common to every container of the chart. */ -}}
 {{- define "wine-sandbox.container" -}}
 image: {{ include "wine-sandbox.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
@@ -20,7 +20,7 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{- /* Address and keys of the object store, as boto3 and MLflow read them. */ -}}
+{{- /* Address and keys of the object store, for boto3 and MLflow. */ -}}
 {{- define "wine-sandbox.store" -}}
 - {name: MLFLOW_S3_ENDPOINT_URL, value: {{ include "wine-sandbox.endpoint" . | quote }}}
 - {name: AWS_DEFAULT_REGION, value: us-east-1}
@@ -35,8 +35,8 @@ http://minio.{{ .Release.Namespace }}.svc.cluster.local:9000
 
 {{- /*
 A Deployment of one pod and its Service, under a fixed name: call with a dict of "top", "name", "port" (0: no Service), "account" (of the
-API server, with the kubeconfig that the stand-ins read), and what is the pod's own as YAML: "container", "init".
-Its folder /state is gone with the pod.
+API server, with the kubeconfig that the stand-ins read), and as YAML the pod's "container" and "init".
+The folder /state is lost with the pod.
 */ -}}
 {{- define "wine-sandbox.deployment" -}}
 {{- $top := .top -}}

@@ -1,80 +1,54 @@
-"""The checks, in reading order: what comes first is what the rest stands on. Pure; run by `walk`.
+"""The registry of checks, in reading order: a check comes after those that it needs. Run by `runner`.
 
-Each function judges one thing and is named by what must hold. A check whose `needs` did not come out well is skipped.
+To add one, write a module with an `observe` coroutine and an evaluating function, and add a line here. The checks of the serving
+backend are in the backend's folder.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from winepipelines.doctor.check import BackendChecks, Check
+from winepipelines.doctor.checks import data, images, kinds, kubeflow, kubernetes, mlflow, namespace, secrets, settings
 
-from winepipelines.doctor.checks import data, images, kinds, kubeflow, kubernetes, mlflow, namespace, secrets, serving, settings
-from winepipelines.doctor.finding import Finding
-from winepipelines.doctor.observations import Survey
-
-Judge = Callable[[Survey], Finding | list[Finding]]
+API = (kubernetes.kubernetes_answers,)
+OUR_KINDS = (kinds.winepipelines_are_served,)
 
 
-@dataclass(frozen=True)
-class Check:
-    """A check, and the checks that it stands on."""
+def platform_checks(backend: BackendChecks) -> tuple[Check, ...]:
+    """List the checks of the platform as a whole, with those of the serving backend."""
+    return (
+        Check(settings.settings_are_complete),
+        Check(kubernetes.kubernetes_answers),
+        Check(kinds.winepipelines_are_served, needs=API),
+        Check(kinds.winepipeline_schema_is_current, needs=OUR_KINDS, observe=kinds.observe_missing_fields),
+        Check(kinds.poddefaults_are_served, needs=API),
+        Check(kinds.poddefaults_act_on_pods, needs=(kinds.poddefaults_are_served,), observe=kinds.observe_webhooks),
+        Check(kubernetes.rights_are_granted, needs=API),
+        *backend.platform,
+        Check(secrets.mlflow_secret_is_complete, needs=API),
+        Check(kubeflow.kubeflow_token_is_usable),
+        Check(kubeflow.kubeflow_answers, needs=(kubeflow.kubeflow_token_is_usable,)),
+        Check(kubeflow.kubeflow_authorizes_the_operator, needs=(kubeflow.kubeflow_answers,)),
+        Check(kubeflow.kubeflow_rights_are_granted, needs=(*API, kubeflow.kubeflow_answers)),
+        Check(namespace.shared_artifact_secret_is_complete, needs=(*API, kubeflow.kubeflow_answers)),
+        Check(mlflow.mlflow_answers),
+        Check(mlflow.mlflow_authorizes_the_operator, needs=(mlflow.mlflow_answers,)),
+        Check(mlflow.artifacts_are_in_the_store, needs=(mlflow.mlflow_authorizes_the_operator,)),
+        *backend.artifacts,
+        Check(images.image_names_are_valid),
+        Check(images.images_can_be_pulled, needs=API, observe=images.observe_pulls),
+    )
 
-    judge: Judge
-    needs: tuple[Judge, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Its name: what must hold."""
-        return name_of(self.judge)
-
-
-def name_of(judge: Judge) -> str:
-    """Read a function's name as a sentence."""
-    return judge.__name__.replace("_", " ")
-
-
-PLATFORM = (
-    Check(settings.settings_are_complete),  # where everything is
-    Check(kubernetes.kubernetes_answers),  # under an identity that it knows
-    Check(kinds.winepipelines_are_served, needs=(kubernetes.kubernetes_answers,)),  # our CRD
-    Check(kinds.winepipeline_schema_is_current, needs=(kinds.winepipelines_are_served,)),  # not one of an earlier release
-    Check(kinds.seldondeployments_are_served, needs=(kubernetes.kubernetes_answers,)),  # Seldon Core 1 is installed
-    Check(serving.seldon_controller_runs, needs=(kinds.seldondeployments_are_served,)),  # and is running
-    Check(serving.seldon_webhooks_answer, needs=(kinds.seldondeployments_are_served,)),  # and lets models be deployed
-    Check(kinds.poddefaults_are_served, needs=(kubernetes.kubernetes_answers,)),  # for notebooks
-    Check(kinds.poddefaults_act_on_pods, needs=(kinds.poddefaults_are_served,)),  # their webhook is registered
-    Check(kubernetes.rights_are_granted, needs=(kubernetes.kubernetes_answers,)),  # what deploy/operator/rbac.yaml grants
-    Check(secrets.source_secret_is_complete, needs=(kubernetes.kubernetes_answers,)),  # Seldon's way to the models
-    Check(secrets.mlflow_secret_is_complete, needs=(kubernetes.kubernetes_answers,)),  # and to MLflow, where it asks who comes
-    Check(kubeflow.kubeflow_token_is_usable),  # a file, for the right audience, not expired
-    Check(kubeflow.kubeflow_answers, needs=(kubeflow.kubeflow_token_is_usable,)),
-    Check(kubeflow.kubeflow_lets_the_operator_in, needs=(kubeflow.kubeflow_answers,)),  # who we are there
-    Check(
-        kubeflow.kubeflow_rights_are_granted, needs=(kubernetes.kubernetes_answers, kubeflow.kubeflow_answers)
-    ),  # what we may do there
-    Check(
-        namespace.shared_artifact_secret_is_complete, needs=(kubernetes.kubernetes_answers, kubeflow.kubeflow_answers)
-    ),  # the steps' way to the store, where one namespace has all runs
-    Check(mlflow.mlflow_answers),
-    Check(mlflow.mlflow_lets_the_operator_in, needs=(mlflow.mlflow_answers,)),  # credentials, allowed hosts
-    Check(mlflow.artifacts_are_in_the_store, needs=(mlflow.mlflow_lets_the_operator_in,)),  # where rclone can copy from
-    Check(
-        mlflow.seldon_can_read_artifacts, needs=(secrets.source_secret_is_complete, mlflow.artifacts_are_in_the_store)
-    ),  # with the source Secret
-    Check(images.images_are_well_named),
-    Check(images.images_can_be_pulled, needs=(kubernetes.kubernetes_answers,)),  # as far as pods tell
-)
 
 NAMESPACE = (
-    Check(namespace.namespace_is_a_profile, needs=(kubernetes.kubernetes_answers,)),  # or PodDefaults do nothing in it
-    Check(namespace.service_account_is_there, needs=(kubernetes.kubernetes_answers,)),  # steps run under it
-    Check(namespace.rights_reach_the_namespace, needs=(kubernetes.kubernetes_answers,)),
-    Check(namespace.kubeflow_runs_may_start, needs=(kubeflow.kubeflow_lets_the_operator_in,)),  # its own word
-    Check(namespace.artifact_secret_is_complete, needs=(kubernetes.kubernetes_answers,)),  # the steps' way to the store
+    Check(namespace.namespace_is_a_profile, needs=API),
+    Check(namespace.service_account_exists, needs=API),
+    Check(namespace.rights_apply_in_the_namespace, needs=API),
+    Check(namespace.kubeflow_authorizes_runs, needs=(kubeflow.kubeflow_authorizes_the_operator,)),
+    Check(namespace.artifact_secret_is_complete, needs=API),
     Check(namespace.steps_can_read_artifacts, needs=(namespace.artifact_secret_is_complete, mlflow.artifacts_are_in_the_store)),
-    Check(namespace.model_key_is_usable, needs=(kubernetes.kubernetes_answers,)),  # what steps sign models with
-    Check(namespace.models_are_signed, needs=(kubernetes.kubernetes_answers,)),  # or were made before that
-    Check(namespace.names_are_free, needs=(kubernetes.kubernetes_answers,)),  # nobody else's objects under our names
+    Check(namespace.model_key_is_usable, needs=API),
+    Check(namespace.models_are_signed, needs=API),
+    Check(namespace.names_are_available, needs=API),
 )
+"""The checks of a user's namespace."""
 
-DATA_HOST = (
-    Check(data.data_host_resolves),  # to the same with and without a trailing dot
-)
+DATA_HOST = (Check(data.data_host_resolves),)
+"""The check of the host of a data address. Nothing is fetched from it."""

@@ -1,103 +1,85 @@
-"""MLflow: does it answer us, and are its artifacts where Seldon can copy them?"""
+"""MLflow: it answers and authorizes the operator, and its artifacts are where the serving backend can copy them."""
 
 from urllib.parse import urlsplit
 
+from winecontract.reasons import Reason
+from winepipelines.api.errors import PlatformError
 from winepipelines.doctor.checks.systems import does_not_answer
-from winepipelines.doctor.finding import SETTINGS_REASON, Finding, failed, ok, skipped, warning
+from winepipelines.doctor.finding import SETTINGS_REASON, Finding, failed, ok, skipped
 from winepipelines.doctor.observations import Survey
-from winepipelines.resource.errors import PlatformError
-from winepipelines.validation import EXAMPLES, named
+from winepipelines.settings import Settings
 
 SYSTEM = "MLflow"
 HOST_REFUSED = "Invalid Host header"
-UNKNOWN_BUCKET = "NoSuchBucket"
 
 
 def mlflow_answers(survey: Survey) -> Finding:
-    """It says which version it is."""
+    """MLflow reports its version."""
     if not survey.settings.mlflow_url:
         return skipped("WINE_MLFLOW_URL is not set")
     view = survey.mlflow
     if isinstance(view, PlatformError):
         if view.reason == SETTINGS_REASON:
-            return failed(SETTINGS_REASON, view.message, f"WINE_MLFLOW_URL={EXAMPLES['WINE_MLFLOW_URL']}")
+            return failed(SETTINGS_REASON, view.message, f"WINE_MLFLOW_URL={Settings.example('WINE_MLFLOW_URL')}")
         namespace = survey.settings.platform_namespace
-        mend = f"kubectl -n {namespace} get endpoints,pods; is WINE_MLFLOW_URL its address?"
-        return does_not_answer(survey, SYSTEM, view, "MlflowUnreachable", mend)
-    return ok(f"{SYSTEM} {view.version or 'of a version that it does not tell'}")
+        remedy = f"kubectl -n {namespace} get endpoints,pods; check WINE_MLFLOW_URL"
+        return does_not_answer(survey, SYSTEM, view, Reason.MLFLOW_UNREACHABLE, remedy)
+    return ok(f"{SYSTEM} {view.version or 'of an unknown version'}")
 
 
-def mlflow_lets_the_operator_in(survey: Survey) -> Finding:
-    """The smallest request of its API passes."""
+def mlflow_authorizes_the_operator(survey: Survey) -> Finding:
+    """The smallest API request passes."""
     view, settings = survey.mlflow, survey.settings
     url = settings.mlflow_url
     assert not isinstance(view, PlatformError), "mlflow_answers comes first"
     if view.status == 403 and HOST_REFUSED in view.text:
         host = urlsplit(url).netloc
-        says = f"{SYSTEM} refuses requests that name it {host} (its guard against DNS rebinding)"
+        message = f"{SYSTEM} rejects the host name {host} (its protection against DNS rebinding)"
         return failed(
-            "MlflowHostRefused", says, f"on the server: MLFLOW_SERVER_ALLOWED_HOSTS={host}, beside the names that it has"
+            Reason.MLFLOW_HOST_REJECTED,
+            message,
+            f"Add it on the server: MLFLOW_SERVER_ALLOWED_HOSTS={host}, beside the present names",
         )
     if view.status in (401, 403):
         secret = settings.mlflow_secret
         if not secret:
-            says = f"{SYSTEM} answered {view.status}: it asks for credentials"
+            message = f"{SYSTEM} answered {view.status}: it requires credentials"
             return failed(
-                "MlflowUnauthorized", says, "a Secret with them in the platform's namespace, named in WINE_MLFLOW_SECRET"
+                Reason.MLFLOW_UNAUTHORIZED,
+                message,
+                "Create a Secret with them in the platform's namespace, and set WINE_MLFLOW_SECRET to its name",
             )
-        why = "does not know the credentials" if view.status == 401 else "shows no experiments to the user"
-        says = f"{SYSTEM} answered {view.status}: it {why} of the Secret {secret} in namespace {settings.platform_namespace}"
+        why = "does not accept the credentials" if view.status == 401 else "denies the user access to experiments"
+        message = f"{SYSTEM} answered {view.status}: it {why} of the Secret {secret} in namespace {settings.platform_namespace}"
         return failed(
-            "MlflowUnauthorized", says, f"kubectl -n {settings.platform_namespace} edit secret {secret}; or the user's rights"
+            Reason.MLFLOW_UNAUTHORIZED,
+            message,
+            f"kubectl -n {settings.platform_namespace} edit secret {secret}; or grant the user access",
         )
     if view.status == 404 and "RESOURCE_DOES_NOT_EXIST" not in view.text:
-        says = f"what answers at {url} is not the API of {SYSTEM} (404)"
-        return failed("MlflowNotFound", says, "WINE_MLFLOW_URL with the server's path prefix, if it has one")
+        message = f"The server at {url} is not {SYSTEM}'s API (404)"
+        return failed(Reason.MLFLOW_NOT_FOUND, message, "Set WINE_MLFLOW_URL with the server's path prefix, if it has one")
     if view.status not in (200, 404):
-        return failed("MlflowUnwell", f"{SYSTEM} answered {view.status}", "the server's log; is its database there?")
-    return ok("the default experiment is shown")
+        return failed(Reason.MLFLOW_UNHEALTHY, f"{SYSTEM} answered {view.status}", "Check the server's log and its database")
+    return ok("The default experiment can be read")
 
 
 def artifacts_are_in_the_store(survey: Survey) -> Finding:
-    """The address of the default experiment's artifacts is one that rclone copies from."""
+    """The default experiment's artifacts are in the object store, which the serving backend copies models from."""
     address, destination = survey.artifact_address, survey.settings.artifacts_destination
     if not address:
-        return skipped("the default experiment is gone, so that nothing shows the artifact root")
+        return skipped("The default experiment was deleted, so the artifact root is unknown")
     parts = urlsplit(address)
     if parts.scheme == "s3" and parts.netloc:
-        return ok(f"artifacts go to {address}")
-    says = f"artifacts go to {address}, which Seldon's rclone cannot copy"
+        return ok(f"Artifacts go to {address}")
+    message = f"Artifacts go to {address}, which the serving backend cannot copy models from"
     if parts.scheme == "mlflow-artifacts":
-        says = f"artifacts go through the server ({address}), and nothing says where it keeps them"
+        message = f"Artifacts go through the server ({address}), and WINE_ARTIFACTS_DESTINATION is not set"
         return failed(
-            "ArtifactRootUnusable", says, "WINE_ARTIFACTS_DESTINATION=s3://<bucket>, the server's --artifacts-destination"
+            Reason.ARTIFACT_ROOT_UNUSABLE,
+            message,
+            "WINE_ARTIFACTS_DESTINATION=s3://<bucket>, the value of the server's --artifacts-destination",
         )
     more = " (WINE_ARTIFACTS_DESTINATION does not help here)" if destination else ""
-    mend = f"mlflow server --no-serve-artifacts --default-artifact-root s3://<bucket>{more}; experiments keep the one they have"
-    return failed("ArtifactRootUnusable", says, mend)
-
-
-def seldon_can_read_artifacts(survey: Survey) -> Finding:
-    """The store lets the source Secret's credentials list and read there."""
-    view, settings = survey.bucket, survey.settings
-    if view is None:
-        return skipped("nothing shows the artifact root")
-    secret = f"the Secret {settings.source_secret} in namespace {settings.platform_namespace}"
-    if isinstance(view, PlatformError):
-        mend = f"kubectl -n {settings.platform_namespace} get endpoints; is RCLONE_CONFIG_S3_ENDPOINT of {secret} its address?"
-        return does_not_answer(survey, "the object store", view, "StoreUnreachable", mend)
-    bucket = urlsplit(view.uri).netloc
-    if view.code == UNKNOWN_BUCKET:
-        return failed("BucketMissing", f"{view.endpoint} has no bucket {bucket}", f"mc mb <alias>/{bucket}")
-    if view.code:
-        says = f"{view.endpoint} refuses {view.uri} to the credentials of {secret} ({view.code})"
-        return failed("StoreAccessDenied", says, f"credentials in {secret} that may list and read bucket {bucket}")
-    if survey.same_store is False:
-        says = (
-            f"Seldon reads {view.uri} at {view.endpoint}, steps write at {settings.s3_endpoint_url}: they seem to be two stores"
-        )
-        or_so = f"RCLONE_CONFIG_S3_ENDPOINT={settings.s3_endpoint_url} in {secret}"
-        mend = f"{named('WINE_S3_ENDPOINT_URL')}={view.endpoint}, or {or_so}"
-        return warning(says, mend)
-    unsure = "" if survey.same_store else f"; whether that is {settings.s3_endpoint_url} cannot be told from here"
-    return ok(f"{view.uri} at {view.endpoint}{unsure}")
+    remedy = f"mlflow server --no-serve-artifacts --default-artifact-root s3://<bucket>{more}; experiments keep their location"
+    return failed(Reason.ARTIFACT_ROOT_UNUSABLE, message, remedy)

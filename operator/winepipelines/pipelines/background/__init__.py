@@ -1,0 +1,1 @@
+"""Work beside the stages, which never changes what they report: data checks and registry aliases."""

@@ -1,0 +1,1 @@
+"""Stages of a WinePipeline, one module each. `table` lists them in order."""

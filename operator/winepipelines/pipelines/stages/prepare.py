@@ -1,0 +1,168 @@
+"""Stage prepare: the namespace has the Secrets and PodDefaults that runs and servers need."""
+
+from dataclasses import replace
+
+from winecontract.reasons import Reason
+from winecontract.signatures import CURRENT, SECRET
+from winepipelines.api.messages import sentences
+from winepipelines.api.observed import Child, Presence, SecretState
+from winepipelines.api.pipeline import FINALIZER
+from winepipelines.api.status import ConditionType
+from winepipelines.pipelines.actions import ApplyChildren
+from winepipelines.pipelines.context import Done, NotReady, ReconcileContext
+from winepipelines.pipelines.queries import GetChildren
+from winepipelines.runs.actions import AddFinalizer
+
+ESSENTIAL = "Secret"
+STALE = (Presence.ABSENT, Presence.DIFFERS, Presence.OUTDATED)
+
+
+def finalizer_is_set(context: ReconcileContext) -> NotReady | None:
+    """The resource has the finalizer, so that a deletion can clean up."""
+    if FINALIZER in context.pipeline.finalizers:
+        return None
+    return NotReady(Reason.APPLYING_RESOURCES, "Adding the finalizer.", actions=(AddFinalizer(),))
+
+
+def source_secret_is_complete(context: ReconcileContext) -> NotReady | None:
+    """The administrator's Secret with the object store settings of the servers is complete."""
+    return _secret_is_complete(
+        context, context.observe(GetChildren()).source, Reason.SOURCE_SECRET_MISSING, Reason.SOURCE_SECRET_INCOMPLETE
+    )
+
+
+def artifact_secret_is_complete(context: ReconcileContext) -> NotReady | None:
+    """The Secret with the object store's keys is complete where steps run: in the profile, or in Kubeflow's own namespace."""
+    secret = context.observe(GetChildren()).artifacts
+    if secret is None:
+        return None
+    return _secret_is_complete(context, secret, Reason.ARTIFACT_SECRET_MISSING, Reason.ARTIFACT_SECRET_INCOMPLETE)
+
+
+def mlflow_secret_is_complete(context: ReconcileContext) -> NotReady | None:
+    """The administrator's Secret with credentials for MLflow is complete, if one is configured."""
+    secret = context.observe(GetChildren()).mlflow
+    if secret is None:
+        return None
+    return _secret_is_complete(context, secret, Reason.MLFLOW_SECRET_MISSING, Reason.MLFLOW_SECRET_INCOMPLETE)
+
+
+def model_key_is_usable(context: ReconcileContext) -> NotReady | None:
+    """The key that steps sign models with is valid. The operator creates a missing one if it may, and never changes one."""
+    view = context.observe(GetChildren())
+    key = view.key
+    if key is None:
+        return None
+    where = f"Secret {key.namespace}/{SECRET}"
+    if key.problem:
+        command = f"kubectl -n {key.namespace} delete secret {SECRET}"
+        message = f"{where} is not usable: {key.problem}. Correct it, or let the operator create another key: {command}"
+        return NotReady(Reason.MODEL_KEY_INVALID, message, stalled=True, requeue_after=context.timeouts.retry_interval)
+    if not key.exists and SECRET not in {child.name for child in view.children}:
+        command = f"kubectl -n {key.namespace} create secret generic {SECRET} --from-literal={CURRENT}=$(openssl rand -hex 32)"
+        message = sentences(
+            f"{where} does not exist, and the operator has no right to create it",
+            f"Ask the platform administrator to create it: {command}",
+        )
+        return NotReady(Reason.MODEL_KEY_MISSING, message, stalled=True, requeue_after=context.timeouts.retry_interval)
+    return None
+
+
+def secret_is_ours(context: ReconcileContext) -> NotReady | None:
+    """No Secret of someone else has the name of one of ours. It is reported, not changed."""
+    for child in context.observe(GetChildren()).children:
+        if child.kind == ESSENTIAL and child.presence is Presence.NOT_MANAGED:
+            return NotReady(
+                Reason.NOT_MANAGED,
+                f"Secret {context.pipeline.namespace}/{child.name} exists but is not managed by this operator. Rename or delete "
+                f"it: kubectl -n {context.pipeline.namespace} delete secret {child.name}",
+                stalled=True,
+                requeue_after=context.timeouts.retry_interval,
+            )
+    return None
+
+
+def children_are_current(context: ReconcileContext) -> NotReady | None:
+    """The objects are applied. Later changes are `drift_is_corrected`'s."""
+    stale = _stale(context)
+    if not stale or context.was_true(ConditionType.PREPARED):
+        return None
+    return NotReady(Reason.APPLYING_RESOURCES, f"Applying {_names(stale)}.", actions=(ApplyChildren(),))
+
+
+def drift_is_corrected(context: ReconcileContext) -> NotReady | None:
+    """Applying an edited or deleted object again does not fail."""
+    correction = _correction(context)
+    error = context.failures.get(correction) if correction is not None else None
+    return None if error is None else NotReady.from_error(error, context.timeouts)
+
+
+CHECKS = (
+    finalizer_is_set,  # a deletion can clean up
+    source_secret_is_complete,  # the source of the copy that servers use
+    artifact_secret_is_complete,  # the credentials of the steps for the object store
+    mlflow_secret_is_complete,  # and those for MLflow
+    model_key_is_usable,  # the key that steps sign models with
+    secret_is_ours,  # objects of others are not changed
+    children_are_current,  # all objects are applied
+    drift_is_corrected,  # and applied again after an edit
+)
+
+
+def prepared(context: ReconcileContext) -> Done:
+    """Describe the objects. Apply edited or outdated ones again in passing: the model serves meanwhile."""
+    correction = _correction(context)
+    return replace(_in_place(context), actions=() if correction is None else (correction,))
+
+
+def _stale(context: ReconcileContext) -> list[Child]:
+    return [child for child in context.observe(GetChildren()).children if child.presence in STALE]
+
+
+def _correction(context: ReconcileContext) -> ApplyChildren | None:
+    """Apply what someone has edited or deleted, and what follows a changed source or setting."""
+    stale = _stale(context)
+    if not stale:
+        return None
+    edited = [child for child in stale if child.presence is not Presence.OUTDATED]
+    outdated = [child for child in stale if child.presence is Presence.OUTDATED]
+    changes = ", ".join(
+        f"{child.kind} {child.name} {'was deleted' if child.presence is Presence.ABSENT else 'was changed'}" for child in edited
+    )
+    return ApplyChildren(
+        drift_corrected=f"Corrected drift: {changes}." if edited else "",
+        updated=f"Updated {_names(outdated)} after a change of the platform's Secrets or settings." if outdated else "",
+    )
+
+
+def _secret_is_complete(context: ReconcileContext, secret: SecretState, missing: str, incomplete: str) -> NotReady | None:
+    where = f"Secret {secret.namespace}/{secret.name}"
+    if not secret.exists:
+        message = f"{where} does not exist. Ask the platform administrator to create it."
+        return NotReady(missing, message, stalled=True, requeue_after=context.timeouts.retry_interval)
+    if secret.missing_keys:
+        message = f"{where} has no value for {', '.join(secret.missing_keys)}. Ask the platform administrator to add it."
+        return NotReady(incomplete, message, stalled=True, requeue_after=context.timeouts.retry_interval)
+    return None
+
+
+def _in_place(context: ReconcileContext) -> Done:
+    children = context.observe(GetChildren()).children
+    unknown = [child for child in children if child.presence is Presence.KIND_MISSING]
+    foreign = [child for child in children if child.presence is Presence.NOT_MANAGED]
+    if unknown:
+        return Done(
+            Reason.POD_DEFAULTS_SKIPPED,
+            f"Skipped {_names(unknown)}: this cluster has no PodDefault kind. Runs do not need PodDefaults.",
+        )
+    if foreign:
+        removals = " && ".join(
+            f"kubectl -n {context.pipeline.namespace} delete {child.kind.lower()} {child.name}" for child in foreign
+        )
+        message = f"{_names(foreign)} not managed by this operator. Runs do not need them. To let the operator create them: "
+        return Done(Reason.NOT_MANAGED, message + removals)
+    return Done(Reason.PREPARED, f"{_names(children)} are up to date.")
+
+
+def _names(children: tuple[Child, ...] | list[Child]) -> str:
+    return ", ".join(f"{child.kind} {child.name}" for child in children)

@@ -1,0 +1,249 @@
+"""The KServe backend: one InferenceService per WinePipeline, and a second one for the candidate, without Knative.
+
+Promotion changes the address of the model under the same name. The Deployment of the InferenceService then replaces its pods one
+after the other, and its Service always has a pod that answers.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import ClassVar, Self
+
+from winecontract import protocols
+from winecontract.protocols import Protocol
+from winecontract.reasons import Reason
+from winepipelines.api.errors import Refused
+from winepipelines.api.modelrecord import ModelServer
+from winepipelines.api.naming import MANAGED_BY, MANAGED_BY_LABEL, field_manager
+from winepipelines.api.observed import DeploymentView, Presence, ServerView
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.rollout import Rollout
+from winepipelines.api.spec import Runtime
+from winepipelines.doctor.right import Right
+from winepipelines.platform.admission import SERVING, Owner
+from winepipelines.platform.kubernetes import DEPLOYMENTS, PODS, Body, Kind, Kubernetes
+from winepipelines.platform.manifests import Manifest
+from winepipelines.platform.workloads import trimmed
+from winepipelines.serving.kserve import naming
+from winepipelines.serving.kserve.checks import CHECKS, LABEL
+from winepipelines.serving.kserve.live import SERVICES, SERVING_RUNTIMES, Found, find, owners_of
+from winepipelines.serving.kserve.manifest import RUNTIME_TEMPLATE, SERVICE_TEMPLATE, Builder
+from winepipelines.serving.kserve.naming import OBJECT_LABEL, PREDICTOR, SOURCE_ANNOTATION, candidate_name
+from winepipelines.serving.kserve.rollout import Service, is_applied, is_rolled_out, view_of_incomplete, was_applied
+from winepipelines.serving.kserve.settings import KServeSettings
+from winepipelines.serving.kserve.source import StorageSecret
+from winepipelines.serving.port import CandidateExposure, Capabilities, Endpoint, Endpoints, Promotion
+from winepipelines.settings import Settings
+
+POD_LIMIT = 200  # pods that are read
+PATHS = {protocols.DEFAULT: "/api/v1.0/predictions", Protocol.V2: "/v2/models/{name}/infer"}
+
+
+class KServeBackend:
+    """KServe in Standard mode."""
+
+    name: ClassVar = "KServe"
+    kind: ClassVar = naming.KIND
+    templates: ClassVar = (SERVICE_TEMPLATE, RUNTIME_TEMPLATE)
+    watches: ClassVar = (naming.KIND,)
+    rights: ClassVar = (
+        Right(naming.KIND.group, naming.KIND.plural, ("get", "list", "watch", "patch", "create", "delete")),
+        Right(naming.KIND.group, naming.RUNTIME_PLURAL, ("get", "patch", "create")),
+        Right("apps", "deployments", ("get",)),  # that KServe makes
+    )
+    checks: ClassVar = CHECKS
+    webhooks: ClassVar = (
+        re.compile(r"kserve|inferenceservice|trainedmodel|inferencegraph|servingruntime"),
+        Owner("KServe's controller", SERVING, f"kubectl get deployments,pods -A -l {LABEL}"),
+    )
+    settings_type: ClassVar = KServeSettings
+    source_type: ClassVar = StorageSecret
+
+    def __init__(self, settings: Settings, own: KServeSettings | None = None) -> None:
+        """Use the operator's settings and the backend's own, by default with their defaults."""
+        self.settings = own or KServeSettings()
+        self.source = StorageSecret(self.settings.kserve_source_secret, settings.s3_endpoint_url)
+        self._operator = settings
+        self._builder = Builder(settings, self.settings)
+
+    @classmethod
+    def from_environment(cls, settings: Settings, environment: Mapping[str, str], *, incomplete: bool = False) -> Self:
+        """Read the backend's own settings from variables. Raises SettingsError."""
+        return cls(settings, KServeSettings.from_environment(environment, incomplete=incomplete))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do: without Knative, traffic cannot be split."""
+        return Capabilities(
+            protocols={Runtime.BUNDLED: tuple(Protocol)},
+            splits_traffic=False,
+            candidate=CandidateExposure.SECOND_OBJECT,
+            promotion=Promotion.REPLACE,
+            autoscaling=True,
+        )
+
+    def problem(self, pipeline: WinePipeline) -> str:
+        """Describe what the resource requires and KServe lacks; its names must fit into one of KServe's host names."""
+        return self.capabilities.problem(pipeline.spec.serving) or naming.name_problem(pipeline)
+
+    def server(self, _: Runtime) -> ServerView:
+        """Describe the bundled server."""
+        return ServerView(server=ModelServer(image=self._operator.server_image), takes_unsigned=self._operator.serves_unsigned)
+
+    def endpoints(self, pipeline: WinePipeline, _: Runtime | None = None) -> Endpoints:
+        """Name the endpoints: the Services of the InferenceService and of its candidate."""
+        protocol = pipeline.spec.serving.protocol
+        path = PATHS[protocol].format(name=pipeline.name)
+
+        def endpoint(name: str) -> Endpoint:
+            address = self.settings.kserve_endpoint_template.format(namespace=pipeline.namespace, name=name)
+            return Endpoint(address + path, protocol)
+
+        served = endpoint(pipeline.name)
+        return Endpoints(stable=served, served=served, candidate=endpoint(candidate_name(pipeline)))
+
+    def progress_deadline(self, runtime: Runtime) -> timedelta:
+        """Return the operator's own deadline: KServe has no field for one."""
+        return self._operator.timeouts.progress_deadline_of(runtime)
+
+    def manifests(self, pipeline: WinePipeline, rollout: Rollout, live: Body | None = None) -> list[Manifest]:
+        """Build the objects of a rollout, in the order in which they are applied. `live` is the InferenceService that serves."""
+        runtime = self._builder.runtime(pipeline)
+        served = self._builder.service(pipeline, rollout.model, live)
+        candidate = self._candidate(pipeline, rollout, None)
+        return [manifest for manifest in (runtime, served, candidate) if manifest is not None]
+
+    def _candidate(self, pipeline: WinePipeline, rollout: Rollout, live: Body | None) -> Manifest | None:
+        return None if rollout.canary is None else self._builder.service(pipeline, rollout.canary, live, candidate=True)
+
+    async def observe(self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout | None) -> DeploymentView:
+        """Observe the InferenceServices and, if they are the rollout's, the Deployments and pods that KServe made of them."""
+        found = await find(kubernetes, pipeline)
+        view = self._owned(pipeline, found) if rollout is None else await self._observe(kubernetes, pipeline, rollout, found)
+        return replace(view, object=naming.KIND.named)
+
+    @staticmethod
+    def _owned(pipeline: WinePipeline, found: Found) -> DeploymentView:
+        """Observe whether anything serves the resource's models; its candidate counts too."""
+        if found.presence is Presence.CURRENT or found.candidate_presence is not Presence.CURRENT:
+            presence, live = found.presence, found.served
+        else:
+            presence, live = found.candidate_presence, found.candidate
+        return DeploymentView(presence, owned=live is not None and pipeline.uid in owners_of(live))
+
+    async def _observe(self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout, found: Found) -> DeploymentView:
+        if found.served is None or found.presence is not Presence.CURRENT:
+            return DeploymentView(found.presence)
+        if obstacle := found.obstacle(pipeline, candidate=rollout.canary is not None):
+            return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.NOT_MANAGED, message=obstacle)
+        wanted = self._builder.service(pipeline, rollout.model, found.served)
+        candidate = self._candidate(pipeline, rollout, found.candidate)
+        if not is_applied(found.served, wanted):
+            return DeploymentView(Presence.DIFFERS, owned=True, drifted=was_applied(found.served, wanted))
+        if not found.runtime_is(self._builder.runtime(pipeline)):
+            return DeploymentView(Presence.DIFFERS, owned=True)
+        if candidate is None:
+            if found.candidate_is_in_place:
+                return DeploymentView(Presence.DIFFERS, owned=True)
+        elif found.candidate is None or not is_applied(found.candidate, candidate):
+            return DeploymentView(Presence.DIFFERS, owned=True)
+        return await self._observe_rollout(kubernetes, pipeline, found, wanted, candidate)
+
+    @staticmethod
+    async def _observe_rollout(
+        kubernetes: Kubernetes, pipeline: WinePipeline, found: Found, wanted: Manifest, candidate: Manifest | None
+    ) -> DeploymentView:
+        """Observe whether the rollout is complete and, if not, what prevents it."""
+        autoscaling = pipeline.spec.serving.autoscaling
+        pairs = [(wanted, found.served), (candidate, found.candidate)]
+        services = [await _with_deployment(kubernetes, Service(make, live)) for make, live in pairs if make and live]
+        complete = [is_rolled_out(service, autoscaling) for service in services]
+        canary_rolled_out = candidate is not None and complete[-1]
+        ends = candidate is None and found.candidate_presence is Presence.CURRENT  # an earlier candidate is being deleted
+        if all(complete) and not ends:
+            return DeploymentView(Presence.CURRENT, rolled_out=True, canary_rolled_out=canary_rolled_out, owned=True)
+        services = [await _with_pods(kubernetes, service) for service in services]
+        return view_of_incomplete(services, canary_rolled_out=canary_rolled_out)
+
+    async def apply(self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout) -> None:
+        """Apply the ServingRuntime, which must exist first, and the InferenceServices; delete a candidate that is not needed.
+
+        Raises Refused if the API server, or a webhook, rejects one; the message quotes the answer.
+        """
+        found = await find(kubernetes, pipeline)
+        if obstacle := found.obstacle(pipeline, candidate=rollout.canary is not None):
+            raise Refused(Reason.NOT_MANAGED, obstacle)
+        runtime = self._builder.runtime(pipeline)
+        if runtime is not None and not found.runtime_is(runtime):
+            await _apply(kubernetes, SERVING_RUNTIMES, runtime, pipeline)
+        await _apply(kubernetes, SERVICES, self._builder.service(pipeline, rollout.model, found.served), pipeline)
+        candidate = self._candidate(pipeline, rollout, found.candidate)
+        if candidate is not None:
+            await _apply(kubernetes, SERVICES, candidate, pipeline)
+        elif found.candidate_is_in_place:
+            await _delete(kubernetes, found.candidate)
+
+    async def delete(self, kubernetes: Kubernetes, pipeline: WinePipeline) -> None:
+        """Delete the InferenceServices if the resource owns them. Its ServingRuntime goes with the last owner."""
+        found = await find(kubernetes, pipeline)
+        if found.candidate_is_in_place:
+            await _delete(kubernetes, found.candidate)
+        if found.presence is Presence.CURRENT:
+            await _delete(kubernetes, found.served)
+
+    async def release(self, kubernetes: Kubernetes, pipeline: WinePipeline) -> Body | None:
+        """Remove the resource from the owners of its InferenceService; return that. It owns its ServingRuntime from then on."""
+        found = await find(kubernetes, pipeline)
+        if found.candidate_is_in_place:
+            await _delete(kubernetes, found.candidate)
+        live = found.served
+        if live is None or found.presence is not Presence.CURRENT:
+            return None
+        runtime = self._builder.runtime(pipeline)
+        if runtime is not None and found.runtime is not None and not found.runtime_is_foreign:
+            await kubernetes.apply(SERVING_RUNTIMES, _owned_by(runtime, live), f"{MANAGED_BY}-{live['metadata']['uid'][:8]}")
+        others = [owner for owner in live["metadata"].get("ownerReferences", []) if owner["uid"] != pipeline.uid]
+        patch = {"metadata": {"ownerReferences": others, "resourceVersion": live["metadata"]["resourceVersion"]}}
+        return await kubernetes.merge(SERVICES, pipeline.namespace, pipeline.name, patch)
+
+
+def _owned_by(runtime: Manifest, service: Body) -> Manifest:
+    """Build the ServingRuntime with an InferenceService as its owner: it must stay as long as that."""
+    metadata = service["metadata"]
+    owner = {"apiVersion": service["apiVersion"], "kind": service["kind"], "name": metadata["name"], "uid": metadata["uid"]}
+    labels = {MANAGED_BY_LABEL: MANAGED_BY}
+    named = {name: runtime["metadata"][name] for name in ("name", "namespace")}
+    return {**runtime, "metadata": {**named, "labels": labels, "ownerReferences": [owner]}}
+
+
+async def _apply(kubernetes: Kubernetes, kind: Kind, manifest: Manifest, pipeline: WinePipeline) -> None:
+    try:
+        await kubernetes.apply(kind, manifest, field_manager(pipeline))
+    except Refused as error:
+        message = f"The API server rejected the {manifest['kind']} {manifest['metadata']['name']}: {error.words}"
+        raise Refused(Reason.DEPLOYMENT_REJECTED, message) from None
+
+
+async def _delete(kubernetes: Kubernetes, live: Body | None) -> None:
+    if live is not None:
+        metadata = live["metadata"]
+        await kubernetes.delete(SERVICES, metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+async def _with_deployment(kubernetes: Kubernetes, service: Service) -> Service:
+    """Read the Deployment that KServe made of an InferenceService. One that it did not make does not count."""
+    metadata = service.live["metadata"]
+    deployment = await kubernetes.get(DEPLOYMENTS, metadata["namespace"], f"{metadata['name']}{PREDICTOR}")
+    if deployment is None or metadata["uid"] not in owners_of(deployment):
+        return service
+    return replace(service, deployments=[trimmed(deployment, (SOURCE_ANNOTATION,))])
+
+
+async def _with_pods(kubernetes: Kubernetes, service: Service) -> Service:
+    """Read the pods of an InferenceService."""
+    metadata = service.live["metadata"]
+    selector = f"{OBJECT_LABEL}={metadata['name']}"
+    keep = partial(trimmed, annotations=(SOURCE_ANNOTATION,))
+    return replace(service, pods=await kubernetes.list(PODS, metadata["namespace"], keep, POD_LIMIT, label_selector=selector))

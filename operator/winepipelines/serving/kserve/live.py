@@ -1,0 +1,90 @@
+"""Read the objects of a resource that exist, and tell whose they are."""
+
+from dataclasses import dataclass
+
+from winepipelines.api.naming import MANAGED_BY, MANAGED_BY_LABEL, PIPELINE_LABEL
+from winepipelines.api.observed import Presence
+from winepipelines.api.pipeline import WinePipeline
+from winepipelines.platform.kubernetes import Body, Kind, KindMissing, Kubernetes
+from winepipelines.platform.manifests import Manifest, covers
+from winepipelines.serving.kserve import naming
+from winepipelines.serving.kserve.naming import RUNTIME, candidate_name
+
+SERVICES = Kind(f"{naming.KIND.group}/{naming.KIND.version}", naming.KIND.plural)
+SERVING_RUNTIMES = Kind(f"{naming.KIND.group}/{naming.RUNTIME_VERSION}", naming.RUNTIME_PLURAL)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The InferenceService that serves, that of the candidate, and the namespace's ServingRuntime."""
+
+    presence: Presence
+    served: Body | None = None
+    candidate_presence: Presence = Presence.ABSENT
+    candidate: Body | None = None
+    runtime: Body | None = None
+
+    @property
+    def runtime_is_foreign(self) -> bool:
+        """Whether the ServingRuntime was made by somebody else."""
+        return self.runtime is not None and _label(self.runtime, MANAGED_BY_LABEL) != MANAGED_BY
+
+    @property
+    def candidate_is_in_place(self) -> bool:
+        """Whether the resource has a candidate that is not being deleted."""
+        candidate = self.candidate
+        return (
+            candidate is not None
+            and self.candidate_presence is Presence.CURRENT
+            and "deletionTimestamp" not in candidate["metadata"]
+        )
+
+    def runtime_is(self, wanted: Manifest | None) -> bool:
+        """Tell whether the ServingRuntime is the desired one, where one is desired."""
+        return wanted is None or covers(self.runtime, wanted)
+
+    def obstacle(self, pipeline: WinePipeline, *, candidate: bool) -> str:
+        """Describe an object of somebody else that the rollout would have to change; empty if there is none."""
+        if candidate and self.candidate_presence is Presence.NOT_MANAGED:
+            return _obstacle(pipeline, naming.KIND.kind, naming.KIND.short_name, candidate_name(pipeline))
+        if self.runtime_is_foreign:
+            return _obstacle(pipeline, "ServingRuntime", "servingruntime", RUNTIME)
+        return ""
+
+
+async def find(kubernetes: Kubernetes, pipeline: WinePipeline) -> Found:
+    """Read the objects of a resource."""
+    try:
+        served = await kubernetes.get(SERVICES, pipeline.namespace, pipeline.name)
+        candidate = await kubernetes.get(SERVICES, pipeline.namespace, candidate_name(pipeline))
+        runtime = await kubernetes.get(SERVING_RUNTIMES, pipeline.namespace, RUNTIME)
+    except KindMissing:
+        return Found(Presence.KIND_MISSING)
+    return Found(_presence(pipeline, served), served, _presence(pipeline, candidate), candidate, runtime)
+
+
+def owners_of(live: Body) -> set[str]:
+    """List the uids of an object's owners."""
+    return {owner["uid"] for owner in live["metadata"].get("ownerReferences") or []}
+
+
+def _presence(pipeline: WinePipeline, live: Body | None) -> Presence:
+    """Tell whose an InferenceService is."""
+    if live is None:
+        return Presence.ABSENT
+    ours = _label(live, MANAGED_BY_LABEL) == MANAGED_BY and _label(live, PIPELINE_LABEL) == pipeline.name
+    if not ours or (owners_of(live) and pipeline.uid not in owners_of(live)):
+        return Presence.NOT_MANAGED
+    return Presence.CURRENT
+
+
+def _label(live: Body, name: str) -> str:
+    return str((live["metadata"].get("labels") or {}).get(name) or "")
+
+
+def _obstacle(pipeline: WinePipeline, kind: str, resource: str, name: str) -> str:
+    where = pipeline.namespace
+    return (
+        f"{kind} {where}/{name} exists but is not managed by this operator for this WinePipeline. Delete it (kubectl -n {where} "
+        f"delete {resource} {name})."
+    )

@@ -1,0 +1,1 @@
+"""Serving with Seldon Core 1: one SeldonDeployment per WinePipeline."""

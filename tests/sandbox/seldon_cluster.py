@@ -1,5 +1,6 @@
 """A sandbox with Seldon's stand-in and models in its store, and helpers for the tests on it."""
 
+import contextlib
 import itertools
 import threading
 from collections import Counter
@@ -74,14 +75,18 @@ def server_restarts(pod: Json) -> int:
 
 def processes(sandbox: Sandbox, cluster: Cluster) -> set[int]:
     """The ids of the namespace's model servers."""
-    folder = sandbox.folder / "seldon" / "pods" / cluster.namespace
-    return {int((path / "process").read_text().split()[0]) for path in folder.glob("*") if (path / "process").exists()}
+    found = set()
+    for path in (sandbox.folder / "seldon" / "pods" / cluster.namespace).glob("*/process"):
+        # A pod's folder can be removed at any moment.
+        with contextlib.suppress(FileNotFoundError):
+            found.add(int(path.read_text().split()[0]))
+    return found
 
 
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter where the process ends between open and read
         return False
 
 

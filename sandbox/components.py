@@ -243,7 +243,7 @@ def _stand_ins(plan: Plan) -> tuple[Component, ...]:
 
 
 def _kserve(plan: Plan) -> tuple[Component, ...]:
-    if plan.backend != KSERVE:
+    if not plan.has_kserve:
         return ()
     temporary = plan.folder / "kserve"
     health = f"127.0.0.1:{plan.ports['kserve-health']}"
@@ -282,11 +282,11 @@ def _mlflow_settings(plan: Plan) -> dict[str, str]:
 
 
 def _kserve_settings(plan: Plan) -> dict[str, str]:
-    """Settings of the operator for serving on KServe."""
-    if plan.backend != KSERVE:
+    """Settings of the operator for serving on KServe, by default where it has the rights for nothing else."""
+    if not plan.has_kserve:
         return {}
     return {
-        "WINE_SERVING_BACKEND": KSERVE,
+        **({"WINE_SERVING_BACKEND": KSERVE} if plan.backend == KSERVE else {}),
         "WINE_KSERVE_VERSION": kserve.VERSION,
         "WINE_KSERVE_ENDPOINT_TEMPLATE": plan.url("kserve") + "/kserve/{namespace}/{name}",
     }

@@ -15,7 +15,7 @@ from sandbox.kubeconfigs import Access
 from sandbox.kubectl import kubectl
 from sandbox.ownership import LABEL
 from sandbox.places import ROOT
-from sandbox.plan import BUILTIN, KSERVE, MLFLOW_SECRET, PLATFORM_NAMESPACE, USER_NAMESPACE, Plan
+from sandbox.plan import BOTH, BUILTIN, MLFLOW_SECRET, PLATFORM_NAMESPACE, USER_NAMESPACE, Plan
 
 SOURCE_SECRET = "mlflow-server-seldon-init-container-s3-credentials"
 ARTIFACT_SECRET = "mlpipeline-minio-artifact"
@@ -31,8 +31,8 @@ def platform(plan: Plan) -> list[Manifest]:
     kinds = [file for folder in ("sandbox/manifests", "crds") for file in sorted((ROOT / folder).glob("*.yaml"))]
     files = [*kinds, ROOT / "deploy" / "operator" / "rbac.yaml"]
     read = [manifest for file in files for manifest in yaml.load_all(file.read_bytes(), yaml.CSafeLoader) if manifest]
-    if plan.backend == KSERVE:
-        read = [rights.with_kserve(manifest) for manifest in read]
+    if plan.has_kserve:
+        read = [rights.with_kserve(manifest, seldon=plan.backend == BOTH) for manifest in read]
     return [*read, source_secret(plan), artifact_secret(plan, USER_NAMESPACE), *mlflow_secret(plan), *_kserve(plan)]
 
 
@@ -41,7 +41,7 @@ def _kserve(plan: Plan) -> list[Manifest]:
 
     The certificate of the webhooks is that of the control plane, which names the loopback address.
     """
-    if plan.backend != KSERVE:
+    if not plan.has_kserve:
         return []
     authority = base64.b64encode((plan.certificates / "ca.crt").read_bytes()).decode()
     release = kserve.released(plan.programs["kserve-manager"], lambda _: None)

@@ -17,7 +17,7 @@ PLATFORM_NAMESPACE = "kubeflow"
 USER_NAMESPACE = "admin"
 MLFLOW_SECRET = "mlflow-tracking-credentials"
 FILE = "plan.json"
-SELDON, KSERVE = BACKENDS = ("seldon", "kserve")  # the operator's serving backend; Seldon's stand-in always runs
+SELDON, KSERVE, BOTH = BACKENDS = ("seldon", "kserve", "both")  # the operator's serving backend; Seldon's stand-in always runs
 BUILTIN, KIND, CURRENT = CLUSTERS = ("builtin", "kind", "current")  # which API server, see `clusters`
 
 
@@ -58,7 +58,7 @@ class Info:
 class Plan:
     """One sandbox. Ports and programs by name; interpreters are paths; the credentials are the object store's.
 
-    `backend` is the operator's serving backend. With `kserve`, `kserve_python` runs the storage initializer.
+    `backend` is the operator's serving backend, or `both`. With KServe, `kserve_python` runs the storage initializer.
     `mlflow` is a variant of `mlflow_server`, and `mlflow_password` its user's.
     `environment` has, by component, variables beyond its usual ones. `authenticate`: Kubeflow Pipelines requires
     tokens, and reviews their rights with the API server; `audit`: the API server logs the operator's requests. `mark` tells
@@ -84,6 +84,11 @@ class Plan:
     authenticate: bool = False
     audit: bool = False
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def has_kserve(self) -> bool:
+        """Whether KServe runs."""
+        return self.backend in (KSERVE, BOTH)
 
     @property
     def certificates(self) -> Path:
@@ -144,7 +149,7 @@ class Plan:
             s3_access_key=self.access_key,
             s3_secret_key=self.secret_key,
             gateway_url=self.url("seldon"),
-            kserve_url=self.url("kserve") if self.backend == KSERVE else "",
+            kserve_url=self.url("kserve") if self.has_kserve else "",
             operator_probe_url=self.url("operator"),
             data_url=self.url("data") + "/winequality-red.csv",
             data_base_url=self.url("data"),

@@ -20,7 +20,7 @@ from sandbox.errors import ClusterError, ComponentError, PortTakenError, Sandbox
 from sandbox.kserve import installation
 from sandbox.kubectl import kubectl
 from sandbox.locks import alone
-from sandbox.plan import BACKENDS, BUILTIN, CLUSTERS, CURRENT, KIND, KSERVE, SELDON, Info, Plan
+from sandbox.plan import BACKENDS, BOTH, BUILTIN, CLUSTERS, CURRENT, KIND, KSERVE, SELDON, Info, Plan
 from sandbox.processes import Process
 
 BUCKETS = ("mlflow", "mlpipeline")
@@ -39,9 +39,10 @@ class Sandbox:
     `authenticate` makes Kubeflow Pipelines require tokens; `audit` has the API server log the operator's requests (see
     `Plan.audit_log`); `environment` has more variables by component, for instance `{"operator": {"WINE_POLL_SECONDS": "5"}}`.
     They count from the next `up` of a sandbox of which nothing runs. `cluster` is the API server (see `clusters`; None: as
-    before, else builtin), `backend` its serving backend: `kserve` runs KServe beside Seldon's stand-in, and needs the
-    builtin cluster. `context` the user's context for `current` (empty: the current one, if it is on this machine), `mlflow`
-    the variant of the tracking server (see `mlflow_server`). `report` gets a line for each step.
+    before, else builtin), `backend` its serving backend: `kserve` and `both` run KServe beside Seldon's stand-in, and need the
+    builtin cluster; `both` gives the operator the rights for either. `context` is the user's context for `current` (empty: the
+    current one, if it is on this machine), `mlflow` the variant of the tracking server (see `mlflow_server`). `report` gets a
+    line for each step.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Sandbox:
             raise SandboxError(f"'{cluster}' is no cluster; there are {', '.join(CLUSTERS)}")
         if backend not in (None, *BACKENDS):
             raise SandboxError(f"'{backend}' is no serving backend; there are {', '.join(BACKENDS)}")
-        if backend == KSERVE and cluster not in (None, BUILTIN):
+        if backend in (KSERVE, BOTH) and cluster not in (None, BUILTIN):
             raise SandboxError(f"KServe runs in the cluster '{BUILTIN}' only: others do not reach its webhooks on this machine")
         if context and cluster != CURRENT:
             raise SandboxError("a context is for the cluster 'current' only")
@@ -230,12 +231,13 @@ class Sandbox:
     def _make_plan(self, previous: Plan | None) -> Plan:
         cluster = self.cluster or (previous.cluster if previous else BUILTIN)
         backend = self.backend or (previous.backend if previous else SELDON)
+        kserve = backend in (KSERVE, BOTH)
         engine = clusters.check(cluster, self.name, previous)
         with ThreadPoolExecutor() as pool:
             server = mlflow_server.variant(self.mlflow).environment
             pipeline, operator, mlflow = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator", server))
-            initializer = pool.submit(places.interpreter, "kserve-storage") if backend == KSERVE else None
-            found = programs.find(self.report, control_plane=cluster == BUILTIN, kserve=backend == KSERVE)
+            initializer = pool.submit(places.interpreter, "kserve-storage") if kserve else None
+            found = programs.find(self.report, control_plane=cluster == BUILTIN, kserve=kserve)
             # Keep the cluster unless one is named: the user may have switched contexts since.
             known = self.cluster is None and previous is not None and previous.kubeconfig.exists()
             access = None if known else clusters.choose(cluster, self.context, previous, found["kubectl"])
@@ -271,7 +273,7 @@ class Sandbox:
             raise
         shutil.copy(places.ROOT / "data" / "winequality-red.csv", current.data)
         mlflow_database.prepare(current)
-        if backend == KSERVE:
+        if kserve:
             installation.link_certificate(current.certificates / "apiserver", current.folder / "kserve")
         return current
 

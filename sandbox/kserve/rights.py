@@ -12,18 +12,19 @@ BACKENDS = ROOT / "deploy" / "charts" / "wine-operator" / "files" / "backends.ya
 SOURCES = {"mlflow-server-seldon-init-container-s3-credentials": "mlpipeline-minio-artifact"}
 
 
-def with_kserve(manifest: Manifest) -> Manifest:
-    """Return a manifest of the operator's rights; its rules for Seldon become those for KServe."""
+def with_kserve(manifest: Manifest, *, seldon: bool) -> Manifest:
+    """Return a manifest of the operator's rights with those for KServe: beside those for Seldon, or else in their place."""
     if manifest["kind"] not in ("ClusterRole", "Role"):
         return manifest
     backends = yaml.safe_load(BACKENDS.read_text())
-    seldon, kserve = backends["seldon"], backends["kserve"]
-    names = SOURCES | {seldon["copy"]: kserve["copy"]}
+    replaced, kserve = backends["seldon"], backends["kserve"]
+    names = SOURCES | {replaced["copy"]: kserve["copy"]}
     rules: list[Manifest] = []
     for rule in manifest["rules"]:
-        if rule == seldon["rules"][0]:
+        if seldon or rule not in replaced["rules"]:
+            kept = rule.get("resourceNames", []) if seldon else []
+            renamed = dict.fromkeys([*kept, *(names.get(name, name) for name in rule.get("resourceNames", []))])
+            rules.append(rule | ({"resourceNames": [*renamed]} if renamed else {}))
+        if rule == replaced["rules"][0]:
             rules += kserve["rules"]
-        elif rule not in seldon["rules"]:
-            renamed = [names.get(name, name) for name in rule.get("resourceNames", [])]
-            rules.append(rule | ({"resourceNames": renamed} if renamed else {}))
     return manifest | {"rules": rules}

@@ -64,9 +64,10 @@ def test_model_container_of_kserve_is_found_by_its_name() -> None:
     assert model_container({"metadata": {"name": "p"}, "spec": {"containers": containers}})["image"] == "server"
 
 
-def test_kserve_needs_the_builtin_cluster() -> None:
+@pytest.mark.parametrize("backend", ["kserve", "both"])
+def test_kserve_needs_the_builtin_cluster(backend: str) -> None:
     with pytest.raises(SandboxError, match="'builtin' only"):
-        Sandbox("demo", cluster="kind", backend="kserve")
+        Sandbox("demo", cluster="kind", backend=backend)
 
 
 def test_unknown_backend_is_rejected() -> None:
@@ -76,10 +77,25 @@ def test_unknown_backend_is_rejected() -> None:
 
 def test_operators_rights_are_those_for_kserve() -> None:
     manifests = list(yaml.safe_load_all((ROOT / "deploy" / "operator" / "rbac.yaml").read_text()))
-    granted = [rule for manifest in map(rights.with_kserve, manifests) for rule in manifest.get("rules", [])]
+    granted = [
+        rule
+        for manifest in (rights.with_kserve(manifest, seldon=False) for manifest in manifests)
+        for rule in manifest.get("rules", [])
+    ]
     kinds = {kind for rule in granted for kind in rule["resources"]}
     assert {"inferenceservices", "servingruntimes"} <= kinds
     assert "seldondeployments" not in kinds
     names = {name for rule in granted for name in rule.get("resourceNames", [])}
     assert {"wine-model-store", "mlpipeline-minio-artifact", "wine-model-key"} <= names
     assert not any("seldon" in name for name in names)
+
+
+def test_operators_rights_are_those_for_both_backends() -> None:
+    manifests = list(yaml.safe_load_all((ROOT / "deploy" / "operator" / "rbac.yaml").read_text()))
+    granted = [rule for manifest in manifests for rule in rights.with_kserve(manifest, seldon=True).get("rules", [])]
+    kinds = {kind for rule in granted for kind in rule["resources"]}
+    assert {"inferenceservices", "servingruntimes", "seldondeployments"} <= kinds
+    names = {name for rule in granted for name in rule.get("resourceNames", [])}
+    assert {"wine-model-store", "seldon-init-container-secret", "mlflow-server-seldon-init-container-s3-credentials"} <= names
+    verbs = {verb for rule in granted if rule["resources"] == ["deployments"] for verb in rule["verbs"]}
+    assert verbs == {"get", "list"}

@@ -287,7 +287,6 @@ def _kserve_settings(plan: Plan) -> dict[str, str]:
         return {}
     return {
         **({"WINE_SERVING_BACKEND": KSERVE} if plan.backend == KSERVE else {}),
-        "WINE_KSERVE_VERSION": kserve.VERSION,
         "WINE_KSERVE_ENDPOINT_TEMPLATE": plan.url("kserve") + "/kserve/{namespace}/{name}",
     }
 

@@ -38,6 +38,8 @@ class Cluster:
         self.objects: dict[tuple[str, str], Object] = {}
         self.writes: list[str] = []
         self.pods: list[Object] = []
+        self.published: Any = None
+        """What publishes OpenAPI documents; None publishes none, as for minimal CRDs."""
 
     def live(self, kind: Kind, name: str) -> Object:
         """Return the stored object itself."""
@@ -50,6 +52,15 @@ class Cluster:
         assert kind == PODS, "only pods are listed"
         label, _, value = label_selector.partition("=")
         return [keep(copy.deepcopy(pod)) for pod in self.pods if pod["metadata"]["labels"].get(label) == value][: most + 1]
+
+    async def ask(self, method: str, path: str) -> Object | None:
+        return None if self.published is None else dict(await self.published.ask(method, path))
+
+    async def open(self, path: str, accept: str) -> Any:
+        return await self.published.open(path, accept)
+
+    async def parsed(self, *arguments: Any) -> Any:
+        return await self.published.parsed(*arguments)
 
     async def apply(self, kind: Kind, body: Object, manager: str) -> Object:
         del manager

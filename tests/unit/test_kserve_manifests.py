@@ -30,6 +30,7 @@ from winepipelines.serving.kserve.source import StorageSecret
 URI = "s3://mlflow/1/abc/artifacts/model"
 HOSTILE = '"}}\n---\nkind: ClusterRoleBinding # {{ 7 * 7 }} {% raw %}'
 DIGEST = f"sha256:{'0' * 64}"
+MODE = "serving.kserve.io/deploymentMode"
 NOBODY: Any = None  # building uses no server
 
 
@@ -93,10 +94,37 @@ def test_hostile_values_stay_values() -> None:
     assert server["storageUri"] == f"{clean(HOSTILE)}/"
 
 
-@pytest.mark.parametrize(("version", "mode"), [("0.15", "RawDeployment"), ("0.15.2", "RawDeployment"), ("v0.16.0", "Standard")])
+@pytest.mark.parametrize(
+    ("version", "mode"), [("0.15", "RawDeployment"), ("0.15.2", "RawDeployment"), ("v0.16.0", "Standard"), ("", "Standard")]
+)
 def test_mode_annotation_has_the_name_of_the_release(version: str, mode: str) -> None:
     annotations = service(kserve_backend(SETTINGS, kserve_version=version))["metadata"]["annotations"]
     assert annotations["serving.kserve.io/deploymentMode"] == mode
+
+
+@pytest.mark.parametrize(("before", "after"), [("0.15", "0.20"), ("0.20", "0.15")])
+def test_another_release_of_kserve_replaces_no_pods(before: str, after: str) -> None:
+    live = stored(service(kserve_backend(SETTINGS, kserve_version=before)))
+    later = service(kserve_backend(SETTINGS, kserve_version=after), live=live)
+    assert later["metadata"]["annotations"] == service(kserve_backend(SETTINGS, kserve_version=before))["metadata"]["annotations"]
+    assert is_applied(live, later)
+
+
+def test_mode_that_kserve_renames_is_no_difference() -> None:
+    earlier = service(kserve_backend(SETTINGS, kserve_version="0.15"))
+    live = stored(earlier)
+    live["metadata"]["annotations"][MODE] = "Standard"  # as 0.17 and later do
+    live["status"] = {"deploymentMode": "RawDeployment"}  # until KServe has reconciled it
+    later = service(live=live)
+    assert is_applied(live, later)
+    assert later["metadata"]["annotations"][TEMPLATE_ANNOTATION] == earlier["metadata"]["annotations"][TEMPLATE_ANNOTATION]
+
+
+def test_name_of_the_mode_is_the_one_that_kserve_recorded() -> None:
+    """KServe 0.16 rejects every update of an object whose annotation has another name than its status."""
+    live = stored(service(kserve_backend(SETTINGS, kserve_version="0.15")))
+    live["status"] = {"deploymentMode": "Standard"}
+    assert service(kserve_backend(SETTINGS, kserve_version="0.15"), live=live)["metadata"]["annotations"][MODE] == "Standard"
 
 
 def test_replicas_are_fixed_unless_autoscaling_is_set() -> None:

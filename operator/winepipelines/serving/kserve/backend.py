@@ -31,6 +31,7 @@ from winepipelines.serving.kserve.checks import CHECKS, LABEL
 from winepipelines.serving.kserve.live import SERVICES, SERVING_RUNTIMES, Found, find, owners_of
 from winepipelines.serving.kserve.manifest import RUNTIME_TEMPLATE, SERVICE_TEMPLATE, Builder
 from winepipelines.serving.kserve.naming import OBJECT_LABEL, PREDICTOR, SOURCE_ANNOTATION, candidate_name
+from winepipelines.serving.kserve.releases import Detection
 from winepipelines.serving.kserve.rollout import Service, is_applied, is_rolled_out, view_of_incomplete, was_applied
 from winepipelines.serving.kserve.settings import KServeSettings
 from winepipelines.serving.kserve.source import StorageSecret
@@ -67,6 +68,7 @@ class KServeBackend:
         self.source = StorageSecret(self.settings.kserve_source_secret, settings.s3_endpoint_url)
         self._operator = settings
         self._builder = Builder(settings, self.settings)
+        self._detection = Detection()
 
     @classmethod
     def from_environment(cls, settings: Settings, environment: Mapping[str, str], *, incomplete: bool = False) -> Self:
@@ -112,11 +114,20 @@ class KServeBackend:
         """Build the objects of a rollout, in the order in which they are applied. `live` is the InferenceService that serves."""
         runtime = self._builder.runtime(pipeline)
         served = self._builder.service(pipeline, rollout.model, live)
-        candidate = self._candidate(pipeline, rollout, None)
+        candidate = self._candidate(pipeline, rollout, None, None)
         return [manifest for manifest in (runtime, served, candidate) if manifest is not None]
 
-    def _candidate(self, pipeline: WinePipeline, rollout: Rollout, live: Body | None) -> Manifest | None:
-        return None if rollout.canary is None else self._builder.service(pipeline, rollout.canary, live, candidate=True)
+    def _candidate(self, pipeline: WinePipeline, rollout: Rollout, live: Body | None, minor: int | None) -> Manifest | None:
+        if rollout.canary is None:
+            return None
+        return self._builder.service(pipeline, rollout.canary, live, minor=minor, candidate=True)
+
+    async def _minor(self, kubernetes: Kubernetes) -> int | None:
+        """Return the first of the releases that the cluster may have, which decides how a new InferenceService is written."""
+        if self.settings.minor is not None:
+            return self.settings.minor
+        releases = await self._detection.releases(kubernetes)
+        return None if releases is None else releases.first
 
     async def observe(self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout | None) -> DeploymentView:
         """Observe the InferenceServices and, if they are the rollout's, the Deployments and pods that KServe made of them."""
@@ -139,7 +150,7 @@ class KServeBackend:
         if obstacle := found.obstacle(pipeline, candidate=rollout.canary is not None):
             return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.NOT_MANAGED, message=obstacle)
         wanted = self._builder.service(pipeline, rollout.model, found.served)
-        candidate = self._candidate(pipeline, rollout, found.candidate)
+        candidate = self._candidate(pipeline, rollout, found.candidate, None)
         if not is_applied(found.served, wanted):
             return DeploymentView(Presence.DIFFERS, owned=True, drifted=was_applied(found.served, wanted))
         if not found.runtime_is(self._builder.runtime(pipeline)):
@@ -178,8 +189,10 @@ class KServeBackend:
         runtime = self._builder.runtime(pipeline)
         if runtime is not None and not found.runtime_is(runtime):
             await _apply(kubernetes, SERVING_RUNTIMES, runtime, pipeline)
-        await _apply(kubernetes, SERVICES, self._builder.service(pipeline, rollout.model, found.served), pipeline)
-        candidate = self._candidate(pipeline, rollout, found.candidate)
+        is_new = found.served is None or (rollout.canary is not None and found.candidate is None)
+        minor = await self._minor(kubernetes) if is_new else None
+        await _apply(kubernetes, SERVICES, self._builder.service(pipeline, rollout.model, found.served, minor=minor), pipeline)
+        candidate = self._candidate(pipeline, rollout, found.candidate, minor)
         if candidate is not None:
             await _apply(kubernetes, SERVICES, candidate, pipeline)
         elif found.candidate_is_in_place:

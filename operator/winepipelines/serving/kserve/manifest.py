@@ -8,6 +8,7 @@ from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.spec import Runtime
 from winepipelines.platform.manifests import Manifest, Manifests, digest
 from winepipelines.serving.container import CANDIDATE_DRAIN_SECONDS, DRAIN_SECONDS, resources_of
+from winepipelines.serving.kserve.modes import mode_of, name_of, with_canonical_mode
 from winepipelines.serving.kserve.naming import COPY_SECRET, MODEL_FORMAT, RUNTIME, candidate_name
 from winepipelines.serving.kserve.settings import KServeSettings
 from winepipelines.settings import Settings
@@ -48,10 +49,19 @@ class Builder:
         )
         return manifest
 
-    def service(self, pipeline: WinePipeline, model: ModelRecord, live: Manifest | None, *, candidate: bool = False) -> Manifest:
+    def service(
+        self,
+        pipeline: WinePipeline,
+        model: ModelRecord,
+        live: Manifest | None,
+        *,
+        minor: int | None = None,
+        candidate: bool = False,
+    ) -> Manifest:
         """Build the InferenceService of a model, in the place of `live`.
 
-        If `live` serves the right model, its pods are kept, whatever settings or release it was applied with.
+        If `live` serves the right model, its pods are kept, whatever settings or release it was applied with. `minor` is the
+        release that a new one is for; None is that of the settings.
         """
         if live is not None and not model.server.image and _model_of(live).get("storageUri") == storage_uri(model):
             model = model.with_(server=model.server.with_(image=str(_model_of(live).get("image") or "")))
@@ -62,7 +72,7 @@ class Builder:
             namespace=pipeline.namespace,
             pipeline=pipeline.name,
             owner=owner_reference(pipeline),
-            mode=self._own.deployment_mode,
+            mode=name_of(mode_of(live, self._own.mode), live, self._own.minor if minor is None else minor),
             secret=COPY_SECRET,
             model_format=MODEL_FORMAT,
             runtime=self._own.kserve_runtime or RUNTIME,
@@ -98,13 +108,17 @@ def template_of(service: Manifest) -> str:
 def _without_resources(service: Manifest) -> str:
     predictor = {name: value for name, value in _predictor_of(service).items() if name in POD_FIELDS}
     server = {name: value for name, value in _model_of(service).items() if name in SERVER_FIELDS}
-    annotations = {name: value for name, value in annotations_of(service).items() if name in ANNOTATIONS}
+    annotations = {name: value for name, value in _canonical_annotations(service).items() if name in ANNOTATIONS}
     return digest({"annotations": annotations, "predictor": {**predictor, "model": server}})
 
 
 def annotations_of(item: Manifest) -> dict[str, Any]:
     """Return the annotations of an object of any origin."""
     return dict(item["metadata"].get("annotations") or {})
+
+
+def _canonical_annotations(service: Manifest) -> dict[str, Any]:
+    return with_canonical_mode(annotations_of(service))
 
 
 def essential(service: Manifest) -> Manifest:
@@ -139,7 +153,7 @@ def _what_runs(service: Manifest) -> list[object]:
     return [
         *fields,
         *(predictor.get(name) for name in RESTRICTIONS),
-        *(annotations_of(service).get(name) for name in ANNOTATIONS),
+        *(_canonical_annotations(service).get(name) for name in ANNOTATIONS),
     ]
 
 

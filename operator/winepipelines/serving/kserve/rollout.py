@@ -15,6 +15,7 @@ from winepipelines.platform.kubernetes import Body
 from winepipelines.platform.manifests import Manifest, covers
 from winepipelines.platform.workloads import PodProblem, is_complete, problem_of, steady
 from winepipelines.serving.kserve.manifest import annotations_of, essential
+from winepipelines.serving.kserve.modes import with_canonical_mode
 from winepipelines.serving.kserve.naming import CONTAINER, SOURCE_ANNOTATION
 
 INVALID_SPEC = "InvalidSpec"
@@ -36,9 +37,10 @@ def is_applied(live: Body, wanted: Manifest) -> bool:
 
     Not more: KServe and others may add what the manifest leaves out.
     """
-    metadata = wanted["metadata"]
+    metadata, annotations = wanted["metadata"], with_canonical_mode(annotations_of(live))
     return (
-        covers(live["metadata"], {name: metadata[name] for name in ("labels", "annotations", "ownerReferences")})
+        covers(live["metadata"], {name: metadata[name] for name in ("labels", "ownerReferences")})
+        and covers(annotations, with_canonical_mode(annotations_of(wanted)))
         and covers(live.get("spec"), essential(wanted))
         and _scale_is(live, wanted)
     )

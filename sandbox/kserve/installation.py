@@ -43,10 +43,11 @@ def released(manager: Path, report: Report) -> list[Manifest]:
     return found
 
 
-def manifests(release: list[Manifest], webhooks: str, authority: str) -> list[Manifest]:
-    """Return the objects of an installation whose controller runs on this machine.
+def manifests(release: list[Manifest], webhooks: str | Manifest, authority: str) -> list[Manifest]:
+    """Return the objects of an installation: namespace, kinds, configuration and webhooks.
 
-    `webhooks` is the address of the controller's webhook server, and `authority` the base64 PEM of who signed its certificate.
+    `webhooks` is the address of the controller's webhook server, where it runs on this machine, or a reference to its Service.
+    `authority` is the base64 PEM of who signed the server's certificate.
     """
     made = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}]
     for item in release:
@@ -56,7 +57,8 @@ def manifests(release: list[Manifest], webhooks: str, authority: str) -> list[Ma
                 item["data"][key] = json.dumps(json.loads(item["data"][key]) | changes)
         for webhook in item.get("webhooks", ()) if item["kind"] in WEBHOOKS else ():
             path = webhook["clientConfig"]["service"]["path"]
-            webhook["clientConfig"] = {"url": webhooks + path, "caBundle": authority}
+            where = {"url": webhooks + path} if isinstance(webhooks, str) else {"service": {**webhooks, "path": path}}
+            webhook["clientConfig"] = {**where, "caBundle": authority}
         item["metadata"].pop("creationTimestamp", None)
         item.pop("status", None)  # an empty one, which would replace the API server's
         made.append(item)

@@ -1,11 +1,14 @@
 """The parts of KServe's installation in the sandbox, without servers."""
 
+import base64
 import json
 from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 
+from sandbox import certificates
 from sandbox.errors import SandboxError
 from sandbox.kserve import installation, rights
 from sandbox.kserve.gateway import PredictorGateway
@@ -99,3 +102,17 @@ def test_operators_rights_are_those_for_both_backends() -> None:
     assert {"wine-model-store", "seldon-init-container-secret", "mlflow-server-seldon-init-container-s3-credentials"} <= names
     verbs = {verb for rule in granted if rule["resources"] == ["deployments"] for verb in rule["verbs"]}
     assert verbs == {"get", "list"}
+
+
+def test_installation_in_a_cluster_has_webhooks_whose_certificate_is_for_their_service() -> None:
+    hook = {"clientConfig": {"service": {"path": "/p"}}}
+    release = [{"kind": "ValidatingWebhookConfiguration", "metadata": {}, "webhooks": [hook]}]
+    authority, certificate, _ = certificates.for_service("hooks.kserve.svc")
+    service = {"namespace": "kserve", "name": "hooks"}
+    [_, made] = installation.manifests(release, service, base64.b64encode(authority).decode())
+    [webhook] = made["webhooks"]
+    assert webhook["clientConfig"] == {"service": {**service, "path": "/p"}, "caBundle": base64.b64encode(authority).decode()}
+    parsed = x509.load_pem_x509_certificate(certificate)
+    parsed.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
+    names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["hooks.kserve.svc"]

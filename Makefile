@@ -17,7 +17,7 @@ programs = dev/environment operator > /dev/null && dev/environment pipeline > /d
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
-demo: ## serve a model in a sandbox; KEEP=1 keeps it running, BACKEND=kserve uses KServe, CLUSTER=kind|current uses another API server
+demo: ## serve a model in a sandbox; KEEP=1 keeps it running, BACKEND=kserve uses KServe (KSERVE=0.16 another release), CLUSTER=kind|current uses another API server
 	@$(call python,operator) -m sandbox.demo $(if $(KEEP),--keep) $(if $(CLUSTER),--cluster '$(CLUSTER)') $(if $(BACKEND),--backend '$(BACKEND)') \
 	  $(if $(CLUSTER_CONTEXT),--context '$(CLUSTER_CONTEXT)')
 
@@ -46,13 +46,13 @@ test-sandbox: ## the sandbox and its stand-ins
 # Variables of the tests: docs/how-to/test-against-real-seldon.md, tests/contract/kubeflow/README.md, tests/contract/kserve/README.md
 export CONTRACT_KFP_URL CONTRACT_KFP_NAMESPACE CONTRACT_KFP_TOKEN_FILE CONTRACT_KFP_CA_FILE CONTRACT_KFP_EXECUTES CONTRACT_KFP_IMAGE
 export CONTRACT_KUBECONFIG CONTRACT_SELDON_RUNS CONTRACT_SELDON_MODELS CONTRACT_SELDON_ENDPOINT
-export CONTRACT_KSERVE_MODELS CONTRACT_KSERVE_SECRET CONTRACT_KSERVE_IMAGE CONTRACT_KSERVE_ENDPOINT
+export KSERVE CONTRACT_KSERVE_MODELS CONTRACT_KSERVE_SECRET CONTRACT_KSERVE_IMAGE CONTRACT_KSERVE_ENDPOINT
 
 contract: ## assumptions about other systems, on the stand-ins; CONTRACT_KFP_URL=, CONTRACT_KUBECONFIG= for real ones
 	@$(call programs)
 	@$(call python,dev) $(PYTEST) tests/contract --ignore tests/contract/kserve
 
-contract-kserve: ## assumptions about KServe, on its real controller; builds it, once; CONTRACT_KUBECONFIG= for a cluster
+contract-kserve: ## assumptions about KServe, on its real controller, KSERVE=0.16 on an earlier one; builds it, once; CONTRACT_KUBECONFIG= for a cluster
 	@$(call programs)
 	@$(call programs,kserve-manager)
 	@dev/environment kserve-storage > /dev/null

@@ -56,8 +56,11 @@ PROGRAMS = (
     Program("etcd", "kubernetes", "go.etcd.io/etcd/server/v3"),
 )
 
-KSERVE = Program("kserve-manager", "kserve", "github.com/kserve/kserve/cmd/manager")
-"""KServe's controller, for sandboxes with the backend `kserve`."""
+KSERVE_RELEASES = {
+    "0.20": Program("kserve-manager", "kserve", "github.com/kserve/kserve/cmd/manager"),
+    "0.16": Program("kserve-manager", "kserve-0.16", "github.com/kserve/kserve/cmd/manager"),
+}
+"""KServe's controller by release, for sandboxes with KServe. The variable `KSERVE` chooses one; the first is the default."""
 
 # Not for the sandbox: they render and check the charts, and are built on first use.
 CHART_PROGRAMS = (
@@ -66,12 +69,28 @@ CHART_PROGRAMS = (
 )
 
 
+def kserve_controller() -> Program:
+    """KServe's controller of the release that `KSERVE` chooses.
+
+    Raises BuildError.
+    """
+    release = os.environ.get("KSERVE") or next(iter(KSERVE_RELEASES))
+    if release not in KSERVE_RELEASES:
+        raise BuildError(f"KSERVE={release}: the sandbox has KServe {' and '.join(KSERVE_RELEASES)}")
+    return KSERVE_RELEASES[release]
+
+
+def kserve_of(path: Path) -> Program:
+    """KServe's controller that was built at a path."""
+    return next(program for program in KSERVE_RELEASES.values() if _cached(program) == path)
+
+
 def built(name: str, report: Report) -> Path:
     """The path of a program as it is pinned, whatever else this machine has of that name.
 
     Raises BuildError.
     """
-    program = next(program for program in (*PROGRAMS, KSERVE, *CHART_PROGRAMS) if program.name == name)
+    program = next(program for program in (*PROGRAMS, kserve_controller(), *CHART_PROGRAMS) if program.name == name)
     if not _cached(program).exists():
         _build_all([program], report)
     return _cached(program)
@@ -84,7 +103,7 @@ def find(report: Report, *, control_plane: bool = True, kserve: bool = False) ->
     Raises BuildError.
     """
     wanted = [program for program in PROGRAMS if control_plane or program.name in ("kubectl", "minio")]
-    wanted += [KSERVE] if kserve else []
+    wanted += [kserve_controller()] if kserve else []
     found = {program.name: _given(program) or _cached(program) for program in wanted}
     if not control_plane and (own := shutil.which("kubectl")):
         found["kubectl"] = Path(own)

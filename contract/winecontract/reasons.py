@@ -154,6 +154,7 @@ class Reason(StrEnum):
     CANARY_TOO_SLOW = "CanaryTooSlow", Kind.PERMANENT
     SERVING_BACKEND_MISSING = "ServingBackendMissing", Kind.PLATFORM
     SERVING_BACKEND_UNAVAILABLE = "ServingBackendUnavailable", Kind.PLATFORM, Trait.ADAPTER
+    SERVERLESS_MODE_REJECTED = "ServerlessModeRejected", Kind.PLATFORM, Trait.ADAPTER
     DEPLOYMENT_REJECTED = "DeploymentRejected", Kind.PLATFORM, Trait.ADAPTER
     DEPLOYMENT_FAILED = "DeploymentFailed", Kind.PLATFORM
     TOO_MANY_DEPLOYMENTS = "TooManyDeployments", Kind.PERMANENT, Trait.ADAPTER

@@ -18,7 +18,7 @@ import yaml
 
 from sandbox import certificates, programs
 from sandbox.kserve.installation import NAMESPACE, manifests, released
-from sandbox.programs import KSERVE, Report
+from sandbox.programs import Report
 
 Manifest = dict[str, Any]
 
@@ -40,7 +40,7 @@ def installation(image: str, report: Report) -> list[Manifest]:
     Raises BuildError.
     """
     authority, certificate, key = certificates.for_service(f"{SERVICE}.{NAMESPACE}.svc")
-    release = released(programs.built(KSERVE.name, report), report)
+    release = released(programs.built(programs.kserve_controller().name, report), report)
     made = manifests(release, {"namespace": NAMESPACE, "name": SERVICE}, base64.b64encode(authority).decode())
     made[0]["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted", "control-plane": NAME}
     pair = {"tls.crt": certificate.decode(), "tls.key": key.decode()}
@@ -72,7 +72,7 @@ def _metadata(name: str) -> Manifest:
 
 def _rights() -> list[Manifest]:
     """Return the controller's account, and the roles of the release bound to it."""
-    module = programs.module_folder(KSERVE)
+    module = programs.module_folder(programs.kserve_controller())
     found: list[Manifest] = [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": METADATA}]
     subjects = [{"kind": "ServiceAccount", **_metadata(NAME)}]
     for file in RIGHTS:

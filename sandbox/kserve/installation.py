@@ -9,11 +9,10 @@ from typing import Any
 import yaml
 
 from sandbox import programs
-from sandbox.programs import KSERVE, Report
+from sandbox.programs import Report
 
 Manifest = dict[str, Any]
 
-VERSION = "0.20"
 NAMESPACE = "kserve"
 FOLDERS = ("config/crd/full", "config/crd/full/clusterstoragecontainer", "config/configmap", "config/webhook")
 WEBHOOKS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
@@ -32,7 +31,7 @@ def released(manager: Path, report: Report) -> list[Manifest]:
     """
     copy = manager.with_name(f"installation-{zlib.crc32(repr((FOLDERS, KINDS)).encode()):08x}.json")
     if not copy.exists():
-        module = programs.module_folder(KSERVE)
+        module = programs.module_folder(programs.kserve_of(manager))
         report("copying KServe's CRDs, configuration and webhooks from its module")
         files = [file for folder in FOLDERS for file in sorted((module / folder).glob("*.yaml"))]
         documents = [document for file in files for document in yaml.load_all(file.read_bytes(), yaml.CSafeLoader)]

@@ -21,6 +21,7 @@ from support.writes import Writes
 from dev import helm
 from sandbox.kubeconfigs import Access
 from sandbox.platform import Sandbox
+from winepipelines.api.modelrecord import ModelRecord
 from winepipelines.api.rollout import Rollout
 from winepipelines.platform.manifests import Manifests
 from winepipelines.platform.namespace import Namespace
@@ -100,6 +101,23 @@ def with_value(manifest: Object, path: tuple[str | int, ...], value: object) -> 
 )
 def test_guard_accepts_what_the_operator_applies(operator: Writes, fields: Object) -> None:
     assert [operator.apply(manifest) for manifest in applied(**fields)] == [""] * 4
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.20"])
+@pytest.mark.parametrize("canary", [None, ROLLOUT.canary])
+def test_guard_accepts_what_the_operator_applies_in_knative_mode(
+    operator: Writes, version: str, canary: ModelRecord | None
+) -> None:
+    backend = kserve_backend(SETTINGS, kserve_mode="Knative", kserve_version=version)
+    for manifest in backend.manifests(PIPELINE, Rollout(1, ROLLOUT.model, canary, 10 if canary else 0)):
+        assert operator.apply(json.loads(json.dumps(manifest))) == ""
+
+
+def test_guard_rejects_a_knative_service_without_the_containers_restrictions(operator: Writes) -> None:
+    _, service = kserve_backend(SETTINGS, kserve_mode="Knative").manifests(PIPELINE, ROLLOUT)
+    service = json.loads(json.dumps(service))
+    del service["spec"]["predictor"]["model"]["securityContext"]["runAsNonRoot"]
+    assert DENIED in operator.apply(service)
 
 
 def test_guard_accepts_what_the_webhook_of_kserve_adds(operator: Writes) -> None:

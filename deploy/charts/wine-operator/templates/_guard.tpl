@@ -251,7 +251,8 @@ format of the model, an empty name and default resources before policies see the
 - name: allowedAnnotations
   expression: >-
     dyn({'winepipelines.io/template': '^[0-9a-f]{1,64}$', 'modelFormat': '^winepipelines$',
-    'serving.kserve.io/deploymentMode': '^(Standard|RawDeployment)$', 'serving.kserve.io/autoscalerClass': '^(hpa|none)$',
+    'serving.kserve.io/deploymentMode': '^(Standard|RawDeployment|Knative|Serverless)$', 'serving.kserve.io/autoscalerClass': '^(hpa|none)$',
+    'serving.kserve.io/enable-tag-routing': '^true$',
     'serving.kserve.io/storageSecretName': '^wine-model-store$'})
 - {name: allowedOwners, expression: "[['winepipelines.io/v1alpha1', 'WinePipeline']]"}
 - name: podSecurity
@@ -260,6 +261,15 @@ format of the model, an empty name and default resources before policies see the
 - name: containerSecurity
   expression: >-
     {{ dict "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL")) | include "wine-operator.cel" }}
+{{- /* Knative rejects a security context of the pod. */}}
+- name: knativeSecurity
+  expression: >-
+    {{ dict "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL")) "runAsNonRoot" true
+    "seccompProfile" (dict "type" "RuntimeDefault") | include "wine-operator.cel" }}
+- name: knative
+  expression: >-
+    has(object.metadata.annotations) && 'serving.kserve.io/deploymentMode' in object.metadata.annotations
+    && object.metadata.annotations['serving.kserve.io/deploymentMode'] in ['Knative', 'Serverless']
 - {name: unchanged, expression: "variables.specBefore == dyn(object.spec)"}
 - {name: predictor, expression: "dyn(object.spec.predictor)"}
 - {name: predictorBefore, expression: "has(variables.specBefore.predictor) ? variables.specBefore.predictor : dyn({})"}
@@ -279,7 +289,7 @@ format of the model, an empty name and default resources before policies see the
 - message: the spec of an InferenceService of the operator's has a predictor and nothing else
   expression: >-
     variables.unchanged || object.spec.all(f, f == 'predictor' || f in variables.specBefore && object.spec[f] == variables.specBefore[f])
-    && variables.predictor.all(f, f in ['automountServiceAccountToken', 'maxReplicas', 'minReplicas', 'model', 'scaleMetric', 'scaleTarget',
+    && variables.predictor.all(f, f in ['automountServiceAccountToken', 'canaryTrafficPercent', 'maxReplicas', 'minReplicas', 'model', 'scaleMetric', 'scaleTarget',
     'securityContext', 'terminationGracePeriodSeconds']
     || f in variables.predictorBefore && variables.predictor[f] == variables.predictorBefore[f])
 - message: an InferenceService of the operator's is scaled by CPU utilization alone
@@ -291,6 +301,8 @@ format of the model, an empty name and default resources before policies see the
     && (!has(variables.predictor.scaleMetric) || variables.predictor.scaleMetric == 'cpu')
     && (!has(variables.predictor.scaleTarget) || type(variables.predictor.scaleTarget) == int
     && variables.predictor.scaleTarget >= 1 && variables.predictor.scaleTarget <= 100)
+    && (!has(variables.predictor.canaryTrafficPercent) || type(variables.predictor.canaryTrafficPercent) == int
+    && variables.predictor.canaryTrafficPercent >= 0 && variables.predictor.canaryTrafficPercent <= 99)
 - message: a model of the operator's is copied from the object store, for the operator's runtime
   expression: >-
     variables.unchanged || has(variables.predictor.model) && has(variables.model.storageUri)
@@ -319,7 +331,7 @@ format of the model, an empty name and default resources before policies see the
     && (e.name == 'MLSERVER_HTTP_PORT' && e.value == '8080'
     || e.name == 'MLSERVER_MODEL_NAME' && e.value == string(variables.pipeline)
     || e.name == 'MODEL_DIGEST' && e.value.matches('^sha256:[0-9a-f]{64}$')))
-    && variables.model.ports == [{'name': dyn('http'), 'containerPort': dyn(8080), 'protocol': dyn('TCP')}]
+    && variables.model.ports == [{'name': dyn(variables.knative ? 'http1' : 'http'), 'containerPort': dyn(8080), 'protocol': dyn('TCP')}]
     && (!has(variables.model.resources) || variables.model.resources.all(f, f in ['limits', 'requests']
     && size(variables.model.resources[f]) <= 8
     && variables.model.resources[f].all(r, type(variables.model.resources[f][r]) == int && variables.model.resources[f][r] >= 0
@@ -342,8 +354,10 @@ format of the model, an empty name and default resources before policies see the
   expression: >-
     variables.unchanged || has(variables.predictor.automountServiceAccountToken)
     && variables.predictor.automountServiceAccountToken == false
-    && has(variables.predictor.securityContext) && variables.predictor.securityContext == variables.podSecurity
-    && has(variables.model.securityContext) && variables.model.securityContext == variables.containerSecurity
+    && has(variables.model.securityContext) && (variables.knative
+    ? !has(variables.predictor.securityContext) && variables.model.securityContext == variables.knativeSecurity
+    : has(variables.predictor.securityContext) && variables.predictor.securityContext == variables.podSecurity
+    && variables.model.securityContext == variables.containerSecurity)
 {{- end -}}
 
 {{- /* ServingRuntimes: one, which has an image and nothing else. */ -}}

@@ -1,7 +1,7 @@
-"""The KServe backend: one InferenceService per WinePipeline, and a second one for the candidate, without Knative.
+"""The KServe backend: one InferenceService per WinePipeline and, in Standard mode, a second one for the candidate.
 
-Promotion changes the address of the model under the same name. The Deployment of the InferenceService then replaces its pods one
-after the other, and its Service always has a pod that answers.
+In Standard mode, promotion changes the address of the model under the same name. The Deployment of the InferenceService then
+replaces its pods one after the other, and its Service always has a pod that answers.
 """
 
 import re
@@ -26,10 +26,11 @@ from winepipelines.platform.admission import SERVING, Owner
 from winepipelines.platform.kubernetes import DEPLOYMENTS, PODS, Body, Kind, Kubernetes
 from winepipelines.platform.manifests import Manifest
 from winepipelines.platform.workloads import trimmed
-from winepipelines.serving.kserve import naming
+from winepipelines.serving.kserve import knative, naming
 from winepipelines.serving.kserve.checks import CHECKS, LABEL
 from winepipelines.serving.kserve.live import SERVICES, SERVING_RUNTIMES, Found, find, owners_of
 from winepipelines.serving.kserve.manifest import RUNTIME_TEMPLATE, SERVICE_TEMPLATE, Builder
+from winepipelines.serving.kserve.modes import Mode, mode_of
 from winepipelines.serving.kserve.naming import OBJECT_LABEL, PREDICTOR, SOURCE_ANNOTATION, candidate_name
 from winepipelines.serving.kserve.releases import Detection
 from winepipelines.serving.kserve.rollout import Service, is_applied, is_rolled_out, view_of_incomplete, was_applied
@@ -43,7 +44,7 @@ PATHS = {protocols.DEFAULT: "/api/v1.0/predictions", Protocol.V2: "/v2/models/{n
 
 
 class KServeBackend:
-    """KServe in Standard mode."""
+    """KServe in Standard mode, or in Knative mode (see `knative`)."""
 
     name: ClassVar = "KServe"
     kind: ClassVar = naming.KIND
@@ -69,6 +70,7 @@ class KServeBackend:
         self._operator = settings
         self._builder = Builder(settings, self.settings)
         self._detection = Detection()
+        self._modes: dict[str, Mode] = {}  # of InferenceServices that exist, by the uid of their resource
 
     @classmethod
     def from_environment(cls, settings: Settings, environment: Mapping[str, str], *, incomplete: bool = False) -> Self:
@@ -77,12 +79,13 @@ class KServeBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do: without Knative, traffic cannot be split."""
+        """What it can do: only Knative splits traffic."""
+        knative = self.settings.mode is Mode.KNATIVE
         return Capabilities(
             protocols={Runtime.BUNDLED: tuple(Protocol)},
-            splits_traffic=False,
-            candidate=CandidateExposure.SECOND_OBJECT,
-            promotion=Promotion.REPLACE,
+            splits_traffic=knative,
+            candidate=CandidateExposure.REVISION_ADDRESS if knative else CandidateExposure.SECOND_OBJECT,
+            promotion=Promotion.SHIFT if knative else Promotion.REPLACE,
             autoscaling=True,
         )
 
@@ -95,7 +98,7 @@ class KServeBackend:
         return ServerView(server=ModelServer(image=self._operator.server_image), takes_unsigned=self._operator.serves_unsigned)
 
     def endpoints(self, pipeline: WinePipeline, _: Runtime | None = None) -> Endpoints:
-        """Name the endpoints: the Services of the InferenceService and of its candidate."""
+        """Name the endpoints: the Services of the InferenceService and of its candidate, or in Knative mode those of its tags."""
         protocol = pipeline.spec.serving.protocol
         path = PATHS[protocol].format(name=pipeline.name)
 
@@ -103,8 +106,11 @@ class KServeBackend:
             address = self.settings.kserve_endpoint_template.format(namespace=pipeline.namespace, name=name)
             return Endpoint(address + path, protocol)
 
-        served = endpoint(pipeline.name)
-        return Endpoints(stable=served, served=served, candidate=endpoint(candidate_name(pipeline)))
+        stable = endpoint(pipeline.name)
+        if self._modes.get(pipeline.uid, self.settings.mode) is Mode.KNATIVE:
+            served, candidate = (endpoint(f"{tag}-{pipeline.name}") for tag in (knative.PREVIOUS, knative.LATEST))
+            return Endpoints(stable, served, candidate)
+        return Endpoints(stable=stable, served=stable, candidate=endpoint(candidate_name(pipeline)))
 
     def progress_deadline(self, runtime: Runtime) -> timedelta:
         """Return the operator's own deadline: KServe has no field for one."""
@@ -113,6 +119,10 @@ class KServeBackend:
     def manifests(self, pipeline: WinePipeline, rollout: Rollout, live: Body | None = None) -> list[Manifest]:
         """Build the objects of a rollout, in the order in which they are applied. `live` is the InferenceService that serves."""
         runtime = self._builder.runtime(pipeline)
+        if mode_of(live, self.settings.mode) is Mode.KNATIVE:
+            share = None if rollout.canary is None else rollout.weight
+            newest = self._builder.service(pipeline, rollout.canary or rollout.model, live, percent=share)
+            return [manifest for manifest in (runtime, newest) if manifest is not None]
         served = self._builder.service(pipeline, rollout.model, live)
         candidate = self._candidate(pipeline, rollout, None, None)
         return [manifest for manifest in (runtime, served, candidate) if manifest is not None]
@@ -146,7 +156,13 @@ class KServeBackend:
 
     async def _observe(self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout, found: Found) -> DeploymentView:
         if found.served is None or found.presence is not Presence.CURRENT:
+            self._modes.pop(pipeline.uid, None)
             return DeploymentView(found.presence)
+        mode = self._modes[pipeline.uid] = mode_of(found.served, self.settings.mode)
+        if mode is Mode.KNATIVE:
+            return await self._observe_knative(kubernetes, pipeline, rollout, found)
+        if rollout.weight:
+            return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.DEPLOYMENT_FAILED, message=_no_split(pipeline))
         if obstacle := found.obstacle(pipeline, candidate=rollout.canary is not None):
             return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.NOT_MANAGED, message=obstacle)
         wanted = self._builder.service(pipeline, rollout.model, found.served)
@@ -161,6 +177,27 @@ class KServeBackend:
         elif found.candidate is None or not is_applied(found.candidate, candidate):
             return DeploymentView(Presence.DIFFERS, owned=True)
         return await self._observe_rollout(kubernetes, pipeline, found, wanted, candidate)
+
+    async def _observe_knative(
+        self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout, found: Found
+    ) -> DeploymentView:
+        """Observe an InferenceService in Knative mode."""
+        assert found.served is not None, "it is in place"
+        if obstacle := found.obstacle(pipeline, candidate=False):
+            return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.NOT_MANAGED, message=obstacle)
+        wanted = await self._knative_service(kubernetes, pipeline, rollout, found.served)
+        if not is_applied(found.served, wanted):
+            return DeploymentView(Presence.DIFFERS, owned=True, drifted=was_applied(found.served, wanted))
+        if not found.runtime_is(self._builder.runtime(pipeline)) or found.candidate_is_in_place:
+            return DeploymentView(Presence.DIFFERS, owned=True)
+        return await knative.observe(kubernetes, found.served, wanted, rollout)
+
+    async def _knative_service(
+        self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout, live: Body | None, minor: int | None = None
+    ) -> Manifest:
+        """Build the one InferenceService: its newest revision is the candidate's as long as there is one."""
+        share = await knative.percent(kubernetes, live, rollout)
+        return self._builder.service(pipeline, rollout.canary or rollout.model, live, minor=minor, percent=share)
 
     @staticmethod
     async def _observe_rollout(
@@ -191,6 +228,14 @@ class KServeBackend:
             await _apply(kubernetes, SERVING_RUNTIMES, runtime, pipeline)
         is_new = found.served is None or (rollout.canary is not None and found.candidate is None)
         minor = await self._minor(kubernetes) if is_new else None
+        if mode_of(found.served, self.settings.mode) is Mode.KNATIVE:
+            if found.served is None and not await knative.is_installed(kubernetes):
+                raise Refused(Reason.SERVERLESS_MODE_REJECTED, knative.NOT_INSTALLED)
+            service = await self._knative_service(kubernetes, pipeline, rollout, found.served, minor)
+            await _apply(kubernetes, SERVICES, service, pipeline)
+            if found.candidate_is_in_place:
+                await _delete(kubernetes, found.candidate)
+            return
         await _apply(kubernetes, SERVICES, self._builder.service(pipeline, rollout.model, found.served, minor=minor), pipeline)
         candidate = self._candidate(pipeline, rollout, found.candidate, minor)
         if candidate is not None:
@@ -220,6 +265,16 @@ class KServeBackend:
         others = [owner for owner in live["metadata"].get("ownerReferences", []) if owner["uid"] != pipeline.uid]
         patch = {"metadata": {"ownerReferences": others, "resourceVersion": live["metadata"]["resourceVersion"]}}
         return await kubernetes.merge(SERVICES, pipeline.namespace, pipeline.name, patch)
+
+
+def _no_split(pipeline: WinePipeline) -> str:
+    """Explain that an InferenceService from before `kserve.mode: Knative` cannot carry out steps of a canary."""
+    where, name = pipeline.namespace, pipeline.name
+    return (
+        f"InferenceService {where}/{name} is in Standard mode, which splits no traffic, and KServe does not change the mode of "
+        f"one that exists. Remove spec.serving.canary, or delete the InferenceService (kubectl -n {where} delete isvc {name}): "
+        "it is made again in Knative mode, and requests fail until it is ready"
+    )
 
 
 def _owned_by(runtime: Manifest, service: Body) -> Manifest:

@@ -8,13 +8,13 @@ from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.spec import Runtime
 from winepipelines.platform.manifests import Manifest, Manifests, digest
 from winepipelines.serving.container import CANDIDATE_DRAIN_SECONDS, DRAIN_SECONDS, resources_of
-from winepipelines.serving.kserve.modes import mode_of, name_of, with_canonical_mode
+from winepipelines.serving.kserve.modes import Mode, mode_of, name_of, with_canonical_mode
 from winepipelines.serving.kserve.naming import COPY_SECRET, MODEL_FORMAT, RUNTIME, candidate_name
 from winepipelines.serving.kserve.settings import KServeSettings
 from winepipelines.settings import Settings
 
 SERVICE_TEMPLATE, RUNTIME_TEMPLATE = "inferenceservice.yaml.j2", "servingruntime.yaml.j2"
-SCALE_FIELDS = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget")  # that KServe does not put into pods
+SCALE_FIELDS = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "canaryTrafficPercent")  # not put into pods
 POD_FIELDS = ("automountServiceAccountToken", "securityContext", "terminationGracePeriodSeconds", "model")
 RESTRICTIONS = ("automountServiceAccountToken", "securityContext")
 SERVER_FIELDS = (
@@ -23,7 +23,9 @@ SERVER_FIELDS = (
 )
 # What decides which model runs, and on which server. An upgrade that changes other fields keeps running pods.
 WHAT_RUNS = ("modelFormat", "runtime", "storageUri", "image")
-ANNOTATIONS = tuple(f"serving.kserve.io/{name}" for name in ("deploymentMode", "autoscalerClass", "storageSecretName"))
+ANNOTATIONS = tuple(
+    f"serving.kserve.io/{name}" for name in ("deploymentMode", "autoscalerClass", "storageSecretName", "enable-tag-routing")
+)
 
 
 class Builder:
@@ -57,22 +59,25 @@ class Builder:
         *,
         minor: int | None = None,
         candidate: bool = False,
+        percent: int | None = None,
     ) -> Manifest:
         """Build the InferenceService of a model, in the place of `live`.
 
         If `live` serves the right model, its pods are kept, whatever settings or release it was applied with. `minor` is the
-        release that a new one is for; None is that of the settings.
+        release that a new one is for; None is that of the settings. `percent` is the newest revision's share in Knative mode.
         """
         if live is not None and not model.server.image and _model_of(live).get("storageUri") == storage_uri(model):
             model = model.with_(server=model.server.with_(image=str(_model_of(live).get("image") or "")))
-        serving = pipeline.spec.serving
+        serving, mode = pipeline.spec.serving, mode_of(live, self._own.mode)
         [manifest] = self._manifests.render(
             SERVICE_TEMPLATE,
             name=candidate_name(pipeline) if candidate else pipeline.name,
             namespace=pipeline.namespace,
             pipeline=pipeline.name,
             owner=owner_reference(pipeline),
-            mode=name_of(mode_of(live, self._own.mode), live, self._own.minor if minor is None else minor),
+            mode=name_of(mode, live, self._own.minor if minor is None else minor),
+            knative=mode is Mode.KNATIVE,
+            percent=percent,
             secret=COPY_SECRET,
             model_format=MODEL_FORMAT,
             runtime=self._own.kserve_runtime or RUNTIME,

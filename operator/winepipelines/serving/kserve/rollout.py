@@ -56,7 +56,7 @@ def is_rolled_out(service: Service, autoscaling: Autoscaling | None) -> bool:
     [*deployments] = service.deployments
     return (
         len(deployments) == 1
-        and _is_wanted(service, deployments[0])
+        and is_wanted(service, deployments[0])
         and is_complete(deployments[0], None if autoscaling is None else autoscaling.min_replicas)
         and (autoscaling is not None or deployments[0]["spec"].get("replicas") == _predictor(service)["minReplicas"])
     )
@@ -76,7 +76,7 @@ def view_of_incomplete(services: Iterable[Service], *, canary_rolled_out: bool) 
 
 
 def _problems(service: Service) -> list[PodProblem]:
-    new = [deployment for deployment in service.deployments if _is_wanted(service, deployment)]
+    new = [deployment for deployment in service.deployments if is_wanted(service, deployment)]
     pods = [pod for pod in service.pods if _template(pod) == _template(service.wanted)]
     found = [problem for deployment in new if (problem := problem_of(deployment, pods, CONTAINER)) is not None]
     return found if new else own_problems(service.live)
@@ -92,7 +92,7 @@ def own_problems(live: Body) -> list[PodProblem]:
     return [PodProblem(LEAST_TELLING, Reason.DEPLOYMENT_FAILED, f"KServe reports: {steady(reported or INVALID_SPEC)}")]
 
 
-def _is_wanted(service: Service, deployment: Body) -> bool:
+def is_wanted(service: Service, deployment: Body) -> bool:
     """Tell whether a Deployment's pods are of the wanted InferenceService and copy its model."""
     template = deployment["spec"].get("template") or {"metadata": {}}
     uri = _predictor(service)["model"]["storageUri"]
@@ -109,7 +109,7 @@ def _predictor(service: Service) -> Manifest:
 
 
 def _scale_is(live: Body, wanted: Manifest) -> bool:
-    """Tell whether the live object has as many pods as the desired one; an earlier maximum must be gone."""
-    names = ("minReplicas", "maxReplicas")
+    """Tell whether the live object has the pods and the split of the desired one; an earlier maximum or split must be gone."""
+    names = ("minReplicas", "maxReplicas", "canaryTrafficPercent")
     mine, theirs = wanted["spec"]["predictor"], (live.get("spec") or {}).get("predictor") or {}
     return all(theirs.get(name) == mine.get(name) for name in names)

@@ -7,15 +7,14 @@ from typing import Any
 
 import yaml
 
-from sandbox import ownership
+from sandbox import ownership, rights
 from sandbox.certificates import write_secret
 from sandbox.kserve import installation as kserve
-from sandbox.kserve import rights
 from sandbox.kubeconfigs import Access
 from sandbox.kubectl import kubectl
 from sandbox.ownership import LABEL
 from sandbox.places import ROOT
-from sandbox.plan import BOTH, BUILTIN, MLFLOW_SECRET, PLATFORM_NAMESPACE, USER_NAMESPACE, Plan
+from sandbox.plan import BOTH, BUILTIN, KSERVE, MLFLOW_SECRET, PLATFORM_NAMESPACE, SELDON, USER_NAMESPACE, Plan
 
 SOURCE_SECRET = "mlflow-server-seldon-init-container-s3-credentials"
 ARTIFACT_SECRET = "mlpipeline-minio-artifact"
@@ -29,10 +28,8 @@ Manifest = dict[str, Any]
 def platform(plan: Plan) -> list[Manifest]:
     """Everything that is there from the start: namespaces first, as others stand in them."""
     kinds = [file for folder in ("sandbox/manifests", "crds") for file in sorted((ROOT / folder).glob("*.yaml"))]
-    files = [*kinds, ROOT / "deploy" / "operator" / "rbac.yaml"]
-    read = [manifest for file in files for manifest in yaml.load_all(file.read_bytes(), yaml.CSafeLoader) if manifest]
-    if plan.has_kserve:
-        read = [rights.with_kserve(manifest, seldon=plan.backend == BOTH) for manifest in read]
+    read = [manifest for file in kinds for manifest in yaml.load_all(file.read_bytes(), yaml.CSafeLoader) if manifest]
+    read += rights.manifests((SELDON, KSERVE) if plan.backend == BOTH else (plan.backend,))
     return [*read, source_secret(plan), artifact_secret(plan, USER_NAMESPACE), *mlflow_secret(plan), *_kserve(plan)]
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from dev import helm
 from dev.version import version
+from sandbox import rights
 from winepipelines.doctor.rights import in_namespaces
 from winepipelines.metrics import Metrics
 from winepipelines.serving.backends import backend_of
@@ -28,8 +29,7 @@ def _of(manifests: list[Object], kind: str) -> dict[str, Object]:
 
 
 def _rights_in_the_sandbox() -> dict[str, Object]:
-    manifests = list(yaml.safe_load_all((ROOT / "deploy/operator/rbac.yaml").read_text()))
-    return {manifest["kind"]: manifest for manifest in manifests}
+    return {manifest["kind"]: manifest for manifest in rights.manifests(["seldon"])}
 
 
 def _container(manifests: list[Object]) -> Object:
@@ -131,6 +131,19 @@ class TestRights:
         without = {one for one in granted if "wine-mlflow-credentials" not in one and one[0] != "apiextensions.k8s.io"}
         assert without == wanted
         assert _of(manifests, "Role")["kubeflow/wine-operator-sources"]["rules"][0]["resourceNames"] == ["mine", "credentials"]
+
+    @pytest.mark.parametrize(
+        ("values", "verbs"),
+        [
+            ({}, ["list", "watch"]),
+            ({"namespaces": ["team-a", "kubeflow"]}, ["list", "watch"]),
+            ({"namespaces": ["team-a"]}, ["get", "list", "watch"]),
+        ],
+    )
+    def test_right_to_read_the_source_secret_is_granted_once(self, values: Object, verbs: list[str]) -> None:
+        manifests = helm.template({"serving": {"backend": "kserve"}, **values})
+        rules = _of(manifests, "Role")["kubeflow/wine-operator-sources"]["rules"]
+        assert [rule["verbs"] for rule in rules if "mlpipeline-minio-artifact" in rule["resourceNames"]] == [verbs]
 
     @pytest.mark.parametrize(
         ("backend", "kinds"),

@@ -8,11 +8,10 @@ import pytest
 import yaml
 from cryptography import x509
 
-from sandbox import certificates
+from sandbox import certificates, rights
 from sandbox.errors import SandboxError
-from sandbox.kserve import installation, rights
+from sandbox.kserve import installation
 from sandbox.kserve.gateway import PredictorGateway
-from sandbox.places import ROOT
 from sandbox.platform import Sandbox
 from sandbox.seldon.podstatus import model_container
 
@@ -79,29 +78,18 @@ def test_unknown_backend_is_rejected() -> None:
 
 
 def test_operators_rights_are_those_for_kserve() -> None:
-    manifests = list(yaml.safe_load_all((ROOT / "deploy" / "operator" / "rbac.yaml").read_text()))
-    granted = [
-        rule
-        for manifest in (rights.with_kserve(manifest, seldon=False) for manifest in manifests)
-        for rule in manifest.get("rules", [])
-    ]
+    granted = [rule for manifest in rights.manifests(["kserve"]) for rule in manifest.get("rules", [])]
     kinds = {kind for rule in granted for kind in rule["resources"]}
     assert {"inferenceservices", "servingruntimes"} <= kinds
     assert "seldondeployments" not in kinds
     names = {name for rule in granted for name in rule.get("resourceNames", [])}
     assert {"wine-model-store", "mlpipeline-minio-artifact", "wine-model-key"} <= names
     assert not any("seldon" in name for name in names)
+    assert [rule["verbs"] for rule in granted if rule["resources"] == ["deployments"]] == [["get"]]
 
 
 def test_operators_rights_are_those_for_both_backends() -> None:
-    manifests = list(yaml.safe_load_all((ROOT / "deploy" / "operator" / "rbac.yaml").read_text()))
-    granted = [rule for manifest in manifests for rule in rights.with_kserve(manifest, seldon=True).get("rules", [])]
-    kinds = {kind for rule in granted for kind in rule["resources"]}
-    assert {"inferenceservices", "servingruntimes", "seldondeployments"} <= kinds
-    names = {name for rule in granted for name in rule.get("resourceNames", [])}
-    assert {"wine-model-store", "seldon-init-container-secret", "mlflow-server-seldon-init-container-s3-credentials"} <= names
-    verbs = {verb for rule in granted if rule["resources"] == ["deployments"] for verb in rule["verbs"]}
-    assert verbs == {"get", "list"}
+    assert rights.manifests(["seldon", "kserve"]) == list(yaml.safe_load_all(rights.ALL.read_text()))
 
 
 def test_installation_in_a_cluster_has_webhooks_whose_certificate_is_for_their_service() -> None:

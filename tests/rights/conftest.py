@@ -1,4 +1,4 @@
-"""One platform that checks every request: Kubeflow Pipelines requires tokens, MLflow a password."""
+"""One platform for each serving backend, that checks every request: Kubeflow Pipelines requires tokens, MLflow a password."""
 
 import itertools
 import os
@@ -15,12 +15,15 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    with Sandbox(f"rights-{os.getpid()}", without={"operator"}, authenticate=True, audit=True, mlflow="proxied") as sandbox:
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Start the platform with the backend that the parameter names. Tests of one backend run together."""
+    without, name = {"operator"}, f"rights-{os.getpid()}"
+    with Sandbox(name, without=without, authenticate=True, audit=True, mlflow="proxied", backend=request.param) as sandbox:
         plan = load(sandbox.folder)
         assert plan is not None
         # Everything that the operator applies in the scenarios must pass the chart's admission policies.
-        install(sandbox, {"mlflow": {"url": plan.mlflow_url}, "objectStore": {"url": plan.url("minio")}})
+        values = {"mlflow": {"url": plan.mlflow_url}, "objectStore": {"url": plan.url("minio")}}
+        install(sandbox, {**values, "serving": {"backend": request.param}})
         yield Cluster(sandbox)
 
 

@@ -27,7 +27,7 @@ def rights(settings: Settings, backend: ObservedBackend) -> tuple[Right, ...]:
 
 
 def _source(settings: Settings, name: str) -> Right:
-    """Describe the right on a source of copies, which is watched for changes. A right to read all of its name covers reading it."""
+    """Describe the right on a source of copies, which is watched for changes. A right to read all of its name suffices."""
     read = name == ARTIFACT_SECRET and (not settings.namespaces or settings.platform_namespace in settings.namespaces)
     return Right("", "secrets", ("list", "watch") if read else ("get", "list", "watch"), name, settings.platform_namespace)
 

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import yaml
@@ -11,7 +12,7 @@ from sandbox import ownership, rights
 from sandbox.certificates import write_secret
 from sandbox.kserve import installation as kserve
 from sandbox.kubeconfigs import Access
-from sandbox.kubectl import kubectl
+from sandbox.kubectl import await_kinds, kubectl
 from sandbox.ownership import LABEL
 from sandbox.places import ROOT
 from sandbox.plan import BOTH, BUILTIN, KSERVE, MLFLOW_SECRET, PLATFORM_NAMESPACE, SELDON, USER_NAMESPACE, Plan
@@ -49,9 +50,7 @@ def _kserve(plan: Plan) -> list[Manifest]:
 def apply_platform(plan: Plan) -> None:
     """Apply all of it, and wait until the API server serves the new kinds."""
     _apply(plan, platform(plan))
-    # `kubectl wait` fails on a CRD that has no conditions yet, as large ones have none for a second.
-    for state in ("jsonpath={.status.acceptedNames.kind}", "condition=Established"):
-        kubectl(plan, "wait", f"--for={state}", "crd", f"--selector={LABEL}={plan.mark}", "--timeout=30s")
+    await_kinds(partial(kubectl, plan), "crd", f"--selector={LABEL}={plan.mark}")
 
 
 def add_namespaces(plan: Plan, names: Iterable[str]) -> None:

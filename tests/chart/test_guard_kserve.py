@@ -20,6 +20,7 @@ from support.writes import Writes
 
 from dev import helm
 from sandbox.kubeconfigs import Access
+from sandbox.kubectl import await_kinds
 from sandbox.platform import Sandbox
 from winepipelines.api.modelrecord import ModelRecord
 from winepipelines.api.rollout import Rollout
@@ -50,7 +51,7 @@ def operator() -> Iterator[Writes]:
         rights = [one for one in helm.template(VALUES) if one["kind"] in RIGHTS]
         for manifests in ([crd(kind, version) for kind, version in KINDS.items()], rights):
             sandbox.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=yaml.safe_dump_all(manifests))
-        sandbox.kubectl("wait", "--for=condition=Established", "crd", "-l", "kserve=minimal", "--timeout=30s")
+        await_kinds(sandbox.kubectl, "crd", "-l", "kserve=minimal")
         cluster = Cluster(sandbox)
         cluster.namespace(NAMESPACE)
         token = sandbox.kubectl("-n", "kubeflow", "create", "token", "wine-operator", "--duration=2h").strip()

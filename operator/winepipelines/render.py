@@ -120,7 +120,7 @@ def _namespace(pipeline: WinePipeline, settings: Settings, backend: ServingBacke
     for manifest in namespace.wanted(pipeline, source, mlflow):
         metadata = manifest["metadata"]
         if manifest["kind"] == "Secret":
-            copied = settings.mlflow_secret_of_steps if metadata["name"] == MLFLOW_SECRET else backend.source.name
+            copied = settings.mlflow_secret_of_steps if metadata["name"] == MLFLOW_SECRET else " or ".join(backend.source.names)
             about = f"values copied from the Secret {settings.platform_namespace}/{copied}, masked here"
             manifest = {**manifest, "data": dict.fromkeys(manifest["data"], MASK)}
         else:

@@ -11,6 +11,7 @@ from dev import helm
 from dev.version import version
 from sandbox import rights
 from winepipelines.doctor.rights import in_namespaces
+from winepipelines.doctor.rights import rights as rights_of
 from winepipelines.metrics import Metrics
 from winepipelines.serving.backends import backend_of
 from winepipelines.serving.seldon.settings import SeldonSettings
@@ -109,6 +110,19 @@ class TestRights:
         (role,) = _of(helm.template({"seldon": {"sourceSecret": "mine"}, "platformNamespace": "platform"}), "Role").values()
         assert role["metadata"]["namespace"] == "platform"
         assert [rule["resourceNames"] for rule in role["rules"]] == [["mine"]]
+
+    @pytest.mark.parametrize("backend", ["seldon", "kserve"])
+    @pytest.mark.parametrize("namespaces", [[], ["team-a"], ["kubeflow"]], ids=str)
+    def test_automatic_source_secret_grants_what_the_operator_needs_once(self, backend: str, namespaces: list[str]) -> None:
+        values = {"serving": {"backend": backend}, backend: {"sourceSecret": "auto"}, "namespaces": namespaces}
+        environment = _environment(helm.template(values))
+        settings = Settings.from_environment(environment)
+        wanted = [one for one in rights_of(settings, backend_of(settings, environment)) if one.namespace == "kubeflow"]
+        sources = [one for one in wanted if one.resource == "secrets" and "watch" in one.verbs and "patch" not in one.verbs]
+        rules = _of(helm.template(values), "Role")["kubeflow/wine-operator-sources"]["rules"]
+        granted = {name: tuple(rule["verbs"]) for rule in rules for name in rule["resourceNames"]}
+        assert granted == {one.name: one.verbs for one in sources}
+        assert len(granted) > 2
 
     def test_rules_on_serving_objects_are_those_of_the_backend(self) -> None:
         values = {"serving": {"backend": "kserve"}, "kserve": {"sourceSecret": "mine"}}

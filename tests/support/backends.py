@@ -7,7 +7,7 @@ from winepipelines.serving.seldon.settings import SeldonSettings
 from winepipelines.serving.seldon.source import RcloneSecret
 from winepipelines.settings import Settings
 
-SOURCE = RcloneSecret(SeldonSettings().source_secret)
+SOURCE = RcloneSecret((SeldonSettings().source_secret,))
 
 
 def seldon_backend(settings: Settings, **changes: object) -> SeldonBackend:

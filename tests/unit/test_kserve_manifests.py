@@ -252,7 +252,7 @@ def test_endpoints_are_the_services_of_both_objects() -> None:
     "data", [{"accesskey": "YQ==", "secretkey": "Yg=="}, {"AWS_ACCESS_KEY_ID": "YQ==", "AWS_SECRET_ACCESS_KEY": "Yg=="}]
 )
 def test_copy_of_the_secret_has_the_keys_and_the_address_that_kserve_reads(data: dict[str, str]) -> None:
-    source = StorageSecret("source", "http://minio:9000")
+    source = StorageSecret(("source",), "http://minio:9000")
     namespace = Namespace(NOBODY, Manifests(SETTINGS.templates), SETTINGS, source)
     secret = namespace.wanted(PIPELINE, {"data": {**data, "LD_PRELOAD": "eA=="}})[-1]
     assert secret["metadata"]["name"] == "wine-model-store"
@@ -266,7 +266,7 @@ def test_copy_of_the_secret_has_the_keys_and_the_address_that_kserve_reads(data:
 
 
 def test_address_in_the_secret_precedes_the_steps_own() -> None:
-    source = StorageSecret("source", "http://minio:9000")
+    source = StorageSecret(("source",), "http://minio:9000")
     values = {"accesskey": "a", "secretkey": "b", "AWS_ENDPOINT_URL": "https://store", "AWS_DEFAULT_REGION": "eu-1"}
     access = source.access(values)
     assert (access.endpoint, access.access_key, access.secret_key, access.region) == ("https://store", "a", "b", "eu-1")
@@ -276,7 +276,7 @@ def test_address_in_the_secret_precedes_the_steps_own() -> None:
 
 
 def test_required_keys_are_those_of_the_secrets_form() -> None:
-    source = StorageSecret("source", "http://minio:9000")
+    source = StorageSecret(("source",), "http://minio:9000")
     assert source.required_keys(()) == ("accesskey", "secretkey")
     assert source.required_keys(("AWS_ACCESS_KEY_ID",)) == ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 

@@ -37,12 +37,16 @@ class Child(Cleaned):
 
 @dataclass(frozen=True)
 class SecretState(Cleaned):
-    """Whether a Secret exists and has the required keys. Never its values."""
+    """Whether a Secret exists and has the required keys. Never its values.
+
+    `others` are further names by which none exists, where there are several.
+    """
 
     namespace: str
     name: str
     exists: bool
     missing_keys: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def rights(settings: Settings, backend: ObservedBackend) -> tuple[Right, ...]:
     else:
         # kopf discovers the kinds
         there = [*everywhere, Right("apiextensions.k8s.io", "customresourcedefinitions", ("list", "watch"))]
-    sources = dict.fromkeys(filter(None, (backend.source.name, settings.mlflow_secret, settings.steps_mlflow_secret)))
+    sources = dict.fromkeys(filter(None, (*backend.source.names, settings.mlflow_secret, settings.steps_mlflow_secret)))
     if settings.namespaces and settings.platform_namespace not in settings.namespaces:
         sources[KEY_SECRET] = None  # of runs in single-user mode
     return (*there, *(_source(settings, name) for name in sources))

@@ -138,7 +138,8 @@ def _correction(context: ReconcileContext) -> ApplyChildren | None:
 def _secret_is_complete(context: ReconcileContext, secret: SecretState, missing: str, incomplete: str) -> NotReady | None:
     where = f"Secret {secret.namespace}/{secret.name}"
     if not secret.exists:
-        message = f"{where} does not exist. Ask the platform administrator to create it."
+        others = f", nor does {' or '.join(secret.others)}" if secret.others else ""
+        message = f"{where} does not exist{others}. Ask the platform administrator to create it."
         return NotReady(missing, message, stalled=True, requeue_after=context.timeouts.retry_interval)
     if secret.missing_keys:
         message = f"{where} has no value for {', '.join(secret.missing_keys)}. Ask the platform administrator to add it."

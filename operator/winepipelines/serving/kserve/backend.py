@@ -35,8 +35,9 @@ from winepipelines.serving.kserve.naming import OBJECT_LABEL, PREDICTOR, SOURCE_
 from winepipelines.serving.kserve.releases import Detection
 from winepipelines.serving.kserve.rollout import Service, is_applied, is_rolled_out, view_of_incomplete, was_applied
 from winepipelines.serving.kserve.settings import KServeSettings
-from winepipelines.serving.kserve.source import StorageSecret
+from winepipelines.serving.kserve.source import KNOWN, StorageSecret
 from winepipelines.serving.port import CandidateExposure, Capabilities, Endpoint, Endpoints, Promotion
+from winepipelines.serving.storekeys import candidates
 from winepipelines.settings import Settings
 
 POD_LIMIT = 200  # pods that are read
@@ -66,7 +67,7 @@ class KServeBackend:
     def __init__(self, settings: Settings, own: KServeSettings | None = None) -> None:
         """Use the operator's settings and the backend's own, by default with their defaults."""
         self.settings = own or KServeSettings()
-        self.source = StorageSecret(self.settings.kserve_source_secret, settings.s3_endpoint_url)
+        self.source = StorageSecret(candidates(self.settings.kserve_source_secret, KNOWN), settings.s3_endpoint_url)
         self._operator = settings
         self._builder = Builder(settings, self.settings)
         self._detection = Detection()

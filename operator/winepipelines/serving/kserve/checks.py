@@ -15,7 +15,8 @@ from winepipelines.serving.kserve.modes import Mode, name_of
 from winepipelines.serving.kserve.naming import COPY_SECRET, KIND, MODEL_FORMAT, RUNTIME
 from winepipelines.serving.kserve.releases import Detection, Releases
 from winepipelines.serving.kserve.settings import KServeSettings
-from winepipelines.serving.kserve.source import ENDPOINT, FORMS, StorageSecret
+from winepipelines.serving.kserve.source import KNOWN, StorageSecret
+from winepipelines.serving.storekeys import ENDPOINT, KUBEFLOW, candidates
 
 KNATIVE = "serving.knative.dev"
 LABEL = "control-plane=kserve-controller-manager"  # in KServe's own manifests and chart
@@ -97,15 +98,14 @@ def kserve_webhooks_answer(survey: Survey) -> Finding:
 
 def storage_secret_is_complete(survey: Survey) -> Finding:
     """The source Secret exists and has the two keys of the object store, and the address in it is valid."""
-    name = _own(survey).kserve_source_secret
-    create = f"{' '.join(f'--from-literal={key}=…' for key in FORMS[0])}, or set WINE_KSERVE_SOURCE_SECRET to another"
+    name = checks.source_name(survey, _source(survey))
+    create = f"{' '.join(f'--from-literal={key}=…' for key in KUBEFLOW.keys)}, or set WINE_KSERVE_SOURCE_SECRET to another"
     return checks.secret_problem(survey, name, create) or checks.store_address_is_valid(survey, name, ENDPOINT)
 
 
 def kserve_can_read_artifacts(survey: Survey) -> Finding:
     """The source Secret's credentials may list and read the artifacts."""
-    source = StorageSecret(_own(survey).kserve_source_secret, survey.settings.s3_endpoint_url)
-    return checks.artifacts_are_readable(survey, source, KIND.product)
+    return checks.artifacts_are_readable(survey, _source(survey), KIND.product)
 
 
 API, SERVED = (kubernetes.kubernetes_answers,), (inferenceservices_are_served,)
@@ -126,6 +126,10 @@ def _own(survey: Survey) -> KServeSettings:
     own = survey.backend_settings
     assert isinstance(own, KServeSettings), "the survey is of this backend"
     return own
+
+
+def _source(survey: Survey) -> StorageSecret:
+    return StorageSecret(candidates(_own(survey).kserve_source_secret, KNOWN), survey.settings.s3_endpoint_url)
 
 
 def _example(namespace: str, image: str, own: KServeSettings, mode: str) -> Body:

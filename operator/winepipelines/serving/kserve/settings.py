@@ -28,6 +28,7 @@ class KServeSettings(EnvironmentSettings):
     `kserve_version` is the release of KServe in the cluster, on which the name of the deployment mode depends; empty where the
     CRD tells. `kserve_mode` is the mode of new InferenceServices: `auto` is Standard, which every installation has.
     `kserve_endpoint_template` is the address of an InferenceService, up to the path, with the fields `{namespace}` and `{name}`.
+    `kserve_source_secret` names the platform's Secret that models are copied with; `auto` takes the first known one.
     `kserve_runtime` names a ClusterServingRuntime that is used instead of a ServingRuntime in each namespace.
     """
 

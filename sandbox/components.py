@@ -15,7 +15,7 @@ from pathlib import Path
 from sandbox import mlflow_server
 from sandbox.kserve import installation as kserve
 from sandbox.places import ROOT
-from sandbox.plan import BUILTIN, KSERVE, MLFLOW_SECRET, PLATFORM_NAMESPACE, Plan
+from sandbox.plan import BOTH, BUILTIN, MLFLOW_SECRET, PLATFORM_NAMESPACE, Plan
 
 # The caller's variables that would lead a component to another cluster, store or port, or give it other credentials.
 FOREIGN: tuple[str, ...] = ("AWS_", "BOTO_", "DATABRICKS_", "ETCD_", "FLASK_", "GUNICORN_", "HELM_", "KF_", "KFP_", "KUBE")
@@ -286,7 +286,6 @@ def _kserve_settings(plan: Plan) -> dict[str, str]:
     if not plan.has_kserve:
         return {}
     return {
-        **({"WINE_SERVING_BACKEND": KSERVE} if plan.backend == KSERVE else {}),
         "WINE_KSERVE_ENDPOINT_TEMPLATE": plan.url("kserve") + "/kserve/{namespace}/{name}",
     }
 
@@ -310,6 +309,7 @@ def _operator(plan: Plan) -> Component:
             "WINE_PREDICTOR_TEMPLATE": plan.url("seldon") + "/seldon-predictor/{namespace}/{name}/{predictor}",
             "WINE_TRAFFIC_SPLITTING": "istio",
             "WINE_DATA_ALLOWED_NETWORKS": "127.0.0.0/8",  # all that is on this machine
+            **({} if plan.backend == BOTH else {"WINE_SERVING_BACKEND": plan.backend}),
             **_kserve_settings(plan),
             "WINE_POLL_SECONDS": "0.5",
             "WINE_PROBE_HOST": "127.0.0.1",

@@ -152,6 +152,9 @@ class Reason(StrEnum):
     ROLLOUT_COMPLETE = "RolloutComplete", Kind.INFORMATIONAL
     CANARY_IN_PROGRESS = "CanaryInProgress", Kind.INFORMATIONAL
     CANARY_TOO_SLOW = "CanaryTooSlow", Kind.PERMANENT
+    SERVING_BACKEND_DISABLED = "ServingBackendDisabled", Kind.PERMANENT
+    MIGRATION_IN_PROGRESS = "MigrationInProgress", Kind.PASSING
+    MIGRATION_COMPLETE = "MigrationComplete", Kind.INFORMATIONAL
     SERVING_BACKEND_MISSING = "ServingBackendMissing", Kind.PLATFORM
     SERVING_BACKEND_UNAVAILABLE = "ServingBackendUnavailable", Kind.PLATFORM, Trait.ADAPTER
     SERVERLESS_MODE_REJECTED = "ServerlessModeRejected", Kind.PLATFORM, Trait.ADAPTER

@@ -13,7 +13,7 @@ from sandbox import rights
 from winepipelines.doctor.rights import in_namespaces
 from winepipelines.doctor.rights import rights as rights_of
 from winepipelines.metrics import Metrics
-from winepipelines.serving.backends import backend_of
+from winepipelines.serving.backends import backends_of
 from winepipelines.serving.seldon.settings import SeldonSettings
 from winepipelines.settings import Settings
 
@@ -107,7 +107,8 @@ class TestRights:
         assert _of(manifests, "Role")["kubeflow/wine-operator-sources"]["rules"] == given["Role"]["rules"]
 
     def test_source_secret_is_the_only_secret_that_may_be_read(self) -> None:
-        (role,) = _of(helm.template({"seldon": {"sourceSecret": "mine"}, "platformNamespace": "platform"}), "Role").values()
+        values = {"serving": {"backend": "Seldon"}, "seldon": {"sourceSecret": "mine"}, "platformNamespace": "platform"}
+        (role,) = _of(helm.template(values), "Role").values()
         assert role["metadata"]["namespace"] == "platform"
         assert [rule["resourceNames"] for rule in role["rules"]] == [["mine"]]
 
@@ -117,7 +118,8 @@ class TestRights:
         values = {"serving": {"backend": backend}, backend: {"sourceSecret": "auto"}, "namespaces": namespaces}
         environment = _environment(helm.template(values))
         settings = Settings.from_environment(environment)
-        wanted = [one for one in rights_of(settings, backend_of(settings, environment)) if one.namespace == "kubeflow"]
+        [enabled] = backends_of(settings, environment).enabled
+        wanted = [one for one in rights_of(settings, enabled) if one.namespace == "kubeflow"]
         sources = [one for one in wanted if one.resource == "secrets" and "watch" in one.verbs and "patch" not in one.verbs]
         rules = _of(helm.template(values), "Role")["kubeflow/wine-operator-sources"]["rules"]
         granted = {name: tuple(rule["verbs"]) for rule in rules for name in rule["resourceNames"]}
@@ -129,7 +131,8 @@ class TestRights:
         settings = Settings.from_environment(_environment(helm.template(values)))
         wanted = {
             (right.group, right.resource, verb, right.name)
-            for right in in_namespaces(settings, backend_of(settings, {}))
+            for backend in backends_of(settings, {}).enabled
+            for right in in_namespaces(settings, backend)
             for verb in right.verbs
         }
         manifests = helm.template({**values, "mlflow": {"secret": "credentials"}})
@@ -161,10 +164,19 @@ class TestRights:
 
     @pytest.mark.parametrize(
         ("backend", "kinds"),
-        [("", {"seldondeployments"}), ("seldon", {"seldondeployments"}), ("kserve", {"inferenceservices", "servingruntimes"})],
+        [
+            ({}, {"seldondeployments", "inferenceservices", "servingruntimes"}),
+            ({"backend": "Seldon"}, {"seldondeployments"}),
+            ({"backend": "kserve"}, {"inferenceservices", "servingruntimes"}),
+            ({"backends": ["KServe"]}, {"inferenceservices", "servingruntimes"}),
+            (
+                {"backend": "seldon", "backends": ["seldon", "kserve"]},
+                {"seldondeployments", "inferenceservices", "servingruntimes"},
+            ),
+        ],
     )
-    def test_guard_covers_the_kinds_of_the_backend_only(self, backend: str, kinds: set[str]) -> None:
-        policies = _of(helm.template({"serving": {"backend": backend}}), "ValidatingAdmissionPolicy")
+    def test_guard_covers_the_kinds_of_the_enabled_backends_only(self, backend: Object, kinds: set[str]) -> None:
+        policies = _of(helm.template({"serving": backend}), "ValidatingAdmissionPolicy")
         common = {"secrets", "poddefaults", "deletions", "winepipelines", "limits"}
         assert {name.rpartition(".")[2] for name in policies} - common == kinds
 

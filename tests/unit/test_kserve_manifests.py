@@ -20,7 +20,7 @@ from winepipelines.api.spec import Runtime
 from winepipelines.environment import SettingsError
 from winepipelines.platform.manifests import Manifest, Manifests
 from winepipelines.platform.namespace import Namespace
-from winepipelines.serving.backends import backend_of
+from winepipelines.serving.backends import backends_of
 from winepipelines.serving.kserve.backend import KServeBackend
 from winepipelines.serving.kserve.manifest import template_of
 from winepipelines.serving.kserve.rollout import is_applied, was_applied
@@ -282,7 +282,7 @@ def test_required_keys_are_those_of_the_secrets_form() -> None:
 
 
 def test_backend_is_chosen_by_the_setting() -> None:
-    chosen = backend_of(SETTINGS.with_(serving_backend="kserve"), {"WINE_KSERVE_VERSION": "0.16"})
+    [chosen] = backends_of(SETTINGS.with_(serving_backend="kserve"), {"WINE_KSERVE_VERSION": "0.16"}).enabled
     assert isinstance(chosen, KServeBackend)
     assert (chosen.name, chosen.settings.kserve_version) == ("KServe", "0.16")
     assert chosen.capabilities.protocols == {Runtime.BUNDLED: tuple(Protocol)}

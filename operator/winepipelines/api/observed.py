@@ -28,11 +28,15 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True)
 class Child(Cleaned):
-    """An object that the operator creates in the user's namespace: a PodDefault or Secret."""
+    """An object that the operator creates in the user's namespace: a PodDefault or Secret.
+
+    `backend` is set if only a move to that serving backend needs it.
+    """
 
     kind: str
     name: str
     presence: Presence
+    backend: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,24 @@ class StoredModel(Cleaned):
     readable: bool
     reason: str = ""
     message: str = ""
+
+
+@dataclass(frozen=True)
+class BackendsView(Cleaned):
+    """The serving backends that resources may use.
+
+    `default` serves the resources that name none. `unnamed` is that of records without a name, which earlier releases wrote.
+    `missing` are those whose kind the API server does not serve; they are looked up only if `default` depends on them.
+    """
+
+    enabled: tuple[str, ...]
+    default: str
+    unnamed: str
+    missing: tuple[str, ...] = ()
+
+    def named(self, recorded: str) -> str:
+        """Name the backend of a record."""
+        return recorded or self.unnamed
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
 """Which server image a candidate is deployed with, and when a rejected candidate is tried again.
 
 A model keeps the server image that it has passed a check with. Until then it has the platform's current one, so that a corrected
-chart value reaches a rollout that cannot start. With another image or `spec.serving`, a rollout has its full progress deadline
-again, and a rejected model is tried again, unless it was rolled back after its promotion.
+chart value reaches a rollout that cannot start. With another image, backend or `spec.serving`, a rollout has its full progress
+deadline again, and a rejected model is tried again, unless it was rolled back after its promotion.
 """
 
 import hashlib
 import json
 
 from winepipelines.api.modelrecord import ModelServer
-from winepipelines.api.status import Candidate, RevisionOutcome
+from winepipelines.api.status import Candidate, RetiringDeployment, RevisionOutcome
 from winepipelines.pipelines.context import ReconcileContext, StatusUpdate
 from winepipelines.pipelines.history import entry_of
 from winepipelines.pipelines.queries import GetServer
@@ -20,21 +20,25 @@ def attempt_is_current(context: ReconcileContext, candidate: Candidate) -> Statu
     """The candidate is tried, or was rejected, with the current image and the current settings."""
     if is_serving(context.status, candidate) or _was_rolled_back(context, candidate):
         return None
-    server = _present_server(context, candidate)
+    server, backend = _present_server(context, candidate), context.backend
     serving_hash = _serving_hash(context, server)
-    if serving_hash == candidate.serving_hash or (candidate.rejection and not candidate.serving_hash):
+    begun = context.backends.named(candidate.backend) if candidate.serving_hash else backend
+    if begun == backend and (serving_hash == candidate.serving_hash or (candidate.rejection and not candidate.serving_hash)):
         return None
-    tried = candidate.with_(model=candidate.model.with_(server=server), serving_hash=serving_hash)
+    tried = candidate.with_(model=candidate.model.with_(server=server), serving_hash=serving_hash, backend=backend)
     if candidate.serving_hash or server != candidate.model.server:
         tried = tried.with_(rollout_started_at=None)
         if candidate.rejection or not _has_answered(candidate):
             tried = tried.with_(canary=None, verification_started_at=None, rejection=None)
-    return StatusUpdate(context.status.with_(candidate=tried))
+    status = context.status.with_(candidate=tried)
+    if begun != backend and status.served is None:  # what was rolled out there is not needed
+        status = status.with_(retiring=RetiringDeployment(backend=begun))
+    return StatusUpdate(status)
 
 
 def _serving_hash(context: ReconcileContext, server: ModelServer) -> str:
     """Hash what determines whether a model's pods can start, apart from the model."""
-    serving = context.spec.serving.model_dump(mode="json", exclude={"canary", "runtime"})
+    serving = context.spec.serving.model_dump(mode="json", exclude={"canary", "runtime", "backend", "migration_grace"})
     return hashlib.sha256(json.dumps([server.model_dump(), serving], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -45,7 +49,7 @@ def _present_server(context: ReconcileContext, candidate: Candidate) -> ModelSer
         return served.model.server
     if _has_answered(candidate) and not candidate.rejection:
         return candidate.model.server
-    server = context.observe(GetServer(candidate.model.runtime)).server
+    server = context.observe(GetServer(candidate.model.runtime, context.backend)).server
     return server.with_(image=server.image or candidate.model.server.image)
 
 

@@ -36,7 +36,7 @@ from winepipelines.settings import Settings
 ARTIFACT_KEYS = ("accesskey", "secretkey")
 
 
-async def _the_same(namespace: str) -> str:
+async def same_namespace(namespace: str) -> str:
     """Return the namespace itself: in multi-user mode, runs are in the namespace of their resource."""
     return namespace
 
@@ -79,7 +79,7 @@ class Namespace:
         manifests: Manifests,
         settings: Settings,
         source: SourceSecret,
-        namespace_of_runs: Callable[[str], Awaitable[str]] = _the_same,
+        namespace_of_runs: Callable[[str], Awaitable[str]] = same_namespace,
     ) -> None:
         """Use these adapters; `namespace_of_runs` returns the namespace of the runs of a namespace's resources."""
         self._source_secret = source

@@ -42,9 +42,11 @@
 {{- /* Secrets: the allowed keys by name. A model's initializer has its whole Secret as environment: another key could be the variable of
 another program, such as LD_PRELOAD, and rclone runs commands for some kinds of remotes. */ -}}
 {{- define "wine-operator.guard.keys" -}}
-{{- if eq .Values.serving.backend "kserve" }}
+{{- $backends := include "wine-operator.backends" . | fromYamlArray }}
+{{- if has "kserve" $backends }}
 wine-model-store: ^AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)$
-{{- else }}
+{{- end }}
+{{- if has "seldon" $backends }}
 seldon-init-container-secret: ^RCLONE_CONFIG_S3_[A-Z0-9_]+$
 {{- end }}
 wine-mlflow-credentials: ^MLFLOW_TRACKING_(USERNAME|PASSWORD|TOKEN)$
@@ -53,18 +55,20 @@ wine-model-key: ^(current|previous)$
 
 {{- define "wine-operator.guard.secrets.variables" -}}
 - {name: allowedLabels, expression: "dyn({})"}
-{{- if eq .Values.serving.backend "kserve" }}
+{{- $backends := include "wine-operator.backends" . | fromYamlArray }}
+{{- if has "kserve" $backends }}
 - name: allowedAnnotations
   expression: >-
     dyn({'serving.kserve.io/s3-endpoint': '^[A-Za-z0-9.:-]+$', 'serving.kserve.io/s3-region': '^[A-Za-z0-9-]+$',
     'serving.kserve.io/s3-usehttps': '^[01]$', 'serving.kserve.io/s3-verifyssl': '^[01]$'})
-- name: allowedOwners
-  expression: "[['winepipelines.io/v1alpha1', 'WinePipeline'], ['serving.kserve.io/v1beta1', 'InferenceService']]"
 {{- else }}
 - {name: allowedAnnotations, expression: "dyn({})"}
-- name: allowedOwners
-  expression: "[['winepipelines.io/v1alpha1', 'WinePipeline'], ['machinelearning.seldon.io/v1', 'SeldonDeployment']]"
 {{- end }}
+- name: allowedOwners
+  expression: >-
+    [['winepipelines.io/v1alpha1', 'WinePipeline']
+    {{- if has "seldon" $backends }}, ['machinelearning.seldon.io/v1', 'SeldonDeployment']{{ end }}
+    {{- if has "kserve" $backends }}, ['serving.kserve.io/v1beta1', 'InferenceService']{{ end }}]
 - name: keys
   expression: >-
     {{ include "wine-operator.guard.keys" . | fromYaml | include "wine-operator.cel" }}
@@ -389,8 +393,15 @@ format of the model, an empty name and default resources before policies see the
 - {name: labels, expression: "has(oldObject.metadata.labels) ? dyn(oldObject.metadata.labels) : dyn({})"}
 {{- end -}}
 
+{{- define "wine-operator.guard.deleted" -}}
+{{- $kinds := dict "seldon" "SeldonDeployment" "kserve" "InferenceService" -}}
+{{- $names := list -}}
+{{- range include "wine-operator.backends" . | fromYamlArray }}{{ $names = append $names (get $kinds .) }}{{ end -}}
+{{- join " or " $names -}}
+{{- end -}}
+
 {{- define "wine-operator.guard.deletions" -}}
-- message: the operator deletes no {{ eq .Values.serving.backend "kserve" | ternary "InferenceService" "SeldonDeployment" }} that it did not create
+- message: the operator deletes no {{ include "wine-operator.guard.deleted" . }} that it did not create
   expression: >-
     'app.kubernetes.io/managed-by' in variables.labels && variables.labels['app.kubernetes.io/managed-by'] == 'wine-operator'
 {{- end -}}
@@ -420,7 +431,7 @@ format of the model, an empty name and default resources before policies see the
 {{- define "wine-operator.guard.repositories" -}}
 {{- $repositories := list -}}
 {{- $images := list (include "wine-operator.image" (list . .Values.image.server)) -}}
-{{- if ne .Values.serving.backend "kserve" -}}
+{{- if has "seldon" (include "wine-operator.backends" . | fromYamlArray) -}}
 {{- $images = append $images .Values.seldon.mlflowserver.image -}}
 {{- end -}}
 {{- range $image := concat $images .Values.guard.serverRepositories -}}

@@ -46,7 +46,7 @@ def roll_out(context: ReconcileContext, candidate: Candidate, view: DeploymentVi
     return NotReady(
         Reason.ROLLOUT_IN_PROGRESS,
         sentences(drift, f"Rolling out revision {candidate.revision}."),
-        actions=(ApplyDeployment(rollout, corrected),),
+        actions=(ApplyDeployment(rollout, corrected, context.backend),),
         status=context.status.with_(candidate=since),
         requeue_after=context.timeouts.rollout_interval,
     )

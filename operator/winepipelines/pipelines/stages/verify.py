@@ -120,7 +120,14 @@ def _roll_back(context: ReconcileContext, candidate: Candidate, check: Predictio
     message = sentences(check.message, rolled_back)
     status = ended(context.status, context.spec, RevisionOutcome.ROLLED_BACK, check.reason, context.now)
     rejected = candidate.with_(rejection=Rejection(reason=check.reason, message=message))
-    return StatusUpdate(status.with_(candidate=rejected, served=previous.with_(alias=""), previous=None))
+    return StatusUpdate(
+        status.with_(candidate=rejected, served=previous.with_(alias="", backend=_backend(context)), previous=None)
+    )
+
+
+def _backend(context: ReconcileContext) -> str:
+    """Name the serving backend of the served model as its record does."""
+    return context.status.served.backend if context.status.served is not None else ""
 
 
 def last_check(context: ReconcileContext, candidate: Candidate) -> PredictionCheck | None:
@@ -129,7 +136,7 @@ def last_check(context: ReconcileContext, candidate: Candidate) -> PredictionChe
     Raises PlatformError if there was no earlier check.
     """
     try:
-        return context.observe(ProbeEndpoint(candidate.model))
+        return context.observe(ProbeEndpoint(candidate.model, context.backend))
     except PlatformError as error:
         in_charge = is_serving(context.status, candidate)
         if in_charge and was_answering(context.status.condition(ConditionType.ENDPOINT_VERIFIED)):

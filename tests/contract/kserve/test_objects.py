@@ -1,5 +1,6 @@
 """What KServe makes of an InferenceService in Standard mode, before any pod runs."""
 
+import json
 from typing import Any
 
 import pytest
@@ -60,10 +61,17 @@ def test_template_names_the_model_and_only_pods_have_the_initializer(cluster: Cl
     [initializer] = pod["spec"]["initContainers"]
     assert (initializer["name"], initializer["args"]) == (INITIALIZER, [URI, "/mnt/models"])
     assert initializer["terminationMessagePolicy"] == "FallbackToLogsOnError"
-    assert "securityContext" not in initializer
+    assert initializer.get("securityContext") == _restrictions_of_the_storage_container(cluster)
     keys = [each["valueFrom"]["secretKeyRef"] for each in initializer["env"] if "valueFrom" in each]
     assert keys == [{"name": SECRET, "key": "AWS_ACCESS_KEY_ID"}, {"name": SECRET, "key": "AWS_SECRET_ACCESS_KEY"}]
     assert "AWS_ENDPOINT_URL" in {each["name"] for each in initializer["env"]}
+
+
+def _restrictions_of_the_storage_container(cluster: Cluster) -> Body | None:
+    """Return the security context in the ClusterStorageContainer for s3://, if there is one; KServe has no other source of it."""
+    found = json.loads(cluster.run("get", "clusterstoragecontainers", "--output=json"))["items"]
+    specs = [item["spec"] for item in found if {"prefix": "s3://"} in item["spec"]["supportedUriFormats"]]
+    return specs[0]["container"].get("securityContext") if specs else None
 
 
 def test_container_of_the_pod_is_the_runtimes_with_the_models_changes(cluster: Cluster) -> None:

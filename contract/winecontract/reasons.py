@@ -163,6 +163,7 @@ class Reason(StrEnum):
     TOO_MANY_DEPLOYMENTS = "TooManyDeployments", Kind.PERMANENT, Trait.ADAPTER
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded", Kind.PERMANENT
     ENDPOINT_UNREACHABLE = "EndpointUnreachable", Kind.PASSING
+    MESH_ACCESS_DENIED = "MeshAccessDenied", Kind.PLATFORM
     PREDICTION_REJECTED = "PredictionRejected", Kind.PASSING
     PREDICTION_MISMATCH = "PredictionMismatch", Kind.PASSING
     PREDICTION_MATCHED = "PredictionMatched", Kind.INFORMATIONAL

@@ -317,6 +317,46 @@ class TestMonitoring:
         assert used <= known
 
 
+PLATFORMS = sorted(helm.CHART.glob("values-*.yaml"))
+
+
+class TestPlatforms:
+    @pytest.mark.parametrize("path", PLATFORMS, ids=lambda path: path.stem)
+    def test_values_of_a_platform_are_valid_settings_and_explained(self, path: Path) -> None:
+        environment = _environment(helm.template(yaml.safe_load(path.read_text())))
+        settings = Settings.from_environment(environment)
+        (backend,) = backends_of(settings, environment).enabled
+        assert (backend.name, len(backend.source.names) > 1) == ("KServe", True)
+        assert path.name in (ROOT / "docs/how-to/install-on-kubeflow.md").read_text()
+
+    def test_values_of_every_platform_are_there(self) -> None:
+        assert [path.stem for path in PLATFORMS] == ["values-charmed-1.11", "values-kserve-only", "values-kubeflow-26.03"]
+
+    @pytest.mark.parametrize(
+        ("backend", "labels"),
+        [
+            ("kserve", {"app.kubernetes.io/managed-by": "wine-operator", "component": "predictor"}),
+            ("seldon", {"app.kubernetes.io/managed-by": "seldon-core"}),
+        ],
+    )
+    def test_mesh_policy_admits_the_operator_to_pods_of_models_only(self, backend: str, labels: Object) -> None:
+        policy = {"create": True, "namespaces": ["team-a", "team-b"], "trustDomain": "example.org"}
+        values = {"serving": {"backend": backend}, "mesh": {"authorizationPolicy": policy}, "serviceAccount": {"name": "wine"}}
+        policies = _of(helm.template(values, namespace="platform"), "AuthorizationPolicy")
+        assert {name.partition("/")[0] for name in policies} == {"team-a", "team-b"}
+        for one in policies.values():
+            assert one["spec"]["selector"] == {"matchLabels": labels}
+            assert one["spec"]["action"] == "ALLOW"
+            assert one["spec"]["rules"] == [{"from": [{"source": {"principals": ["example.org/ns/platform/sa/wine"]}}]}]
+
+    def test_mesh_policy_is_opt_in_and_needs_namespaces(self) -> None:
+        assert _of(helm.template(), "AuthorizationPolicy") == {}
+        with pytest.raises(helm.HelmError, match=r"mesh\.authorizationPolicy\.namespaces: name the namespaces of models"):
+            helm.template({"mesh": {"authorizationPolicy": {"create": True}}})
+        limited = {"namespaces": ["red"], "mesh": {"authorizationPolicy": {"create": True}}}
+        assert {name.partition("/")[0] for name in _of(helm.template(limited), "AuthorizationPolicy")} == {"red"}
+
+
 class TestNotesAndPackage:
     def test_notes_show_the_next_commands(self) -> None:
         notes = helm.notes()

@@ -105,7 +105,12 @@ def _objection(comparison: CanaryComparison) -> tuple[str, str] | None:
 
 
 def _fail(context: ReconcileContext, candidate: Candidate, step: int, reason: str, message: str) -> StatusUpdate | NotReady:
-    """Reject the candidate: at once if it has traffic, else after the time that any new model has to answer."""
+    """Reject the candidate: at once if it has traffic, else after the time that any new model has to answer.
+
+    A refusal by the service mesh says nothing about the model: the candidate stays as it is until the operator may ask.
+    """
+    if reason == Reason.MESH_ACCESS_DENIED:
+        return NotReady(reason, capitalized(message), requeue_after=context.timeouts.retry_interval)
     if step == 0:
         if candidate.verification_started_at is None:
             return StatusUpdate(context.status.with_(candidate=candidate.with_(verification_started_at=context.now)))

@@ -31,6 +31,8 @@ def first_failure_is_recorded(context: ReconcileContext) -> StatusUpdate | None:
     candidate = required_candidate(context)
     if not _fails(context, candidate) or candidate.verification_started_at is not None or _keeps_serving(context, candidate):
         return None
+    if _is_denied_by_mesh(context, candidate):
+        return None
     return StatusUpdate(context.status.with_(candidate=candidate.with_(verification_started_at=context.now)))
 
 
@@ -42,6 +44,15 @@ def endpoint_has_settled(context: ReconcileContext) -> NotReady | None:
         return None
     not_ready = settling(context, candidate, _rolled_out_at(context), check.url)
     return not_ready and replace(not_ready, stage=Stage.VERIFYING, condition=ConditionType.READY)
+
+
+def mesh_admits_the_operator(context: ReconcileContext) -> NotReady | None:
+    """The service mesh lets the operator reach the endpoint. Its refusal says nothing about the model, which is not rejected."""
+    candidate = required_candidate(context)
+    check = last_check(context, candidate)
+    if check is None or not _is_denied_by_mesh(context, candidate):
+        return None
+    return NotReady(check.reason, check.message, requeue_after=context.timeouts.retry_interval, stage=Stage.VERIFYING)
 
 
 def prediction_matches(context: ReconcileContext) -> StatusUpdate | NotReady | None:
@@ -68,6 +79,7 @@ CHECKS = (
     success_is_recorded,  # a candidate that answers correctly is accepted
     first_failure_is_recorded,  # the verify window starts
     endpoint_has_settled,  # the nodes may not know the new pods yet
+    mesh_admits_the_operator,  # the platform lets the operator ask
     prediction_matches,  # the answer is right
 )
 
@@ -86,6 +98,11 @@ def verified(context: ReconcileContext) -> Done:
 def _fails(context: ReconcileContext, candidate: Candidate) -> bool:
     check = last_check(context, candidate)
     return check is not None and not check.passed
+
+
+def _is_denied_by_mesh(context: ReconcileContext, candidate: Candidate) -> bool:
+    check = last_check(context, candidate)
+    return check is not None and not check.passed and check.reason == Reason.MESH_ACCESS_DENIED
 
 
 def _keeps_serving(context: ReconcileContext, candidate: Candidate) -> bool:

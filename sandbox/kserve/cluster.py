@@ -45,7 +45,7 @@ def installation(image: str, report: Report) -> list[Manifest]:
     made[0]["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted", "control-plane": NAME}
     pair = {"tls.crt": certificate.decode(), "tls.key": key.decode()}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": _metadata(CERTIFICATE), "stringData": pair}
-    return [*made, secret, *_rights(), _service(), _deployment(image), storage_container(image)]
+    return [*made, secret, *_rights(), _service(), controller(image), storage_container(image)]
 
 
 def storage_container(image: str) -> Manifest:
@@ -90,7 +90,8 @@ def _service() -> Manifest:
     return {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(SERVICE), "spec": spec}
 
 
-def _deployment(image: str) -> Manifest:
+def controller(image: str) -> Manifest:
+    """Return the controller's Deployment."""
     container = {
         "name": "manager",
         "image": image,

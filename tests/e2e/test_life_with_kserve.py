@@ -119,6 +119,7 @@ def test_promotion_loses_no_request(person: Kube) -> None:
 
 def test_rollback_loses_no_request(person: Kube) -> None:
     KSERVE.roll_back(person, "mlflow", 1, 3)
+    KSERVE.promote(person, "mlflow", 4, 0.1)  # another spec ends the rollback
 
 
 def test_eviction_of_the_serving_pod_loses_no_request(administrator: Kube, person: Kube) -> None:

@@ -14,7 +14,7 @@ from support.rights import Audit, Right, await_absence, grant, granted
 from support.scenarios import OF_BACKEND, SCENARIOS, Scenario
 
 from sandbox.errors import KubectlError
-from sandbox.plan import load
+from sandbox.plan import Plan, load
 
 # With KServe, only the rights that the operator has there and not with Seldon.
 EACH = [("seldon", right) for right in granted("seldon")]
@@ -24,10 +24,24 @@ pytestmark = pytest.mark.skipif(os.environ.get("WINE_RIGHTS") != "each", reason=
 
 
 @pytest.fixture(scope="session")
-def users(cluster: Cluster, new_namespace: Callable[[], str]) -> dict[Right, list[Scenario]]:
+def known() -> dict[str, dict[Right, list[Scenario]]]:
+    """The scenarios that use each right, by backend; filled when the first right of a backend is removed."""
+    return {}
+
+
+@pytest.fixture
+def users(
+    cluster: Cluster, new_namespace: Callable[[], str], known: dict[str, dict[Right, list[Scenario]]]
+) -> dict[Right, list[Scenario]]:
     """The scenarios that use each right, fastest first."""
     plan = load(cluster.sandbox.folder)
     assert plan is not None
+    if plan.backend not in known:
+        known[plan.backend] = _users(cluster, plan, new_namespace)
+    return known[plan.backend]
+
+
+def _users(cluster: Cluster, plan: Plan, new_namespace: Callable[[], str]) -> dict[Right, list[Scenario]]:
     found: dict[Right, list[Scenario]] = {right: [] for right in granted(plan.backend)}
     seconds: dict[str, float] = {}
     for scenario in SCENARIOS if plan.backend == "seldon" else OF_BACKEND:

@@ -46,6 +46,7 @@ class Backend:
 
     kind: str
     copy: Copy
+    seconds: float  # until a model is served
 
     @classmethod
     def of(cls, cluster: Cluster) -> "Backend":
@@ -55,8 +56,8 @@ class Backend:
 
 MLFLOW = Copy(MLFLOW_SECRET, "mlflow-tracking-credentials", *["MLFLOW_TRACKING_PASSWORD"] * 2)
 RCLONE = Copy(seldon.COPY_SECRET, "mlflow-server-seldon-init-container-s3-credentials", *["RCLONE_CONFIG_S3_REGION"] * 2)
-SELDON = Backend("sdep", RCLONE)
-KSERVE = Backend("isvc", Copy(kserve.COPY_SECRET, "mlpipeline-minio-artifact", "AWS_SECRET_ACCESS_KEY", "secretkey"))
+SELDON = Backend("sdep", RCLONE, SOON)
+KSERVE = Backend("isvc", Copy(kserve.COPY_SECRET, "mlpipeline-minio-artifact", "AWS_SECRET_ACCESS_KEY", "secretkey"), 2 * SOON)
 
 
 def _unless_stalled(holds: Callable[[WinePipeline], bool]) -> Callable[[WinePipeline], bool]:
@@ -72,15 +73,15 @@ def _unless_stalled(holds: Callable[[WinePipeline], bool]) -> Callable[[WinePipe
 
 def serving(cluster: Cluster, namespace: str) -> None:
     """Serve a model and record Events; restore a deleted deployment; delete the deployment with the resource."""
-    kind = Backend.of(cluster).kind
+    backend = Backend.of(cluster)
     cluster.apply(cluster.resource(namespace))
-    cluster.wait(namespace, _unless_stalled(settled), seconds=SOON)
+    cluster.wait(namespace, _unless_stalled(settled), seconds=backend.seconds)
     eventually(lambda: "Serving" in {reason for reason, _ in cluster.events(namespace)}, AT_ONCE)
-    cluster.sandbox.kubectl("-n", namespace, "delete", kind, "mlflow", "--wait=false")
+    cluster.sandbox.kubectl("-n", namespace, "delete", backend.kind, "mlflow", "--wait=false")
     eventually(lambda: "DriftCorrected" in {reason for reason, _ in cluster.events(namespace)}, AT_ONCE)
-    cluster.wait(namespace, _unless_stalled(settled), seconds=SOON)
+    cluster.wait(namespace, _unless_stalled(settled), seconds=backend.seconds)
     cluster.sandbox.kubectl("-n", namespace, "delete", "winepipeline", "mlflow", f"--timeout={AT_ONCE}s")
-    eventually(lambda: cluster.get(kind, namespace, "mlflow") is None, AT_ONCE)
+    eventually(lambda: cluster.get(backend.kind, namespace, "mlflow") is None, AT_ONCE)
     assert "ResourcesLeftBehind" not in {reason for reason, _ in cluster.events(namespace)}
 
 

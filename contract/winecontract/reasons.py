@@ -88,6 +88,7 @@ class Reason(StrEnum):
     SUPERSEDED = "Superseded", Kind.INFORMATIONAL
     SCHEDULE_INVALID = "ScheduleInvalid", Kind.PERMANENT
     RUNTIME_UNSUPPORTED = "RuntimeUnsupported", Kind.PLATFORM
+    NAME_UNSUPPORTED = "NameUnsupported", Kind.PERMANENT
     TEMPLATE_REJECTED = "TemplateRejected", Kind.PERMANENT, Trait.ADAPTER
     MODEL_NOT_LOGGED = "ModelNotLogged", Kind.PERMANENT
     MODEL_RECORD_REJECTED = "ModelRecordRejected", Kind.PERMANENT

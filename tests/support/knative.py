@@ -22,7 +22,9 @@ class KnativeCluster(Cluster):
             return {"kind": "APIGroup"} if self.installed else None
         return await super().ask(method, path)
 
-    async def apply(self, kind: Kind, body: Object, manager: str) -> Object:
+    async def apply(self, kind: Kind, body: Object, manager: str, *, dry_run: bool = False) -> Object:
+        if dry_run:
+            return await super().apply(kind, body, manager, dry_run=True)
         status = self.objects.get((kind.plural, body["metadata"]["name"]), {}).get("status")
         await super().apply(kind, body, manager)
         if status is not None:

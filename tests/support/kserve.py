@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from winepipelines.api.errors import PlatformError
 from winepipelines.api.naming import TEMPLATE_ANNOTATION
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.spec import Serving, Spec
@@ -38,6 +39,7 @@ class Cluster:
         self.objects: dict[tuple[str, str], Object] = {}
         self.writes: list[str] = []
         self.pods: list[Object] = []
+        self.webhook_down: PlatformError | None = None
         self.published: Any = None
         """What publishes OpenAPI documents; None publishes none, as for minimal CRDs."""
 
@@ -62,8 +64,12 @@ class Cluster:
     async def parsed(self, *arguments: Any) -> Any:
         return await self.published.parsed(*arguments)
 
-    async def apply(self, kind: Kind, body: Object, manager: str) -> Object:
+    async def apply(self, kind: Kind, body: Object, manager: str, *, dry_run: bool = False) -> Object:
         del manager
+        if dry_run:
+            if self.webhook_down is not None:
+                raise self.webhook_down
+            return copy.deepcopy(body)
         body, name = json.loads(json.dumps(body)), body["metadata"]["name"]
         before = self.objects.get((kind.plural, name))
         self.writes.append(f"apply {kind.plural} {name}")

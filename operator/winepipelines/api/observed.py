@@ -11,6 +11,7 @@ from typing import ClassVar
 from pydantic import ConfigDict
 from pydantic.alias_generators import to_camel
 
+from winecontract.reasons import Reason
 from winecontract.text import Cleaned
 from winepipelines.api.modelrecord import ModelRecord, ModelServer
 
@@ -214,6 +215,7 @@ class ServerView(Cleaned):
 
     version: str = ""
     problem: str = ""
+    problem_reason: str = Reason.RUNTIME_UNSUPPORTED
     server: ModelServer = field(default_factory=ModelServer)
     splits_traffic: bool = False
     promotes_in_place: bool = False
@@ -233,7 +235,9 @@ class ServingObject(Cleaned):
 class DeploymentView(Cleaned):
     """The deployment. `rolled_out` is about the desired model, never about an earlier one.
 
-    `reason` and `message` are why it is not rolled out; without a reason the rollout is in progress.
+    `reason` and `message` are why it is not rolled out; without a reason the rollout is in progress. If an object of somebody
+    else prevents it, `message` names that object. `remedy` is what to do.
+    `outage`: the serving backend is down. That time does not count toward the progress deadline.
     `passing` is a failure that is likely to pass within a second: it is reported only after the progress deadline.
     `canary_rolled_out` is about the candidate alone, whatever happens to the served model.
     `drifted`: if the deployment differs, whether someone else has changed it. If not, the desired state has changed.
@@ -245,6 +249,8 @@ class DeploymentView(Cleaned):
     owned: bool = False
     reason: str = ""
     message: str = ""
+    remedy: str = ""
+    outage: bool = False
     passing: str = ""
     drifted: bool = False
     object: ServingObject = ServingObject()

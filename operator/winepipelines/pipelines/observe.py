@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from winecontract.reasons import WITHOUT_EXAMPLE
+from winecontract.reasons import WITHOUT_EXAMPLE, Reason
 from winepipelines.api.errors import Refused
 from winepipelines.api.modelrecord import ModelRecord
 from winepipelines.api.observed import (
@@ -145,6 +145,8 @@ class Observer:
             splits_traffic=capabilities.splits_traffic,
             promotes_in_place=capabilities.promotion is Promotion.SHIFT,
         )
+        if too_long := backend.name_problem(pipeline):
+            return replace(view, problem=too_long, problem_reason=Reason.NAME_UNSUPPORTED)
         lacking = backend.problem(pipeline)
         if not lacking and runtime not in capabilities.protocols:
             lacking = f"It does not serve runtime {runtime}."

@@ -43,11 +43,11 @@ def until_trained(check: Check) -> Check:
 def server_can_read_the_model(context: ReconcileContext) -> NotReady | None:
     """The server of this runtime can load the model that the training writes, and the backend can serve the resource."""
     runtime = context.spec.serving.runtime
-    if not (problem := context.observe(GetServer(runtime, context.backend)).problem):
+    view = context.observe(GetServer(runtime, context.backend))
+    if not view.problem:
         return None
-    return NotReady(
-        Reason.RUNTIME_UNSUPPORTED, problem, stage=Stage.FAILED, stalled=True, requeue_after=context.timeouts.retry_interval
-    )
+    retry = context.timeouts.retry_interval
+    return NotReady(view.problem_reason, view.problem, stage=Stage.FAILED, stalled=True, requeue_after=retry)
 
 
 @until_trained

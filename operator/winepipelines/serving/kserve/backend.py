@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 from winecontract import protocols
 from winecontract.protocols import Protocol
 from winecontract.reasons import Reason
-from winepipelines.api.errors import Refused
+from winepipelines.api.errors import PlatformError, Refused
 from winepipelines.api.modelrecord import ModelServer
 from winepipelines.api.naming import MANAGED_BY, MANAGED_BY_LABEL, field_manager
 from winepipelines.api.observed import DeploymentView, Presence, ServerView
@@ -22,18 +22,26 @@ from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.rollout import Rollout
 from winepipelines.api.spec import Runtime
 from winepipelines.doctor.right import Right
-from winepipelines.platform.admission import SERVING, Owner
+from winepipelines.platform.admission import SERVING, Owner, WebhookDown
 from winepipelines.platform.kubernetes import DEPLOYMENTS, PODS, Body, Kind, Kubernetes
 from winepipelines.platform.manifests import Manifest
 from winepipelines.platform.workloads import trimmed
 from winepipelines.serving.kserve import knative, naming
 from winepipelines.serving.kserve.checks import CHECKS, LABEL
-from winepipelines.serving.kserve.live import SERVICES, SERVING_RUNTIMES, Found, find, owners_of
+from winepipelines.serving.kserve.live import SERVICES, SERVING_RUNTIMES, Found, find, foreign_predictor, owners_of
 from winepipelines.serving.kserve.manifest import RUNTIME_TEMPLATE, SERVICE_TEMPLATE, Builder
 from winepipelines.serving.kserve.modes import Mode, mode_of
 from winepipelines.serving.kserve.naming import OBJECT_LABEL, PREDICTOR, SOURCE_ANNOTATION, candidate_name
 from winepipelines.serving.kserve.releases import Detection
-from winepipelines.serving.kserve.rollout import Service, is_applied, is_rolled_out, view_of_incomplete, was_applied
+from winepipelines.serving.kserve.rollout import (
+    Service,
+    being_deleted,
+    is_applied,
+    is_rolled_out,
+    is_unanswered,
+    view_of_incomplete,
+    was_applied,
+)
 from winepipelines.serving.kserve.settings import KServeSettings
 from winepipelines.serving.kserve.source import KNOWN, StorageSecret
 from winepipelines.serving.port import CandidateExposure, Capabilities, Endpoint, Endpoints, Promotion
@@ -54,7 +62,8 @@ class KServeBackend:
     rights: ClassVar = (
         Right(naming.KIND.group, naming.KIND.plural, ("get", "list", "watch", "patch", "create", "delete")),
         Right(naming.KIND.group, naming.RUNTIME_PLURAL, ("get", "patch", "create")),
-        Right("apps", "deployments", ("get",)),  # that KServe makes
+        Right("apps", "deployments", ("get",)),  # that KServe makes, or would change
+        Right("", "services", ("get",)),  # that KServe would change
     )
     checks: ClassVar = CHECKS
     webhooks: ClassVar = (
@@ -93,6 +102,10 @@ class KServeBackend:
     def problem(self, pipeline: WinePipeline) -> str:
         """Describe what the resource requires and KServe lacks; its names must fit into one of KServe's host names."""
         return self.capabilities.problem(pipeline.spec.serving) or naming.name_problem(pipeline)
+
+    def name_problem(self, pipeline: WinePipeline) -> str:
+        """Describe why no InferenceService can have this name; empty if one can."""
+        return naming.name_problem(pipeline)
 
     def server(self, _: Runtime) -> ServerView:
         """Describe the bundled server."""
@@ -156,6 +169,10 @@ class KServeBackend:
         return DeploymentView(presence, owned=live is not None and pipeline.uid in owners_of(live))
 
     async def _observe(self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout, found: Found) -> DeploymentView:
+        if found.presence not in (Presence.KIND_MISSING, Presence.NOT_MANAGED) and (
+            obstacle := await self._obstacle(kubernetes, pipeline, rollout, found)
+        ):
+            return DeploymentView(Presence.NOT_MANAGED, owned=True, reason=Reason.NOT_MANAGED, message=obstacle)
         if found.served is None or found.presence is not Presence.CURRENT:
             self._modes.pop(pipeline.uid, None)
             return DeploymentView(found.presence)
@@ -164,8 +181,6 @@ class KServeBackend:
             return await self._observe_knative(kubernetes, pipeline, rollout, found)
         if rollout.weight:
             return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.DEPLOYMENT_FAILED, message=_no_split(pipeline))
-        if obstacle := found.obstacle(pipeline, candidate=rollout.canary is not None):
-            return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.NOT_MANAGED, message=obstacle)
         wanted = self._builder.service(pipeline, rollout.model, found.served)
         candidate = self._candidate(pipeline, rollout, found.candidate, None)
         if not is_applied(found.served, wanted):
@@ -179,13 +194,20 @@ class KServeBackend:
             return DeploymentView(Presence.DIFFERS, owned=True)
         return await self._observe_rollout(kubernetes, pipeline, found, wanted, candidate)
 
+    async def _obstacle(self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout, found: Found) -> str:
+        """Describe an object of somebody else that the rollout, or KServe for it, would change; empty if there is none."""
+        if mode_of(found.served, self.settings.mode) is Mode.KNATIVE:
+            return found.obstacle(pipeline, candidate=False)
+        candidate = rollout.canary is not None
+        names = [pipeline.name] if found.served is None else []
+        names += [candidate_name(pipeline)] if candidate and found.candidate is None else []
+        return found.obstacle(pipeline, candidate=candidate) or await foreign_predictor(kubernetes, pipeline, names)
+
     async def _observe_knative(
         self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout, found: Found
     ) -> DeploymentView:
         """Observe an InferenceService in Knative mode."""
         assert found.served is not None, "it is in place"
-        if obstacle := found.obstacle(pipeline, candidate=False):
-            return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.NOT_MANAGED, message=obstacle)
         wanted = await self._knative_service(kubernetes, pipeline, rollout, found.served)
         if not is_applied(found.served, wanted):
             return DeploymentView(Presence.DIFFERS, owned=True, drifted=was_applied(found.served, wanted))
@@ -213,7 +235,12 @@ class KServeBackend:
         ends = candidate is None and found.candidate_presence is Presence.CURRENT  # an earlier candidate is being deleted
         if all(complete) and not ends:
             return DeploymentView(Presence.CURRENT, rolled_out=True, canary_rolled_out=canary_rolled_out, owned=True)
+        if deleted := next((live for _, live in pairs if live and "deletionTimestamp" in live["metadata"]), None):
+            return being_deleted(deleted)
         services = [await _with_pods(kubernetes, service) for service in services]
+        for service in services:
+            if is_unanswered(service) and (view := await _outage(kubernetes, pipeline, service.wanted)) is not None:
+                return view
         return view_of_incomplete(services, canary_rolled_out=canary_rolled_out)
 
     async def apply(self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout) -> None:
@@ -222,7 +249,7 @@ class KServeBackend:
         Raises Refused if the API server, or a webhook, rejects one; the message quotes the answer.
         """
         found = await find(kubernetes, pipeline)
-        if obstacle := found.obstacle(pipeline, candidate=rollout.canary is not None):
+        if obstacle := await self._obstacle(kubernetes, pipeline, rollout, found):
             raise Refused(Reason.NOT_MANAGED, obstacle)
         runtime = self._builder.runtime(pipeline)
         if runtime is not None and not found.runtime_is(runtime):
@@ -293,6 +320,17 @@ async def _apply(kubernetes: Kubernetes, kind: Kind, manifest: Manifest, pipelin
     except Refused as error:
         message = f"The API server rejected the {manifest['kind']} {manifest['metadata']['name']}: {error.words}"
         raise Refused(Reason.DEPLOYMENT_REJECTED, message) from None
+
+
+async def _outage(kubernetes: Kubernetes, pipeline: WinePipeline, wanted: Manifest) -> DeploymentView | None:
+    """Ask KServe's webhook, which the controller itself answers, whether the controller runs; None if it does."""
+    try:
+        await kubernetes.apply(SERVICES, wanted, field_manager(pipeline), dry_run=True)
+    except WebhookDown as error:
+        return DeploymentView(Presence.CURRENT, owned=True, reason=error.reason, message=error.message, outage=True)
+    except PlatformError:
+        pass  # a problem of another kind, which the rollout shows
+    return None
 
 
 async def _delete(kubernetes: Kubernetes, live: Body | None) -> None:

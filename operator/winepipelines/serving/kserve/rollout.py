@@ -4,6 +4,7 @@ The status of an InferenceService is not reliable: it stays Ready while a broken
 failures that are over. It is read only if KServe made no Deployment of the desired model: then the reason is nowhere else.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -20,6 +21,30 @@ from winepipelines.serving.kserve.naming import CONTAINER, SOURCE_ANNOTATION
 
 INVALID_SPEC = "InvalidSpec"
 LEAST_TELLING = 7
+REMEDIES = (  # by reason and message; the first match counts
+    (
+        re.compile(r"Failed to fetch model|No model found"),
+        "Restore the model's files, or train again (annotation winepipelines.io/retrain).",
+    ),
+    (
+        re.compile(r"NoSuchBucket|HeadBucket operation: Not Found"),
+        "Create the bucket again, or train again with a bucket that exists.",
+    ),
+    (
+        re.compile(r"storage-initializer.*(?:403|InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|Forbidden)", re.DOTALL),
+        "Correct the keys in the source Secret, and let them list and read the bucket.",
+    ),
+    (re.compile(r"^ErrImagePull"), "Correct the image in the chart's values, or let the nodes pull it."),
+    (re.compile(r"^FailedCreate: .*exceeded quota", re.DOTALL), "Raise the ResourceQuota, or lower spec.serving.resources."),
+    (
+        re.compile(r"violates PodSecurity"),
+        "Give KServe's ClusterStorageContainer the securityContext that the namespace's Pod Security level demands.",
+    ),
+    (re.compile(r"^FailedCreate: .*secrets? .*not found", re.DOTALL), "The operator applies the Secret again."),
+    (re.compile(r"^Unschedulable"), "Add nodes, or lower spec.serving.resources."),
+    (re.compile(r"^OOMKilled"), "Raise the memory limit in spec.serving.resources."),
+    (re.compile(r"^Evicted"), "Kubernetes makes another pod; free the node's resource that the message names."),
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +93,13 @@ def view_of_incomplete(services: Iterable[Service], *, canary_rolled_out: bool) 
     if problems:
         worst = min(problems)
         return DeploymentView(
-            Presence.CURRENT, canary_rolled_out=canary_rolled_out, owned=True, reason=worst.reason, message=worst.message
+            Presence.CURRENT,
+            canary_rolled_out=canary_rolled_out,
+            owned=True,
+            reason=worst.reason,
+            message=worst.message,
+            remedy=remedy_of(worst),
+            outage=worst.outage,
         )
     return DeploymentView(
         Presence.CURRENT, canary_rolled_out=canary_rolled_out, owned=True, message="KServe is rolling the model out"
@@ -80,6 +111,28 @@ def _problems(service: Service) -> list[PodProblem]:
     pods = [pod for pod in service.pods if _template(pod) == _template(service.wanted)]
     found = [problem for deployment in new if (problem := problem_of(deployment, pods, CONTAINER)) is not None]
     return found if new else own_problems(service.live)
+
+
+def being_deleted(live: Body) -> DeploymentView:
+    """Describe an InferenceService that somebody deleted and that a finalizer still holds. The operator applies it again."""
+    metadata = live["metadata"]
+    held = ", ".join(sorted(map(str, metadata.get("finalizers") or []))) or "its Deployment"
+    name = f"{metadata['namespace']}/{metadata['name']}"
+    message = f"InferenceService {name} is being deleted, which waits for {held}"
+    remedy = "The operator applies it again afterwards."
+    return DeploymentView(
+        Presence.CURRENT, owned=True, reason=Reason.ROLLOUT_IN_PROGRESS, message=steady(message), remedy=remedy, outage=True
+    )
+
+
+def is_unanswered(service: Service) -> bool:
+    """Tell whether KServe's controller has neither made the Deployment of the wanted model nor said why not."""
+    return not any(is_wanted(service, deployment) for deployment in service.deployments) and not own_problems(service.live)
+
+
+def remedy_of(problem: PodProblem) -> str:
+    """Say what to do about a problem."""
+    return next((remedy for pattern, remedy in REMEDIES if pattern.search(f"{problem.reason}: {problem.message}")), "")
 
 
 def own_problems(live: Body) -> list[PodProblem]:

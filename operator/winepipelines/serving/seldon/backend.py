@@ -94,6 +94,10 @@ class SeldonBackend:
         """Describe what the spec requires and Seldon lacks; empty if it lacks nothing."""
         return self.capabilities.problem(pipeline.spec.serving)
 
+    def name_problem(self, _: WinePipeline) -> str:
+        """Nothing: the CRD admits only names that fit."""
+        return ""
+
     def server(self, runtime: Runtime) -> ServerView:
         """Describe the server that new models of a runtime are served with."""
         prepackaged = runtime is not Runtime.BUNDLED

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sandbox import mlflow_server
 from sandbox.kserve import installation as kserve
+from sandbox.kserve import knative
 from sandbox.places import ROOT
 from sandbox.plan import BOTH, BUILTIN, MLFLOW_SECRET, PLATFORM_NAMESPACE, Plan
 
@@ -265,12 +266,34 @@ def _kserve(plan: Plan) -> tuple[Component, ...]:
             plan.pipeline_python,
             *("-m", "sandbox.kserve", "--gateway-port", str(plan.ports["kserve"]), "--state", str(plan.folder / "kserve-node")),
             *("--kubeconfig", str(plan.kubeconfig), "--initializer-python", plan.kserve_python),
+            *(["--knative"] if plan.has_knative else []),
         ],
         ready=lambda: answers(plan.url("kserve") + "/", status=None),
         needs=("manifests",),
         environment=python_environment("", "pipeline"),
     )
-    return controller, node
+    return (controller, node, *_knative(plan))
+
+
+def _knative(plan: Plan) -> tuple[Component, ...]:
+    if not plan.has_knative:
+        return ()
+    health = plan.ports["knative-health"]
+    controller = Component(
+        "knative",
+        [str(plan.programs["knative-controller"]), f"--kubeconfig={plan.kubeconfig}"],
+        ready=lambda: answers(f"http://127.0.0.1:{health}/"),
+        needs=("manifests",),
+        environment={
+            "SYSTEM_NAMESPACE": knative.NAMESPACE,
+            "POD_NAME": "controller",
+            "CONFIG_LOGGING_NAME": "config-logging",
+            "CONFIG_OBSERVABILITY_NAME": "config-observability",
+            "PROFILING_PORT": "0",  # one that is free
+            "HEALTH_ADDRESS": f"127.0.0.1:{health}",
+        },
+    )
+    return (controller,)
 
 
 def _mlflow_settings(plan: Plan) -> dict[str, str]:
@@ -286,6 +309,7 @@ def _kserve_settings(plan: Plan) -> dict[str, str]:
     if not plan.has_kserve:
         return {}
     return {
+        "WINE_KSERVE_MODE": plan.mode,
         "WINE_KSERVE_ENDPOINT_TEMPLATE": plan.url("kserve") + "/kserve/{namespace}/{name}",
     }
 

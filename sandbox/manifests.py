@@ -11,6 +11,7 @@ import yaml
 from sandbox import ownership, rights
 from sandbox.certificates import write_secret
 from sandbox.kserve import installation as kserve
+from sandbox.kserve import knative
 from sandbox.kubeconfigs import Access
 from sandbox.kubectl import await_kinds, kubectl
 from sandbox.ownership import LABEL
@@ -44,6 +45,8 @@ def _kserve(plan: Plan) -> list[Manifest]:
     authority = base64.b64encode((plan.certificates / "ca.crt").read_bytes()).decode()
     release = kserve.released(plan.programs["kserve-manager"], lambda _: None)
     installed = kserve.manifests(release, plan.url("kserve-webhooks", "https"), authority)
+    if plan.has_knative:
+        installed = [*knative.manifests(knative.released(plan.programs["knative-controller"], lambda _: None)), *installed]
     return [*installed, artifact_secret(plan, PLATFORM_NAMESPACE)]
 
 

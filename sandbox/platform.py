@@ -20,7 +20,7 @@ from sandbox.errors import ClusterError, ComponentError, PortTakenError, Sandbox
 from sandbox.kserve import installation
 from sandbox.kubectl import kubectl
 from sandbox.locks import alone
-from sandbox.plan import BACKENDS, BOTH, BUILTIN, CLUSTERS, CURRENT, KIND, KSERVE, SELDON, Info, Plan
+from sandbox.plan import BACKENDS, BOTH, BUILTIN, CLUSTERS, CURRENT, KIND, KNATIVE, KSERVE, MODES, SELDON, STANDARD, Info, Plan
 from sandbox.processes import Process
 
 BUCKETS = ("mlflow", "mlpipeline")
@@ -57,6 +57,7 @@ class Sandbox:
         environment: Mapping[str, Mapping[str, str]] | None = None,
         cluster: str | None = None,
         backend: str | None = None,
+        mode: str | None = None,
         context: str = "",
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -77,7 +78,9 @@ class Sandbox:
             raise SandboxError(f"KServe runs in the cluster '{BUILTIN}' only: others do not reach its webhooks on this machine")
         if context and cluster != CURRENT:
             raise SandboxError("a context is for the cluster 'current' only")
-        self.cluster, self.context, self.backend = cluster, context, backend
+        if mode not in (None, *MODES):
+            raise SandboxError(f"'{mode}' is no mode of KServe; there are {', '.join(MODES)}")
+        self.cluster, self.context, self.backend, self.mode = cluster, context, backend, mode
         self.report = report
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -231,13 +234,16 @@ class Sandbox:
     def _make_plan(self, previous: Plan | None) -> Plan:
         cluster = self.cluster or (previous.cluster if previous else BUILTIN)
         backend = self.backend or (previous.backend if previous else SELDON)
+        mode = self.mode or (previous.mode if previous else STANDARD)
         kserve = backend in (KSERVE, BOTH)
         engine = clusters.check(cluster, self.name, previous)
         with ThreadPoolExecutor() as pool:
             server = mlflow_server.variant(self.mlflow).environment
             pipeline, operator, mlflow = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator", server))
             initializer = pool.submit(places.interpreter, "kserve-storage") if kserve else None
-            found = programs.find(self.report, control_plane=cluster == BUILTIN, kserve=kserve)
+            found = programs.find(
+                self.report, control_plane=cluster == BUILTIN, kserve=kserve, knative=kserve and mode == KNATIVE
+            )
             # Keep the cluster unless one is named: the user may have switched contexts since.
             known = self.cluster is None and previous is not None and previous.kubeconfig.exists()
             access = None if known else clusters.choose(cluster, self.context, previous, found["kubectl"])
@@ -253,6 +259,7 @@ class Sandbox:
                 cluster=cluster,
                 engine=engine,
                 backend=backend,
+                mode=mode,
                 kserve_python=initializer.result() if initializer else "",
                 mlflow_python=mlflow.result(),
                 mlflow=self.mlflow,

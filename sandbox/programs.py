@@ -62,6 +62,9 @@ KSERVE_RELEASES = {
 }
 """KServe's controller by release, for sandboxes with KServe. The variable `KSERVE` chooses one; the first is the default."""
 
+KNATIVE = Program("knative-controller", "knative", ".")
+"""The controller of Knative Serving, for sandboxes whose KServe runs in Knative mode."""
+
 # Not for the sandbox: they render and check the charts, and are built on first use.
 CHART_PROGRAMS = (
     Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", f"-s -w -X helm.sh/helm/v4/internal/version.version={HELM}"),
@@ -90,13 +93,13 @@ def built(name: str, report: Report) -> Path:
 
     Raises BuildError.
     """
-    program = next(program for program in (*PROGRAMS, kserve_controller(), *CHART_PROGRAMS) if program.name == name)
+    program = next(program for program in (*PROGRAMS, kserve_controller(), KNATIVE, *CHART_PROGRAMS) if program.name == name)
     if not _cached(program).exists():
         _build_all([program], report)
     return _cached(program)
 
 
-def find(report: Report, *, control_plane: bool = True, kserve: bool = False) -> dict[str, Path]:
+def find(report: Report, *, control_plane: bool = True, kserve: bool = False, knative: bool = False) -> dict[str, Path]:
     """Each program's path by name, after building what is missing; `report` gets a line for every step of a build.
 
     Without a control plane of the sandbox's own only two are needed, and the user's kubectl suits the user's cluster best.
@@ -104,6 +107,7 @@ def find(report: Report, *, control_plane: bool = True, kserve: bool = False) ->
     """
     wanted = [program for program in PROGRAMS if control_plane or program.name in ("kubectl", "minio")]
     wanted += [kserve_controller()] if kserve else []
+    wanted += [KNATIVE] if knative else []
     found = {program.name: _given(program) or _cached(program) for program in wanted}
     if not control_plane and (own := shutil.which("kubectl")):
         found["kubectl"] = Path(own)
@@ -113,12 +117,12 @@ def find(report: Report, *, control_plane: bool = True, kserve: bool = False) ->
     return found
 
 
-def module_folder(program: Program) -> Path:
-    """The folder of the sources that a program is built from, in Go's module cache.
+def module_folder(program: Program, module: str = "") -> Path:
+    """The folder of the sources that a program is built from, in Go's module cache, or that of another `module` in it.
 
     Raises BuildError.
     """
-    module = program.package.partition("/cmd/")[0]
+    module = module or program.package.partition("/cmd/")[0]
     command = [_go(), "mod", "download", "-json", module]
     environment = {**os.environ, "GOWORK": "off"}
     done = subprocess.run(command, cwd=_tools(program), env=environment, capture_output=True, text=True, check=False)
@@ -136,7 +140,8 @@ def _given(program: Program) -> Path | None:
 
 
 def _cached(program: Program) -> Path:
-    pins = b"".join((_tools(program) / name).read_bytes() for name in ("go.mod", "go.sum")) + program.linker_flags.encode()
+    files = (_tools(program) / name for name in ("go.mod", "go.sum", "main.go"))
+    pins = b"".join(file.read_bytes() for file in files if file.exists()) + program.linker_flags.encode()
     # One folder a program and its pins: a new object store does not rebuild Kubernetes.
     return cache_folder() / "programs" / hashlib.sha256(pins).hexdigest()[:12] / program.name
 

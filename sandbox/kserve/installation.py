@@ -19,7 +19,7 @@ WEBHOOKS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 KINDS = ("CustomResourceDefinition", "ConfigMap", *WEBHOOKS)
 SETTINGS: dict[str, Manifest] = {
     "deploy": {"defaultDeploymentMode": "Standard"},
-    "ingress": {"disableIngressCreation": True},
+    "ingress": {"disableIngressCreation": True, "disableIstioVirtualHost": True},
 }
 """What differs from the configuration that KServe ships: neither Knative nor a gateway of Istio's is needed."""
 

@@ -18,6 +18,7 @@ from winepipelines.validation import (
     Namespace,
     Namespaces,
     Networks,
+    OptionalName,
     OptionalS3Address,
     OptionalSecretName,
     OptionalServiceAccount,
@@ -60,7 +61,7 @@ class Settings(EnvironmentSettings):
     mlflow_ca_file: Annotated[Text, Chart("mlflow.ca")] = ""
     artifacts_destination: Annotated[OptionalS3Address, Chart("mlflow.artifactsDestination")] = ""
     platform_namespace: Annotated[Namespace, Chart("platformNamespace")] = "kubeflow"
-    serving_backend: Annotated[Text, Chart("serving.backend")] = AUTO
+    serving_backend: Annotated[OptionalName, Chart("serving.backend")] = AUTO
     serving_backends: Annotated[Names, Chart("serving.backends")] = ()  # none: `serving_backend`, or all with `auto`
     unsigned_models: Annotated[Literal["refuse", "serve"], Chart("models.unsigned")] = "refuse"
     steps_image: Annotated[Image, Chart("image.steps")] = f"winepipelines/steps:{__version__}"

@@ -101,7 +101,7 @@ class TestSettings:
 
 class TestRights:
     def test_rules_are_those_of_the_sandbox(self) -> None:
-        manifests = helm.template({"mlflow": {"secret": "mlflow-tracking-credentials"}})
+        manifests = helm.template({"mlflow": {"secret": "mlflow-tracking-credentials"}, "serving": {"backend": "Seldon"}})
         given = _rights_in_the_sandbox()
         assert _of(manifests, "ClusterRole")["wine-operator"]["rules"] == given["ClusterRole"]["rules"]
         assert _of(manifests, "Role")["kubeflow/wine-operator-sources"]["rules"] == given["Role"]["rules"]
@@ -181,7 +181,7 @@ class TestRights:
         assert {name.rpartition(".")[2] for name in policies} - common == kinds
 
     def test_namespaces_value_grants_no_cluster_wide_rights(self) -> None:
-        manifests = helm.template(NAMESPACED)
+        manifests = helm.template({**NAMESPACED, "serving": {"backend": "Seldon"}})
         assert {manifest["kind"] for manifest in manifests if manifest["kind"].startswith("Cluster")} == set()
         assert _of(manifests, "Role").keys() == {"team-a/wine-operator", "team-b/wine-operator", "kubeflow/wine-operator-sources"}
         left_out = (

@@ -35,6 +35,7 @@ FREE_TEXT = {
     "data.credentialsSecret",  # of the resource's own namespace, read by the run that its owner may start there anyway
     "gate.metric",
     "serving.canary.pause",
+    "serving.migrationGrace",
 }
 
 

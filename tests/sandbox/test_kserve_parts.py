@@ -42,7 +42,7 @@ def test_installation_is_for_standard_mode_and_a_webhook_server_on_this_machine(
     assert "status" not in kind, "an empty status would replace the API server's"
     assert configuration["metadata"]["namespace"] == "kserve"
     assert json.loads(configuration["data"]["deploy"]) == {"defaultDeploymentMode": "Standard"}
-    ingress = {"ingressDomain": "example.com", "disableIngressCreation": True}
+    ingress = {"ingressDomain": "example.com", "disableIngressCreation": True, "disableIstioVirtualHost": True}
     assert json.loads(configuration["data"]["ingress"]) == ingress
     [webhook] = webhooks["webhooks"]
     assert webhook["clientConfig"] == {"url": f"{URL}/mutate-pods", "caBundle": AUTHORITY}

@@ -35,7 +35,7 @@ def misconfigure(world: World, chance: random.Random) -> None:
             problem = chance.choice(("", "the Secret wine-model-key has no key 'current'"))
             world.key = KeyState(chance.choice(("admin", "kubeflow")), exists=bool(problem), problem=problem)
         case 7:
-            world.server = ServerView("2.0", "release 2.0 is not supported", world.server.server)
+            world.server = ServerView("2.0", "release 2.0 is not supported", server=world.server.server)
         case _:
             install(world, WRONG_IMAGE, chance)
 

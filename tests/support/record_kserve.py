@@ -16,11 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
-from contract.kserve.conftest import _secret, _upload
+from contract.kserve.conftest import _secret
+from contract.kserve.models import upload
 from contract.kserve.target import SERVICES, Body, Cluster, Refused, Target, condition, ended, is_complete, source
 from minio import Minio
 from support.backends import kserve_backend
@@ -341,9 +340,9 @@ def main() -> None:
     """Record the failures that are named, or all."""
     wanted = set(sys.argv[1:])
     without = {"operator", "kubeflow", "mlflow", "seldon", "data"}
-    with Sandbox("record-kserve", without=without, backend="kserve") as sandbox, TemporaryDirectory() as folder:
+    with Sandbox("record-kserve", without=without, backend="kserve") as sandbox:
         info = sandbox.info
-        twice, thrice = _upload(info, Path(folder))
+        twice, thrice = upload(info.s3_endpoint, info.s3_access_key, info.s3_secret_key)
         broken = _upload_broken(info)
         recorder = Recorder(sandbox, Target(info.kubectl, info.kubeconfig, _secret(info)), (twice, thrice, broken))
         FOLDER.mkdir(parents=True, exist_ok=True)

@@ -29,13 +29,13 @@ FREE_TEXT = {
     "training.experiment",
     "training.registeredModel",
     "training.timeout",
+    "serving.migrationGrace",
     "training.schedule",
     "training.timeZone",  # looked up among the known zones, never opened as a path
     "data.checkSchedule",
     "data.credentialsSecret",  # of the resource's own namespace, read by the run that its owner may start there anyway
     "gate.metric",
     "serving.canary.pause",
-    "serving.migrationGrace",
 }
 
 

@@ -35,6 +35,9 @@ class MinimalBackend:
     def problem(self, pipeline: WinePipeline) -> str:
         return self.capabilities.problem(pipeline.spec.serving)
 
+    def name_problem(self, _: WinePipeline) -> str:
+        return ""
+
     def server(self, runtime: Runtime) -> ServerView:
         return ServerView(version="1", problem="" if runtime is Runtime.BUNDLED else "unknown")
 

@@ -16,7 +16,7 @@ from winepipelines.serving.kserve.naming import KIND
 INDEX = "/openapi/v3"
 GROUP_VERSION = f"apis/{KIND.group}/{KIND.version}"
 SCHEMA_BYTES = 32 << 20  # 0.20 has 1.3 MB
-KIND_NAME = re.compile(rf"(?:.*\.)?{KIND.kind}")
+KIND_NAME = re.compile(r"(?:.*\.)?InferenceService")
 KEPT = frozenset({"components", "schemas", "properties", "spec", "predictor", "canary", "storageUris"})
 FIRST_SUPPORTED = 15
 FIRST_WITH_STANDARD = 16

@@ -40,7 +40,7 @@ GONE = (Presence.ABSENT, Presence.KIND_MISSING, Presence.NOT_MANAGED)
 
 @dataclass(frozen=True)
 class MoveResult:
-    """What is said and done about a move: at most one condition, the actions, and the delay until the next reconcile."""
+    """What is reported and done about a move: at most one condition, the actions, and the delay until the next reconcile."""
 
     conditions: Mapping[ConditionType, Done | NotReady] = field(default_factory=dict)
     actions: tuple[Action, ...] = ()

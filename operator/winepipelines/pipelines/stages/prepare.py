@@ -29,7 +29,7 @@ def backend_is_enabled(context: ReconcileContext) -> NotReady | None:
     enabled, wanted = context.backends.enabled, context.wanted_backend
     if (unusable := next((name for name in (wanted, context.backend) if name not in enabled), None)) is None:
         return None
-    what = "spec.serving.backend names" if unusable == wanted else f"Revision {context.status.revision} serves on"
+    what = "spec.serving.backend names" if unusable == wanted else f"Revision {context.status.revision} is served by"
     message = (
         f"{what} {unusable}, which is not enabled on this platform. Set spec.serving.backend to {' or '.join(enabled)}, or ask "
         f"the platform administrator to add {unusable} to the chart value serving.backends."

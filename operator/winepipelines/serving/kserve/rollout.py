@@ -126,7 +126,7 @@ def being_deleted(live: Body) -> DeploymentView:
 
 
 def is_unanswered(service: Service) -> bool:
-    """Tell whether KServe's controller has neither made the Deployment of the wanted model nor said why not."""
+    """Tell whether KServe's controller has neither made the Deployment of the wanted model nor reported why not."""
     return not any(is_wanted(service, deployment) for deployment in service.deployments) and not own_problems(service.live)
 
 

@@ -3,9 +3,10 @@
     PYTHONPATH=contract:operator:pipeline:tests:. $(dev/environment operator) bench/availability.py [--requests 3000]
 
 On each serving backend a WinePipeline with one replica gets 10 requests a second, each over a new connection. Meanwhile another
-alpha is trained and promoted, the earlier model is rolled back to, and the serving pod is deleted, again and again until
-`--requests` have been sent; at least once each. A second WinePipeline gets the same requests and is left alone. Response times
-are given as multiples of its own: so they do not depend on the machine. Any answer but 200 with a number is a failure.
+alpha is trained and promoted, an earlier model is rolled back to, the serving pod is deleted, and the model moves to the other
+backend and back, again and again until `--requests` have been sent; at least once each. Clients follow `status.endpoint`. Another
+WinePipeline gets the same requests and is left alone. Response times are given as multiples of its own: so they do not depend on
+the machine. Any answer but 200 with a number is a failure.
 
 The sandbox's gateways know at once which servers are ready. How a real cluster's Services behave is tested by `make e2e`.
 """
@@ -31,11 +32,12 @@ from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.status import ConditionType
 
 NAME, UNTOUCHED = "mlflow", "untouched"
-LAST = "pod deleted"  # the last change of each round
+LAST = "moved back"  # the last change of each round
 RATE = 10.0  # requests a second
 ENOUGH = 0.9  # minimal share of the intended rate; below it, the generator is measured and not the platform
 TAIL = 1.0  # seconds of load after each phase, for late failures
 DEADLINE = 180.0  # seconds that a change may take
+FIRST_ALPHA = 0.5  # the default
 BACKENDS = {backend.name: backend for backend in (SELDON, KSERVE)}
 
 
@@ -60,7 +62,7 @@ def main() -> int:
 def _measure_backend(cluster: Cluster, requests: int) -> bool:
     """Measure on one backend and print the results. Report whether no request failed."""
     bench = Bench(cluster, cluster.namespace(f"on-{cluster.backend.name.lower()}"))
-    with OperatorProcess(cluster.sandbox, cluster.backend.settings):
+    with OperatorProcess(cluster.sandbox):
         phases, untouched = bench.run(requests)
         cluster.sandbox.kubectl("-n", bench.namespace, "delete", "winepipelines", "--all", "--timeout=120s")
     return _report(cluster.backend, phases, untouched)
@@ -70,12 +72,12 @@ class Bench:
     """A resource that is changed under load, and one that is left alone."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
-        self._cluster, self.namespace = cluster, namespace
+        self._cluster, self.namespace, self._backend, self._alpha = cluster, namespace, cluster.backend, FIRST_ALPHA
 
     def run(self, requests: int) -> tuple[list[Phase], list[Phase]]:
         """Serve both, and measure until `requests` have been sent to the first; return the phases of each."""
-        for name in (NAME, UNTOUCHED):
-            self._cluster.apply(self._cluster.resource(self.namespace, name))
+        self._apply()
+        self._cluster.apply(self._cluster.resource(self.namespace, UNTOUCHED))
         for name in (NAME, UNTOUCHED):
             self._cluster.wait(self.namespace, settled, name, seconds=DEADLINE)
         return asyncio.run(self._measure(requests))
@@ -90,6 +92,7 @@ class Bench:
                 load.phase = Phase(name)
                 into.append(load.phase)
             await asyncio.to_thread(step)
+            loads[0].url = self._url(NAME)
             await asyncio.sleep(TAIL)
             for load in loads:
                 assert load.phase is not None
@@ -105,30 +108,41 @@ class Bench:
         return phases
 
     def _url(self, name: str) -> str:
-        return self._cluster.backend.url(self._cluster.info, self.namespace, name)
+        backend = self._backend if name == NAME else self._cluster.backend
+        return backend.url(self._cluster.info, self.namespace, name)
 
     def _steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """Yield the changes, without end."""
-        alpha = 0.01
+        own, other = self._backend, next(backend for backend in BACKENDS.values() if backend is not self._backend)
+        earlier = self._served()
         while True:
-            before = self._served()
-            yield "promotion", lambda alpha=alpha: self._promote(alpha)  # type: ignore[misc] # bound now
-            yield "rollback", lambda before=before: self._roll_back(before)  # type: ignore[misc] # bound now
-            yield LAST, self._delete_pod
-            alpha += 0.01
+            yield "promotion", self._promote
+            promoted = self._served()
+            # Another one each time: the same request again is one that was handled.
+            yield "rollback", lambda earlier=earlier: self._roll_back(earlier)  # type: ignore[misc] # bound now
+            earlier = promoted
+            yield "pod deleted", self._delete_pod
+            yield "moved away", lambda: self._move(other)
+            yield LAST, lambda: self._move(own)
 
     def _served(self) -> ModelRecord:
         served = self._cluster.wait(self.namespace, lambda pipeline: pipeline.status.served is not None, NAME).status.served
         assert served is not None
         return served.model
 
-    def _promote(self, alpha: float) -> None:
+    def _apply(self) -> None:
+        serving = {"backend": self._backend.name, "migrationGrace": "5s"}
+        training = {"parameters": {"alpha": round(self._alpha, 2)}}
+        self._cluster.apply(self._cluster.resource(self.namespace, NAME, serving=serving, training=training))
+
+    def _promote(self) -> None:
         before = self._served()
+        self._alpha = 0.01 if self._alpha == FIRST_ALPHA else self._alpha + 0.01
 
         def promoted(pipeline: WinePipeline) -> bool:
             return settled(pipeline) and pipeline.status.served is not None and pipeline.status.served.model.uri != before.uri
 
-        self._cluster.apply(self._cluster.resource(self.namespace, NAME, training={"parameters": {"alpha": round(alpha, 2)}}))
+        self._apply()
         self._cluster.wait(self.namespace, promoted, NAME, seconds=DEADLINE)
 
     def _roll_back(self, model: ModelRecord) -> None:
@@ -142,6 +156,19 @@ class Bench:
         self._cluster.sandbox.kubectl("-n", self.namespace, "annotate", "--overwrite", "winepipeline", NAME, annotation)
         self._cluster.wait(self.namespace, serves_it, NAME, seconds=DEADLINE)
 
+    def _move(self, backend: Backend) -> None:
+        """Move the served model to another backend, and wait until it answers there."""
+        self._backend = backend
+        self._apply()
+
+        def moved(pipeline: WinePipeline) -> bool:
+            served = pipeline.status.served
+            return served is not None and served.backend == backend.name and pipeline.status.endpoint is not None
+
+        pipeline = self._cluster.wait(self.namespace, moved, NAME, seconds=DEADLINE)
+        assert pipeline.status.endpoint is not None
+        assert pipeline.status.endpoint.url == self._url(NAME)
+
     def _delete_pod(self) -> None:
         """Delete the serving pod, as an eviction does, and wait until another one is ready."""
         [gone] = before = self._ready_pods()
@@ -149,8 +176,10 @@ class Bench:
         eventually(lambda: len(pods := self._ready_pods()) == len(before) and gone not in pods, DEADLINE)
 
     def _ready_pods(self) -> list[str]:
-        prefix = self._cluster.backend.deployment.format(name=NAME)
-        pods = (pod for pod in self._cluster.serving_pods(self.namespace) if pod["metadata"]["name"].startswith(prefix))
+        prefix, selector = self._backend.deployment.format(name=NAME), self._backend.pods
+        pods = (
+            pod for pod in self._cluster.objects("pods", self.namespace, selector) if pod["metadata"]["name"].startswith(prefix)
+        )
         return [pod["metadata"]["name"] for pod in pods if _is_ready(pod)]
 
 

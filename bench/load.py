@@ -39,13 +39,13 @@ class Phase:
 
 
 class Load:
-    """Requests at a constant rate, on one event loop. `phase` records the requests that are sent now.
+    """Requests to `url` at a constant rate, on one event loop. `phase` records the requests that are sent now.
 
     With `new_connections` each request opens a connection of its own, as clients behind a Service's address may.
     """
 
     def __init__(self, url: str, rate: float, *, new_connections: bool = False) -> None:
-        self._url, self._rate, self._new_connections = url, rate, new_connections
+        self.url, self._rate, self._new_connections = url, rate, new_connections
         self._asked: set[asyncio.Task[None]] = set()
         self.phase: Phase | None = None
 
@@ -70,7 +70,7 @@ class Load:
 
     async def _ask(self, session: aiohttp.ClientSession, phase: Phase, due: float) -> None:
         try:
-            async with session.post(self._url, json={"data": {"ndarray": [EXAMPLE_ROW]}}) as response:
+            async with session.post(self.url, json={"data": {"ndarray": [EXAMPLE_ROW]}}) as response:
                 text = await response.text()
                 if response.status == 200 and math.isfinite(value := _value(text)):
                     phase.values.add(round(value, 9))

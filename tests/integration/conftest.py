@@ -39,12 +39,10 @@ def cluster(sandbox: Sandbox, backend: Backend) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def operator(cluster: Cluster, backend: Backend) -> Iterator[OperatorProcess]:
+def operator(sandbox: Sandbox) -> Iterator[OperatorProcess]:
     """Run the operator that most tests share. Tests that start their own kill it first."""
-    with OperatorProcess(cluster.sandbox, backend.settings) as operator:
+    with OperatorProcess(sandbox) as operator:
         yield operator
-        # The next operator serves on another backend, and would move what is left.
-        cluster.sandbox.kubectl("delete", "winepipelines", "--all", "--all-namespaces", "--timeout=120s")
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_churning_status_of_the_deployment_causes_no_write(cluster: Cluster, ope
     def reads() -> int:
         return sum(request.right.namespace == namespace and request.right.verb in ("get", "list") for request in audit.requests())
 
-    eventually(lambda: reads() > 0, 60)  # the operator has looked at it since
+    eventually(lambda: reads() > 0, 60)  # the operator has observed it since
     time.sleep(QUIET)
     written = [str(one.right) for one in audit.requests() if one.right.namespace == namespace and one.right.verb in WRITES]
     assert written == []

@@ -33,7 +33,7 @@ COMMON = (
 class Killer:
     """Kills the operator at each new kind of call, and starts it again.
 
-    What does not depend on the backend is tried on the first one only.
+    On the first backend that is each call, on others each that changes an object of theirs or what serves.
     """
 
     def __init__(self, operator: OperatorProcess, namespace: str, backend: Backend) -> None:
@@ -65,9 +65,11 @@ class Killer:
             return True
 
     def _concerns_the_backend(self, system: str, call: Call) -> bool:
-        parts = (self._backend.group, self._backend.copy, "/deployments", "/pods")
+        if system == "gateway":
+            return True
         status_of_serving = call.path.endswith("/status") and any(stage in call.body for stage in STAGES)
-        return system == "gateway" or (system == "api" and (status_of_serving or any(part in call.path for part in parts)))
+        own = any(part in call.path for part in (self._backend.group, self._backend.copy))
+        return system == "api" and call.method != "GET" and (status_of_serving or own)
 
     def _kind(self, call: Call) -> str:
         path = re.sub(r"\?.*", "", call.path)

@@ -42,7 +42,10 @@ def test_status_of_a_served_model_is_complete(cluster: Cluster, served: WinePipe
     assert status.run.state == "SUCCEEDED"
     assert [run["run_id"] for run in cluster.runs(served.namespace)] == [status.run.id]
     assert status.last_prediction is not None
-    only_while_true = {ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.RETRAIN_PENDING}
+    only_while_true = {
+        *(ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.RETRAIN_PENDING),
+        ConditionType.MIGRATED,
+    }
     assert {condition.type for condition in status.conditions} == {kind.value for kind in set(ConditionType) - only_while_true}
     assert all(condition.status == "True" for condition in status.conditions)
     assert all(condition.observed_generation == served.generation for condition in status.conditions)

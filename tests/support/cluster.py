@@ -36,8 +36,13 @@ class Cluster:
         return name
 
     def resource(self, namespace: str, name: str = "mlflow", url: str = "", **spec: Any) -> Body:
-        """Build a WinePipeline. Without `url` it reads the sandbox's copy of the wine data."""
+        """Build a WinePipeline. Without `url` it reads the sandbox's copy of the wine data.
+
+        It names the backend, unless that is the first one, which is the default.
+        """
         data = {"url": url or self.info.data_url, **spec.pop("data", {})}
+        if self.backend is not SELDON:
+            spec["serving"] = {"backend": self.backend.name, **spec.get("serving", {})}
         return {
             "apiVersion": "winepipelines.io/v1alpha1",
             "kind": "WinePipeline",

@@ -1,7 +1,6 @@
 """What differs between the serving backends for a test that runs on each of them."""
 
 from base64 import b64decode
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +34,6 @@ class Backend:
     setting: str  # that says where predictions are answered
     splits_traffic: bool
     default_spec: Body = field(default_factory=dict, repr=False)
-    settings: Mapping[str, str] = field(default_factory=dict, repr=False)  # of an operator that uses it
 
     def __str__(self) -> str:
         return self.name
@@ -121,5 +119,4 @@ KSERVE = Backend(
     setting="WINE_KSERVE_ENDPOINT_TEMPLATE",
     splits_traffic=False,
     default_spec={"predictor": {"model": {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://mlflow/none"}}},
-    settings={"WINE_SERVING_BACKEND": "kserve"},
 )

@@ -54,7 +54,6 @@ class Systems:
                 "WINE_MLFLOW_URL": self.proxies["mlflow"].url,
                 "WINE_STEPS_MLFLOW_URL": info.mlflow_url,
                 backend.setting: self.proxies["gateway"].url + backend.base,
-                **backend.settings,
                 **self._changes,
             },
         )

@@ -111,6 +111,21 @@ class TestChoice:
         assert world.deployments[SELDON].applied is None, "nobody needs what was half made"
         assert world.status.retiring is None
 
+    def test_deployment_of_a_superseded_revision_on_another_backend_is_deleted(self) -> None:
+        world = World()
+        move(world)
+        world.reconcile()
+        world.succeed()
+        world.reconcile()
+        assert world.deployments[KSERVE].applied is not None
+        world.change(data={"url": "http://data/better.csv"}, serving={})
+        world.reconcile()
+        world.succeed()
+        world.reconcile()
+        world.roll_out()
+        assert served_on(world) == SELDON
+        assert world.deployments[KSERVE].applied is None
+
 
 class TestMove:
     def test_model_is_rolled_out_beside_the_one_that_serves(self, moving: World) -> None:

@@ -9,10 +9,11 @@ import hashlib
 import json
 
 from winepipelines.api.modelrecord import ModelServer
+from winepipelines.api.observed import Presence
 from winepipelines.api.status import Candidate, RetiringDeployment, RevisionOutcome
 from winepipelines.pipelines.context import ReconcileContext, StatusUpdate
 from winepipelines.pipelines.history import entry_of
-from winepipelines.pipelines.queries import GetServer
+from winepipelines.pipelines.queries import GetDeployment, GetServer
 from winepipelines.pipelines.rollout.candidates import is_serving
 
 
@@ -30,10 +31,16 @@ def attempt_is_current(context: ReconcileContext, candidate: Candidate) -> Statu
         tried = tried.with_(rollout_started_at=None)
         if candidate.rejection or not _has_answered(candidate):
             tried = tried.with_(canary=None, verification_started_at=None, rejection=None)
-    status = context.status.with_(candidate=tried)
-    if begun != backend and status.served is None:  # what was rolled out there is not needed
-        status = status.with_(retiring=RetiringDeployment(backend=begun))
-    return StatusUpdate(status)
+    return StatusUpdate(context.status.with_(candidate=tried, retiring=_left_over(context, backend)))
+
+
+def _left_over(context: ReconcileContext, backend: str) -> RetiringDeployment | None:
+    """Find what an earlier attempt, perhaps of an earlier revision, rolled out on another backend, before anything serves."""
+    if context.status.served is not None:
+        return context.status.retiring
+    others = (name for name in context.backends.enabled if name != backend)
+    left = (name for name in others if context.observe(GetDeployment(None, name)).presence is Presence.CURRENT)
+    return next((RetiringDeployment(backend=name) for name in left), None)
 
 
 def _serving_hash(context: ReconcileContext, server: ModelServer) -> str:

@@ -38,7 +38,8 @@ from winepipelines.serving.seldon.manifest import (
 from winepipelines.serving.seldon.naming import CANDIDATE_PREDICTOR, DEPLOYMENT_LABEL, GRAPH, PREDICTOR
 from winepipelines.serving.seldon.rollout import Workloads, is_applied, is_complete_rollout, view_of_incomplete, was_applied
 from winepipelines.serving.seldon.settings import SeldonSettings
-from winepipelines.serving.seldon.source import RcloneSecret
+from winepipelines.serving.seldon.source import KNOWN, RcloneSecret
+from winepipelines.serving.storekeys import candidates
 from winepipelines.settings import Settings
 
 SELDONDEPLOYMENTS = Kind(f"{naming.KIND.group}/{naming.KIND.version}", naming.KIND.plural)
@@ -69,7 +70,7 @@ class SeldonBackend:
     def __init__(self, settings: Settings, own: SeldonSettings | None = None) -> None:
         """Use the operator's settings and the backend's own, by default with their defaults."""
         self.settings = own or SeldonSettings()
-        self.source = RcloneSecret(self.settings.source_secret)
+        self.source = RcloneSecret(candidates(self.settings.source_secret, KNOWN), settings.s3_endpoint_url)
         self._operator = settings
         self._manifests = Manifests(settings.templates)
 
@@ -92,6 +93,10 @@ class SeldonBackend:
     def problem(self, pipeline: WinePipeline) -> str:
         """Describe what the spec requires and Seldon lacks; empty if it lacks nothing."""
         return self.capabilities.problem(pipeline.spec.serving)
+
+    def name_problem(self, _: WinePipeline) -> str:
+        """Nothing: the CRD admits only names that fit."""
+        return ""
 
     def server(self, runtime: Runtime) -> ServerView:
         """Describe the server that new models of a runtime are served with."""

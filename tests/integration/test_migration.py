@@ -32,7 +32,7 @@ def team(both: Cluster) -> Iterator[str]:
     both.sandbox.kubectl("-n", name, "delete", "winepipelines", "--all", "--wait=false")
 
 
-def _serves_on(backend: str, pipeline: WinePipeline) -> bool:
+def _settled_with(backend: str, pipeline: WinePipeline) -> bool:
     served = pipeline.status.served
     return settled(pipeline) and served is not None and served.backend == backend
 
@@ -76,14 +76,14 @@ def test_model_moves_to_the_other_backend_and_back_without_a_failed_request(both
         choice = {} if name == "mlflow" else {"backend": backend.name}
         both.apply(both.resource(team, name, serving={**choice, "migrationGrace": "5s"}))
     for name, backend in names.items():
-        both.wait(team, partial(_serves_on, backend.name), name, 240)
+        both.wait(team, partial(_settled_with, backend.name), name, 240)
     revisions = {one["metadata"]["name"]: one["status"]["revision"] for one in both.objects("winepipelines", team)}
     runs = len(both.runs(team))
 
     for backend, left in ((KSERVE, SELDON), (SELDON, KSERVE)):
         with _asked(both, team, "mlflow") as failures:
             both.apply(both.resource(team, "mlflow", serving={"backend": backend.name, "migrationGrace": "5s"}))
-            both.wait(team, partial(_serves_on, backend.name), seconds=180)
+            both.wait(team, partial(_settled_with, backend.name), seconds=180)
             assert not _is_gone(both, backend.plural, team)
             eventually(partial(_is_gone, both, left.plural, team), 60)
         assert failures == []

@@ -109,6 +109,8 @@ class Deployment:
     foreign: bool = False
     rolled_out: bool = False
     owned: bool = False
+    held: bool = False  # a finalizer delays its deletion
+    deleting: bool = False
     pods_fail: tuple[str, str] = ("", "")  # reason and message, if it does not roll out on this backend
 
 
@@ -352,6 +354,7 @@ class World(InMemory[Status]):
             rolled_out=up and not pod_problem,
             canary_rolled_out=up and canary is not None and not canary_problem and not capacity_problem,
             owned=deployment.owned,
+            deleting=deployment.deleting,
             reason=reason,
             message=message,
             drifted=not current and desired == deployment.last_applied,
@@ -391,6 +394,8 @@ class World(InMemory[Status]):
                 deployment.applied, deployment.owned = rollout, True
                 deployment.replicas = serving.replicas
                 deployment.last_applied = (rollout, serving)
+            case DeleteDeployment(backend) if self._at(backend).held:
+                self._at(backend).deleting = True
             case DeleteDeployment(backend):
                 self._at(backend).applied = None
             case ReleaseDeployment(backend):

@@ -331,6 +331,29 @@ class TestDeletion:
         assert moving.deployments[SELDON].applied is not None
         assert not moving.deployments[SELDON].owned
 
+    def test_deletion_that_waits_for_a_finalizer_is_not_repeated(self, moving: World) -> None:
+        moving.roll_out()
+        moving.deployments[SELDON].held = True
+        moving.pass_time(minutes=11)
+        moving.reconcile()
+        moving.reconcile()
+        assert moving.calls.count("DeleteDeployment") == 1
+        moving.deployments[KSERVE].held = True
+        moving.delete()
+        moving.reconcile()
+        assert moving.calls.count("DeleteDeployment") == 2
+        for deployment in moving.deployments.values():
+            deployment.applied, deployment.deleting = None, False
+        moving.reconcile()
+        assert not moving.exists
+
+    def test_deployment_that_cannot_be_observed_is_not_deleted(self, moving: World) -> None:
+        moving.roll_out()
+        moving.down[GetDeployment] = Unavailable(Reason.KUBERNETES_UNAVAILABLE, "no answer")
+        moving.pass_time(minutes=11)
+        moving.reconcile()
+        assert "DeleteDeployment" not in moving.calls
+
     def test_failed_deletion_of_the_earlier_deployment_is_repeated(self, moving: World) -> None:
         moving.roll_out()
         moving.down[DeleteDeployment] = Unavailable(Reason.KUBERNETES_UNAVAILABLE, "no answer")

@@ -240,6 +240,7 @@ class DeploymentView(Cleaned):
     `outage`: the serving backend is down. That time does not count toward the progress deadline.
     `passing` is a failure that is likely to pass within a second: it is reported only after the progress deadline.
     `canary_rolled_out` is about the candidate alone, whatever happens to the served model.
+    `deleting`: it is being deleted, which waits for a finalizer; observed without a rollout only.
     `drifted`: if the deployment differs, whether someone else has changed it. If not, the desired state has changed.
     """
 
@@ -247,6 +248,7 @@ class DeploymentView(Cleaned):
     rolled_out: bool = False
     canary_rolled_out: bool = False
     owned: bool = False
+    deleting: bool = False
     reason: str = ""
     message: str = ""
     remedy: str = ""

@@ -93,6 +93,8 @@ def _deployment_is_deleted(context: ReconcileContext, backend: str) -> NotReady 
     if view.presence in (Presence.ABSENT, Presence.KIND_MISSING, Presence.NOT_MANAGED):
         return None
     name = f"{view.object.kind} {context.pipeline.namespace}/{context.pipeline.name}"
+    if view.deleting:
+        return NotReady(Reason.DELETING, f"Waiting until {name} is gone.", requeue_after=context.timeouts.rollout_interval)
     if context.spec.deletion_policy is DeletionPolicy.DELETE or backend != context.backend:
         return NotReady(
             Reason.DELETING,

@@ -117,9 +117,13 @@ def _delete_retiring(context: ReconcileContext) -> MoveResult:
         return MoveResult()
     if (remaining := _remaining(context, retiring)) > timedelta():
         return MoveResult(requeue_after=remaining)
-    deletion = DeleteDeployment(retiring.backend)
-    actions = () if deletion in context.failures else (deletion,)
-    return MoveResult(actions=actions, requeue_after=context.timeouts.retry_interval)
+    deletion, again = DeleteDeployment(retiring.backend), context.timeouts.retry_interval
+    try:
+        view = context.observe(GetDeployment(None, retiring.backend))
+    except PlatformError:
+        return MoveResult(requeue_after=again)
+    waits = view.deleting or view.presence in GONE or deletion in context.failures
+    return MoveResult(actions=() if waits else (deletion,), requeue_after=again)
 
 
 def _completion(context: ReconcileContext) -> str:

@@ -166,7 +166,8 @@ class KServeBackend:
             presence, live = found.presence, found.served
         else:
             presence, live = found.candidate_presence, found.candidate
-        return DeploymentView(presence, owned=live is not None and pipeline.uid in owners_of(live))
+        deleting = live is not None and "deletionTimestamp" in live["metadata"]
+        return DeploymentView(presence, owned=live is not None and pipeline.uid in owners_of(live), deleting=deleting)
 
     async def _observe(self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout, found: Found) -> DeploymentView:
         if found.presence not in (Presence.KIND_MISSING, Presence.NOT_MANAGED) and (

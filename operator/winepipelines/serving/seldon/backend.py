@@ -150,7 +150,8 @@ class SeldonBackend:
     async def _observe(self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout | None) -> DeploymentView:
         presence, live = await _find(kubernetes, pipeline)
         if rollout is None:
-            return DeploymentView(presence, owned=live is not None and pipeline.uid in _owners(live))
+            deleting = live is not None and "deletionTimestamp" in live["metadata"]
+            return DeploymentView(presence, owned=live is not None and pipeline.uid in _owners(live), deleting=deleting)
         if live is None or presence is not Presence.CURRENT:
             return DeploymentView(presence)
         wanted = self.manifest(pipeline, rollout, live)

@@ -56,10 +56,7 @@ class Server:
         """Return the running process of a pod's folder, whoever started it, or None."""
         if not _locked(folder):
             return None
-        try:
-            pid, port = (folder / process.LOCK).read_text().split()
-        except FileNotFoundError:  # its pod was removed since
-            return None
+        pid, port = (folder / process.LOCK).read_text().split()
         return cls(folder, int(pid), int(port))
 
     async def wait(self) -> int | None:

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from support.cluster import Body, Cluster, eventually, ready, says
 from support.operator import OperatorProcess
-from support.parametrized import both_backends
-from support.platforms import Backend
 
 from sandbox.errors import KubectlError
 from winecontract.protocols import Protocol
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.status import ConditionType
 
+DEPLOYMENT = "mlflow-wine-super-model-0-classifier"
 DEPLOYED, STALLED = ConditionType.DEPLOYED, ConditionType.STALLED
 
 
@@ -31,14 +30,13 @@ def _stored(cluster: Cluster, kind: str, namespace: str, name: str) -> Body:
     return found
 
 
-@both_backends
 def test_protocol_changes_without_another_run(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     cluster.apply(cluster.resource(namespace, serving={"protocol": "v2"}))
     pipeline = cluster.wait(namespace, ready)
     assert pipeline.status.endpoint is not None
     assert pipeline.status.endpoint.protocol == Protocol.V2
     url = pipeline.status.endpoint.url
-    assert url == cluster.backend.v2_url(cluster.info, namespace, "mlflow")
+    assert url == f"{cluster.info.gateway_url}/seldon/{namespace}/mlflow/v2/models/classifier/infer"
     column = {
         "shape": [1, 11],
         "datatype": "FP64",
@@ -57,30 +55,29 @@ def test_protocol_changes_without_another_run(cluster: Cluster, operator: Operat
     assert len(cluster.runs(namespace)) == 1
 
 
-@both_backends
-def test_autoscaler_owns_the_replicas(cluster: Cluster, operator: OperatorProcess, namespace: str, backend: Backend) -> None:
+def test_autoscaler_owns_the_replicas(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     autoscaling = {"minReplicas": 1, "maxReplicas": 3}
     cluster.apply(cluster.resource(namespace, serving={"autoscaling": autoscaling}))
     cluster.wait(namespace, ready)
     [autoscaler] = cluster.objects("hpa", namespace)
     assert (autoscaler["spec"]["minReplicas"], autoscaler["spec"]["maxReplicas"]) == (1, 3)
-    before = _stored(cluster, backend.plural, namespace, "mlflow")["metadata"]["generation"]
-    deployment = backend.deployment.format(name="mlflow")
+    before = _stored(cluster, "seldondeployments", namespace, "mlflow")["metadata"]["generation"]
     scale = json.dumps({"spec": {"replicas": 2}})
     cluster.sandbox.kubectl(
-        *("-n", namespace, "patch", "deployment", deployment, "--subresource=scale", "--type=merge", "-p", scale)
+        *("-n", namespace, "patch", "deployment", DEPLOYMENT, "--subresource=scale", "--type=merge", "-p", scale)
     )
 
     def replicas() -> tuple[int, int]:
-        live = _stored(cluster, "deployments", namespace, deployment)
+        live = _stored(cluster, "deployments", namespace, DEPLOYMENT)
         return live["spec"]["replicas"], live["status"].get("readyReplicas", 0)
 
     eventually(lambda: replicas() == (2, 2))
     cluster.apply(cluster.resource(namespace, serving={"autoscaling": autoscaling}, training={"seed": 7}))
     pipeline = cluster.wait(namespace, lambda pipeline: ready(pipeline) and pipeline.status.revision == 2)
     assert replicas()[0] == 2
-    changes = 3 if backend.splits_traffic else 1  # one for the canary, one without it, one for the promotion
-    assert _stored(cluster, backend.plural, namespace, "mlflow")["metadata"]["generation"] == before + changes
+    assert _stored(cluster, "seldondeployments", namespace, "mlflow")["metadata"]["generation"] == before + 3, (
+        "one for the canary, one without it, one for the promotion"
+    )
     assert pipeline.status.condition(STALLED) is None
 
     cluster.apply(cluster.resource(namespace, training={"seed": 7}))
@@ -89,7 +86,6 @@ def test_autoscaler_owns_the_replicas(cluster: Cluster, operator: OperatorProces
     eventually(lambda: cluster.objects("hpa", namespace) == [])
 
 
-@both_backends
 def test_exceeded_quota_is_reported_and_the_served_model_keeps_serving(
     cluster: Cluster, operator: OperatorProcess, namespace: str
 ) -> None:
@@ -105,9 +101,7 @@ def test_exceeded_quota_is_reported_and_the_served_model_keeps_serving(
     pipeline = cluster.wait(namespace, says(DEPLOYED, "FailedCreate"))
     condition = pipeline.status.condition(DEPLOYED)
     assert condition is not None
-    candidate = cluster.backend.candidate.format(name="mlflow")
-    assert f'Pods "{candidate}' in condition.message
-    assert "is forbidden: exceeded quota: full" in condition.message
+    assert 'Pods "mlflow-candidate-0-classifier" is forbidden: exceeded quota: full' in condition.message
     assert cluster.predict(namespace) == before
     cluster.delete("resourcequota", namespace, "full")
     cluster.wait(namespace, lambda pipeline: ready(pipeline) and pipeline.status.revision == 2)
@@ -115,7 +109,7 @@ def test_exceeded_quota_is_reported_and_the_served_model_keeps_serving(
 
 
 @pytest.fixture
-def refusal(cluster: Cluster, namespace: str, backend: Backend) -> Iterator[str]:
+def refusal(cluster: Cluster, namespace: str) -> Iterator[str]:
     """Refuse every SeldonDeployment of the namespace by an admission policy. Yield the name of its binding."""
     policy = {
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -126,10 +120,10 @@ def refusal(cluster: Cluster, namespace: str, backend: Backend) -> Iterator[str]
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
                 "resourceRules": [
                     {
-                        "apiGroups": [backend.group],
-                        "apiVersions": [backend.version],
+                        "apiGroups": ["machinelearning.seldon.io"],
+                        "apiVersions": ["v1"],
                         "operations": ["CREATE", "UPDATE"],
-                        "resources": [backend.plural],
+                        "resources": ["seldondeployments"],
                     }
                 ],
             },
@@ -144,7 +138,12 @@ def refusal(cluster: Cluster, namespace: str, backend: Backend) -> Iterator[str]
     }
     for body in (policy, binding):
         cluster.apply(body)
-    probe = backend.foreign(namespace, "probe")
+    probe = {
+        "apiVersion": "machinelearning.seldon.io/v1",
+        "kind": "SeldonDeployment",
+        "metadata": {"name": "probe", "namespace": namespace},
+        "spec": {"predictors": [{"name": "a", "graph": {"name": "b", "implementation": "MLFLOW_SERVER", "modelUri": "s3://c"}}]},
+    }
 
     def refused() -> bool:
         try:
@@ -159,7 +158,6 @@ def refusal(cluster: Cluster, namespace: str, backend: Backend) -> Iterator[str]
         cluster.sandbox.kubectl("delete", kind, f"refusal-{namespace}", "--ignore-not-found")
 
 
-@both_backends
 def test_refusal_by_the_api_server_is_reported_with_its_message(
     cluster: Cluster, operator: OperatorProcess, namespace: str, refusal: str
 ) -> None:
@@ -167,7 +165,7 @@ def test_refusal_by_the_api_server_is_reported_with_its_message(
     pipeline = cluster.wait(namespace, says(STALLED, "DeploymentRejected"))
     condition = pipeline.status.condition(DEPLOYED)
     assert condition is not None
-    assert condition.message.startswith(f"The API server rejected the {cluster.backend.kind} mlflow: ")
+    assert condition.message.startswith("The API server rejected the SeldonDeployment mlflow: ")
     assert "no deployments on a Friday" in condition.message
     cluster.sandbox.kubectl("delete", "validatingadmissionpolicybinding", refusal)
     cluster.wait(namespace, ready)

@@ -1,7 +1,6 @@
 """The queries of a WinePipeline's decisions. `observe` answers each with a value of the type that it names.
 
-A query is a value: the answers so far are a mapping from query to answer. `backend` names the serving backend that a query is
-about; empty means that of records without a name.
+A query is a value: the answers so far are a mapping from query to answer.
 """
 
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from dataclasses import dataclass
 from winepipelines.api.modelrecord import ModelRecord
 from winepipelines.api.naming import CHAMPION
 from winepipelines.api.observed import (
-    BackendsView,
     CanaryComparison,
     ChildrenView,
     DataCheckResult,
@@ -29,15 +27,8 @@ from winepipelines.engine.decision import Query
 
 
 @dataclass(frozen=True)
-class GetBackends(Query[BackendsView]):
-    """Get the serving backends that resources may use, and the default."""
-
-
-@dataclass(frozen=True)
 class GetChildren(Query[ChildrenView]):
-    """Get the state of the Secrets and PodDefaults in the namespace, for these serving backends."""
-
-    backends: tuple[str, ...] = ()
+    """Get the state of the Secrets and PodDefaults in the namespace."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +60,9 @@ class GetRecords(Query[TrainingRecords]):
 
 @dataclass(frozen=True)
 class CheckArtifact(Query[StoredModel]):
-    """Check whether a serving backend can copy the model at this address of MLflow."""
+    """Check whether the serving backend can copy the model at this address of MLflow."""
 
     uri: str
-    backend: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +70,6 @@ class GetServer(Query[ServerView]):
     """Get the server of this runtime on this platform, and whether it can read the models that training writes."""
 
     runtime: Runtime
-    backend: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +77,6 @@ class GetDeployment(Query[DeploymentView]):
     """Compare the deployment with a rollout; with None, get only whether it exists and who owns it."""
 
     rollout: Rollout | None
-    backend: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,6 @@ class ProbeEndpoint(Query[PredictionCheck]):
     """Check that the endpoint answers with this model's prediction."""
 
     model: ModelRecord
-    backend: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +92,6 @@ class CompareCanary(Query[CanaryComparison]):
 
     model: ModelRecord
     served: ModelRecord
-    backend: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from minio import Minio
 from support.seldon import Body, Endpoint, Operator
 
 from sandbox import programs
-from sandbox.kubectl import await_kinds
 from sandbox.places import ROOT, interpreter
 from sandbox.platform import Sandbox
 from winepipelines.platform.kubernetes import Kubernetes
@@ -83,7 +82,7 @@ def _secret(endpoint: Endpoint, namespace: str) -> Body:
 def kinds(endpoint: Endpoint) -> None:
     """The operator's own kind, whose resources own what is applied."""
     endpoint.run("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "winepipelines.yaml"))
-    await_kinds(endpoint.run, "crd/winepipelines.winepipelines.io")
+    endpoint.run("wait", "--for=condition=Established", "crd/winepipelines.winepipelines.io", "--timeout=30s")
 
 
 @pytest.fixture

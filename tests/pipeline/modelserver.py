@@ -19,8 +19,9 @@ ROOT = Path(__file__).parents[2]
 LIMIT = 200_000
 
 
-def start(folder: Path, tmp: Path, port: int | str, drain: int = 0) -> "subprocess.Popen[str]":
-    environment = {
+def variables(folder: Path, tmp: Path, port: int | str) -> dict[str, str]:
+    """Build the environment in which Seldon starts the server of the model in a folder."""
+    return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(str(ROOT / root) for root in ("pipeline", "contract")),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -29,6 +30,11 @@ def start(folder: Path, tmp: Path, port: int | str, drain: int = 0) -> "subproce
         "PREDICTIVE_UNIT_ID": "wine",
         "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(port),
         "PREDICTIVE_UNIT_PARAMETERS": json.dumps([{"name": "model_uri", "value": str(folder), "type": "STRING"}]),
+    }
+
+
+def start(folder: Path, tmp: Path, port: int | str, drain: int = 0) -> "subprocess.Popen[str]":
+    environment = variables(folder, tmp, port) | {
         "WINE_MAX_BODY_BYTES": str(LIMIT),
         "WINE_DRAIN_SECONDS": str(drain),
         # What Seldon says to MLServer's own images and must not make ours another server.

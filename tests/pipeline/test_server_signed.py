@@ -6,7 +6,6 @@ import os
 import pickle
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,11 +18,10 @@ import mlflow.sklearn
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
+from pipeline.modelserver import free_port, variables
 from sklearn.linear_model import ElasticNet
 
 from winecontract import linear, signatures, termination
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(params=["cloudpickle", "skops"])
@@ -42,24 +40,10 @@ def signed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
     return tmp_path / "model", signatures.digest(tmp_path / "model")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def start(folder: Path, tmp: Path, port: int, **variables: str) -> "subprocess.Popen[str]":
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join(str(ROOT / root) for root in ("pipeline", "contract")),
-        "TMPDIR": str(tmp),
-        "HOME": "/dev/null/home",
-        "MLSERVER_HOST": "127.0.0.1",
-        "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(port),
-        "PREDICTIVE_UNIT_PARAMETERS": json.dumps([{"name": "model_uri", "value": str(folder), "type": "STRING"}]),
-    }
+def start(folder: Path, tmp: Path, port: int, **more: str) -> "subprocess.Popen[str]":
+    environment = variables(folder, tmp, port) | {"MLSERVER_HOST": "127.0.0.1"} | more
     command = [sys.executable, "-m", "wineserver"]
-    return subprocess.Popen(command, cwd="/", env=environment | variables, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd="/", env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def wait_until_ready(process: "subprocess.Popen[str]", port: int) -> None:

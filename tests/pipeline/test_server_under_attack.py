@@ -5,8 +5,6 @@ Memory is the peak that the kernel saw (VmHWM), above what the idle server has.
 
 import contextlib
 import http.client
-import json
-import os
 import re
 import resource
 import socket
@@ -25,12 +23,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
+from pipeline.modelserver import free_port, variables
 from sklearn.linear_model import ElasticNet
 
 from wineserver import limits
 from wineserver.routes import PREDICT
 
-ROOT = Path(__file__).parents[2]
 COLUMNS = [f"column {number}" for number in range(11)]
 LARGEST = 10 * limits.MEBIBYTE
 ROOM = 300  # MiB above the idle server: 10 MiB of JSON are about ten times that as Python's objects
@@ -92,21 +90,10 @@ class Watch:
 
 
 def start(folder: Path, tmp: Path) -> Server:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("contract", "pipeline")),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "TMPDIR": str(tmp),
-        "HOME": "/dev/null/home",
-        "PREDICTIVE_UNIT_ID": "wine",
-        "PREDICTIVE_UNIT_HTTP_SERVICE_PORT": str(port),
-        "PREDICTIVE_UNIT_PARAMETERS": json.dumps([{"name": "model_uri", "value": str(folder), "type": "STRING"}]),
-    }
+    port = free_port()
     log = (tmp / "log").open("wb")
-    process = subprocess.Popen([sys.executable, "-m", "wineserver"], cwd="/", env=environment, stderr=log)
+    command = [sys.executable, "-m", "wineserver"]
+    process = subprocess.Popen(command, cwd="/", env=variables(folder, tmp, port), stderr=log)
     server = Server(process, port)
     while process.poll() is None:
         with contextlib.suppress(OSError):

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import yaml
 from support.backends import seldon_backend
+from support.kubectl import Refused, run_kubectl
 
 from winepipelines.api.observed import DeploymentView, PredictionCheck
 from winepipelines.api.pipeline import WinePipeline
@@ -31,10 +32,6 @@ INITIALIZER = "classifier-model-initializer"
 LABEL = "seldon-deployment-id"
 
 
-class Refused(Exception):
-    """The cluster rejected a request; the message is that of kubectl."""
-
-
 @dataclass(frozen=True)
 class Endpoint:
     """A cluster. `runs` is whether it runs pods; `models` are URIs of models that they can copy and serve."""
@@ -47,11 +44,7 @@ class Endpoint:
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl; return its output. Raises Refused."""
-        command = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Refused(done.stderr.strip())
-        return done.stdout
+        return run_kubectl(self.kubectl, self.kubeconfig, *arguments, stdin=stdin)
 
     def apply(self, body: Body) -> Body:
         """Apply an object server-side; return the stored object. Raises Refused."""

@@ -216,11 +216,21 @@ class World(InMemory[Status]):
             self.rolled_out = True
             self.reconcile()
 
-    def serve(self) -> None:
-        """Train, deploy and verify a model without a failure."""
+    def train(self) -> None:
+        """Let the run succeed, and start the rollout of its model."""
         self.reconcile()
         self.succeed()
         self.reconcile()
+
+    def pass_rollout_deadline(self) -> None:
+        """Let the progress deadline of the rollout pass."""
+        self.reconcile()
+        self.pass_time(minutes=16)
+        self.reconcile()
+
+    def serve(self) -> None:
+        """Train, deploy and verify a model without a failure."""
+        self.train()
         self.roll_out()
         assert self.ready()
         self.reconcile()  # the last writes follow Ready

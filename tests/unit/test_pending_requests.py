@@ -14,25 +14,6 @@ READY, DEPLOYED, STALLED = ConditionType.READY, ConditionType.DEPLOYED, Conditio
 PENDING = ConditionType.RETRAIN_PENDING
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-def trained(world: World) -> None:
-    """Let the run succeed, and start the rollout of its model."""
-    world.reconcile()
-    world.succeed()
-    world.reconcile()
-
-
-def given_up(world: World) -> None:
-    """Let the progress deadline of the rollout pass."""
-    world.reconcile()
-    world.pass_time(minutes=16)
-    world.reconcile()
-
-
 class TestRequest:
     """The annotation `retrain` starts a revision, or the status reports what it waits for."""
 
@@ -59,7 +40,7 @@ class TestRequest:
 
     def test_retrain_replaces_a_rejected_deployment(self, world: World) -> None:
         world.down[ApplyDeployment] = Refused(Reason.DEPLOYMENT_REJECTED, "denied by a webhook")
-        trained(world)
+        world.train()
         world.annotate(retrain="now")
         world.reconcile()
         assert world.status.revision == 2

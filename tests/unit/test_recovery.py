@@ -15,35 +15,16 @@ READY, DEPLOYED, STALLED = ConditionType.READY, ConditionType.DEPLOYED, Conditio
 WRONG, RIGHT = "server:typo", "server:2"
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-def trained(world: World) -> None:
-    """Let the run succeed, and start the rollout of its model."""
-    world.reconcile()
-    world.succeed()
-    world.reconcile()
-
-
 def with_wrong_image(world: World) -> World:
     """Set a server image that cannot be pulled."""
     world.server, world.broken_images = ServerView(server=ModelServer(image=WRONG)), {WRONG}
     return world
 
 
-def pass_rollout_deadline(world: World) -> None:
-    """Let the progress deadline of the rollout pass."""
-    world.reconcile()
-    world.pass_time(minutes=16)
-    world.reconcile()
-
-
 class TestFirstModelWithWrongServerImage:
     def test_revision_is_rejected_and_the_reason_stays(self, world: World) -> None:
-        trained(with_wrong_image(world))
-        pass_rollout_deadline(world)
+        with_wrong_image(world).train()
+        world.pass_rollout_deadline()
         assert [(entry.revision, entry.outcome, entry.reason) for entry in world.status.history] == [
             (1, RevisionOutcome.REJECTED, "ErrImagePull")
         ]
@@ -57,10 +38,10 @@ class TestFirstModelWithWrongServerImage:
 
     @pytest.mark.parametrize("after_the_deadline", [False, True])
     def test_model_serves_with_a_corrected_image(self, world: World, after_the_deadline: bool) -> None:
-        trained(with_wrong_image(world))
+        with_wrong_image(world).train()
         world.reconcile()
         if after_the_deadline:
-            pass_rollout_deadline(world)
+            world.pass_rollout_deadline()
         world.server = ServerView(server=ModelServer(image=RIGHT))
         world.reconcile()
         assert world.applied is not None
@@ -74,8 +55,8 @@ class TestFirstModelWithWrongServerImage:
         assert len(world.created) == 1, "the model must not be trained again"
 
     def test_model_serves_when_the_image_can_be_pulled_later(self, world: World) -> None:
-        trained(with_wrong_image(world))
-        pass_rollout_deadline(world)
+        with_wrong_image(world).train()
+        world.pass_rollout_deadline()
         world.broken_images.clear()
         world.roll_out()
         assert world.ready()
@@ -84,33 +65,33 @@ class TestFirstModelWithWrongServerImage:
         assert [entry.outcome for entry in world.status.history] == [RevisionOutcome.SERVED]
 
     def test_corrected_image_gets_a_new_deadline(self, world: World) -> None:
-        trained(with_wrong_image(world))
-        pass_rollout_deadline(world)
+        with_wrong_image(world).train()
+        world.pass_rollout_deadline()
         world.server, world.broken_images = ServerView(server=ModelServer(image=RIGHT)), {WRONG, RIGHT}
         world.reconcile()
         assert world.status.condition(STALLED) is None
-        pass_rollout_deadline(world)
+        world.pass_rollout_deadline()
         assert RIGHT in world.condition(STALLED).message
 
     def test_retrain_starts_another_revision(self, world: World) -> None:
-        trained(with_wrong_image(world))
-        pass_rollout_deadline(world)
+        with_wrong_image(world).train()
+        world.pass_rollout_deadline()
         world.annotate(retrain="now")
         world.reconcile()
         assert (world.status.revision, world.status.trigger) == (2, Trigger.REQUEST)
 
     def test_schedule_starts_another_revision(self, world: World) -> None:
         world.change(training={"schedule": "0 * * * *"})
-        trained(with_wrong_image(world))
-        pass_rollout_deadline(world)
+        with_wrong_image(world).train()
+        world.pass_rollout_deadline()
         world.pass_time(hours=1)
         world.reconcile()
         assert (world.status.revision, world.status.trigger) == (2, Trigger.SCHEDULE)
 
     def test_changed_data_start_another_revision(self, world: World) -> None:
         world.change(data={"url": "http://data/wine.csv", "checkSchedule": "0 * * * *"})
-        trained(with_wrong_image(world))
-        pass_rollout_deadline(world)
+        with_wrong_image(world).train()
+        world.pass_rollout_deadline()
         world.pass_time(hours=1)
         world.reconcile()
         assert world.created[-1] == "mlflow-01234567-data-1"
@@ -121,7 +102,7 @@ class TestFirstModelWithWrongServerImage:
         assert (world.status.revision, world.status.trigger) == (2, Trigger.DATA_CHANGE)
 
     def test_model_serves_when_an_older_operator_wrote_the_status(self, world: World) -> None:
-        trained(with_wrong_image(world))
+        with_wrong_image(world).train()
         world.reconcile()
         candidate = world.status.candidate
         assert candidate is not None
@@ -137,7 +118,7 @@ class TestFirstModelWithWrongServerImage:
 class TestFirstModelWithFailedPredictionCheck:
     def test_revision_is_rejected_and_serves_when_the_check_passes_later(self, world: World) -> None:
         world.wrong_answers = {1}
-        trained(world)
+        world.train()
         world.rolled_out = True
         world.reconcile()
         world.pass_time(minutes=1)
@@ -152,7 +133,7 @@ class TestFirstModelWithFailedPredictionCheck:
 
     def test_revision_is_rejected_when_it_has_no_input_example(self, world: World) -> None:
         world.down[ProbeEndpoint] = Refused(Reason.INPUT_EXAMPLE_MISSING, "no usable input example")
-        trained(world)
+        world.train()
         world.rolled_out = True
         world.reconcile()
         world.pass_time(minutes=1)
@@ -165,7 +146,7 @@ class TestCandidateBesideServedModel:
     def test_candidate_is_rejected_when_it_has_no_input_example(self, world: World) -> None:
         world.serve()
         world.change(training={"seed": 7})
-        trained(world)
+        world.train()
         world.down[CompareCanary] = Refused(Reason.INPUT_EXAMPLE_MISSING, "no usable input example")
         world.rolled_out = True
         world.reconcile()
@@ -179,8 +160,8 @@ class TestCandidateBesideServedModel:
     def reject_candidate(self, world: World) -> None:
         world.serve()
         world.change(training={"seed": 7})
-        trained(with_wrong_image(world))
-        pass_rollout_deadline(world)
+        with_wrong_image(world).train()
+        world.pass_rollout_deadline()
         world.reconcile()
         assert world.condition(STALLED).reason == "ErrImagePull"
         assert world.applied is not None
@@ -199,7 +180,7 @@ class TestCandidateBesideServedModel:
     def test_candidate_gets_a_corrected_image_before_its_deadline(self, world: World) -> None:
         world.serve()
         world.change(training={"seed": 7})
-        trained(with_wrong_image(world))
+        with_wrong_image(world).train()
         world.reconcile()
         world.server = ServerView(server=ModelServer(image=RIGHT))
         world.reconcile()
@@ -210,9 +191,9 @@ class TestCandidateBesideServedModel:
     def test_candidate_is_deployed_again_when_spec_serving_changes(self, world: World) -> None:
         world.serve()
         world.change(training={"seed": 7}, serving={"resources": {"requests": {"cpu": "64"}}})
-        trained(world)
+        world.train()
         world.pod_problem = ("Unschedulable", "0/1 nodes are available: 1 Insufficient cpu")
-        pass_rollout_deadline(world)
+        world.pass_rollout_deadline()
         assert world.condition(STALLED).reason == "Unschedulable"
         world.pod_problem = ("", "")
         world.reconcile()
@@ -238,7 +219,7 @@ class TestCandidateBesideServedModel:
     def test_candidate_gets_a_new_deadline_when_settings_change(self, world: World) -> None:
         world.serve()
         world.change(training={"seed": 7}, serving={"resources": {"requests": {"cpu": "64"}}})
-        trained(world)
+        world.train()
         world.pod_problem = ("Unschedulable", "0/1 nodes are available: 1 Insufficient cpu")
         world.reconcile()
         world.pass_time(minutes=14)
@@ -257,7 +238,7 @@ class TestCandidateBesideServedModel:
         canary = {"steps": [10], "pause": "5m"}
         world.change(training={"seed": 7}, serving={"canary": canary})
         world.server = ServerView(server=ModelServer(image=RIGHT), splits_traffic=True)
-        trained(world)
+        world.train()
         for _ in range(2):
             world.rolled_out = True
             world.reconcile()
@@ -282,7 +263,7 @@ class TestCandidateBesideServedModel:
         world.serve()
         world.change(training={"seed": 7}, serving={"canary": {"steps": [10], "pause": "5m"}})
         world.server = ServerView(server=ModelServer(image=RIGHT), splits_traffic=True)
-        trained(world)
+        world.train()
         world.rolled_out = True
         world.reconcile()
         world.rolled_out = True
@@ -318,7 +299,7 @@ class TestCandidateBesideServedModel:
         world.annotate(rollback="1")
         world.broken_images = {"server:1"}
         world.reconcile()
-        pass_rollout_deadline(world)
+        world.pass_rollout_deadline()
         world.roll_out()
         world.roll_out()
         assert world.status.served is not None
@@ -334,7 +315,7 @@ class TestServedModelWithDeletedFiles:
         world.reconcile()
         assert world.condition(DEPLOYED).reason == "CrashLoopBackOff"
         world.annotate(retrain="now")
-        trained(world)
+        world.train()
         assert world.applied is not None
         assert world.applied.canary is not None, "the new model must be checked as a canary first"
         for _ in range(3):
@@ -347,7 +328,7 @@ class TestServedModelWithDeletedFiles:
         world.serve()
         world.lost_models, world.wrong_answers = {"s3://mlflow/1/model"}, {2}
         world.annotate(retrain="now")
-        trained(world)
+        world.train()
         world.roll_out()
         world.pass_time(minutes=1)
         world.roll_out()
@@ -359,7 +340,7 @@ class TestServedModelWithDeletedFiles:
         world.serve()
         world.lost_models = {"s3://mlflow/1/model"}
         world.annotate(retrain="now")
-        trained(world)
+        world.train()
         world.pass_time(minutes=14)
         world.rolled_out = True
         world.reconcile()

@@ -17,11 +17,6 @@ READY, TRAINED = ConditionType.READY, ConditionType.TRAINED
 NIGHTLY = {"schedule": "0 3 * * *", "timeZone": "Europe/Berlin"}
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 def served(world: World, **spec: object) -> World:
     world.change(**spec)
     world.serve()

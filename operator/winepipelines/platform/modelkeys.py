@@ -15,6 +15,7 @@ from winepipelines.api.naming import MANAGED_BY, MANAGED_BY_LABEL, field_manager
 from winepipelines.api.observed import KeyState, Presence
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.platform.kubernetes import SECRETS, Body, Kubernetes, secret_values
+from winepipelines.platform.ownership import is_managed, owners_of
 
 
 class ModelKeys:
@@ -87,7 +88,5 @@ def key_state(namespace: str, secret: Body | None) -> KeyState:
 
 def _lacks_owner(secret: Body, pipeline: WinePipeline) -> bool:
     """Whether Kubernetes would delete an operator's key before a resource of its namespace."""
-    metadata = secret["metadata"]
-    ours = (metadata.get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY
-    owners = {owner["uid"] for owner in metadata.get("ownerReferences") or []}
-    return ours and metadata["namespace"] == pipeline.namespace and pipeline.uid not in owners
+    in_its_namespace = secret["metadata"]["namespace"] == pipeline.namespace
+    return is_managed(secret) and in_its_namespace and pipeline.uid not in owners_of(secret)

@@ -3,8 +3,9 @@
 from urllib.parse import urlsplit
 
 from winecontract.reasons import Reason
-from winepipelines.api.errors import PlatformError, Refused, Unavailable
+from winepipelines.api.errors import PlatformError, Unavailable
 from winepipelines.api.sourcesecret import SourceSecret
+from winepipelines.doctor.checks.secrets import not_read
 from winepipelines.doctor.checks.systems import does_not_answer
 from winepipelines.doctor.finding import Finding, failed, ok, skipped, warning
 from winepipelines.doctor.observations import AdmissionView, ApiKind, ControllerView, Survey
@@ -93,10 +94,8 @@ def secret_problem(survey: Survey, name: str, create: str) -> Finding | None:
     source, namespace = survey.source, survey.settings.platform_namespace
     where = f"The Secret {name} in namespace {namespace}"
     get = f"kubectl -n {namespace} describe secret {name}"
-    if isinstance(source, Refused):
-        return skipped(f"{where} may not be read by this account: see the rights above", get)
     if isinstance(source, PlatformError):
-        return skipped(f"{where} could not be read: {source.message}", get)
+        return not_read(where, source, get)
     if not source.state.exists:
         remedy = f"kubectl -n {namespace} create secret generic {name} {create}"
         return failed(Reason.SOURCE_SECRET_MISSING, f"{where} does not exist", remedy)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.kubectl import run_kubectl
+
 Body = dict[str, Any]
 
 SECRET, RUNTIME, NAME = "model-store", "wine", "mlflow"
@@ -20,10 +22,6 @@ SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 PREFIX = "serving.kserve.io/"
 CONTAINER, INITIALIZER = "kserve-container", "storage-initializer"
 SERVICES, RUNTIMES = "inferenceservices.serving.kserve.io", "servingruntimes.serving.kserve.io"
-
-
-class Refused(Exception):
-    """The cluster rejected a request; the message is that of kubectl."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,7 @@ class Target:
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl; return its output. Raises Refused."""
-        command = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Refused(done.stderr.strip())
-        return done.stdout
+        return run_kubectl(self.kubectl, self.kubeconfig, *arguments, stdin=stdin)
 
 
 @dataclass(frozen=True)

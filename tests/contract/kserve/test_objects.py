@@ -15,11 +15,11 @@ from contract.kserve.target import (
     SOURCE,
     Body,
     Cluster,
-    Refused,
     condition,
     model_status,
     source,
 )
+from support.kubectl import Refused
 
 URI, OTHER = "s3://no-such-bucket/model/", "s3://no-such-bucket/other/"
 PREDICTOR = f"{NAME}-predictor"

@@ -5,8 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from support.kubectl import Refused
 from support.rollouts import one
-from support.seldon import INITIALIZER, Body, Operator, Refused
+from support.seldon import INITIALIZER, Body, Operator
 
 from winepipelines.api.observed import Presence
 from winepipelines.api.spec import Runtime

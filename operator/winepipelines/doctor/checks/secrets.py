@@ -15,10 +15,8 @@ def mlflow_secret_is_complete(survey: Survey) -> Finding:
     name = secret.name if isinstance(secret, SecretState) else settings.mlflow_secret
     where = f"The Secret {name} in namespace {settings.platform_namespace}"
     get = f"kubectl -n {settings.platform_namespace} describe secret {name}"
-    if isinstance(secret, Refused):
-        return skipped(f"{where} may not be read by this account: see the rights above", get)
     if isinstance(secret, PlatformError):
-        return skipped(f"{where} could not be read: {secret.message}", get)
+        return not_read(where, secret, get)
     if not secret.exists:
         remedy = (
             f"kubectl -n {settings.platform_namespace} create secret generic {name} "
@@ -31,3 +29,10 @@ def mlflow_secret_is_complete(survey: Survey) -> Finding:
         return failed(Reason.MLFLOW_SECRET_INCOMPLETE, message, f"{get}; set {keys}, or MLFLOW_TRACKING_TOKEN")
     names = dict.fromkeys(filter(None, (settings.mlflow_secret, settings.steps_mlflow_secret)))
     return ok(f"{' and '.join(names)} in {settings.platform_namespace}")
+
+
+def not_read(where: str, error: PlatformError, command: str) -> Finding:
+    """Report a Secret that was not read, so that nothing is known of it; `where` names it."""
+    if isinstance(error, Refused):
+        return skipped(f"{where} may not be read by this account: see the rights above", command)
+    return skipped(f"{where} could not be read: {error.message}", command)

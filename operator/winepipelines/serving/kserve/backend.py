@@ -25,10 +25,11 @@ from winepipelines.doctor.right import Right
 from winepipelines.platform.admission import SERVING, Owner
 from winepipelines.platform.kubernetes import DEPLOYMENTS, PODS, Body, Kind, Kubernetes
 from winepipelines.platform.manifests import Manifest
+from winepipelines.platform.ownership import owners_of, without_owner
 from winepipelines.platform.workloads import trimmed
 from winepipelines.serving.kserve import naming
 from winepipelines.serving.kserve.checks import CHECKS, LABEL
-from winepipelines.serving.kserve.live import SERVICES, SERVING_RUNTIMES, Found, find, owners_of
+from winepipelines.serving.kserve.live import SERVICES, SERVING_RUNTIMES, Found, find
 from winepipelines.serving.kserve.manifest import RUNTIME_TEMPLATE, SERVICE_TEMPLATE, Builder
 from winepipelines.serving.kserve.naming import OBJECT_LABEL, PREDICTOR, SOURCE_ANNOTATION, candidate_name
 from winepipelines.serving.kserve.rollout import Service, is_applied, is_rolled_out, view_of_incomplete, was_applied
@@ -204,9 +205,7 @@ class KServeBackend:
         runtime = self._builder.runtime(pipeline)
         if runtime is not None and found.runtime is not None and not found.runtime_is_foreign:
             await kubernetes.apply(SERVING_RUNTIMES, _owned_by(runtime, live), f"{MANAGED_BY}-{live['metadata']['uid'][:8]}")
-        others = [owner for owner in live["metadata"].get("ownerReferences", []) if owner["uid"] != pipeline.uid]
-        patch = {"metadata": {"ownerReferences": others, "resourceVersion": live["metadata"]["resourceVersion"]}}
-        return await kubernetes.merge(SERVICES, pipeline.namespace, pipeline.name, patch)
+        return await kubernetes.merge(SERVICES, pipeline.namespace, pipeline.name, without_owner(pipeline, live))
 
 
 def _owned_by(runtime: Manifest, service: Body) -> Manifest:

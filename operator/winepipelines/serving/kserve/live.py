@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from winepipelines.api.naming import MANAGED_BY, MANAGED_BY_LABEL, PIPELINE_LABEL
 from winepipelines.api.observed import Presence
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.platform.kubernetes import Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.manifests import Manifest, covers
+from winepipelines.platform.ownership import is_managed, presence_of
 from winepipelines.serving.kserve import naming
 from winepipelines.serving.kserve.naming import RUNTIME, candidate_name
 
@@ -27,7 +27,7 @@ class Found:
     @property
     def runtime_is_foreign(self) -> bool:
         """Whether the ServingRuntime was made by somebody else."""
-        return self.runtime is not None and _label(self.runtime, MANAGED_BY_LABEL) != MANAGED_BY
+        return self.runtime is not None and not is_managed(self.runtime)
 
     @property
     def candidate_is_in_place(self) -> bool:
@@ -60,26 +60,7 @@ async def find(kubernetes: Kubernetes, pipeline: WinePipeline) -> Found:
         runtime = await kubernetes.get(SERVING_RUNTIMES, pipeline.namespace, RUNTIME)
     except KindMissing:
         return Found(Presence.KIND_MISSING)
-    return Found(_presence(pipeline, served), served, _presence(pipeline, candidate), candidate, runtime)
-
-
-def owners_of(live: Body) -> set[str]:
-    """List the uids of an object's owners."""
-    return {owner["uid"] for owner in live["metadata"].get("ownerReferences") or []}
-
-
-def _presence(pipeline: WinePipeline, live: Body | None) -> Presence:
-    """Tell whose an InferenceService is."""
-    if live is None:
-        return Presence.ABSENT
-    ours = _label(live, MANAGED_BY_LABEL) == MANAGED_BY and _label(live, PIPELINE_LABEL) == pipeline.name
-    if not ours or (owners_of(live) and pipeline.uid not in owners_of(live)):
-        return Presence.NOT_MANAGED
-    return Presence.CURRENT
-
-
-def _label(live: Body, name: str) -> str:
-    return str((live["metadata"].get("labels") or {}).get(name) or "")
+    return Found(presence_of(pipeline, served), served, presence_of(pipeline, candidate), candidate, runtime)
 
 
 def _obstacle(pipeline: WinePipeline, kind: str, resource: str, name: str) -> str:

@@ -11,7 +11,7 @@ from winecontract.protocols import Protocol
 from winecontract.reasons import Reason
 from winepipelines.api.errors import Refused
 from winepipelines.api.modelrecord import ModelRecord, ModelServer
-from winepipelines.api.naming import MANAGED_BY, MANAGED_BY_LABEL, PIPELINE_LABEL, field_manager
+from winepipelines.api.naming import field_manager
 from winepipelines.api.observed import DeploymentView, Presence, ServerView
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.rollout import Rollout
@@ -20,6 +20,7 @@ from winepipelines.doctor.right import Right
 from winepipelines.platform.admission import SERVING, Owner
 from winepipelines.platform.kubernetes import DEPLOYMENTS, PODS, Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.manifests import Manifest, Manifests
+from winepipelines.platform.ownership import owners_of, presence_of, without_owner
 from winepipelines.platform.workloads import trimmed
 from winepipelines.serving.port import CandidateExposure, Capabilities, Endpoint, Endpoints, Promotion
 from winepipelines.serving.seldon import naming, releases
@@ -145,7 +146,7 @@ class SeldonBackend:
     async def _observe(self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout | None) -> DeploymentView:
         presence, live = await _find(kubernetes, pipeline)
         if rollout is None:
-            return DeploymentView(presence, owned=live is not None and pipeline.uid in _owners(live))
+            return DeploymentView(presence, owned=live is not None and pipeline.uid in owners_of(live))
         if live is None or presence is not Presence.CURRENT:
             return DeploymentView(presence)
         wanted = self.manifest(pipeline, rollout, live)
@@ -177,9 +178,7 @@ class SeldonBackend:
         presence, live = await _find(kubernetes, pipeline)
         if live is None or presence is not Presence.CURRENT:
             return None
-        others = [owner for owner in live["metadata"].get("ownerReferences", []) if owner["uid"] != pipeline.uid]
-        patch = {"metadata": {"ownerReferences": others, "resourceVersion": live["metadata"]["resourceVersion"]}}
-        return await kubernetes.merge(SELDONDEPLOYMENTS, pipeline.namespace, pipeline.name, patch)
+        return await kubernetes.merge(SELDONDEPLOYMENTS, pipeline.namespace, pipeline.name, without_owner(pipeline, live))
 
 
 async def _find(kubernetes: Kubernetes, pipeline: WinePipeline) -> tuple[Presence, Body | None]:
@@ -188,13 +187,7 @@ async def _find(kubernetes: Kubernetes, pipeline: WinePipeline) -> tuple[Presenc
         live = await kubernetes.get(SELDONDEPLOYMENTS, pipeline.namespace, pipeline.name)
     except KindMissing:
         return Presence.KIND_MISSING, None
-    if live is None:
-        return Presence.ABSENT, None
-    labels = live["metadata"].get("labels") or {}
-    ours = labels.get(MANAGED_BY_LABEL) == MANAGED_BY and labels.get(PIPELINE_LABEL) == pipeline.name
-    if not ours or (_owners(live) and pipeline.uid not in _owners(live)):
-        return Presence.NOT_MANAGED, live
-    return Presence.CURRENT, live
+    return presence_of(pipeline, live), live
 
 
 async def _observe_rollout(kubernetes: Kubernetes, pipeline: WinePipeline, live: Body, wanted: Manifest) -> DeploymentView:
@@ -231,7 +224,3 @@ def _with_server(model: ModelRecord, live: Body) -> ModelRecord:
     executor = "false" if (predictor.get("annotations") or {}).get(NO_EXECUTOR) == "true" else "true"
     server = model.server
     return model.with_(server=ModelServer(image=server.image or image, options={EXECUTOR: executor, **server.options}))
-
-
-def _owners(live: Body) -> set[str]:
-    return {owner["uid"] for owner in live["metadata"].get("ownerReferences") or []}

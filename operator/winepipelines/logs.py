@@ -15,8 +15,8 @@ from winecontract.text import clean
 
 # These log each event, probe or connection, kopf each probe as an activity: only their warnings and errors are logged.
 NOISY = ("kopf.objects", "kopf.activities", "aiohttp.access", "urllib3", "kubernetes", "asyncio")
-# The command line reports once why the operator cannot start, and what to do.
-REPORTED_ELSEWHERE = ("kopf.activities.startup",)
+# From which level on these log: the command line reports once why the operator cannot start, as with no kubeconfig.
+REPORTED_ELSEWHERE = {"kopf.activities.startup": logging.CRITICAL, "kubernetes.aio.config.kube_config": logging.ERROR}
 DATES = "%Y-%m-%dT%H:%M:%S%z"
 PLAIN = re.compile(r"[^\s\"=\\]+")
 
@@ -65,8 +65,8 @@ def set_up(level: str, form: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    for name in REPORTED_ELSEWHERE:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name, least in REPORTED_ELSEWHERE.items():
+        logging.getLogger(name).setLevel(least)
     ignore_deprecations()
     logging.captureWarnings(True)
 

@@ -50,6 +50,10 @@ def over(prediction: WinePrediction) -> bool:
     return prediction.status.is_over
 
 
+def begun(prediction: WinePrediction) -> bool:
+    return prediction.status.run is not None
+
+
 def reason(expected: str) -> Callable[[WinePrediction], bool]:
     def matches(prediction: WinePrediction) -> bool:
         condition = prediction.status.condition(ConditionType.READY)
@@ -242,6 +246,7 @@ def test_training_data_of_a_pipeline_are_never_overwritten(cluster: Cluster, ser
 def test_second_prediction_with_the_same_output_is_refused(cluster: Cluster, served: str, site: Site) -> None:
     output = f"s3://mlpipeline/{served}/same.csv"
     cluster.apply(resource(served, cluster.info.data_url, output, "first"))
+    cluster.wait_for_prediction(served, begun, "first")  # of two that are created within one second, either may be refused
     cluster.apply(resource(served, site.give("/short.csv", Answer(b"\n".join(WINE.splitlines()[:10]))), output, "second"))
     reason, message = failed_with(cluster, served, "second")
     assert reason == "OutputClaimed"

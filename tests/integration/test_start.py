@@ -22,6 +22,7 @@ from sandbox.platform import Sandbox
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 10
+ABSENT = Path("/proc/absent")  # nothing can be created there
 COMMAND = [interpreter("operator"), "-m", "winepipelines", "run"]  # the pinned environment of its image
 CRDS = (ROOT / "crds/winepipelines.yaml", ROOT / "crds/winepredictions.yaml")
 ADDRESSES = {f"WINE_{name}_URL": "http://127.0.0.1:1" for name in ("KFP", "MLFLOW", "S3_ENDPOINT")}
@@ -39,11 +40,11 @@ def plan() -> Iterator[Plan]:
 
 
 def _environment(kubeconfig: Path | str, changes: Mapping[str, str]) -> dict[str, str]:
-    own = {"KUBECONFIG": str(kubeconfig), "HOME": "/nonexistent", **SETTINGS}
+    own = {"KUBECONFIG": str(kubeconfig), "HOME": str(ABSENT), **SETTINGS}
     return {**base_environment(), **python_environment("operator"), **own, **changes}
 
 
-def _ends(kubeconfig: Path | str = "/nonexistent", **changes: str) -> str:
+def _ends(kubeconfig: Path | str = ABSENT, **changes: str) -> str:
     """Start the operator. Return the only line that it prints before it exits."""
     begun = time.monotonic()
     done = subprocess.run(
@@ -131,6 +132,11 @@ def test_unreadable_file_is_named(tmp_path: Path, variable: str, value: str, con
 
 def test_missing_kubeconfig_is_reported() -> None:
     assert "KUBECONFIG" in _ends()
+
+
+def test_start_writes_nothing_to_the_home(tmp_path: Path) -> None:
+    _ends(HOME=str(tmp_path))
+    assert list(tmp_path.rglob("*")) == []  # MLflow keeps an installation id there for what it sends home
 
 
 def test_invalid_kubeconfig_is_reported(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-# The three images, by target: operator, steps, server. `make images` builds them; docs/how-to/build-images.md describes them. A fourth,
-# sandbox, is for the chart wine-sandbox only: never for production.
+# The three images, by target: operator, steps, server. `make images` builds them; docs/how-to/build-images.md describes them. Two more
+# are for tests alone, never for production: sandbox, for the chart wine-sandbox, and kserve, for the tests in pods.
 # The base image has Python 3.11 or newer with pip and venv, and a shell. dev/images adds the labels that change with each version.
 # The digest is that of the index of all architectures (docs/how-to/build-images.md tells how to renew it); the tag is for people.
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
@@ -40,6 +40,12 @@ COPY pipeline /app/pipeline
 RUN PYTHONPATH=/app/pipeline:/app/contract MPLCONFIGDIR=/tmp/matplotlib /opt/wine/bin/python /build/compile_bytecode.py /build/trace_pipeline_imports.py /standard-library \
     && chmod -R u=rwX,go=rX /opt/wine /app /standard-library \
     && find /opt/wine /app /standard-library -exec touch -h -d @315532800 {} +
+
+FROM packages AS kserve-build
+COPY requirements/kserve-storage.txt /build/
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    /build/install_packages /build/kserve-storage.txt \
+    && chmod -R u=rwX,go=rX /opt/wine && find /opt/wine -exec touch -h -d @315532800 {} +
 
 # The base of all three: no package installer. They run as any user ID, which /etc/passwd need not have: USER and LOGNAME are set
 # for getpass.getuser(). Only /tmp is written to.
@@ -105,3 +111,17 @@ CMD ["python", "-m", "sandbox.kubeflow", "--help"]
 LABEL org.opencontainers.image.title="wine-sandbox" \
       org.opencontainers.image.description="MLflow, MinIO and stand-ins for Kubeflow Pipelines and Seldon: for a laptop and for tests" \
       org.opencontainers.image.licenses="Apache-2.0 AND AGPL-3.0-or-later"
+
+# KServe's storage initializer, and its controller (/manager), for tests in pods. dev/images adds the controller, built from its pinned
+# Go module. KServe gives the initializer only arguments, so that the entry point is its program.
+FROM runtime AS kserve
+COPY --from=kserve-build /opt/wine /opt/wine
+COPY dist/sandbox/kserve-manager /manager
+COPY sandbox/kserve/initializer.py /app/initializer.py
+USER 0
+RUN chmod -R u=rwX,go=rX /app && chmod 755 /manager
+USER 65532:65532
+ENTRYPOINT ["python", "/app/initializer.py"]
+LABEL org.opencontainers.image.title="wine-kserve" \
+      org.opencontainers.image.description="KServe's controller and storage initializer, built from their pinned sources: for tests" \
+      org.opencontainers.image.licenses="Apache-2.0"

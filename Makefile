@@ -12,12 +12,12 @@ PYTEST := -m pytest
 # Built before the tests: that takes minutes, once, a test's time is limited, and tests use no proxy.
 programs = dev/environment operator > /dev/null && dev/environment pipeline > /dev/null && $(call python,dev) -m sandbox.programs $(1) > /dev/null
 
-.PHONY: help demo demo-stop test test-unit test-simulation test-pipeline test-sandbox contract contract-kserve test-chart test-integration test-rights test-hermetic rights test-images images e2e lint lint-chart format generate compile chart sbom licences audit bench bench-thousand bench-hostile
+.PHONY: help demo demo-stop test test-unit test-simulation test-pipeline test-sandbox contract contract-kserve test-chart test-integration test-rights test-hermetic rights test-images images e2e lint lint-chart format generate compile chart sbom licences audit bench bench-availability bench-thousand bench-hostile
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
-demo: ## serve a model in a sandbox; KEEP=1 keeps it running, BACKEND=kserve uses KServe, CLUSTER=kind|current uses another API server
+demo: ## serve a model in a sandbox; KEEP=1 keeps it running, BACKEND=kserve uses KServe (KSERVE=0.16 another release), CLUSTER=kind|current uses another API server
 	@$(call python,operator) -m sandbox.demo $(if $(KEEP),--keep) $(if $(CLUSTER),--cluster '$(CLUSTER)') $(if $(BACKEND),--backend '$(BACKEND)') \
 	  $(if $(CLUSTER_CONTEXT),--context '$(CLUSTER_CONTEXT)')
 
@@ -46,13 +46,13 @@ test-sandbox: ## the sandbox and its stand-ins
 # Variables of the tests: docs/how-to/test-against-real-seldon.md, tests/contract/kubeflow/README.md, tests/contract/kserve/README.md
 export CONTRACT_KFP_URL CONTRACT_KFP_NAMESPACE CONTRACT_KFP_TOKEN_FILE CONTRACT_KFP_CA_FILE CONTRACT_KFP_EXECUTES CONTRACT_KFP_IMAGE
 export CONTRACT_KUBECONFIG CONTRACT_SELDON_RUNS CONTRACT_SELDON_MODELS CONTRACT_SELDON_ENDPOINT
-export CONTRACT_KSERVE_MODELS CONTRACT_KSERVE_SECRET CONTRACT_KSERVE_IMAGE CONTRACT_KSERVE_ENDPOINT
+export KSERVE CONTRACT_KSERVE_MODELS CONTRACT_KSERVE_SECRET CONTRACT_KSERVE_IMAGE CONTRACT_KSERVE_ENDPOINT
 
 contract: ## assumptions about other systems, on the stand-ins; CONTRACT_KFP_URL=, CONTRACT_KUBECONFIG= for real ones
 	@$(call programs)
 	@$(call python,dev) $(PYTEST) tests/contract --ignore tests/contract/kserve
 
-contract-kserve: ## assumptions about KServe, on its real controller; builds it, once; CONTRACT_KUBECONFIG= for a cluster
+contract-kserve: ## assumptions about KServe, on its real controller, KSERVE=0.16 on an earlier one; builds it, once; CONTRACT_KUBECONFIG= for a cluster
 	@$(call programs)
 	@$(call programs,kserve-manager)
 	@dev/environment kserve-storage > /dev/null
@@ -66,6 +66,8 @@ test-chart: ## the rendered Helm charts; builds Helm, once
 
 test-integration: ## the operator with a real API server, MLflow and object store
 	@$(call programs)
+	@$(call programs,kserve-manager)
+	@dev/environment kserve-storage > /dev/null
 	@$(call python,dev) $(PYTEST) tests/integration
 
 test-rights: ## the operator uses every right and needs no other, by the API server's audit log
@@ -137,11 +139,15 @@ licences: ## list the licences of the images' packages in docs/reference/licence
 audit: ## query a vulnerability service for every pin
 	@$(call python,dev) dev/audit.py
 
-bench: ## measure the time from apply to Ready, batch scoring, promotion, model formats
+bench: ## measure the time from apply to Ready, batch scoring, promotion on both backends, model formats
 	@$(call python,operator) bench/apply_to_ready.py
 	@$(call python,pipeline-dev) bench/batch.py
 	@$(call python,operator) bench/promotion.py
+	@$(call python,operator) bench/availability.py
 	@$(call python,pipeline-dev) bench/model_formats.py
+
+bench-availability: ## 3,000 predictions on each backend during promotion, rollback and deletion of pods; a quarter of an hour
+	@$(call python,operator) bench/availability.py --requests 3000
 
 bench-thousand: ## memory and requests with 1,000 resources; a quarter of an hour
 	@$(call python,operator) bench/thousand.py

@@ -14,19 +14,15 @@ ready, and waits for requests in flight to a server that ends. A service mesh kn
 
 import argparse
 import asyncio
-import json
-import math
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
-from support.cluster import EXAMPLE_ROW, Cluster, eventually, says, settled
+from support.cluster import Cluster, eventually, says, settled
 
+from bench.load import Load, Phase
 from sandbox.platform import Sandbox
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.status import ConditionType
@@ -36,73 +32,6 @@ SERVING = {"replicas": 2, "canary": {"steps": [10, 50], "pause": "2s"}}
 ENOUGH = 0.9  # minimal share of the intended rate; below it, the generator is measured and not the platform
 TAIL = 1.0  # seconds of load after each phase, for late failures
 POLL_SECONDS = 0.1  # seconds between polls where no watch exists
-
-
-@dataclass
-class Phase:
-    """The requests of one phase: their times, response times and failures."""
-
-    name: str
-    seconds: float = 0.0
-    sent: int = 0
-    values: set[float] = field(default_factory=set)
-    milliseconds: list[float] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-    @property
-    def rate(self) -> float:
-        """Return the requests sent per second."""
-        return self.sent / self.seconds
-
-    def row(self) -> str:
-        """Format a row of the table."""
-        shares = statistics.quantiles(self.milliseconds, n=100)
-        counted = f"{self.name:16} {self.seconds:8.1f} {self.sent:9,} {self.rate:7.1f} {len(self.failures):7}"
-        return f"{counted} {shares[49]:8.1f} {shares[98]:8.1f}"
-
-
-class Load:
-    """Requests at a constant rate, on one event loop. `phase` records the requests that are sent now."""
-
-    def __init__(self, url: str, rate: float) -> None:
-        self._url, self._rate = url, rate
-        self._asked: set[asyncio.Task[None]] = set()
-        self.phase: Phase | None = None
-
-    async def run(self) -> None:
-        """Send requests until canceled, and wait for those in flight."""
-        timeout = aiohttp.ClientTimeout(total=20)
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
-            began, number = time.perf_counter(), 0
-            try:
-                while True:
-                    due = began + number / self._rate
-                    await asyncio.sleep(due - time.perf_counter())
-                    number += 1
-                    if self.phase:
-                        self.phase.sent += 1
-                        task = asyncio.create_task(self._ask(session, self.phase, due))
-                        self._asked.add(task)
-                        task.add_done_callback(self._asked.discard)
-            finally:
-                await asyncio.gather(*self._asked)
-
-    async def _ask(self, session: aiohttp.ClientSession, phase: Phase, due: float) -> None:
-        try:
-            async with session.post(self._url, json={"data": {"ndarray": [EXAMPLE_ROW]}}) as response:
-                text = await response.text()
-                if response.status == 200 and math.isfinite(value := _value(text)):
-                    phase.values.add(round(value, 9))
-                else:
-                    phase.failures.append(f"{response.status} {text[:200]}")
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError, IndexError) as error:
-            phase.failures.append(f"{type(error).__name__}: {error}")
-        phase.milliseconds.append(1000 * (time.perf_counter() - due))
-
-
-def _value(text: str) -> float:
-    [value] = json.loads(text)["data"]["ndarray"]
-    return float(value)
 
 
 def main() -> int:

@@ -156,6 +156,7 @@ def _backends() -> str:
     backends = {
         name: {
             "copy": backend.source_type.copy_name,
+            "sources": list(backend.source_type.known_names),
             "rules": [yaml.safe_load(right.rule(right.verbs)) for right in backend.rights],
         }
         for name, backend in BACKENDS.items()

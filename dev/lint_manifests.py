@@ -23,7 +23,12 @@ from winepipelines.settings import Settings
 
 KUBERNETES = "1.34"
 FILES = ("crds/*.yaml", "deploy/[!c]*/**/*.yaml", "sandbox/manifests/*.yaml")  # charts/ is rendered first, by lint_chart
-FOREIGN = ("monitoring.coreos.com", ".toolkit.fluxcd.io", "serving.kserve.io")  # groups whose schemas are not in the repository
+FOREIGN = (
+    "monitoring.coreos.com",
+    ".toolkit.fluxcd.io",
+    "serving.kserve.io",
+    "security.istio.io",
+)  # groups whose schemas are not in the repository
 Manifest = dict[str, Any]
 
 

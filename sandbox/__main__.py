@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sandbox.errors import SandboxError
 from sandbox.mlflow_server import VARIANTS
-from sandbox.plan import BACKENDS, CLUSTERS
+from sandbox.plan import BACKENDS, CLUSTERS, MODES
 from sandbox.platform import Sandbox
 
 SECRETS = ("s3_secret_key", "mlflow_password")
@@ -44,6 +44,7 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
         authenticate=options.authenticate,
         cluster=options.cluster,
         backend=options.backend,
+        mode=options.mode,
         context=options.context,
         mlflow=options.mlflow,
         report=report,
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--authenticate", action="store_true", help="Kubeflow Pipelines requires tokens, as behind a mesh")
     up.add_argument("--cluster", choices=CLUSTERS, help="which API server (default: as before, else builtin)")
     up.add_argument("--backend", choices=BACKENDS, help="the serving backend of the operator (default: as before, else seldon)")
+    up.add_argument("--mode", choices=MODES, help="KServe's deployment mode (default: as before, else Standard)")
     up.add_argument("--context", default="", help="of the kubeconfig, for --cluster current; naming it is consent to use it")
     up.add_argument("--mlflow", choices=VARIANTS, default="direct", help="which tracking server (default: %(default)s)")
     up.add_argument("--quiet", action="store_true", help="no progress")

@@ -41,8 +41,22 @@ def make(folder: Path) -> None:
         _save(folder / name, key, _certificate(user, group, key, authority_key, issuer="sandbox-ca"))
 
 
+def for_service(name: str) -> tuple[bytes, bytes, bytes]:
+    """Make an authority, and a certificate and its key for a server of this DNS name; return all three as PEM."""
+    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority = _certificate("sandbox-ca", "", authority_key, authority_key, issuer="sandbox-ca")
+    certificate = _certificate(name, "", key, authority_key, issuer="sandbox-ca", names=(name,))
+    encoding = serialization.Encoding.PEM
+    return authority.public_bytes(encoding), certificate.public_bytes(encoding), _pem(key)
+
+
 def _certificate(
-    user: str, group: str, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey, issuer: str
+    user: str,
+    group: str,
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    names: tuple[str, ...] = NAMES,
 ) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
     subject = [x509.NameAttribute(NameOID.COMMON_NAME, user)]
@@ -61,7 +75,7 @@ def _certificate(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     if user != issuer:
-        alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in NAMES]
+        alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
         alternatives.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)

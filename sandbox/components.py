@@ -14,8 +14,9 @@ from pathlib import Path
 
 from sandbox import mlflow_server
 from sandbox.kserve import installation as kserve
+from sandbox.kserve import knative
 from sandbox.places import ROOT
-from sandbox.plan import BUILTIN, KSERVE, MLFLOW_SECRET, PLATFORM_NAMESPACE, Plan
+from sandbox.plan import BOTH, BUILTIN, MLFLOW_SECRET, PLATFORM_NAMESPACE, Plan
 
 # The caller's variables that would lead a component to another cluster, store or port, or give it other credentials.
 FOREIGN: tuple[str, ...] = ("AWS_", "BOTO_", "DATABRICKS_", "ETCD_", "FLASK_", "GUNICORN_", "HELM_", "KF_", "KFP_", "KUBE")
@@ -243,7 +244,7 @@ def _stand_ins(plan: Plan) -> tuple[Component, ...]:
 
 
 def _kserve(plan: Plan) -> tuple[Component, ...]:
-    if plan.backend != KSERVE:
+    if not plan.has_kserve:
         return ()
     temporary = plan.folder / "kserve"
     health = f"127.0.0.1:{plan.ports['kserve-health']}"
@@ -265,12 +266,34 @@ def _kserve(plan: Plan) -> tuple[Component, ...]:
             plan.pipeline_python,
             *("-m", "sandbox.kserve", "--gateway-port", str(plan.ports["kserve"]), "--state", str(plan.folder / "kserve-node")),
             *("--kubeconfig", str(plan.kubeconfig), "--initializer-python", plan.kserve_python),
+            *(["--knative"] if plan.has_knative else []),
         ],
         ready=lambda: answers(plan.url("kserve") + "/", status=None),
         needs=("manifests",),
         environment=python_environment("", "pipeline"),
     )
-    return controller, node
+    return (controller, node, *_knative(plan))
+
+
+def _knative(plan: Plan) -> tuple[Component, ...]:
+    if not plan.has_knative:
+        return ()
+    health = plan.ports["knative-health"]
+    controller = Component(
+        "knative",
+        [str(plan.programs["knative-controller"]), f"--kubeconfig={plan.kubeconfig}"],
+        ready=lambda: answers(f"http://127.0.0.1:{health}/"),
+        needs=("manifests",),
+        environment={
+            "SYSTEM_NAMESPACE": knative.NAMESPACE,
+            "POD_NAME": "controller",
+            "CONFIG_LOGGING_NAME": "config-logging",
+            "CONFIG_OBSERVABILITY_NAME": "config-observability",
+            "PROFILING_PORT": "0",  # one that is free
+            "HEALTH_ADDRESS": f"127.0.0.1:{health}",
+        },
+    )
+    return (controller,)
 
 
 def _mlflow_settings(plan: Plan) -> dict[str, str]:
@@ -282,12 +305,11 @@ def _mlflow_settings(plan: Plan) -> dict[str, str]:
 
 
 def _kserve_settings(plan: Plan) -> dict[str, str]:
-    """Settings of the operator for serving on KServe."""
-    if plan.backend != KSERVE:
+    """Settings of the operator for serving on KServe, by default where it has the rights for nothing else."""
+    if not plan.has_kserve:
         return {}
     return {
-        "WINE_SERVING_BACKEND": KSERVE,
-        "WINE_KSERVE_VERSION": kserve.VERSION,
+        "WINE_KSERVE_MODE": plan.mode,
         "WINE_KSERVE_ENDPOINT_TEMPLATE": plan.url("kserve") + "/kserve/{namespace}/{name}",
     }
 
@@ -311,6 +333,7 @@ def _operator(plan: Plan) -> Component:
             "WINE_PREDICTOR_TEMPLATE": plan.url("seldon") + "/seldon-predictor/{namespace}/{name}/{predictor}",
             "WINE_TRAFFIC_SPLITTING": "istio",
             "WINE_DATA_ALLOWED_NETWORKS": "127.0.0.0/8",  # all that is on this machine
+            **({} if plan.backend == BOTH else {"WINE_SERVING_BACKEND": plan.backend}),
             **_kserve_settings(plan),
             "WINE_POLL_SECONDS": "0.5",
             "WINE_PROBE_HOST": "127.0.0.1",

@@ -50,7 +50,7 @@ def main() -> int:
 def _demo(sandbox: Sandbox, keep: bool) -> bool:
     """Run the demo. Report whether the model answered."""
     try:
-        serving = "KServe" if sandbox.backend == KSERVE else "Seldon"
+        serving = {SELDON: "Seldon", KSERVE: "KServe"}.get(sandbox.backend or SELDON, "Seldon and KServe")
         print(f"Starting object store, MLflow, Kubeflow Pipelines, {serving}, the operator and their control plane", flush=True)
         info = sandbox.up()
         worked = _show(sandbox, info)

@@ -3,19 +3,20 @@
 import base64
 import json
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import yaml
 
-from sandbox import ownership
+from sandbox import ownership, rights
 from sandbox.certificates import write_secret
 from sandbox.kserve import installation as kserve
-from sandbox.kserve import rights
+from sandbox.kserve import knative
 from sandbox.kubeconfigs import Access
-from sandbox.kubectl import kubectl
+from sandbox.kubectl import await_kinds, kubectl
 from sandbox.ownership import LABEL
 from sandbox.places import ROOT
-from sandbox.plan import BUILTIN, KSERVE, MLFLOW_SECRET, PLATFORM_NAMESPACE, USER_NAMESPACE, Plan
+from sandbox.plan import BOTH, BUILTIN, KSERVE, MLFLOW_SECRET, PLATFORM_NAMESPACE, SELDON, USER_NAMESPACE, Plan
 
 SOURCE_SECRET = "mlflow-server-seldon-init-container-s3-credentials"
 ARTIFACT_SECRET = "mlpipeline-minio-artifact"
@@ -29,10 +30,8 @@ Manifest = dict[str, Any]
 def platform(plan: Plan) -> list[Manifest]:
     """Everything that is there from the start: namespaces first, as others stand in them."""
     kinds = [file for folder in ("sandbox/manifests", "crds") for file in sorted((ROOT / folder).glob("*.yaml"))]
-    files = [*kinds, ROOT / "deploy" / "operator" / "rbac.yaml"]
-    read = [manifest for file in files for manifest in yaml.load_all(file.read_bytes(), yaml.CSafeLoader) if manifest]
-    if plan.backend == KSERVE:
-        read = [rights.with_kserve(manifest) for manifest in read]
+    read = [manifest for file in kinds for manifest in yaml.load_all(file.read_bytes(), yaml.CSafeLoader) if manifest]
+    read += rights.manifests((SELDON, KSERVE) if plan.backend == BOTH else (plan.backend,))
     return [*read, source_secret(plan), artifact_secret(plan, USER_NAMESPACE), *mlflow_secret(plan), *_kserve(plan)]
 
 
@@ -41,20 +40,20 @@ def _kserve(plan: Plan) -> list[Manifest]:
 
     The certificate of the webhooks is that of the control plane, which names the loopback address.
     """
-    if plan.backend != KSERVE:
+    if not plan.has_kserve:
         return []
     authority = base64.b64encode((plan.certificates / "ca.crt").read_bytes()).decode()
     release = kserve.released(plan.programs["kserve-manager"], lambda _: None)
     installed = kserve.manifests(release, plan.url("kserve-webhooks", "https"), authority)
+    if plan.has_knative:
+        installed = [*knative.manifests(knative.released(plan.programs["knative-controller"], lambda _: None)), *installed]
     return [*installed, artifact_secret(plan, PLATFORM_NAMESPACE)]
 
 
 def apply_platform(plan: Plan) -> None:
     """Apply all of it, and wait until the API server serves the new kinds."""
     _apply(plan, platform(plan))
-    # `kubectl wait` fails on a CRD that has no conditions yet, as large ones have none for a second.
-    for state in ("jsonpath={.status.acceptedNames.kind}", "condition=Established"):
-        kubectl(plan, "wait", f"--for={state}", "crd", f"--selector={LABEL}={plan.mark}", "--timeout=30s")
+    await_kinds(partial(kubectl, plan), "crd", f"--selector={LABEL}={plan.mark}")
 
 
 def add_namespaces(plan: Plan, names: Iterable[str]) -> None:

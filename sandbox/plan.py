@@ -12,12 +12,13 @@ from sandbox import mlflow_server, ports
 from sandbox.certificates import write_secret
 
 PORTS: tuple[str, ...] = ("etcd", "etcd-peer", "apiserver", "minio", "mlflow", "data", "kubeflow", "seldon", "operator")
-PORTS += ("kserve", "kserve-webhooks", "kserve-health")
+PORTS += ("kserve", "kserve-webhooks", "kserve-health", "knative-health")
 PLATFORM_NAMESPACE = "kubeflow"
 USER_NAMESPACE = "admin"
 MLFLOW_SECRET = "mlflow-tracking-credentials"
 FILE = "plan.json"
-SELDON, KSERVE = BACKENDS = ("seldon", "kserve")  # the operator's serving backend; Seldon's stand-in always runs
+SELDON, KSERVE, BOTH = BACKENDS = ("seldon", "kserve", "both")  # the operator's serving backend; Seldon's stand-in always runs
+STANDARD, KNATIVE = MODES = ("Standard", "Knative")  # how KServe deploys models
 BUILTIN, KIND, CURRENT = CLUSTERS = ("builtin", "kind", "current")  # which API server, see `clusters`
 
 
@@ -58,7 +59,8 @@ class Info:
 class Plan:
     """One sandbox. Ports and programs by name; interpreters are paths; the credentials are the object store's.
 
-    `backend` is the operator's serving backend. With `kserve`, `kserve_python` runs the storage initializer.
+    `backend` is the operator's serving backend, or `both`. With KServe, `kserve_python` runs the storage initializer,
+    and `mode` is its deployment mode.
     `mlflow` is a variant of `mlflow_server`, and `mlflow_password` its user's.
     `environment` has, by component, variables beyond its usual ones. `authenticate`: Kubeflow Pipelines requires
     tokens, and reviews their rights with the API server; `audit`: the API server logs the operator's requests. `mark` tells
@@ -80,10 +82,21 @@ class Plan:
     engine: str = ""  # container engine that kind made the cluster with
     backend: str = SELDON
     kserve_python: str = ""
+    mode: str = STANDARD
     mlflow: str = "direct"
     authenticate: bool = False
     audit: bool = False
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def has_kserve(self) -> bool:
+        """Whether KServe runs."""
+        return self.backend in (KSERVE, BOTH)
+
+    @property
+    def has_knative(self) -> bool:
+        """Whether Knative runs, and KServe uses it."""
+        return self.has_kserve and self.mode == KNATIVE
 
     @property
     def certificates(self) -> Path:
@@ -144,7 +157,7 @@ class Plan:
             s3_access_key=self.access_key,
             s3_secret_key=self.secret_key,
             gateway_url=self.url("seldon"),
-            kserve_url=self.url("kserve") if self.backend == KSERVE else "",
+            kserve_url=self.url("kserve") if self.has_kserve else "",
             operator_probe_url=self.url("operator"),
             data_url=self.url("data") + "/winequality-red.csv",
             data_base_url=self.url("data"),

@@ -20,7 +20,7 @@ from sandbox.errors import ClusterError, ComponentError, PortTakenError, Sandbox
 from sandbox.kserve import installation
 from sandbox.kubectl import kubectl
 from sandbox.locks import alone
-from sandbox.plan import BACKENDS, BUILTIN, CLUSTERS, CURRENT, KIND, KSERVE, SELDON, Info, Plan
+from sandbox.plan import BACKENDS, BOTH, BUILTIN, CLUSTERS, CURRENT, KIND, KNATIVE, KSERVE, MODES, SELDON, STANDARD, Info, Plan
 from sandbox.processes import Process
 
 BUCKETS = ("mlflow", "mlpipeline")
@@ -39,9 +39,10 @@ class Sandbox:
     `authenticate` makes Kubeflow Pipelines require tokens; `audit` has the API server log the operator's requests (see
     `Plan.audit_log`); `environment` has more variables by component, for instance `{"operator": {"WINE_POLL_SECONDS": "5"}}`.
     They count from the next `up` of a sandbox of which nothing runs. `cluster` is the API server (see `clusters`; None: as
-    before, else builtin), `backend` its serving backend: `kserve` runs KServe beside Seldon's stand-in, and needs the
-    builtin cluster. `context` the user's context for `current` (empty: the current one, if it is on this machine), `mlflow`
-    the variant of the tracking server (see `mlflow_server`). `report` gets a line for each step.
+    before, else builtin), `backend` its serving backend: `kserve` and `both` run KServe beside Seldon's stand-in, and need the
+    builtin cluster; `both` gives the operator the rights for either. `context` is the user's context for `current` (empty: the
+    current one, if it is on this machine), `mlflow` the variant of the tracking server (see `mlflow_server`). `report` gets a
+    line for each step.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Sandbox:
         environment: Mapping[str, Mapping[str, str]] | None = None,
         cluster: str | None = None,
         backend: str | None = None,
+        mode: str | None = None,
         context: str = "",
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -72,11 +74,13 @@ class Sandbox:
             raise SandboxError(f"'{cluster}' is no cluster; there are {', '.join(CLUSTERS)}")
         if backend not in (None, *BACKENDS):
             raise SandboxError(f"'{backend}' is no serving backend; there are {', '.join(BACKENDS)}")
-        if backend == KSERVE and cluster not in (None, BUILTIN):
+        if backend in (KSERVE, BOTH) and cluster not in (None, BUILTIN):
             raise SandboxError(f"KServe runs in the cluster '{BUILTIN}' only: others do not reach its webhooks on this machine")
         if context and cluster != CURRENT:
             raise SandboxError("a context is for the cluster 'current' only")
-        self.cluster, self.context, self.backend = cluster, context, backend
+        if mode not in (None, *MODES):
+            raise SandboxError(f"'{mode}' is no mode of KServe; there are {', '.join(MODES)}")
+        self.cluster, self.context, self.backend, self.mode = cluster, context, backend, mode
         self.report = report
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -230,12 +234,16 @@ class Sandbox:
     def _make_plan(self, previous: Plan | None) -> Plan:
         cluster = self.cluster or (previous.cluster if previous else BUILTIN)
         backend = self.backend or (previous.backend if previous else SELDON)
+        mode = self.mode or (previous.mode if previous else STANDARD)
+        kserve = backend in (KSERVE, BOTH)
         engine = clusters.check(cluster, self.name, previous)
         with ThreadPoolExecutor() as pool:
             server = mlflow_server.variant(self.mlflow).environment
             pipeline, operator, mlflow = (pool.submit(places.interpreter, name) for name in ("pipeline", "operator", server))
-            initializer = pool.submit(places.interpreter, "kserve-storage") if backend == KSERVE else None
-            found = programs.find(self.report, control_plane=cluster == BUILTIN, kserve=backend == KSERVE)
+            initializer = pool.submit(places.interpreter, "kserve-storage") if kserve else None
+            found = programs.find(
+                self.report, control_plane=cluster == BUILTIN, kserve=kserve, knative=kserve and mode == KNATIVE
+            )
             # Keep the cluster unless one is named: the user may have switched contexts since.
             known = self.cluster is None and previous is not None and previous.kubeconfig.exists()
             access = None if known else clusters.choose(cluster, self.context, previous, found["kubectl"])
@@ -251,6 +259,7 @@ class Sandbox:
                 cluster=cluster,
                 engine=engine,
                 backend=backend,
+                mode=mode,
                 kserve_python=initializer.result() if initializer else "",
                 mlflow_python=mlflow.result(),
                 mlflow=self.mlflow,
@@ -271,7 +280,7 @@ class Sandbox:
             raise
         shutil.copy(places.ROOT / "data" / "winequality-red.csv", current.data)
         mlflow_database.prepare(current)
-        if backend == KSERVE:
+        if kserve:
             installation.link_certificate(current.certificates / "apiserver", current.folder / "kserve")
         return current
 

@@ -56,8 +56,14 @@ PROGRAMS = (
     Program("etcd", "kubernetes", "go.etcd.io/etcd/server/v3"),
 )
 
-KSERVE = Program("kserve-manager", "kserve", "github.com/kserve/kserve/cmd/manager")
-"""KServe's controller, for sandboxes with the backend `kserve`."""
+KSERVE_RELEASES = {
+    "0.20": Program("kserve-manager", "kserve", "github.com/kserve/kserve/cmd/manager"),
+    "0.16": Program("kserve-manager", "kserve-0.16", "github.com/kserve/kserve/cmd/manager"),
+}
+"""KServe's controller by release, for sandboxes with KServe. The variable `KSERVE` chooses one; the first is the default."""
+
+KNATIVE = Program("knative-controller", "knative", ".")
+"""The controller of Knative Serving, for sandboxes whose KServe runs in Knative mode."""
 
 # Not for the sandbox: they render and check the charts, and are built on first use.
 CHART_PROGRAMS = (
@@ -66,25 +72,42 @@ CHART_PROGRAMS = (
 )
 
 
+def kserve_controller() -> Program:
+    """KServe's controller of the release that `KSERVE` chooses.
+
+    Raises BuildError.
+    """
+    release = os.environ.get("KSERVE") or next(iter(KSERVE_RELEASES))
+    if release not in KSERVE_RELEASES:
+        raise BuildError(f"KSERVE={release}: the sandbox has KServe {' and '.join(KSERVE_RELEASES)}")
+    return KSERVE_RELEASES[release]
+
+
+def kserve_of(path: Path) -> Program:
+    """KServe's controller that was built at a path."""
+    return next(program for program in KSERVE_RELEASES.values() if _cached(program) == path)
+
+
 def built(name: str, report: Report) -> Path:
     """The path of a program as it is pinned, whatever else this machine has of that name.
 
     Raises BuildError.
     """
-    program = next(program for program in (*PROGRAMS, KSERVE, *CHART_PROGRAMS) if program.name == name)
+    program = next(program for program in (*PROGRAMS, kserve_controller(), KNATIVE, *CHART_PROGRAMS) if program.name == name)
     if not _cached(program).exists():
         _build_all([program], report)
     return _cached(program)
 
 
-def find(report: Report, *, control_plane: bool = True, kserve: bool = False) -> dict[str, Path]:
+def find(report: Report, *, control_plane: bool = True, kserve: bool = False, knative: bool = False) -> dict[str, Path]:
     """Each program's path by name, after building what is missing; `report` gets a line for every step of a build.
 
     Without a control plane of the sandbox's own only two are needed, and the user's kubectl suits the user's cluster best.
     Raises BuildError.
     """
     wanted = [program for program in PROGRAMS if control_plane or program.name in ("kubectl", "minio")]
-    wanted += [KSERVE] if kserve else []
+    wanted += [kserve_controller()] if kserve else []
+    wanted += [KNATIVE] if knative else []
     found = {program.name: _given(program) or _cached(program) for program in wanted}
     if not control_plane and (own := shutil.which("kubectl")):
         found["kubectl"] = Path(own)
@@ -94,12 +117,12 @@ def find(report: Report, *, control_plane: bool = True, kserve: bool = False) ->
     return found
 
 
-def module_folder(program: Program) -> Path:
-    """The folder of the sources that a program is built from, in Go's module cache.
+def module_folder(program: Program, module: str = "") -> Path:
+    """The folder of the sources that a program is built from, in Go's module cache, or that of another `module` in it.
 
     Raises BuildError.
     """
-    module = program.package.partition("/cmd/")[0]
+    module = module or program.package.partition("/cmd/")[0]
     command = [_go(), "mod", "download", "-json", module]
     environment = {**os.environ, "GOWORK": "off"}
     done = subprocess.run(command, cwd=_tools(program), env=environment, capture_output=True, text=True, check=False)
@@ -117,7 +140,8 @@ def _given(program: Program) -> Path | None:
 
 
 def _cached(program: Program) -> Path:
-    pins = b"".join((_tools(program) / name).read_bytes() for name in ("go.mod", "go.sum")) + program.linker_flags.encode()
+    files = (_tools(program) / name for name in ("go.mod", "go.sum", "main.go"))
+    pins = b"".join(file.read_bytes() for file in files if file.exists()) + program.linker_flags.encode()
     # One folder a program and its pins: a new object store does not rebuild Kubernetes.
     return cache_folder() / "programs" / hashlib.sha256(pins).hexdigest()[:12] / program.name
 

@@ -88,6 +88,7 @@ class Reason(StrEnum):
     SUPERSEDED = "Superseded", Kind.INFORMATIONAL
     SCHEDULE_INVALID = "ScheduleInvalid", Kind.PERMANENT
     RUNTIME_UNSUPPORTED = "RuntimeUnsupported", Kind.PLATFORM
+    NAME_UNSUPPORTED = "NameUnsupported", Kind.PERMANENT
     TEMPLATE_REJECTED = "TemplateRejected", Kind.PERMANENT, Trait.ADAPTER
     MODEL_NOT_LOGGED = "ModelNotLogged", Kind.PERMANENT
     MODEL_RECORD_REJECTED = "ModelRecordRejected", Kind.PERMANENT
@@ -152,13 +153,18 @@ class Reason(StrEnum):
     ROLLOUT_COMPLETE = "RolloutComplete", Kind.INFORMATIONAL
     CANARY_IN_PROGRESS = "CanaryInProgress", Kind.INFORMATIONAL
     CANARY_TOO_SLOW = "CanaryTooSlow", Kind.PERMANENT
+    SERVING_BACKEND_DISABLED = "ServingBackendDisabled", Kind.PERMANENT
+    MIGRATION_IN_PROGRESS = "MigrationInProgress", Kind.PASSING
+    MIGRATION_COMPLETE = "MigrationComplete", Kind.INFORMATIONAL
     SERVING_BACKEND_MISSING = "ServingBackendMissing", Kind.PLATFORM
     SERVING_BACKEND_UNAVAILABLE = "ServingBackendUnavailable", Kind.PLATFORM, Trait.ADAPTER
+    SERVERLESS_MODE_REJECTED = "ServerlessModeRejected", Kind.PLATFORM, Trait.ADAPTER
     DEPLOYMENT_REJECTED = "DeploymentRejected", Kind.PLATFORM, Trait.ADAPTER
     DEPLOYMENT_FAILED = "DeploymentFailed", Kind.PLATFORM
     TOO_MANY_DEPLOYMENTS = "TooManyDeployments", Kind.PERMANENT, Trait.ADAPTER
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded", Kind.PERMANENT
     ENDPOINT_UNREACHABLE = "EndpointUnreachable", Kind.PASSING
+    MESH_ACCESS_DENIED = "MeshAccessDenied", Kind.PLATFORM
     PREDICTION_REJECTED = "PredictionRejected", Kind.PASSING
     PREDICTION_MISMATCH = "PredictionMismatch", Kind.PASSING
     PREDICTION_MATCHED = "PredictionMatched", Kind.INFORMATIONAL

@@ -10,8 +10,7 @@ from winepipelines import logs, render, startup
 from winepipelines.doctor import command as doctor
 from winepipelines.environment import SettingsError, unknown_variables
 from winepipelines.explain import command as explain
-from winepipelines.serving.backends import all_settings, backend_of
-from winepipelines.serving.port import ServingBackend
+from winepipelines.serving.backends import Backends, all_settings, backends_of
 from winepipelines.settings import Settings
 from winepipelines.startup import StartError
 
@@ -36,30 +35,30 @@ def main() -> int:
         if options.command == "render":
             return render.run(options, os.environ)
         if options.command == "doctor":
-            return doctor.run(options, os.environ, backend_of)
+            return doctor.run(options, os.environ, backends_of)
         if options.command == "explain":
             return explain.run(options, os.environ)
         settings = Settings.from_environment()
-        backend = backend_of(settings)
+        backends = backends_of(settings)
     except SettingsError as error:
         print(f"winepipelines: {error}", file=sys.stderr)
         return 2
-    return _run(settings, backend, verbose=options.verbose)
+    return _run(settings, backends, verbose=options.verbose)
 
 
-def _run(settings: Settings, backend: ServingBackend, *, verbose: bool) -> int:
+def _run(settings: Settings, backends: Backends, *, verbose: bool) -> int:
     """Run the operator; return 0 after a signal, 1 if it cannot start or fails unexpectedly."""
     logs.set_up("debug" if verbose else settings.log_level, settings.log_format)
     for name in unknown_variables(all_settings()):
         logger.warning("Ignoring an unknown variable", extra={"fields": {"variable": name}})
     try:
-        asyncio.run(startup.check(settings, backend))
+        asyncio.run(startup.check(settings, backends))
         import kopf  # not before: an operator that cannot start reports that sooner
 
         from winepipelines.handlers import register
 
         kopf.run(
-            registry=register(settings, backend),
+            registry=register(settings, backends),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
             standalone=True,

@@ -1,4 +1,4 @@
-"""The background tasks of WinePipelines: watches of runs, of the platform, and of the Secrets and PodDefaults that runs use."""
+"""The background tasks of WinePipelines: watches of runs, the platform, Secrets, PodDefaults and serving objects."""
 
 import contextlib
 import functools
@@ -11,6 +11,7 @@ from winepipelines.engine.spec import BackgroundTask, Enqueuing
 from winepipelines.platform import metadata
 from winepipelines.platform.namespace import copies, is_others_doing, sources
 from winepipelines.runs.watch import RunWatch
+from winepipelines.serving import kinds
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,20 @@ class Watched:
 def of_pipelines(watched: Watched) -> Sequence[BackgroundTask]:
     """List the tasks: among others a watch for each source Secret, and for each kind of copy."""
     adapters = watched.adapters
-    settings, source = adapters.settings, adapters.backend.source
+    settings, sources_of = adapters.settings, [backend.source for backend in adapters.backends.enabled]
+    secrets = dict.fromkeys(secret for source in sources_of for secret in sources(settings, source))
+    copied_objects = dict.fromkeys(copied for source in sources_of for copied in copies(settings, source))
     return (
         BackgroundTask("run watch", lambda _pipelines: watched.runs.watch()),
         BackgroundTask("platform watch", lambda _pipelines: watched.platform.run()),
-        *(
-            BackgroundTask(f"watch of {secret.name}", functools.partial(_watch_source, adapters, secret))
-            for secret in sources(settings, source)
-        ),
+        *(BackgroundTask(f"watch of {secret.name}", functools.partial(_watch_source, adapters, secret)) for secret in secrets),
         *(
             BackgroundTask(f"watch of {copied.name}", functools.partial(_watch_copies, adapters, copied))
-            for copied in copies(settings, source)
+            for copied in copied_objects
+        ),
+        *(
+            BackgroundTask(f"watch of {objects.name}", functools.partial(_watch_serving, adapters, objects))
+            for objects in kinds.watched(adapters.backends, settings.namespaces)
         ),
     )
 
@@ -58,6 +62,13 @@ async def _watch_copies(adapters: Adapters, copied: metadata.Objects, pipelines:
                 for item in seen.objects:
                     if seen.gone or is_others_doing(item):
                         enqueue(item["namespace"])
+
+
+async def _watch_serving(adapters: Adapters, objects: metadata.Objects, pipelines: Enqueuing) -> None:
+    """Reconcile a resource whenever an object that serves its models changes."""
+    async with contextlib.aclosing(kinds.owners(adapters.kubernetes, objects)) as owners:
+        async for key in owners:
+            pipelines.enqueue(key)
 
 
 def _enqueue_users(platform_namespace: str, pipelines: Enqueuing) -> Callable[[str], None]:

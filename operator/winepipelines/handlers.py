@@ -10,31 +10,29 @@ from typing import Any
 import aiohttp
 import kopf
 
-from winepipelines.api.naming import MANAGED_BY, MANAGED_BY_LABEL
 from winepipelines.api.pipeline import GROUP, PLURAL, VERSION
 from winepipelines.api.prediction import PREDICTION_PLURAL
-from winepipelines.doctor.observations import ServingKind
 from winepipelines.platform import bodies
 from winepipelines.process import Operator
-from winepipelines.serving.port import ServingBackend
+from winepipelines.serving.backends import Backends
 from winepipelines.settings import Settings
 
 PAGE_SIZE = 4
 """Objects in each page of kopf's lists: users decide how large objects are."""
 
 
-def register(settings: Settings, backend: ServingBackend) -> kopf.OperatorRegistry:
+def register(settings: Settings, backends: Backends) -> kopf.OperatorRegistry:
     """Build the registry of handlers for these settings."""
     registry = kopf.OperatorRegistry()
     running: list[Operator] = []
-    _register_start(registry, running, settings, backend)
-    _register_events(registry, running, backend.kind)
-    _register_login(registry, backend.kind)
+    _register_start(registry, running, settings, backends)
+    _register_events(registry, running)
+    _register_login(registry)
     return registry
 
 
 def _register_start(
-    registry: kopf.OperatorRegistry, running: list[Operator], wine_settings: Settings, backend: ServingBackend
+    registry: kopf.OperatorRegistry, running: list[Operator], wine_settings: Settings, backends: Backends
 ) -> None:
     """Start the operator with kopf, and stop it with kopf; `running` holds it meanwhile."""
 
@@ -43,12 +41,11 @@ def _register_start(
         settings.posting.enabled = False  # our Events are transitions, not log lines
         settings.watching.server_timeout = 300
         settings.watching.chunk_size = PAGE_SIZE
-        settings.watching.label_selectors[_resource(backend.kind)] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
         settings.watching.inactivity_timeout = 360
         settings.networking.request_timeout = 30
         settings.scanning.disabled = bool(wine_settings.namespaces)  # the operator then may not list CRDs and namespaces
         try:
-            running.append(await Operator.start(wine_settings, backend))
+            running.append(await Operator.start(wine_settings, backends))
         except Exception as error:
             # kopf would retry for ever, and the pod would look healthy: an operator that cannot start ends.
             raise kopf.PermanentError(str(error)) from error
@@ -59,7 +56,7 @@ def _register_start(
             await running.pop().stop()
 
 
-def _register_events(registry: kopf.OperatorRegistry, running: list[Operator], kind: ServingKind) -> None:
+def _register_events(registry: kopf.OperatorRegistry, running: list[Operator]) -> None:
     """Pass watch events on."""
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
@@ -72,13 +69,8 @@ def _register_events(registry: kopf.OperatorRegistry, running: list[Operator], k
         for operator in running:
             operator.prediction_changed(body, deleted=event["type"] == "DELETED")
 
-    @kopf.on.event(*_resource(kind), labels={MANAGED_BY_LABEL: MANAGED_BY}, registry=registry)
-    async def deployment_changed(body: kopf.Body, **_: Any) -> None:
-        for operator in running:
-            operator.deployment_changed(body)
 
-
-def _register_login(registry: kopf.OperatorRegistry, kind: ServingKind) -> None:
+def _register_login(registry: kopf.OperatorRegistry) -> None:
     """Log in with the service account or the kubeconfig."""
     sessions: dict[str, tuple[kopf.ConnectionInfo, kopf.AiohttpSession]] = {}
 
@@ -89,22 +81,17 @@ def _register_login(registry: kopf.OperatorRegistry, kind: ServingKind) -> None:
             return None
         known = sessions.get(info.server)
         if known is None or known[0] != info:  # the API server has just rejected the same credentials: kopf must see that
-            sessions[info.server] = known = (info, _session(info, kind.plural))
+            sessions[info.server] = known = (info, _session(info))
         return known[1]
 
 
-def _resource(kind: ServingKind) -> tuple[str, str, str]:
-    return kind.group, kind.version, kind.plural
-
-
-def _session(info: kopf.ConnectionInfo, bare: str) -> kopf.AiohttpSession:
-    """Make the session that kopf lists and watches with. Answers are bounded; objects of kind `bare` come as metadata only."""
+def _session(info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
+    """Make the session that kopf lists and watches with. Answers are bounded."""
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
         headers={**info.as_http_headers(), "Accept-Encoding": "identity"},
         proxy=info.proxy_url,
         trust_env=info.trust_env,
         response_class=bodies.response_class(),
-        middlewares=(bodies.metadata_alone(bare),),
     )
     return kopf.AiohttpSession(aiohttp_session=session, server=info.server, default_namespace=info.default_namespace)

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from winepipelines.adapters import Adapters
-from winepipelines.api.pipeline import KIND
 from winepipelines.api.prediction import PredictionStage
 from winepipelines.background import Watched
 from winepipelines.controllers import PIPELINES, PREDICTIONS
@@ -29,7 +28,8 @@ from winepipelines.predictions.act import PredictionActor
 from winepipelines.predictions.observe import PredictionObserver
 from winepipelines.probes import Probes
 from winepipelines.runs.watch import RunWatch
-from winepipelines.serving.port import ServingBackend
+from winepipelines.serving.backends import Backends
+from winepipelines.serving.kinds import InstalledBackends
 from winepipelines.serving.probing import EndpointProber
 from winepipelines.settings import Settings
 from winepipelines.startup import port_error
@@ -75,12 +75,12 @@ class Operator:
         self._metrics.count_predictions(self.predictions.stages)
 
     @classmethod
-    async def start(cls, settings: Settings, backend: ServingBackend) -> "Operator":
+    async def start(cls, settings: Settings, backends: Backends) -> "Operator":
         """Create the operator and start everything in it. Raises StartError where a port is taken."""
         # Blocking clients wait on threads: a slow system must not take them from the others.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * settings.workers))
         boundedpools.allow_seconds(settings.request_seconds)
-        operator = cls(await Adapters.connect(settings, backend))
+        operator = cls(await Adapters.connect(settings, backends))
         operator._stop_metrics = _serve_metrics(operator._metrics, settings)
         await _serve_probes(operator._probes, settings)
         watched = Watched(operator._adapters, operator._runs, operator._platform)
@@ -115,12 +115,6 @@ class Operator:
             self.predictions.on_delete(_key(body))
         else:
             self.predictions.on_update(copy.deepcopy(dict(body)))
-
-    def deployment_changed(self, body: Mapping[str, Any]) -> None:
-        """Enqueue the WinePipelines that own an object of the serving backend."""
-        for owner in body["metadata"].get("ownerReferences", []):
-            if owner["kind"] == KIND:
-                self.pipelines.enqueue((body["metadata"]["namespace"], owner["name"]))
 
     def _enqueue_owner(self, key: Key) -> None:
         """Enqueue the resource whose run has changed, by the key that the run is followed under."""
@@ -160,9 +154,10 @@ class Operator:
 
     def _of_pipelines(self) -> tuple[Observer, Actor]:
         a = self._adapters
-        serving = Serving(a.backend, a.kubernetes, EndpointProber(a.session))
+        installed = InstalledBackends(a.backends, a.kubernetes)
+        serving = Serving(a.backends, installed, a.kubernetes, EndpointProber(a.session))
         observer = Observer(a.namespace, a.kubeflow, a.steps, a.mlflow, a.store, serving, lambda: self._platform.verdict)
-        return observer, Actor(a.kubernetes, a.namespace, a.kubeflow, a.mlflow, a.backend)
+        return observer, Actor(a.kubernetes, a.namespace, a.kubeflow, a.mlflow, a.backends)
 
     def _of_predictions(self) -> tuple[PredictionObserver, PredictionActor]:
         a = self._adapters

@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from winecontract.signatures import CURRENT, SECRET
+from winepipelines.api.errors import Refused
 from winepipelines.api.modelrecord import ModelRecord
 from winepipelines.api.naming import HASH_ANNOTATION, MLFLOW_SECRET, run_name
 from winepipelines.api.pipeline import API_VERSION, KIND, WinePipeline
@@ -27,7 +28,7 @@ from winepipelines.platform.namespace import Namespace
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.runrequests import RunRequests
 from winepipelines.resource_files import UNKNOWN_UID, ResourceFileError, first_error, read_bodies, read_resource
-from winepipelines.serving.backends import backend_of
+from winepipelines.serving.backends import Backends, backends_of
 from winepipelines.serving.port import ServingBackend
 from winepipelines.settings import Settings
 
@@ -74,12 +75,12 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         if not environment.get(name):
             print(f"render: {name} is not set, using {address}", file=sys.stderr)
     settings = Settings.from_environment({**GUIDE, **{name: value for name, value in environment.items() if value}})
-    backend = backend_of(settings, environment)
+    backends = backends_of(settings, environment)
     try:
         documents = [
             document
             for resource in _resources(options, settings)
-            for document in render(resource, settings, backend, options.model_uri or "")
+            for document in render(resource, settings, backends, options.model_uri or "")
         ]
     except (ResourceFileError, RenderError) as error:
         print(f"render: {error}", file=sys.stderr)
@@ -89,7 +90,7 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
 
 def render(
-    resource: WinePipeline | WinePrediction, settings: Settings, backend: ServingBackend, model_uri: str = ""
+    resource: WinePipeline | WinePrediction, settings: Settings, backends: Backends, model_uri: str = ""
 ) -> Iterator[Document]:
     """Build what would be applied and submitted for a resource; with `model_uri` only what serves that model.
 
@@ -98,7 +99,9 @@ def render(
     if isinstance(resource, WinePrediction):
         if not model_uri:
             yield _prediction(resource, settings)
-    elif model_uri:
+        return
+    backend = _backend(resource, backends)
+    if model_uri:
         store = ObjectStore(settings)
         if (why := store.refusal(model_uri)) is not None:
             raise RenderError(f"--model-uri: {why}")
@@ -112,6 +115,15 @@ def render(
         yield from _serving(resource, backend, model, "applied once there is a model")
 
 
+def _backend(pipeline: WinePipeline, backends: Backends) -> ServingBackend:
+    """Choose the serving backend: the one that the spec names, else the one in use, else the default."""
+    served = pipeline.status.served
+    try:
+        return backends.get(pipeline.spec.serving.backend or (served.backend if served else backends.first()))
+    except Refused as error:
+        raise RenderError(f"spec.serving.backend: {error.message}. Enabled are {', '.join(backends.names)}") from None
+
+
 def _namespace(pipeline: WinePipeline, settings: Settings, backend: ServingBackend) -> Iterator[Document]:
     """Build the objects in the resource's namespace that the resources of a namespace share."""
     source, mlflow = ({"data": dict.fromkeys(keys, UNKNOWN_VALUE)} for keys in (backend.source.keys, CREDENTIAL_KEYS))
@@ -120,7 +132,7 @@ def _namespace(pipeline: WinePipeline, settings: Settings, backend: ServingBacke
     for manifest in namespace.wanted(pipeline, source, mlflow):
         metadata = manifest["metadata"]
         if manifest["kind"] == "Secret":
-            copied = settings.mlflow_secret_of_steps if metadata["name"] == MLFLOW_SECRET else backend.source.name
+            copied = settings.mlflow_secret_of_steps if metadata["name"] == MLFLOW_SECRET else " or ".join(backend.source.names)
             about = f"values copied from the Secret {settings.platform_namespace}/{copied}, masked here"
             manifest = {**manifest, "data": dict.fromkeys(manifest["data"], MASK)}
         else:

@@ -14,9 +14,11 @@ from winepipelines.environment import EnvironmentSettings
 from winepipelines.validation import (
     Chart,
     Image,
+    Names,
     Namespace,
     Namespaces,
     Networks,
+    OptionalName,
     OptionalS3Address,
     OptionalSecretName,
     OptionalServiceAccount,
@@ -30,6 +32,7 @@ from winepipelines.validation import (
     Url,
 )
 
+AUTO = "auto"
 REPOSITORY = Path(__file__).resolve().parents[2]
 KFP_EXAMPLE = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 MLFLOW_EXAMPLE = "http://mlflow-server.kubeflow.svc.cluster.local:5000"
@@ -39,7 +42,8 @@ STORE_EXAMPLE = "http://minio.kubeflow.svc.cluster.local:9000"
 class Settings(EnvironmentSettings):
     """Settings of the operator. Addresses are URLs without a trailing slash.
 
-    `serving_backend` names the backend that serves models, by its key in the registry of backends; empty is the first of them.
+    `serving_backend` names the backend that serves the models of resources without a choice of their own, by its key in the
+    registry of backends; `auto` is the first one that is installed. `serving_backends` are those that resources may choose.
     """
 
     judged_by_doctor: ClassVar = frozenset({"kfp_url", "mlflow_url", "s3_endpoint_url", "steps_image", "server_image"})
@@ -57,7 +61,8 @@ class Settings(EnvironmentSettings):
     mlflow_ca_file: Annotated[Text, Chart("mlflow.ca")] = ""
     artifacts_destination: Annotated[OptionalS3Address, Chart("mlflow.artifactsDestination")] = ""
     platform_namespace: Annotated[Namespace, Chart("platformNamespace")] = "kubeflow"
-    serving_backend: Annotated[Text, Chart("serving.backend")] = ""
+    serving_backend: Annotated[OptionalName, Chart("serving.backend")] = AUTO
+    serving_backends: Annotated[Names, Chart("serving.backends")] = ()  # none: `serving_backend`, or all with `auto`
     unsigned_models: Annotated[Literal["refuse", "serve"], Chart("models.unsigned")] = "refuse"
     steps_image: Annotated[Image, Chart("image.steps")] = f"winepipelines/steps:{__version__}"
     server_image: Annotated[Image, Chart("image.server")] = f"winepipelines/server:{__version__}"

@@ -25,7 +25,7 @@ from winepipelines.platform.compiled import CompiledPipeline
 from winepipelines.platform.kubernetes import Kubernetes
 from winepipelines.platform.manifests import Manifests
 from winepipelines.platform.runrequests import DATA_CHECK, PREDICTION, TRAINING
-from winepipelines.serving.port import ServingBackend
+from winepipelines.serving.backends import Backends
 from winepipelines.settings import Settings
 
 START_SECONDS = 4.0  # for the API server, its discovery and its caches of rights
@@ -39,22 +39,22 @@ class StartError(Exception):
     """The operator cannot start. The message says why, and what to do."""
 
 
-async def check(settings: Settings, backend: ServingBackend) -> None:
+async def check(settings: Settings, backends: Backends) -> None:
     """Check files, ports and the API server, in this order.
 
     Raises StartError.
     """
-    check_files(settings, backend)
+    check_files(settings, backends)
     for variable, host, port in (
         ("WINE_PROBE_PORT", settings.probe_host, settings.probe_port),
         ("WINE_METRICS_PORT", settings.metrics_host, settings.metrics_port),
     ):
         if port:
             check_port(variable, host, port)
-    await check_cluster(settings, backend)
+    await check_cluster(settings, backends)
 
 
-def check_files(settings: Settings, backend: ServingBackend) -> None:
+def check_files(settings: Settings, backends: Backends) -> None:
     """Read every file that the operator will read.
 
     Raises StartError.
@@ -62,7 +62,7 @@ def check_files(settings: Settings, backend: ServingBackend) -> None:
     try:
         for pipeline in (TRAINING, DATA_CHECK, PREDICTION):
             CompiledPipeline(settings.templates, pipeline)
-        Manifests(settings.templates).load((*MANIFESTS, *backend.templates))
+        Manifests(settings.templates).load((*MANIFESTS, *(name for backend in backends.enabled for name in backend.templates)))
     except TemplateError as error:
         raise _templates_error(f"the template {error} is missing or cannot be read", settings) from None
     except OSError as error:
@@ -134,7 +134,7 @@ def port_error(variable: str, host: str, port: int, error: OSError) -> StartErro
     )
 
 
-async def check_cluster(settings: Settings, backend: ServingBackend, seconds: float = START_SECONDS) -> None:
+async def check_cluster(settings: Settings, backends: Backends, seconds: float = START_SECONDS) -> None:
     """Check that the API server answers, serves the operator's own kinds, and permits to watch and change them.
 
     Raises StartError.
@@ -153,7 +153,7 @@ async def check_cluster(settings: Settings, backend: ServingBackend, seconds: fl
     try:
         async with asyncio.timeout(seconds):
             while True:
-                found = await _cluster_problem(Cluster(kubernetes), settings, backend)
+                found = await _cluster_problem(Cluster(kubernetes), settings, backends)
                 if found is None:
                     return
                 problem = found
@@ -164,7 +164,7 @@ async def check_cluster(settings: Settings, backend: ServingBackend, seconds: fl
         await kubernetes.close()
 
 
-async def _cluster_problem(cluster: Cluster, settings: Settings, backend: ServingBackend) -> StartError | None:
+async def _cluster_problem(cluster: Cluster, settings: Settings, backends: Backends) -> StartError | None:
     try:
         served = await cluster.resources(GROUP, VERSION)
         if missing := [plural for plural in (PLURAL, PREDICTION_PLURAL) if plural not in served]:
@@ -176,7 +176,7 @@ async def _cluster_problem(cluster: Cluster, settings: Settings, backend: Servin
             async with slots:
                 return not await cluster.may(verb, right.group, right.resource, right.namespace)
 
-        asked = [(right, verb) for right in needed(settings, backend) for verb in right.verbs]
+        asked = [(right, verb) for right in needed(settings, backends) for verb in right.verbs]
         for (right, verb), missing_right in zip(asked, await asyncio.gather(*(lacks(*one) for one in asked)), strict=True):
             if missing_right:
                 return _missing_right(right, verb)
@@ -187,14 +187,15 @@ async def _cluster_problem(cluster: Cluster, settings: Settings, backend: Servin
     return None
 
 
-def needed(settings: Settings, backend: ServingBackend) -> tuple[Right, ...]:
-    """List the rights without which nothing works: on the operator's own kinds, and to watch the serving backend's objects."""
-    found = []
-    for right in rights(settings, backend):
+def needed(settings: Settings, backends: Backends) -> tuple[Right, ...]:
+    """List the rights without which nothing works: on the operator's own kinds, and to watch the serving backends' objects."""
+    kinds = {(backend.kind.group, backend.kind.plural) for backend in backends.enabled}
+    found: dict[Right, None] = {}
+    for right in (right for backend in backends.enabled for right in rights(settings, backend)):
         if right.group == GROUP:
-            found.append(right)
-        elif (right.group, right.resource) == (backend.kind.group, backend.kind.plural):
-            found.append(replace(right, verbs=("list", "watch")))
+            found[right] = None
+        elif (right.group, right.resource) in kinds:
+            found[replace(right, verbs=("list", "watch"))] = None
     return tuple(found)
 
 

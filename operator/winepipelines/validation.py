@@ -147,6 +147,8 @@ OptionalServiceAccount = Annotated[Text, matches(SUBDOMAIN, "the name of a servi
 Namespace = Annotated[Text, matches(LABEL, "the name of a namespace")]
 Quantity = Annotated[Text, matches(QUANTITY, "a quantity such as 500m or 1Gi", optional=True)]
 OptionalS3Address = Annotated[Text, matches(S3_ADDRESS, "an address such as s3://mlflow", optional=True)]
+OptionalName = Annotated[Text, matches(re.compile("[A-Za-z]+"), "a name", optional=True)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_parts)]
 Namespaces = Annotated[tuple[str, ...], BeforeValidator(_parts), AfterValidator(_namespaces)]
 Networks = Annotated[tuple[str, ...], BeforeValidator(_parts), AfterValidator(_networks)]
 Switch = Annotated[bool, BeforeValidator(_switch)]

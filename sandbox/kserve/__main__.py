@@ -13,6 +13,7 @@ from pathlib import Path
 import uvloop
 
 from sandbox.kserve.gateway import PredictorGateway
+from sandbox.kserve.knative import Knative
 from sandbox.kserve.pod import PredictorPod
 from sandbox.seldon.api import Api
 from sandbox.seldon.node import Node
@@ -28,16 +29,23 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder for models, logs and what a restart needs")
     parser.add_argument("--kubeconfig", type=Path, required=True, help="how to reach the API server")
     parser.add_argument("--initializer-python", type=Path, required=True, help="interpreter with the package kserve-storage")
+    parser.add_argument("--knative", action="store_true", help="stand in for Knative's autoscaler and ingress")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     warm_up()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(
-            run(arguments.gateway_port, arguments.state.absolute(), arguments.kubeconfig, str(arguments.initializer_python))
+            run(
+                arguments.gateway_port,
+                arguments.state.absolute(),
+                arguments.kubeconfig,
+                str(arguments.initializer_python),
+                knative=arguments.knative,
+            )
         )
 
 
-async def run(port: int, state: Path, kubeconfig: Path, python: str) -> None:
+async def run(port: int, state: Path, kubeconfig: Path, python: str, *, knative: bool) -> None:
     """Run pods and hand requests on until a signal comes."""
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -46,15 +54,17 @@ async def run(port: int, state: Path, kubeconfig: Path, python: str) -> None:
     node = Node(api, gateway, state, functools.partial(PredictorPod, python), labels=LABEL, fields="")
     work, stopped = asyncio.create_task(node.run()), asyncio.create_task(over.wait())
     synced = asyncio.create_task(node.synced.wait())
+    routing = asyncio.create_task(Knative(api, gateway).run()) if knative else asyncio.create_task(over.wait())
     try:
         await asyncio.wait([work, synced, stopped], return_when=asyncio.FIRST_COMPLETED)
         if synced.done():
             await gateway.start(port)
-            await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            work.result()
+            await asyncio.wait([work, stopped, routing], return_when=asyncio.FIRST_COMPLETED)
+        for task in (work, routing):
+            if task.done():
+                task.result()
     finally:
-        for task in (work, stopped, synced):
+        for task in (work, stopped, synced, routing):
             task.cancel()
         await gateway.stop()
         await node.close(stop=over.is_set())

@@ -9,6 +9,8 @@ class PredictorGateway(Gateway):
     def _find(self, raw: str) -> tuple[Route, str] | None:
         match raw.split("/", 4):
             case ["", "kserve", namespace, name, path]:
+                if routes := self._routes.get((namespace, name)):  # Knative's
+                    return self._choose(routes), path
                 deployment = (namespace, f"{name}-predictor")
                 return Route(name, "v2", 100, deployment, executor=False), path
         return None

@@ -9,18 +9,17 @@ from typing import Any
 import yaml
 
 from sandbox import programs
-from sandbox.programs import KSERVE, Report
+from sandbox.programs import Report
 
 Manifest = dict[str, Any]
 
-VERSION = "0.20"
 NAMESPACE = "kserve"
 FOLDERS = ("config/crd/full", "config/crd/full/clusterstoragecontainer", "config/configmap", "config/webhook")
 WEBHOOKS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 KINDS = ("CustomResourceDefinition", "ConfigMap", *WEBHOOKS)
 SETTINGS: dict[str, Manifest] = {
     "deploy": {"defaultDeploymentMode": "Standard"},
-    "ingress": {"disableIngressCreation": True},
+    "ingress": {"disableIngressCreation": True, "disableIstioVirtualHost": True},
 }
 """What differs from the configuration that KServe ships: neither Knative nor a gateway of Istio's is needed."""
 
@@ -32,7 +31,7 @@ def released(manager: Path, report: Report) -> list[Manifest]:
     """
     copy = manager.with_name(f"installation-{zlib.crc32(repr((FOLDERS, KINDS)).encode()):08x}.json")
     if not copy.exists():
-        module = programs.module_folder(KSERVE)
+        module = programs.module_folder(programs.kserve_of(manager))
         report("copying KServe's CRDs, configuration and webhooks from its module")
         files = [file for folder in FOLDERS for file in sorted((module / folder).glob("*.yaml"))]
         documents = [document for file in files for document in yaml.load_all(file.read_bytes(), yaml.CSafeLoader)]
@@ -43,10 +42,11 @@ def released(manager: Path, report: Report) -> list[Manifest]:
     return found
 
 
-def manifests(release: list[Manifest], webhooks: str, authority: str) -> list[Manifest]:
-    """Return the objects of an installation whose controller runs on this machine.
+def manifests(release: list[Manifest], webhooks: str | Manifest, authority: str) -> list[Manifest]:
+    """Return the objects of an installation: namespace, kinds, configuration and webhooks.
 
-    `webhooks` is the address of the controller's webhook server, and `authority` the base64 PEM of who signed its certificate.
+    `webhooks` is the address of the controller's webhook server, where it runs on this machine, or a reference to its Service.
+    `authority` is the base64 PEM of who signed the server's certificate.
     """
     made = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}]
     for item in release:
@@ -56,7 +56,8 @@ def manifests(release: list[Manifest], webhooks: str, authority: str) -> list[Ma
                 item["data"][key] = json.dumps(json.loads(item["data"][key]) | changes)
         for webhook in item.get("webhooks", ()) if item["kind"] in WEBHOOKS else ():
             path = webhook["clientConfig"]["service"]["path"]
-            webhook["clientConfig"] = {"url": webhooks + path, "caBundle": authority}
+            where = {"url": webhooks + path} if isinstance(webhooks, str) else {"service": {**webhooks, "path": path}}
+            webhook["clientConfig"] = {**where, "caBundle": authority}
         item["metadata"].pop("creationTimestamp", None)
         item.pop("status", None)  # an empty one, which would replace the API server's
         made.append(item)

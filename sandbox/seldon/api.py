@@ -19,6 +19,7 @@ log = logging.getLogger("seldon.api")
 
 SDEP = "machinelearning.seldon.io/v1/seldondeployments"
 DEPLOYMENT = "apps/v1/deployments"
+REPLICA_SET = "apps/v1/replicasets"
 POD = "v1/pods"
 SERVICE = "v1/services"
 AUTOSCALER = "autoscaling/v2/horizontalpodautoscalers"

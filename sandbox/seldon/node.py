@@ -6,18 +6,21 @@ ReplicaSets make the pods, the real Deployment controller decides how many of wh
 - a Node of ours would have to renew its lease for ever or be tainted and emptied, would be given a pod of every DaemonSet,
   and where it is missing the pod garbage collector deletes what is bound to it; none of this happens to a pod without a node;
 - the API server deletes a pod without a node at once, grace or not, so that nothing is stuck when this stand-in is down. The
-  server behind it goes on until no request is in flight to it: no request fails in a rollout.
+  server behind it goes on until no request is in flight to it: no request fails in a rollout. While no other server of its
+  Deployment is ready, and its ReplicaSet makes another pod, it also gets new requests: a kube-proxy sends them to pods that
+  terminate if there are no others, and a real server answers meanwhile.
 
 Nor has a pod an IP: the only true one is the loopback address, which a cluster's EndpointSlice controller refuses over and over.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sandbox.seldon.api import POD, Api, ApiError, selector
+from sandbox.seldon.api import POD, REPLICA_SET, Api, ApiError, selector
 from sandbox.seldon.cache import Cache, Key, key_of, owner_of
 from sandbox.seldon.gateway import Gateway
 from sandbox.seldon.objects import MANAGED_BY
@@ -29,6 +32,8 @@ Object = dict[str, Any]
 log = logging.getLogger("seldon.node")
 
 SCHEDULER = "wine-sandbox"
+ANSWERS = 12.0  # seconds that a server answers once its pod is deleted: the wait before its stop, and until its probe fails
+POLL = 0.5  # seconds
 DRAIN = 10.0  # seconds for requests in flight to a server that is terminating
 RETRY = 1.0  # seconds after a status could not be written
 MakePod = Callable[[Object, Path, Path, Api, Callable[[], object]], Pod]
@@ -122,12 +127,15 @@ class Node:
 
     def _publish(self, deployment: Key) -> None:
         """Tell the gateway which servers of a Deployment are ready."""
-        addresses = [pod.address for pod in self._pods.values() if pod.address and deployment_of(pod.item) == deployment]
-        self._gateway.set_addresses(deployment, addresses)
+        pods = [pod for pod in self._pods.values() if deployment_of(pod.item) == deployment]
+        ready = [pod.address for pod in pods if pod.address]
+        terminating = [pod.last_address for pod in pods if pod.last_address]
+        self._gateway.set_addresses(deployment, ready or terminating)
 
     def _retire(self, pod: Pod) -> None:
-        """Have no new request go to a pod; end it when no request is in flight to it."""
-        address, pod.retiring = pod.address, True
+        """Have no new request go to a pod, if there is another one; end it when no request is in flight to it."""
+        address = pod.last_address = pod.address
+        pod.retiring = True
         self._publish(deployment_of(pod.item))
         self._telling.pop(key_of(pod.item)).cancel()
         task = asyncio.create_task(self._end(pod, address))
@@ -136,11 +144,27 @@ class Node:
 
     async def _end(self, pod: Pod, address: str | None) -> None:
         if address:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._until_replaced(pod), ANSWERS)
+            pod.last_address = None
+            self._publish(deployment_of(pod.item))
             await self._gateway.drained(address, DRAIN)
         await pod.stop()
         self._statuses.forget(POD, _uid(pod.item))
         del self._pods[key_of(pod.item)]
         self._look(key_of(pod.item))  # another one of that name may have come
+
+    async def _until_replaced(self, pod: Pod) -> None:
+        """Wait until another server of a pod's Deployment is ready, or none is to come."""
+        deployment, (namespace, replica_set) = deployment_of(pod.item), owner_of(pod.item)
+        while replica_set and not any(other.address for other in self._pods.values() if deployment_of(other.item) == deployment):
+            try:
+                owner = await self._api.get(REPLICA_SET, namespace, replica_set)
+            except ApiError:
+                return
+            if not owner["spec"]["replicas"]:
+                return
+            await asyncio.sleep(POLL)
 
 
 def place(deployment: Object) -> None:

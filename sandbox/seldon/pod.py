@@ -52,6 +52,7 @@ class Pod:
         self.state = State.load(folder) or State(created=now())
         self.server: Server | None = None
         self.retiring = False
+        self.last_address: str | None = None  # where it still answers while it terminates
         self._task: asyncio.Task[None] | None = None
 
     @property

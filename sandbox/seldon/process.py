@@ -16,8 +16,8 @@ def run(folder: Path, port: int, environment: dict[str, str], log: Path) -> None
     """Serve the model as `python -m wineserver` with `environment`. Ends the process with the exit code."""
     os.setsid()  # signals to the stand-in do not end its containers
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    os.pwrite(lock, f"{os.getpid()} {port}\n".encode().ljust(20), 0)  # first: whoever finds it locked reads it
     fcntl.flock(lock, fcntl.LOCK_EX)
-    os.pwrite(lock, f"{os.getpid()} {port}\n".encode().ljust(20), 0)
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -56,7 +56,10 @@ class Server:
         """Return the running process of a pod's folder, whoever started it, or None."""
         if not _locked(folder):
             return None
-        pid, port = (folder / process.LOCK).read_text().split()
+        try:
+            pid, port = (folder / process.LOCK).read_text().split()
+        except FileNotFoundError:  # its pod was removed since
+            return None
         return cls(folder, int(pid), int(port))
 
     async def wait(self) -> int | None:

@@ -9,9 +9,11 @@ import yaml
 
 from dev import helm
 from dev.version import version
+from sandbox import rights
 from winepipelines.doctor.rights import in_namespaces
+from winepipelines.doctor.rights import rights as rights_of
 from winepipelines.metrics import Metrics
-from winepipelines.serving.backends import backend_of
+from winepipelines.serving.backends import backends_of
 from winepipelines.serving.seldon.settings import SeldonSettings
 from winepipelines.settings import Settings
 
@@ -28,8 +30,7 @@ def _of(manifests: list[Object], kind: str) -> dict[str, Object]:
 
 
 def _rights_in_the_sandbox() -> dict[str, Object]:
-    manifests = list(yaml.safe_load_all((ROOT / "deploy/operator/rbac.yaml").read_text()))
-    return {manifest["kind"]: manifest for manifest in manifests}
+    return {manifest["kind"]: manifest for manifest in rights.manifests(["seldon"])}
 
 
 def _container(manifests: list[Object]) -> Object:
@@ -100,22 +101,38 @@ class TestSettings:
 
 class TestRights:
     def test_rules_are_those_of_the_sandbox(self) -> None:
-        manifests = helm.template({"mlflow": {"secret": "mlflow-tracking-credentials"}})
+        manifests = helm.template({"mlflow": {"secret": "mlflow-tracking-credentials"}, "serving": {"backend": "Seldon"}})
         given = _rights_in_the_sandbox()
         assert _of(manifests, "ClusterRole")["wine-operator"]["rules"] == given["ClusterRole"]["rules"]
         assert _of(manifests, "Role")["kubeflow/wine-operator-sources"]["rules"] == given["Role"]["rules"]
 
     def test_source_secret_is_the_only_secret_that_may_be_read(self) -> None:
-        (role,) = _of(helm.template({"seldon": {"sourceSecret": "mine"}, "platformNamespace": "platform"}), "Role").values()
+        values = {"serving": {"backend": "Seldon"}, "seldon": {"sourceSecret": "mine"}, "platformNamespace": "platform"}
+        (role,) = _of(helm.template(values), "Role").values()
         assert role["metadata"]["namespace"] == "platform"
         assert [rule["resourceNames"] for rule in role["rules"]] == [["mine"]]
+
+    @pytest.mark.parametrize("backend", ["seldon", "kserve"])
+    @pytest.mark.parametrize("namespaces", [[], ["team-a"], ["kubeflow"]], ids=str)
+    def test_automatic_source_secret_grants_what_the_operator_needs_once(self, backend: str, namespaces: list[str]) -> None:
+        values = {"serving": {"backend": backend}, backend: {"sourceSecret": "auto"}, "namespaces": namespaces}
+        environment = _environment(helm.template(values))
+        settings = Settings.from_environment(environment)
+        [enabled] = backends_of(settings, environment).enabled
+        wanted = [one for one in rights_of(settings, enabled) if one.namespace == "kubeflow"]
+        sources = [one for one in wanted if one.resource == "secrets" and "watch" in one.verbs and "patch" not in one.verbs]
+        rules = _of(helm.template(values), "Role")["kubeflow/wine-operator-sources"]["rules"]
+        granted = {name: tuple(rule["verbs"]) for rule in rules for name in rule["resourceNames"]}
+        assert granted == {one.name: one.verbs for one in sources}
+        assert len(granted) > 2
 
     def test_rules_on_serving_objects_are_those_of_the_backend(self) -> None:
         values = {"serving": {"backend": "kserve"}, "kserve": {"sourceSecret": "mine"}}
         settings = Settings.from_environment(_environment(helm.template(values)))
         wanted = {
             (right.group, right.resource, verb, right.name)
-            for right in in_namespaces(settings, backend_of(settings, {}))
+            for backend in backends_of(settings, {}).enabled
+            for right in in_namespaces(settings, backend)
             for verb in right.verbs
         }
         manifests = helm.template({**values, "mlflow": {"secret": "credentials"}})
@@ -133,16 +150,38 @@ class TestRights:
         assert _of(manifests, "Role")["kubeflow/wine-operator-sources"]["rules"][0]["resourceNames"] == ["mine", "credentials"]
 
     @pytest.mark.parametrize(
-        ("backend", "kinds"),
-        [("", {"seldondeployments"}), ("seldon", {"seldondeployments"}), ("kserve", {"inferenceservices", "servingruntimes"})],
+        ("values", "verbs"),
+        [
+            ({}, ["list", "watch"]),
+            ({"namespaces": ["team-a", "kubeflow"]}, ["list", "watch"]),
+            ({"namespaces": ["team-a"]}, ["get", "list", "watch"]),
+        ],
     )
-    def test_guard_covers_the_kinds_of_the_backend_only(self, backend: str, kinds: set[str]) -> None:
-        policies = _of(helm.template({"serving": {"backend": backend}}), "ValidatingAdmissionPolicy")
+    def test_right_to_read_the_source_secret_is_granted_once(self, values: Object, verbs: list[str]) -> None:
+        manifests = helm.template({"serving": {"backend": "kserve"}, **values})
+        rules = _of(manifests, "Role")["kubeflow/wine-operator-sources"]["rules"]
+        assert [rule["verbs"] for rule in rules if "mlpipeline-minio-artifact" in rule["resourceNames"]] == [verbs]
+
+    @pytest.mark.parametrize(
+        ("backend", "kinds"),
+        [
+            ({}, {"seldondeployments", "inferenceservices", "servingruntimes"}),
+            ({"backend": "Seldon"}, {"seldondeployments"}),
+            ({"backend": "kserve"}, {"inferenceservices", "servingruntimes"}),
+            ({"backends": ["KServe"]}, {"inferenceservices", "servingruntimes"}),
+            (
+                {"backend": "seldon", "backends": ["seldon", "kserve"]},
+                {"seldondeployments", "inferenceservices", "servingruntimes"},
+            ),
+        ],
+    )
+    def test_guard_covers_the_kinds_of_the_enabled_backends_only(self, backend: Object, kinds: set[str]) -> None:
+        policies = _of(helm.template({"serving": backend}), "ValidatingAdmissionPolicy")
         common = {"secrets", "poddefaults", "deletions", "winepipelines", "limits"}
         assert {name.rpartition(".")[2] for name in policies} - common == kinds
 
     def test_namespaces_value_grants_no_cluster_wide_rights(self) -> None:
-        manifests = helm.template(NAMESPACED)
+        manifests = helm.template({**NAMESPACED, "serving": {"backend": "Seldon"}})
         assert {manifest["kind"] for manifest in manifests if manifest["kind"].startswith("Cluster")} == set()
         assert _of(manifests, "Role").keys() == {"team-a/wine-operator", "team-b/wine-operator", "kubeflow/wine-operator-sources"}
         left_out = (
@@ -276,6 +315,46 @@ class TestMonitoring:
         used = {name for text in texts for name in re.findall(r"winepipelines_[a-z_]+", text)}
         assert used
         assert used <= known
+
+
+PLATFORMS = sorted(helm.CHART.glob("values-*.yaml"))
+
+
+class TestPlatforms:
+    @pytest.mark.parametrize("path", PLATFORMS, ids=lambda path: path.stem)
+    def test_values_of_a_platform_are_valid_settings_and_explained(self, path: Path) -> None:
+        environment = _environment(helm.template(yaml.safe_load(path.read_text())))
+        settings = Settings.from_environment(environment)
+        (backend,) = backends_of(settings, environment).enabled
+        assert (backend.name, len(backend.source.names) > 1) == ("KServe", True)
+        assert path.name in (ROOT / "docs/how-to/install-on-kubeflow.md").read_text()
+
+    def test_values_of_every_platform_are_there(self) -> None:
+        assert [path.stem for path in PLATFORMS] == ["values-charmed-1.11", "values-kserve-only", "values-kubeflow-26.03"]
+
+    @pytest.mark.parametrize(
+        ("backend", "labels"),
+        [
+            ("kserve", {"app.kubernetes.io/managed-by": "wine-operator", "component": "predictor"}),
+            ("seldon", {"app.kubernetes.io/managed-by": "seldon-core"}),
+        ],
+    )
+    def test_mesh_policy_admits_the_operator_to_pods_of_models_only(self, backend: str, labels: Object) -> None:
+        policy = {"create": True, "namespaces": ["team-a", "team-b"], "trustDomain": "example.org"}
+        values = {"serving": {"backend": backend}, "mesh": {"authorizationPolicy": policy}, "serviceAccount": {"name": "wine"}}
+        policies = _of(helm.template(values, namespace="platform"), "AuthorizationPolicy")
+        assert {name.partition("/")[0] for name in policies} == {"team-a", "team-b"}
+        for one in policies.values():
+            assert one["spec"]["selector"] == {"matchLabels": labels}
+            assert one["spec"]["action"] == "ALLOW"
+            assert one["spec"]["rules"] == [{"from": [{"source": {"principals": ["example.org/ns/platform/sa/wine"]}}]}]
+
+    def test_mesh_policy_is_opt_in_and_needs_namespaces(self) -> None:
+        assert _of(helm.template(), "AuthorizationPolicy") == {}
+        with pytest.raises(helm.HelmError, match=r"mesh\.authorizationPolicy\.namespaces: name the namespaces of models"):
+            helm.template({"mesh": {"authorizationPolicy": {"create": True}}})
+        limited = {"namespaces": ["red"], "mesh": {"authorizationPolicy": {"create": True}}}
+        assert {name.partition("/")[0] for name in _of(helm.template(limited), "AuthorizationPolicy")} == {"red"}
 
 
 class TestNotesAndPackage:

@@ -22,7 +22,6 @@ from sandbox.errors import KubectlError
 from sandbox.kubeconfigs import Access
 from sandbox.plan import load
 from sandbox.platform import Sandbox
-from winepipelines.serving.backends import DEFAULT
 
 Object = dict[str, Any]
 VALUES: Object = {
@@ -33,7 +32,7 @@ VALUES: Object = {
 }
 OPERATOR = "system:serviceaccount:kubeflow:wine"
 NAMESPACE = "admin"
-OWN = [manifest for _, manifest in rendered([DEFAULT])]  # of the backend that the chart chooses
+OWN = [manifest for _, manifest in rendered(["seldon"])]  # the API server has no kinds of others
 SET_FILES = sorted(SETS.glob("*/*.yaml"))
 SET_NAMES = [f"{path.parent.name}-{path.stem}" for path in SET_FILES]
 

@@ -28,6 +28,7 @@ from dev.version import version
 from sandbox import kubeconfigs, programs
 
 REGISTRY = "docker.io"
+TARGETS = ("operator", "steps", "server", "sandbox", "kserve")
 PREVIOUS = "0.0.1"
 PLATFORM, USER = "kubeflow", "admin"
 PRISTINE = {"default", "kube-node-lease", "kube-public", "kube-system", "local-path-storage"}
@@ -127,11 +128,10 @@ def _package(chart: Path, folder: Path, *options: str) -> Path:
 @pytest.fixture(scope="session")
 def images(administrator: Kube, chosen: Nodes, archives: Archives) -> None:
     """Build the images, and load them and those of the previous chart onto the nodes."""
-    names = [f"{REGISTRY}/winepipelines/{target}:{version()}" for target in ("operator", "steps", "server", "sandbox")]
+    names = [f"{REGISTRY}/winepipelines/{target}:{version()}" for target in TARGETS]
     environment = {**os.environ, **chosen.building, "BUILDER": chosen.builder, "REGISTRY": REGISTRY}
     with timed("images built"):
-        targets = [name.rpartition("/")[2].partition(":")[0] for name in names]
-        subprocess.run([ROOT / "dev/images", *targets], env=environment, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run([ROOT / "dev/images", *TARGETS], env=environment, stdout=subprocess.DEVNULL, check=True)
     before = yaml.safe_load(helm.run("show", "chart", str(archives.previous)))["appVersion"]
     for name in (names[0], names[2]):
         earlier = f"{name.rpartition(':')[0]}:{before}"
@@ -175,11 +175,14 @@ def _state(kube: Kube) -> str:
         "pods": ("get", "pods", "-A", "-o", "wide"),
         "resources": ("get", "winepipelines", "-A", "-o", "yaml"),
         "deployments": ("get", "seldondeployments,deployments,workflows", "-A"),
+        "InferenceServices": ("get", "inferenceservices", "-A", "-o", "yaml"),
         "events": ("get", "events", "-A", "--sort-by=.metadata.creationTimestamp", "--field-selector=type!=Normal"),
         "the operator": ("-n", PLATFORM, "logs", "deployment/wine-operator", "--tail=60"),
         "the operator before": ("-n", PLATFORM, "logs", "deployment/wine-operator", "--previous", "--tail=30"),
         "Kubeflow": ("-n", PLATFORM, "logs", "deployment/ml-pipeline", "--tail=30"),
         "Seldon": ("-n", PLATFORM, "logs", "deployment/seldon", "--tail=30"),
+        "KServe": ("-n", "kserve", "logs", "deployment/kserve-controller-manager", "--tail=30"),
+        "a model of KServe": ("-n", "team", "logs", "--selector=component=predictor", "--all-containers", "--tail=20"),
         "a served model": ("-n", USER, "logs", "--selector=seldon.io/model=true", "--all-containers", "--prefix", "--tail=20"),
     }
     return "\n\n".join(f"--- {name}\n{kube.says(*command)[-12000:]}" for name, command in commands.items())

@@ -7,6 +7,7 @@ from support.capacity import Amount, of_manifests
 
 from dev import helm
 from dev.lint_manifests import rendered
+from sandbox.kserve.cluster import controller
 from sandbox.seldon import objects
 
 MODELS = 4  # two served models, one canary, and one old pod during a rollout
@@ -19,9 +20,9 @@ def needed() -> Amount:
 
 
 def charts() -> Amount:
-    """Return the requests of both charts, of `helm test` and of the test's own pod."""
+    """Return the requests of both charts, of `helm test`, of KServe's controller and of the test's own pod."""
     rendered_charts = [*helm.template(chart=helm.SANDBOX), *helm.template(chart=helm.CHART)]
-    return of_manifests([*rendered_charts, *yaml.safe_load_all(VISITORS.read_text())])
+    return of_manifests([*rendered_charts, controller("kserve"), *yaml.safe_load_all(VISITORS.read_text())])
 
 
 def model() -> Amount:

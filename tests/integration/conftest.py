@@ -10,8 +10,10 @@ from support.doctor import BreakablePlatform
 from support.mlflow import MLFLOW_ONLY
 from support.mlflow_server import Server
 from support.operator import OperatorProcess
+from support.platforms import SELDON, Backend
 
 from sandbox.mlflow_server import VARIANTS
+from sandbox.plan import BOTH
 from sandbox.platform import Sandbox
 
 _numbers = itertools.count(1)
@@ -20,13 +22,20 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     """Run the whole platform without an operator."""
-    with Sandbox(f"test-{os.getpid()}", without={"operator"}) as sandbox:
+    with Sandbox(f"test-{os.getpid()}", without={"operator"}, backend=BOTH, audit=True) as sandbox:
         yield sandbox
 
 
+@pytest.fixture(scope="session", params=[SELDON], ids=str)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Return the backend that serves models; tests marked with `both_backends` run on each."""
+    chosen: Backend = request.param
+    return chosen
+
+
 @pytest.fixture(scope="session")
-def cluster(sandbox: Sandbox) -> Cluster:
-    return Cluster(sandbox)
+def cluster(sandbox: Sandbox, backend: Backend) -> Cluster:
+    return Cluster(sandbox, backend)
 
 
 @pytest.fixture(scope="session")

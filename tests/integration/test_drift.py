@@ -3,88 +3,107 @@
 import json
 
 import pytest
-from support.cluster import Cluster, eventually, ready, settled
+from support.cluster import Body, Cluster, eventually, ready, settled
 from support.operator import OperatorProcess
+from support.parametrized import both_backends
+from support.platforms import Backend
 
 from winepipelines.api.pipeline import WinePipeline
-from winepipelines.serving.seldon.naming import COPY_SECRET
+
+
+@pytest.fixture(scope="module")
+def home(cluster: Cluster, operator: OperatorProcess) -> str:
+    """Serve a model for all tests of drift; return its namespace."""
+    namespace = cluster.namespace(f"drift-on-{cluster.backend.name.lower()}")
+    cluster.apply(cluster.resource(namespace))
+    return namespace
 
 
 @pytest.fixture
-def served(cluster: Cluster, operator: OperatorProcess, namespace: str) -> WinePipeline:
-    cluster.apply(cluster.resource(namespace))
-    return cluster.wait(namespace, settled)
+def served(cluster: Cluster, operator: OperatorProcess, home: str) -> WinePipeline:
+    return cluster.wait(home, settled)
+
+
+def _events(cluster: Cluster, namespace: str, reason: str) -> list[str]:
+    return [message for found, message in cluster.events(namespace) if found == reason]
 
 
 def _corrections(cluster: Cluster, namespace: str) -> list[str]:
-    return [message for reason, message in cluster.events(namespace) if reason == "DriftCorrected"]
+    return _events(cluster, namespace, "DriftCorrected")
 
 
-@pytest.mark.parametrize(("kind", "name"), [("secrets", COPY_SECRET), ("poddefaults", "access-minio")])
-def test_deleted_child_is_recreated_at_once(cluster: Cluster, served: WinePipeline, kind: str, name: str) -> None:
-    namespace, before = served.namespace, served.resource_version
+def _version(cluster: Cluster, namespace: str) -> str:
+    body = cluster.get("winepipelines", namespace, "mlflow")
+    assert body is not None
+    return str(body["metadata"]["resourceVersion"])
+
+
+@both_backends
+@pytest.mark.parametrize("kind", ["secrets", "poddefaults"])
+def test_deleted_child_is_recreated_at_once(cluster: Cluster, served: WinePipeline, kind: str, backend: Backend) -> None:
+    namespace, before = served.namespace, _version(cluster, served.namespace)
+    corrected = _corrections(cluster, namespace)
+    name = {"secrets": backend.copy, "poddefaults": "access-minio"}[kind]
     cluster.sandbox.kubectl("-n", namespace, "delete", kind, name)
     eventually(lambda: cluster.get(kind, namespace, name) is not None, 10)
-    eventually(lambda: len(_corrections(cluster, namespace)) == 1)
-    assert f"{name} was deleted" in _corrections(cluster, namespace)[0]
-    after = cluster.get("winepipelines", namespace, "mlflow")
-    assert after is not None
-    assert after["metadata"]["resourceVersion"] == before, "the status is not written"
+    eventually(lambda: len(_corrections(cluster, namespace)) == len(corrected) + 1)
+    [correction] = set(_corrections(cluster, namespace)) - set(corrected)
+    assert f"{name} was deleted" in correction
+    assert _version(cluster, namespace) == before, "the status is not written"
 
 
-def test_edited_secret_is_corrected_at_once(cluster: Cluster, served: WinePipeline) -> None:
-    namespace = served.namespace
-    patch = json.dumps({"stringData": {"RCLONE_CONFIG_S3_ENDPOINT": "http://evil.example", "RCLONE_CONFIG_S3_EXTRA": "x"}})
-    cluster.sandbox.kubectl("-n", namespace, "patch", "secret", COPY_SECRET, "-p", patch)
-    source = cluster.get("secrets", "kubeflow", "mlflow-server-seldon-init-container-s3-credentials")
-    assert source is not None
-
-    def corrected() -> bool:
-        secret = cluster.get("secrets", namespace, COPY_SECRET)
-        return secret is not None and secret["data"] == source["data"]
-
-    eventually(corrected, 10)
-    eventually(lambda: len(_corrections(cluster, namespace)) == 1)
+@both_backends
+def test_edited_secret_is_corrected_at_once(cluster: Cluster, served: WinePipeline, backend: Backend) -> None:
+    namespace, corrected = served.namespace, _corrections(cluster, served.namespace)
+    before = _copy(cluster, namespace)
+    key, *_ = before["data"]
+    patch = json.dumps({"stringData": {key: "http://evil.example", "EXTRA": "x"}})
+    cluster.sandbox.kubectl("-n", namespace, "patch", "secret", backend.copy, "-p", patch)
+    eventually(lambda: _copy(cluster, namespace)["data"] == before["data"], 10)
+    eventually(lambda: len(_corrections(cluster, namespace)) == len(corrected) + 1)
     assert cluster.predict(namespace)
 
 
-def test_change_of_the_source_secret_is_not_drift(cluster: Cluster, served: WinePipeline) -> None:
-    namespace, before = served.namespace, served.resource_version
-    source = ("-n", "kubeflow", "patch", "secret", "mlflow-server-seldon-init-container-s3-credentials", "--type=merge", "-p")
-    cluster.sandbox.kubectl(*source, json.dumps({"stringData": {"RCLONE_CONFIG_S3_REGION": "us-east-1"}}))
+def _copy(cluster: Cluster, namespace: str) -> Body:
+    secret = cluster.get("secrets", namespace, cluster.backend.copy)
+    assert secret is not None
+    return secret
+
+
+@both_backends
+def test_change_of_the_source_secret_is_not_drift(cluster: Cluster, served: WinePipeline, backend: Backend) -> None:
+    namespace, before = served.namespace, _version(cluster, served.namespace)
+    corrected, updated = _corrections(cluster, namespace), len(_events(cluster, namespace, "CopiesUpdated"))
+    source = ("-n", "kubeflow", "patch", "secret", backend.source, "--type=merge", "-p")
+    cluster.sandbox.kubectl(*source, json.dumps({"stringData": {backend.region: "eu-elsewhere-1"}}))
     try:
-
-        def copied() -> bool:
-            secret = cluster.get("secrets", namespace, COPY_SECRET)
-            return secret is not None and "RCLONE_CONFIG_S3_REGION" in secret["data"]
-
-        eventually(copied, 10)
-        eventually(lambda: "CopiesUpdated" in {reason for reason, _ in cluster.events(namespace)})
+        eventually(lambda: "eu-elsewhere-1" in backend.settings_of(_copy(cluster, namespace)), 10)
+        eventually(lambda: len(_events(cluster, namespace, "CopiesUpdated")) == updated + 1)
     finally:
-        cluster.sandbox.kubectl(*source, json.dumps({"data": {"RCLONE_CONFIG_S3_REGION": None}}))
-    eventually(lambda: [reason for reason, _ in cluster.events(namespace)].count("CopiesUpdated") == 2)
-    assert _corrections(cluster, namespace) == []
-    after = cluster.get("winepipelines", namespace, "mlflow")
-    assert after is not None
-    assert after["metadata"]["resourceVersion"] == before, "the status is not written"
+        cluster.sandbox.kubectl(*source, json.dumps({"data": {backend.region: None}}))
+    eventually(lambda: len(_events(cluster, namespace, "CopiesUpdated")) == updated + 2)
+    assert _corrections(cluster, namespace) == corrected
+    assert _version(cluster, namespace) == before, "the status is not written"
 
 
+@both_backends
 @pytest.mark.parametrize("action", ["delete", "edit"])
 def test_changed_deployment_is_corrected_and_the_model_becomes_ready(
-    cluster: Cluster, operator: OperatorProcess, namespace: str, action: str
+    cluster: Cluster, served: WinePipeline, action: str, backend: Backend
 ) -> None:
-    cluster.apply(cluster.resource(namespace))
-    cluster.wait(namespace, settled)
+    namespace, corrected = served.namespace, len(_corrections(cluster, served.namespace))
+    before = cluster.get(backend.plural, namespace, "mlflow")
+    assert before is not None
     if action == "delete":
-        cluster.sandbox.kubectl("-n", namespace, "delete", "sdep", "mlflow", "--wait=false")
+        cluster.sandbox.kubectl("-n", namespace, "delete", backend.plural, "mlflow", "--wait=false")
     else:
-        patch = json.dumps([{"op": "replace", "path": "/spec/predictors/0/replicas", "value": 2}])
-        cluster.sandbox.kubectl("-n", namespace, "patch", "sdep", "mlflow", "--type=json", "-p", patch)
-    eventually(lambda: len(_corrections(cluster, namespace)) == 1)
+        patch = json.dumps([{"op": "replace", "path": backend.edited, "value": backend.edit}])
+        cluster.sandbox.kubectl("-n", namespace, "patch", backend.plural, "mlflow", "--type=json", "-p", patch)
+    eventually(lambda: len(_corrections(cluster, namespace)) == corrected + 1)
     pipeline = cluster.wait(namespace, ready)
     assert pipeline.status.revision == 1
     assert len(cluster.runs(namespace)) == 1
-    assert cluster.predict(namespace)
-    deployment = cluster.get("sdep", namespace, "mlflow")
-    assert deployment is not None
-    assert deployment["spec"]["predictors"][0]["replicas"] == 1
+    eventually(lambda: cluster.predict(namespace) > 0)
+    after = cluster.get(backend.plural, namespace, "mlflow")
+    assert after is not None
+    assert backend.edited_of(after) == backend.edited_of(before)

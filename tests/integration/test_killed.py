@@ -12,19 +12,33 @@ from collections.abc import Iterator
 import pytest
 from support.cluster import Cluster, ready
 from support.operator import OperatorProcess
+from support.parametrized import both_backends
+from support.platforms import SELDON, Backend
 from support.proxy import Call, Fault
 from support.systems import Systems
 
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.status import Stage
-from winepipelines.serving.seldon.naming import COPY_SECRET
+
+COMMON = (
+    "before kfp POST /apis/v2beta1/runs",
+    "after kfp POST /apis/v2beta1/runs",
+    "after mlflow POST /api/2.0/mlflow/runs/search",
+    "after store GET /mlflow/",
+    "PUT /apis/winepipelines.io/v1alpha1/namespaces/<ns>/winepipelines/mlflow/status Serving",
+)
+"""Calls that are the same on every backend."""
 
 
 class Killer:
-    """Kills the operator at each new kind of call, and starts it again."""
+    """Kills the operator at each new kind of call, and starts it again.
 
-    def __init__(self, operator: OperatorProcess, namespace: str) -> None:
+    On the first backend that is each call, on others each that changes an object of theirs and each prediction.
+    """
+
+    def __init__(self, operator: OperatorProcess, namespace: str, backend: Backend) -> None:
         self._operator = operator
+        self._backend = backend
         self._namespace = namespace
         self._seen: set[str] = set()
         self._lock = threading.Lock()
@@ -42,11 +56,19 @@ class Killer:
         with self._lock:
             if moment in self._seen or (system == "api" and not _concerns_the_resource(call)):
                 return False
+            if self._backend is not SELDON and not self._concerns_the_backend(system, call):
+                return False
             self._seen.add(moment)
             self.killed.append(moment)
             self._operator.kill()
             self._operator.launch()
             return True
+
+    def _concerns_the_backend(self, system: str, call: Call) -> bool:
+        if system == "gateway":
+            return True
+        own = any(part in call.path for part in (self._backend.group, self._backend.copy))
+        return system == "api" and call.method != "GET" and own
 
     def _kind(self, call: Call) -> str:
         path = re.sub(r"\?.*", "", call.path)
@@ -73,7 +95,7 @@ def behind_proxies(cluster: Cluster, operator: OperatorProcess, namespace: str) 
     """Run an operator that reaches every system through a proxy. The shared operator is stopped meanwhile."""
     operator.kill()
     with Systems(cluster) as systems:
-        killer = Killer(systems.operator, namespace)
+        killer = Killer(systems.operator, namespace, cluster.backend)
         for system, proxy in systems.proxies.items():
             proxy.before = lambda call, system=system: killer.before(system, call)  # type: ignore[misc] # bound now
             proxy.after = lambda call, system=system: killer.after(system, call)  # type: ignore[misc] # bound now
@@ -82,6 +104,7 @@ def behind_proxies(cluster: Cluster, operator: OperatorProcess, namespace: str) 
     operator.start()
 
 
+@both_backends
 @pytest.mark.timeout(900)
 def test_operator_recovers_when_killed_around_every_call(
     cluster: Cluster, behind_proxies: tuple[Killer, OperatorProcess], namespace: str
@@ -90,38 +113,33 @@ def test_operator_recovers_when_killed_around_every_call(
     cluster.apply(cluster.resource(namespace))
     pipeline = cluster.wait(namespace, ready, seconds=600)
 
-    calls = "\n".join(killer.killed)
+    calls, backend = "\n".join(killer.killed), cluster.backend
     for expected in (
-        "before kfp POST /apis/v2beta1/runs",
-        "after kfp POST /apis/v2beta1/runs",
-        "after mlflow POST /api/2.0/mlflow/runs/search",
-        "after store GET /mlflow/",
+        *(COMMON if backend is SELDON else ()),
         "after gateway POST",
-        f"after api PATCH /api/v1/namespaces/<ns>/secrets/{COPY_SECRET}",
-        "after api PATCH /apis/machinelearning.seldon.io/v1/namespaces/<ns>/seldondeployments/mlflow",
-        "PUT /apis/winepipelines.io/v1alpha1/namespaces/<ns>/winepipelines/mlflow/status Serving",
+        f"after api PATCH /api/v1/namespaces/<ns>/secrets/{backend.copy}",
+        f"after api PATCH /apis/{backend.api_version}/namespaces/<ns>/{backend.plural}/mlflow",
     ):
         assert expected in calls, calls
     assert pipeline.status.revision == 1
     assert [run["display_name"].rsplit("-", 1)[1] for run in cluster.runs(namespace)] == ["1"]
-    assert len(cluster.objects("sdep", namespace)) == 1
+    assert len(cluster.objects(backend.plural, namespace)) == 1
     assert [entry.outcome for entry in pipeline.status.history] == ["Served"]
 
 
-@pytest.mark.parametrize("stage", [Stage.PREPARING, Stage.TRAINING, Stage.DEPLOYING, Stage.VERIFYING, Stage.SERVING])
-def test_operator_recovers_when_killed_in_every_stage(
-    cluster: Cluster, operator: OperatorProcess, namespace: str, stage: Stage
-) -> None:
+@both_backends
+def test_operator_recovers_when_killed_in_every_stage(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     order = list(Stage)
-
-    def reached(pipeline: WinePipeline) -> bool:
-        return pipeline.status.stage is not None and order.index(pipeline.status.stage) >= order.index(stage)
-
     cluster.apply(cluster.resource(namespace))
-    cluster.wait(namespace, reached)
-    operator.kill()
-    operator.start()
+    for stage in (Stage.PREPARING, Stage.TRAINING, Stage.DEPLOYING, Stage.VERIFYING, Stage.SERVING):
+
+        def reached(pipeline: WinePipeline, least: int = order.index(stage)) -> bool:
+            return pipeline.status.stage is not None and order.index(pipeline.status.stage) >= least
+
+        cluster.wait(namespace, reached)
+        operator.kill()
+        operator.start()
     pipeline = cluster.wait(namespace, ready)
     assert pipeline.status.revision == 1
     assert len(cluster.runs(namespace)) == 1
-    assert len(cluster.objects("sdep", namespace)) == 1
+    assert len(cluster.objects(cluster.backend.plural, namespace)) == 1

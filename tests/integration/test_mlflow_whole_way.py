@@ -4,7 +4,6 @@ import base64
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from mlflow.entities import RunTag
@@ -12,6 +11,7 @@ from mlflow.store.model_registry.rest_store import RestStore as RegistryStore
 from mlflow.store.tracking.rest_store import RestStore as TrackingStore
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 from support.cluster import Cluster, eventually, ready, says
+from support.files import contents
 from support.operator import OperatorProcess
 
 from sandbox.plan import MLFLOW_SECRET as SOURCE
@@ -149,9 +149,7 @@ class TestProxied(Variant):
         password = cluster.info.mlflow_password
         basic = base64.b64encode(f"{cluster.info.mlflow_user}:{password}".encode()).decode()
         kinds = "wp,sdep,deployments,pods,poddefaults,events,wf"
-        logs = [
-            path.read_text(errors="replace") for path in Path(cluster.info.folder).glob("kubeflow/runs/**/*") if path.is_file()
-        ]
+        logs = [content.decode(errors="replace") for _, content, _ in contents(cluster.info.folder / "kubeflow" / "runs")]
         assert logs
         places = {
             "objects": cluster.sandbox.kubectl("-n", "served", "get", kinds, "-o", "yaml"),

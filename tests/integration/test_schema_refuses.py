@@ -170,7 +170,7 @@ def test_defaults_of_schema_and_models_agree(cluster: Cluster) -> None:
     assert stored["spec"]["training"].pop("parameters") == {}
     assert filled["training"].pop("search") is None
     texts = ("data", "sha256"), ("data", "checkSchedule"), ("data", "credentialsSecret"), ("training", "schedule")
-    for part, optional in (*texts, ("training", "registeredModel")):
+    for part, optional in (*texts, ("training", "registeredModel"), ("serving", "backend")):
         assert filled[part].pop(optional) == "", "the API server omits empty fields"
     assert filled.pop("gate") == []
     for optional in ("autoscaling", "canary"):

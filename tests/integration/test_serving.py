@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from support.cluster import Body, Cluster, eventually, ready, says
 from support.operator import OperatorProcess
+from support.parametrized import both_backends
+from support.platforms import Backend
 
 from sandbox.errors import KubectlError
 from winecontract.protocols import Protocol
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.status import ConditionType
 
-DEPLOYMENT = "mlflow-wine-super-model-0-classifier"
 DEPLOYED, STALLED = ConditionType.DEPLOYED, ConditionType.STALLED
 
 
@@ -30,13 +31,14 @@ def _stored(cluster: Cluster, kind: str, namespace: str, name: str) -> Body:
     return found
 
 
+@both_backends
 def test_protocol_changes_without_another_run(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
     cluster.apply(cluster.resource(namespace, serving={"protocol": "v2"}))
     pipeline = cluster.wait(namespace, ready)
     assert pipeline.status.endpoint is not None
     assert pipeline.status.endpoint.protocol == Protocol.V2
     url = pipeline.status.endpoint.url
-    assert url == f"{cluster.info.gateway_url}/seldon/{namespace}/mlflow/v2/models/classifier/infer"
+    assert url == cluster.backend.v2_url(cluster.info, namespace, "mlflow")
     column = {
         "shape": [1, 11],
         "datatype": "FP64",
@@ -55,29 +57,30 @@ def test_protocol_changes_without_another_run(cluster: Cluster, operator: Operat
     assert len(cluster.runs(namespace)) == 1
 
 
-def test_autoscaler_owns_the_replicas(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+@both_backends
+def test_autoscaler_owns_the_replicas(cluster: Cluster, operator: OperatorProcess, namespace: str, backend: Backend) -> None:
     autoscaling = {"minReplicas": 1, "maxReplicas": 3}
     cluster.apply(cluster.resource(namespace, serving={"autoscaling": autoscaling}))
     cluster.wait(namespace, ready)
     [autoscaler] = cluster.objects("hpa", namespace)
     assert (autoscaler["spec"]["minReplicas"], autoscaler["spec"]["maxReplicas"]) == (1, 3)
-    before = _stored(cluster, "seldondeployments", namespace, "mlflow")["metadata"]["generation"]
+    before = _stored(cluster, backend.plural, namespace, "mlflow")["metadata"]["generation"]
+    deployment = backend.deployment.format(name="mlflow")
     scale = json.dumps({"spec": {"replicas": 2}})
     cluster.sandbox.kubectl(
-        *("-n", namespace, "patch", "deployment", DEPLOYMENT, "--subresource=scale", "--type=merge", "-p", scale)
+        *("-n", namespace, "patch", "deployment", deployment, "--subresource=scale", "--type=merge", "-p", scale)
     )
 
     def replicas() -> tuple[int, int]:
-        live = _stored(cluster, "deployments", namespace, DEPLOYMENT)
+        live = _stored(cluster, "deployments", namespace, deployment)
         return live["spec"]["replicas"], live["status"].get("readyReplicas", 0)
 
     eventually(lambda: replicas() == (2, 2))
     cluster.apply(cluster.resource(namespace, serving={"autoscaling": autoscaling}, training={"seed": 7}))
     pipeline = cluster.wait(namespace, lambda pipeline: ready(pipeline) and pipeline.status.revision == 2)
     assert replicas()[0] == 2
-    assert _stored(cluster, "seldondeployments", namespace, "mlflow")["metadata"]["generation"] == before + 3, (
-        "one for the canary, one without it, one for the promotion"
-    )
+    changes = 3 if backend.splits_traffic else 1  # one for the canary, one without it, one for the promotion
+    assert _stored(cluster, backend.plural, namespace, "mlflow")["metadata"]["generation"] == before + changes
     assert pipeline.status.condition(STALLED) is None
 
     cluster.apply(cluster.resource(namespace, training={"seed": 7}))
@@ -86,6 +89,7 @@ def test_autoscaler_owns_the_replicas(cluster: Cluster, operator: OperatorProces
     eventually(lambda: cluster.objects("hpa", namespace) == [])
 
 
+@both_backends
 def test_exceeded_quota_is_reported_and_the_served_model_keeps_serving(
     cluster: Cluster, operator: OperatorProcess, namespace: str
 ) -> None:
@@ -101,7 +105,9 @@ def test_exceeded_quota_is_reported_and_the_served_model_keeps_serving(
     pipeline = cluster.wait(namespace, says(DEPLOYED, "FailedCreate"))
     condition = pipeline.status.condition(DEPLOYED)
     assert condition is not None
-    assert 'Pods "mlflow-candidate-0-classifier" is forbidden: exceeded quota: full' in condition.message
+    candidate = cluster.backend.candidate.format(name="mlflow")
+    assert f'Pods "{candidate}' in condition.message
+    assert "is forbidden: exceeded quota: full" in condition.message
     assert cluster.predict(namespace) == before
     cluster.delete("resourcequota", namespace, "full")
     cluster.wait(namespace, lambda pipeline: ready(pipeline) and pipeline.status.revision == 2)
@@ -109,7 +115,7 @@ def test_exceeded_quota_is_reported_and_the_served_model_keeps_serving(
 
 
 @pytest.fixture
-def refusal(cluster: Cluster, namespace: str) -> Iterator[str]:
+def refusal(cluster: Cluster, namespace: str, backend: Backend) -> Iterator[str]:
     """Refuse every SeldonDeployment of the namespace by an admission policy. Yield the name of its binding."""
     policy = {
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -120,10 +126,10 @@ def refusal(cluster: Cluster, namespace: str) -> Iterator[str]:
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
                 "resourceRules": [
                     {
-                        "apiGroups": ["machinelearning.seldon.io"],
-                        "apiVersions": ["v1"],
+                        "apiGroups": [backend.group],
+                        "apiVersions": [backend.version],
                         "operations": ["CREATE", "UPDATE"],
-                        "resources": ["seldondeployments"],
+                        "resources": [backend.plural],
                     }
                 ],
             },
@@ -138,12 +144,7 @@ def refusal(cluster: Cluster, namespace: str) -> Iterator[str]:
     }
     for body in (policy, binding):
         cluster.apply(body)
-    probe = {
-        "apiVersion": "machinelearning.seldon.io/v1",
-        "kind": "SeldonDeployment",
-        "metadata": {"name": "probe", "namespace": namespace},
-        "spec": {"predictors": [{"name": "a", "graph": {"name": "b", "implementation": "MLFLOW_SERVER", "modelUri": "s3://c"}}]},
-    }
+    probe = backend.foreign(namespace, "probe")
 
     def refused() -> bool:
         try:
@@ -158,6 +159,7 @@ def refusal(cluster: Cluster, namespace: str) -> Iterator[str]:
         cluster.sandbox.kubectl("delete", kind, f"refusal-{namespace}", "--ignore-not-found")
 
 
+@both_backends
 def test_refusal_by_the_api_server_is_reported_with_its_message(
     cluster: Cluster, operator: OperatorProcess, namespace: str, refusal: str
 ) -> None:
@@ -165,7 +167,7 @@ def test_refusal_by_the_api_server_is_reported_with_its_message(
     pipeline = cluster.wait(namespace, says(STALLED, "DeploymentRejected"))
     condition = pipeline.status.condition(DEPLOYED)
     assert condition is not None
-    assert condition.message.startswith("The API server rejected the SeldonDeployment mlflow: ")
+    assert condition.message.startswith(f"The API server rejected the {cluster.backend.kind} mlflow: ")
     assert "no deployments on a Friday" in condition.message
     cluster.sandbox.kubectl("delete", "validatingadmissionpolicybinding", refusal)
     cluster.wait(namespace, ready)

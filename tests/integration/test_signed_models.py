@@ -11,6 +11,7 @@ from mlflow.entities import RunTag
 from mlflow.store.tracking.rest_store import RestStore as TrackingStore
 from mlflow.utils.rest_utils import MlflowHostCreds
 from support.cluster import Cluster, eventually, ready
+from support.files import contents
 from support.operator import OperatorProcess
 
 from sandbox.platform import Sandbox
@@ -108,7 +109,7 @@ def test_model_key_is_only_in_the_secret(cluster: Cluster, operator: OperatorPro
     secret = cluster.get("secrets", NAMESPACE, SECRET)
     assert secret is not None
     assert secret["metadata"]["ownerReferences"][0]["uid"] == served.uid
-    logs = [path.read_text(errors="replace") for path in Path(cluster.info.folder).glob("kubeflow/runs/**/*") if path.is_file()]
+    logs = [content.decode(errors="replace") for _, content, _ in contents(cluster.info.folder / "kubeflow" / "runs")]
     assert logs
     kinds = "wp,sdep,deployments,pods,poddefaults,events,wf"
     places = {

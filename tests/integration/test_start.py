@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from support.cluster import eventually
 
 from sandbox.components import answers, base_environment, python_environment
 from sandbox.kubeconfigs import Access
+from sandbox.kubectl import await_kinds, kubectl
 from sandbox.places import interpreter
 from sandbox.plan import Plan, load
 from sandbox.platform import Sandbox
@@ -182,7 +184,7 @@ def test_missing_crd_is_reported(plan: Plan) -> None:
 def crds(plan: Plan) -> Plan:
     for path in CRDS:
         _kubectl(plan, "apply", "--server-side", "-f", str(path))
-        _kubectl(plan, "wait", "--for=condition=Established", "--timeout=20s", "-f", str(path))
+        await_kinds(partial(kubectl, plan), "-f", str(path))
     return plan
 
 

@@ -77,8 +77,8 @@ def processes(sandbox: Sandbox, cluster: Cluster) -> set[int]:
     """The ids of the namespace's model servers."""
     found = set()
     for path in (sandbox.folder / "seldon" / "pods" / cluster.namespace).glob("*/process"):
-        # A pod's folder can be removed at any moment.
-        with contextlib.suppress(FileNotFoundError):
+        # A pod's folder can be removed at any moment, and the file of one that starts is empty at first.
+        with contextlib.suppress(FileNotFoundError, IndexError):
             found.add(int(path.read_text().split()[0]))
     return found
 

@@ -1,15 +1,17 @@
 """The parts of KServe's installation in the sandbox, without servers."""
 
+import base64
 import json
 from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 
+from sandbox import certificates, rights
 from sandbox.errors import SandboxError
-from sandbox.kserve import installation, rights
+from sandbox.kserve import installation
 from sandbox.kserve.gateway import PredictorGateway
-from sandbox.places import ROOT
 from sandbox.platform import Sandbox
 from sandbox.seldon.podstatus import model_container
 
@@ -40,7 +42,7 @@ def test_installation_is_for_standard_mode_and_a_webhook_server_on_this_machine(
     assert "status" not in kind, "an empty status would replace the API server's"
     assert configuration["metadata"]["namespace"] == "kserve"
     assert json.loads(configuration["data"]["deploy"]) == {"defaultDeploymentMode": "Standard"}
-    ingress = {"ingressDomain": "example.com", "disableIngressCreation": True}
+    ingress = {"ingressDomain": "example.com", "disableIngressCreation": True, "disableIstioVirtualHost": True}
     assert json.loads(configuration["data"]["ingress"]) == ingress
     [webhook] = webhooks["webhooks"]
     assert webhook["clientConfig"] == {"url": f"{URL}/mutate-pods", "caBundle": AUTHORITY}
@@ -64,9 +66,10 @@ def test_model_container_of_kserve_is_found_by_its_name() -> None:
     assert model_container({"metadata": {"name": "p"}, "spec": {"containers": containers}})["image"] == "server"
 
 
-def test_kserve_needs_the_builtin_cluster() -> None:
+@pytest.mark.parametrize("backend", ["kserve", "both"])
+def test_kserve_needs_the_builtin_cluster(backend: str) -> None:
     with pytest.raises(SandboxError, match="'builtin' only"):
-        Sandbox("demo", cluster="kind", backend="kserve")
+        Sandbox("demo", cluster="kind", backend=backend)
 
 
 def test_unknown_backend_is_rejected() -> None:
@@ -75,11 +78,29 @@ def test_unknown_backend_is_rejected() -> None:
 
 
 def test_operators_rights_are_those_for_kserve() -> None:
-    manifests = list(yaml.safe_load_all((ROOT / "deploy" / "operator" / "rbac.yaml").read_text()))
-    granted = [rule for manifest in map(rights.with_kserve, manifests) for rule in manifest.get("rules", [])]
+    granted = [rule for manifest in rights.manifests(["kserve"]) for rule in manifest.get("rules", [])]
     kinds = {kind for rule in granted for kind in rule["resources"]}
     assert {"inferenceservices", "servingruntimes"} <= kinds
     assert "seldondeployments" not in kinds
     names = {name for rule in granted for name in rule.get("resourceNames", [])}
     assert {"wine-model-store", "mlpipeline-minio-artifact", "wine-model-key"} <= names
     assert not any("seldon" in name for name in names)
+    assert [rule["verbs"] for rule in granted if rule["resources"] == ["deployments"]] == [["get"]]
+
+
+def test_operators_rights_are_those_for_both_backends() -> None:
+    assert rights.manifests(["seldon", "kserve"]) == list(yaml.safe_load_all(rights.ALL.read_text()))
+
+
+def test_installation_in_a_cluster_has_webhooks_whose_certificate_is_for_their_service() -> None:
+    hook = {"clientConfig": {"service": {"path": "/p"}}}
+    release = [{"kind": "ValidatingWebhookConfiguration", "metadata": {}, "webhooks": [hook]}]
+    authority, certificate, _ = certificates.for_service("hooks.kserve.svc")
+    service = {"namespace": "kserve", "name": "hooks"}
+    [_, made] = installation.manifests(release, service, base64.b64encode(authority).decode())
+    [webhook] = made["webhooks"]
+    assert webhook["clientConfig"] == {"service": {**service, "path": "/p"}, "caBundle": base64.b64encode(authority).decode()}
+    parsed = x509.load_pem_x509_certificate(certificate)
+    parsed.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
+    names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["hooks.kserve.svc"]

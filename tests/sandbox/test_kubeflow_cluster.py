@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from kubeflow_support import OVER, Server, compiled, error, eventually, serving, two_steps, with_last_words, with_secret
+from support.files import contents
 
 from sandbox.platform import Sandbox
 
@@ -92,7 +93,7 @@ def test_secret_reaches_only_its_step(server: Server, experiment: str, tmp_path:
     assert "WINE_MODEL_KEY_PREVIOUS" not in first, "an optional key may be missing from a Secret that is there"
     assert not {"AWS_ACCESS_KEY_ID", "WINE_MODEL_KEY"} & second.keys()
     assert all(VALUE not in step["command"] for step in seen)
-    written = [path for path in server.state.rglob("*") if path.is_file() and VALUE.encode() in path.read_bytes()]
+    written = [path for path, content, _ in contents(server.state) if VALUE.encode() in content]
     assert not written, "never on disk, nor in a log"
     assert VALUE not in server.get(f"/runs/{run_id}").text
 

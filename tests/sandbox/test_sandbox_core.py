@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from core_support import STAND_INS, buckets, get, marked, mlflow, pids, store, within
 from mlflow import MlflowClient
+from support.files import contents
 
 from sandbox import places
 from sandbox.errors import KubectlError, SandboxError
@@ -137,9 +138,8 @@ def test_credentials_are_readable_by_the_owner_only(sandbox: Sandbox) -> None:
     secret = sandbox.info.s3_secret_key.encode()
     assert any(b"minio" in line.encode() for line in marked(sandbox.folder)), "the processes are found"
     assert not any(secret in line.encode() for line in marked(sandbox.folder))
-    readable = [path for path in sandbox.folder.rglob("*") if path.is_file() and path.stat().st_mode & 0o077]
-    private = b"BEGIN EC PRIVATE KEY"
-    assert not [path for path in readable if secret in (content := path.read_bytes()) or private in content]
+    readable = [(path, content) for path, content, mode in contents(sandbox.folder) if mode & 0o077]
+    assert not [path for path, content in readable if secret in content or b"BEGIN EC PRIVATE KEY" in content]
     assert sandbox.folder.stat().st_mode & 0o077 == 0
 
 

@@ -11,7 +11,8 @@ import pytest
 from core_support import marked, within
 
 from sandbox import parallel, places, ports, programs
-from sandbox.errors import BuildError, SandboxError
+from sandbox.errors import BuildError, KubectlError, SandboxError
+from sandbox.kubectl import await_kinds
 from sandbox.plan import PORTS
 from sandbox.processes import Process, start, stop
 
@@ -158,3 +159,31 @@ def test_command_line_names_the_missing_sandbox(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=places.ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "sandbox: there is no sandbox 'none'; start it with: python -m sandbox up --name none\n"
+
+
+def test_kinds_without_conditions_are_awaited() -> None:
+    """kubectl fails at once on a CRD whose conditions are null, as those of a large one are for a moment."""
+    answers: list[KubectlError | str] = [
+        KubectlError("error: .status.conditions accessor error: <nil> is of the type <nil>, expected []interface{}"),
+        "",
+    ]
+    asked: list[tuple[str, ...]] = []
+
+    def run(*arguments: str) -> str:
+        asked.append(arguments)
+        answer = answers.pop(0)
+        if isinstance(answer, KubectlError):
+            raise answer
+        return answer
+
+    await_kinds(run, "crd", "--selector=a=b")
+    assert len(asked) == 2
+    assert {"crd", "--selector=a=b", "--for=condition=Established"} <= set(asked[1])
+
+
+def test_other_failures_of_awaiting_kinds_are_raised() -> None:
+    def run(*_: str) -> str:
+        raise KubectlError("error: timed out waiting for the condition")
+
+    with pytest.raises(KubectlError, match="timed out"):
+        await_kinds(run, "crd/a")

@@ -223,6 +223,17 @@ def test_deleted_pod_and_deployment_are_recreated(cluster: Cluster) -> None:
     cluster.wait(NAME, 2.0)
 
 
+def test_deleted_pod_answers_until_another_one_is_ready(cluster: Cluster) -> None:
+    cluster.apply(NAME, predictor(MODELS[1]))
+    cluster.wait(NAME, 2.0)
+    (pod,) = cluster.pods(NAME)
+    with Load(cluster) as load:
+        cluster.core.delete_namespaced_pod(pod["metadata"]["name"], cluster.namespace)
+        until(lambda: [other for other in cluster.pods(NAME) if other["metadata"]["uid"] != pod["metadata"]["uid"]])
+        until(lambda: [other for other in cluster.pods(NAME) if server(other).get("ready")])
+    assert set(load.answers) == {(200, 2.0)}
+
+
 def test_pod_with_a_finalizer_ends_once(cluster: Cluster, sandbox: Sandbox) -> None:
     cluster.apply(NAME, predictor(MODELS[1]))
     cluster.wait(NAME, 2.0)

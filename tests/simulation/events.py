@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 from support.memory import Crash
-from support.world import World, digest_of, revision_of
+from support.world import KSERVE, SELDON, World, digest_of, revision_of
 
 from simulation import faults
 from winecontract.reasons import Reason
@@ -108,6 +108,7 @@ class Events(ABC):
         self.random = random.Random(seed)
         self.world = CheckedWorld(broken_images={faults.WRONG_IMAGE})
         self.world.history = self
+        self.moves = seed % 2 == 1  # between serving backends
         self.trained: dict[int, TrainedRun] = {}  # revision: its run
         self.data = DATA[0]
         self.known_data: dict[int, str] = {}  # count of a data check: digest of the known data
@@ -257,8 +258,9 @@ class Events(ABC):
         return replace(view, problem=StepFailure("download", reason, "no such image", False, self.world.now)) if reason else view
 
     def finish_rollout(self) -> None:
-        """Finish the rollout of the applied deployment."""
-        self.world.rolled_out = True
+        """Finish the rollout of what is applied, on every serving backend."""
+        for deployment in self.world.deployments.values():
+            deployment.rolled_out = True
 
     def pass_time(self) -> None:
         """Advance the clock by seconds or weeks, or set it back."""
@@ -287,6 +289,7 @@ class Events(ABC):
             serving={
                 "replicas": chance.choice((1, 1, 1, 2, TOO_MANY)),
                 "canary": canary,
+                "backend": chance.choice(("", SELDON, KSERVE)) if self.moves else "",
                 "runtime": chance.choice((*("bundled",) * 9, "mlflowserver")),
             },
             suspend=chance.random() < 0.15,

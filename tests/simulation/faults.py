@@ -35,7 +35,7 @@ def misconfigure(world: World, chance: random.Random) -> None:
             problem = chance.choice(("", "the Secret wine-model-key has no key 'current'"))
             world.key = KeyState(chance.choice(("admin", "kubeflow")), exists=bool(problem), problem=problem)
         case 7:
-            world.server = ServerView("2.0", "release 2.0 is not supported", world.server.server)
+            world.server = ServerView("2.0", "release 2.0 is not supported", server=world.server.server)
         case _:
             install(world, WRONG_IMAGE, chance)
 
@@ -78,7 +78,8 @@ def correct(world: World) -> None:
     world.source = SecretState("kubeflow", "source", True)
     world.artifacts = SecretState("admin", "artifacts", True)
     world.unmanaged_kinds, world.stored, world.key = set(), None, KeyState("admin", exists=True)
-    if world.foreign:
-        world.foreign, world.applied, world.rolled_out = False, None, False
+    for deployment in world.deployments.values():
+        if deployment.foreign:
+            deployment.foreign, deployment.applied, deployment.rolled_out = False, None, False
     image = world.server.server.image if world.server.server.image in GOOD_IMAGES else GOOD_IMAGES[1]
     world.server = ServerView("1.18.2", server=ModelServer(image=image), splits_traffic=world.server.splits_traffic)

@@ -47,7 +47,8 @@ class History(Events):
         """Assert that an action is allowed."""
         world = self.world
         assert not any(url in repr(action) for url in self.urls), f"rule 5: {action}"
-        assert not world.foreign or not isinstance(action, ApplyDeployment | actions.DeleteDeployment), f"rule 6: {action}"
+        if isinstance(action, ApplyDeployment | actions.DeleteDeployment):
+            assert not world.deployment(action.backend).foreign, f"rule 6: {action}"
         if isinstance(action, CreateRun):
             live = [run.name for run in world.runs if run.live and "-data-" not in run.name]
             assert not live, f"rule 1: {action} while {live}"
@@ -202,11 +203,24 @@ class History(Events):
         world.change(training=training, data=spec.data.with_(check_schedule="").model_dump(by_alias=True))
         self._run_without_faults(BOUND)
         assert world.ready(), f"did not stay Ready: {world.ready_condition()}"
+        self._has_moved()
         before = world.writes, world.applied, len(world.created)
         for _ in range(5):
             world.now += timedelta(minutes=20)
             world.reconcile()
         assert (world.writes, world.applied, len(world.created)) == before, "a settled pipeline was written"
+
+    def _has_moved(self) -> None:
+        """Assert that the model serves on the backend of the spec, and nowhere else, unless it cannot be verified anywhere."""
+        world, status = self.world, self.world.status
+        served = status.served
+        assert served is not None
+        if served.model.mlflow_run in world.lost_examples or served.model.uri in world.lost_models:
+            return
+        assert status.migration is None, f"does not move: {status.condition(ConditionType.MIGRATED)}"
+        assert world.home == (world.pipeline.spec.serving.backend or world.home)
+        others = [name for name, deployment in world.deployments.items() if deployment.applied and name != world.home]
+        assert not others, f"a deployment is left on {others}"
 
     # -- end ------------------------------------------------------------------------------------------------------
 
@@ -252,7 +266,7 @@ class History(Events):
                     world.runs[position] = replace(run, state=RunState.SUCCEEDED, finished_at=world.now)
                     world.records[revision] = TrainingRecords(self._model(revision, GOOD))
                     self.trained[revision].metrics = GOOD
-            world.rolled_out = True
+            self.finish_rollout()
             world.now += timedelta(seconds=61)
             world.reconcile()
             self.check_status()
@@ -276,5 +290,6 @@ class History(Events):
             world.now += timedelta(seconds=15)
         if not world.down:
             assert not [run for run in world.runs if run.live], "rule 7: a run is left"
-            assert world.applied is None, "rule 7: a deployment is left"
+            left = [name for name, deployment in world.deployments.items() if deployment.applied is not None]
+            assert not left, f"rule 7: a deployment is left on {left}"
         assert not world.pipeline.finalizers or {AddFinalizer, RemoveFinalizer} & world.down.keys()

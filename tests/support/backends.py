@@ -1,5 +1,10 @@
 """Serving backends with changed settings."""
 
+from typing import Any
+
+from winepipelines.pipelines.observe import Serving
+from winepipelines.serving.backends import Backends
+from winepipelines.serving.kinds import InstalledBackends
 from winepipelines.serving.kserve.backend import KServeBackend
 from winepipelines.serving.kserve.settings import KServeSettings
 from winepipelines.serving.seldon.backend import SeldonBackend
@@ -7,7 +12,13 @@ from winepipelines.serving.seldon.settings import SeldonSettings
 from winepipelines.serving.seldon.source import RcloneSecret
 from winepipelines.settings import Settings
 
-SOURCE = RcloneSecret(SeldonSettings().source_secret)
+SOURCE = RcloneSecret((SeldonSettings().source_secret,))
+
+
+def serving(backend: Any, kubernetes: Any, prober: Any) -> Serving:
+    """Make what answers queries about serving, with one backend."""
+    backends = Backends([backend])
+    return Serving(backends, InstalledBackends(backends, kubernetes), kubernetes, prober)
 
 
 def seldon_backend(settings: Settings, **changes: object) -> SeldonBackend:

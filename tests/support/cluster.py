@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import yaml
+from support.platforms import SELDON, Backend
 
 from sandbox.plan import Info
 from sandbox.platform import Sandbox
@@ -22,10 +23,11 @@ EXAMPLE_ROW = [5.6, 0.31, 0.37, 1.4, 0.074, 12.0, 96.0, 0.9954, 3.32, 0.58, 9.2]
 
 
 class Cluster:
-    """A sandbox's API server, with an administrator's rights."""
+    """A sandbox's API server, with an administrator's rights; `backend` serves the models."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, backend: Backend = SELDON) -> None:
         self.sandbox = sandbox
+        self.backend = backend
         self.info: Info = sandbox.info
 
     def namespace(self, name: str) -> str:
@@ -34,8 +36,13 @@ class Cluster:
         return name
 
     def resource(self, namespace: str, name: str = "mlflow", url: str = "", **spec: Any) -> Body:
-        """Build a WinePipeline. Without `url` it reads the sandbox's copy of the wine data."""
+        """Build a WinePipeline. Without `url` it reads the sandbox's copy of the wine data.
+
+        It names the backend, unless that is the first one, which is the default.
+        """
         data = {"url": url or self.info.data_url, **spec.pop("data", {})}
+        if self.backend is not SELDON:
+            spec["serving"] = {"backend": self.backend.name, **spec.get("serving", {})}
         return {
             "apiVersion": "winepipelines.io/v1alpha1",
             "kind": "WinePipeline",
@@ -60,7 +67,7 @@ class Cluster:
 
     def serving_pods(self, namespace: str) -> list[Body]:
         """List the pods that serve models, without those of steps."""
-        return self.objects("pods", namespace, "seldon-deployment-id")
+        return self.objects("pods", namespace, self.backend.pods)
 
     def delete(self, kind: str, namespace: str, name: str, *options: str) -> None:
         """Delete an object and wait until it is gone."""
@@ -111,8 +118,7 @@ class Cluster:
 
     def predict(self, namespace: str, name: str = "mlflow") -> float:
         """Predict the quality of the guide's example wine."""
-        url = f"{self.info.gateway_url}/seldon/{namespace}/{name}/api/v1.0/predictions"
-        answer = self.http(url, {"data": {"ndarray": [EXAMPLE_ROW]}})
+        answer = self.http(self.backend.url(self.info, namespace, name), {"data": {"ndarray": [EXAMPLE_ROW]}})
         [value] = answer["data"]["ndarray"]
         return float(value)
 

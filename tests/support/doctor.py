@@ -22,7 +22,7 @@ from sandbox.components import base_environment, components
 from sandbox.plan import load
 from sandbox.platform import Sandbox
 from winepipelines.doctor import command
-from winepipelines.serving.backends import backend_of
+from winepipelines.serving.backends import backends_of
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Doctor:
             ),  # kube_config read the variable when it was imported
             contextlib.redirect_stdout(printed),
         ):
-            status = command.run(parser.parse_args(["-o", "json", *arguments]), environment, backend_of)
+            status = command.run(parser.parse_args(["-o", "json", *arguments]), environment, backends_of)
         report = json.loads(printed.getvalue())
         assert report["exitStatus"] == status
         order = ("ok", "skipped", "warning", "failed")

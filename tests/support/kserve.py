@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from winepipelines.api.errors import PlatformError
 from winepipelines.api.naming import TEMPLATE_ANNOTATION
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.spec import Serving, Spec
@@ -38,6 +39,9 @@ class Cluster:
         self.objects: dict[tuple[str, str], Object] = {}
         self.writes: list[str] = []
         self.pods: list[Object] = []
+        self.webhook_down: PlatformError | None = None
+        self.published: Any = None
+        """What publishes OpenAPI documents; None publishes none, as for minimal CRDs."""
 
     def live(self, kind: Kind, name: str) -> Object:
         """Return the stored object itself."""
@@ -51,8 +55,21 @@ class Cluster:
         label, _, value = label_selector.partition("=")
         return [keep(copy.deepcopy(pod)) for pod in self.pods if pod["metadata"]["labels"].get(label) == value][: most + 1]
 
-    async def apply(self, kind: Kind, body: Object, manager: str) -> Object:
+    async def ask(self, method: str, path: str) -> Object | None:
+        return None if self.published is None else dict(await self.published.ask(method, path))
+
+    async def open(self, path: str, accept: str) -> Any:
+        return await self.published.open(path, accept)
+
+    async def parsed(self, *arguments: Any) -> Any:
+        return await self.published.parsed(*arguments)
+
+    async def apply(self, kind: Kind, body: Object, manager: str, *, dry_run: bool = False) -> Object:
         del manager
+        if dry_run:
+            if self.webhook_down is not None:
+                raise self.webhook_down
+            return copy.deepcopy(body)
         body, name = json.loads(json.dumps(body)), body["metadata"]["name"]
         before = self.objects.get((kind.plural, name))
         self.writes.append(f"apply {kind.plural} {name}")

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from support.cluster import Body, eventually
 
 from sandbox.errors import KubectlError
 from sandbox.platform import Sandbox
+from sandbox.rights import manifests
 
-MANIFEST = Path(__file__).parents[2] / "deploy" / "operator" / "rbac.yaml"
 ACCOUNT = "system:serviceaccount:kubeflow:wine-operator"
 ANYONES = "authorization.k8s.io"  # anyone who has a token may query his own rights
 
@@ -38,11 +37,11 @@ class Right:
         return {"apiGroups": [self.group], "resources": [self.resource], "verbs": [self.verb], **names}
 
 
-def granted() -> list[Right]:
-    """List the rights that the manifest grants, in its order."""
+def granted(backend: str = "seldon") -> list[Right]:
+    """List the rights that the manifest grants for a serving backend, in its order."""
     return [
         Right(group, resource, verb, name, manifest["metadata"].get("namespace", ""))
-        for manifest in yaml.safe_load_all(MANIFEST.read_text())
+        for manifest in manifests([backend])
         for rule in manifest.get("rules", ())
         for group in rule["apiGroups"]
         for resource in rule["resources"]

@@ -22,12 +22,42 @@ from winepipelines.api.naming import MLFLOW_SECRET, PODDEFAULT_MINIO
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.status import ConditionType, Stage
 from winepipelines.platform.metadata import WATCH_FAILED
-from winepipelines.serving.seldon.naming import COPY_SECRET
+from winepipelines.serving.kserve import naming as kserve
+from winepipelines.serving.seldon import naming as seldon
 
 CRD = Path(__file__).parents[2] / "crds" / "winepipelines.yaml"
-SOURCES = {"mlflow-server-seldon-init-container-s3-credentials": COPY_SECRET, "mlflow-tracking-credentials": MLFLOW_SECRET}
 AT_ONCE, SOON = 6, 30  # seconds
 ONLY_WATCHES = {"WINE_POLL_SECONDS": "600", "WINE_POLL_FALLBACK_SECONDS": "600", "WINE_CHECK_INTERVAL_SECONDS": "600"}
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of a Secret of the platform's, and one of its keys, which stems from another in the source."""
+
+    name: str
+    source: str
+    key: str
+    source_key: str
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What serves models: the kind of its objects, and the Secret that it copies models with."""
+
+    kind: str
+    copy: Copy
+    seconds: float  # until a model is served
+
+    @classmethod
+    def of(cls, cluster: Cluster) -> "Backend":
+        """Return the backend of a platform."""
+        return KSERVE if cluster.info.kserve_url else SELDON
+
+
+MLFLOW = Copy(MLFLOW_SECRET, "mlflow-tracking-credentials", *["MLFLOW_TRACKING_PASSWORD"] * 2)
+RCLONE = Copy(seldon.COPY_SECRET, "mlflow-server-seldon-init-container-s3-credentials", *["RCLONE_CONFIG_S3_REGION"] * 2)
+SELDON = Backend("sdep", RCLONE, SOON)
+KSERVE = Backend("isvc", Copy(kserve.COPY_SECRET, "mlpipeline-minio-artifact", "AWS_SECRET_ACCESS_KEY", "secretkey"), 2 * SOON)
 
 
 def _unless_stalled(holds: Callable[[WinePipeline], bool]) -> Callable[[WinePipeline], bool]:
@@ -43,14 +73,15 @@ def _unless_stalled(holds: Callable[[WinePipeline], bool]) -> Callable[[WinePipe
 
 def serving(cluster: Cluster, namespace: str) -> None:
     """Serve a model and record Events; restore a deleted deployment; delete the deployment with the resource."""
+    backend = Backend.of(cluster)
     cluster.apply(cluster.resource(namespace))
-    cluster.wait(namespace, _unless_stalled(settled), seconds=SOON)
+    cluster.wait(namespace, _unless_stalled(settled), seconds=backend.seconds)
     eventually(lambda: "Serving" in {reason for reason, _ in cluster.events(namespace)}, AT_ONCE)
-    cluster.sandbox.kubectl("-n", namespace, "delete", "sdep", "mlflow", "--wait=false")
+    cluster.sandbox.kubectl("-n", namespace, "delete", backend.kind, "mlflow", "--wait=false")
     eventually(lambda: "DriftCorrected" in {reason for reason, _ in cluster.events(namespace)}, AT_ONCE)
-    cluster.wait(namespace, _unless_stalled(settled), seconds=SOON)
+    cluster.wait(namespace, _unless_stalled(settled), seconds=backend.seconds)
     cluster.sandbox.kubectl("-n", namespace, "delete", "winepipeline", "mlflow", f"--timeout={AT_ONCE}s")
-    assert cluster.get("sdep", namespace, "mlflow") is None
+    eventually(lambda: cluster.get(backend.kind, namespace, "mlflow") is None, AT_ONCE)
     assert "ResourcesLeftBehind" not in {reason for reason, _ in cluster.events(namespace)}
 
 
@@ -58,23 +89,23 @@ def children(cluster: Cluster, namespace: str) -> None:
     """Create the shared children of a namespace, restore deleted ones, and update copied Secrets when their source changes."""
     cluster.apply(cluster.resource(namespace, suspend=True))
     cluster.wait(namespace, _unless_stalled(lambda pipeline: pipeline.status.stage is Stage.SUSPENDED), seconds=SOON)
-    for kind, name in (("secret", COPY_SECRET), ("secret", MLFLOW_SECRET), ("poddefault", PODDEFAULT_MINIO)):
+    copy = Backend.of(cluster).copy
+    for kind, name in (("secret", copy.name), ("secret", MLFLOW_SECRET), ("poddefault", PODDEFAULT_MINIO)):
         cluster.sandbox.kubectl("-n", namespace, "delete", kind, name)
         eventually(lambda kind=kind, name=name: cluster.get(kind, namespace, name) is not None, AT_ONCE)  # type: ignore[misc]
-    for source, copy in SOURCES.items():
-        _updates_copy(cluster, namespace, source, copy)
+    for each in (copy, MLFLOW):
+        _updates(cluster, namespace, each)
 
 
-def _updates_copy(cluster: Cluster, namespace: str, source: str, copy: str) -> None:
-    key = "RCLONE_CONFIG_S3_REGION" if copy == COPY_SECRET else "MLFLOW_TRACKING_PASSWORD"
-    before = cluster.get("secret", "kubeflow", source)
+def _updates(cluster: Cluster, namespace: str, copy: Copy) -> None:
+    before = cluster.get("secret", "kubeflow", copy.source)
     assert before is not None
     changed = base64.b64encode(b"changed").decode()
-    _patch(cluster, source, {key: changed})
+    _patch(cluster, copy.source, {copy.source_key: changed})
     try:
-        eventually(lambda: (cluster.get("secret", namespace, copy) or {}).get("data", {}).get(key) == changed, AT_ONCE)
+        eventually(lambda: (cluster.get("secret", namespace, copy.name) or {}).get("data", {}).get(copy.key) == changed, AT_ONCE)
     finally:
-        _patch(cluster, source, {key: before["data"].get(key)})
+        _patch(cluster, copy.source, {copy.source_key: before["data"].get(copy.source_key)})
 
 
 def _patch(cluster: Cluster, secret: str, data: dict[str, str | None]) -> None:
@@ -216,3 +247,5 @@ SCENARIOS = (
     Scenario(scoring),
     Scenario(kinds, cluster_wide=True),
 )
+OF_BACKEND = tuple(scenario for scenario in SCENARIOS if scenario.steps in (children, serving))
+"""The scenarios that use the rights on a backend's objects."""

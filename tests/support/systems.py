@@ -14,12 +14,11 @@ from support.proxy import Proxy
 
 from sandbox.plan import load
 
-SOURCE = "mlflow-server-seldon-init-container-s3-credentials"
 SYSTEMS = ("api", "kfp", "mlflow", "store", "gateway")
 
 
 class Systems:
-    """Proxies by name, and an operator that uses them, which is not started. Steps and Seldon connect directly."""
+    """Proxies by name, and an operator that uses them, which is not started. Steps and model servers connect directly."""
 
     def __init__(self, cluster: Cluster, changes: Mapping[str, str] | None = None) -> None:
         self._cluster = cluster
@@ -28,7 +27,7 @@ class Systems:
         self.proxies: dict[str, Proxy] = {}
 
     def __enter__(self) -> Self:
-        info = self._cluster.info
+        info, backend = self._cluster.info, self._cluster.backend
         plan = load(self._cluster.sandbox.folder)
         assert plan is not None
         tls = ssl.create_default_context(cafile=plan.certificates / "ca.crt")
@@ -37,7 +36,7 @@ class Systems:
             "kfp": Proxy(info.kfp_url),
             "mlflow": Proxy(info.mlflow_url),
             "store": Proxy(info.s3_endpoint, keep_host=True),
-            "gateway": Proxy(info.gateway_url),
+            "gateway": Proxy(backend.gateway(info)),
         }
         self.proxies = {name: self._stack.enter_context(proxy) for name, proxy in upstreams.items()}
         kubeconfig = yaml.safe_load(info.operator_kubeconfig.read_text())
@@ -54,7 +53,7 @@ class Systems:
                 "WINE_KFP_URL": self.proxies["kfp"].url,
                 "WINE_MLFLOW_URL": self.proxies["mlflow"].url,
                 "WINE_STEPS_MLFLOW_URL": info.mlflow_url,
-                "WINE_ENDPOINT_TEMPLATE": self.proxies["gateway"].url + "/seldon/{namespace}/{name}",
+                backend.setting: self.proxies["gateway"].url + backend.base,
                 **self._changes,
             },
         )
@@ -66,5 +65,6 @@ class Systems:
         self._point_store(self._cluster.info.s3_endpoint)
 
     def _point_store(self, url: str) -> None:
-        patch = json.dumps({"stringData": {"RCLONE_CONFIG_S3_ENDPOINT": url}})
-        self._cluster.sandbox.kubectl("-n", "kubeflow", "patch", "secret", SOURCE, "-p", patch)
+        backend = self._cluster.backend
+        patch = json.dumps({"stringData": {backend.address: url}})
+        self._cluster.sandbox.kubectl("-n", "kubeflow", "patch", "secret", backend.source, "-p", patch)

@@ -1,6 +1,7 @@
 """An in-memory platform for the decisions about pipelines: it answers their queries and carries out their actions."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from support.memory import InMemory
 
@@ -8,6 +9,7 @@ from winecontract.reasons import Reason
 from winepipelines.api.errors import Refused
 from winepipelines.api.modelrecord import ModelRecord, ModelServer, TrainingData
 from winepipelines.api.observed import (
+    BackendsView,
     CanaryComparison,
     Child,
     ChildrenView,
@@ -48,6 +50,7 @@ from winepipelines.pipelines.queries import (
     CheckArtifact,
     CompareCanary,
     GetAlias,
+    GetBackends,
     GetChildren,
     GetDataCheck,
     GetDeployment,
@@ -93,6 +96,37 @@ def digest_of(revision: int) -> str:
     return f"sha256:{revision:064x}"
 
 
+SELDON, KSERVE = "Seldon", "KServe"
+
+
+@dataclass
+class Deployment:
+    """What serves the resource's models on one serving backend."""
+
+    applied: Rollout | None = None  # the rollout in the deployment
+    last_applied: tuple[Rollout, Serving] | None = None  # by the operator
+    replicas: int = 1
+    foreign: bool = False
+    rolled_out: bool = False
+    owned: bool = False
+    held: bool = False  # a finalizer delays its deletion
+    deleting: bool = False
+    pods_fail: tuple[str, str] = ("", "")  # reason and message, if it does not roll out on this backend
+
+
+class OfDeployment:
+    """A field of the deployment on the backend that the resource is served on."""
+
+    def __set_name__(self, _: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, world: Any, _: type | None = None) -> Any:
+        return self if world is None else getattr(world.deployment(), self._name)
+
+    def __set__(self, world: Any, value: object) -> None:
+        setattr(world.deployment(), self._name, value)
+
+
 @dataclass
 class World(InMemory[Status]):
     """The environment of the operator. Tests set its fields to set up a state."""
@@ -120,20 +154,34 @@ class World(InMemory[Status]):
     lost_examples: set[str] = field(default_factory=set)  # MLflow runs that were deleted, with their models' input examples
     broken_images: set[str] = field(default_factory=set)  # images of the model server that no node can pull
     platform: PlatformVerdict | None = None
-    applied: Rollout | None = None  # the rollout in the deployment
-    last_applied: tuple[Rollout, Serving] | None = None  # by the operator
-    replicas: int = 1
+    backends: BackendsView = BackendsView((SELDON, KSERVE), SELDON, SELDON)
+    deployments: dict[str, Deployment] = field(default_factory=lambda: {SELDON: Deployment(), KSERVE: Deployment()})
     capacity: int = 10  # replicas that fit on the nodes
-    foreign: bool = False
-    rolled_out: bool = False
-    owned: bool = False
     wrong_answers: set[int] = field(default_factory=set)  # revisions whose model fails its prediction check
     tagged: tuple[ModelVersion, ...] = ()  # versions that were tagged as orphaned in MLflow
     drift_corrected: list[str] = field(default_factory=list)  # messages about corrected drift
     updated: list[str] = field(default_factory=list)  # messages about copied Secrets that were updated
     most_live: dict[str, int] = field(default_factory=dict)  # highest number of live runs at a time, by name
 
+    applied = OfDeployment()
+    last_applied = OfDeployment()
+    replicas = OfDeployment()
+    foreign = OfDeployment()
+    rolled_out = OfDeployment()
+    owned = OfDeployment()
+
     # -- for tests ------------------------------------------------------------------------------------------------
+
+    @property
+    def home(self) -> str:
+        """The backend that the resource is served on."""
+        holders = (self.status.served, self.status.candidate)
+        names = (self.backends.named(holder.backend) for holder in holders if holder is not None)
+        return next(names, self.backends.unnamed)
+
+    def deployment(self, backend: str = "") -> Deployment:
+        """Return the deployment on a backend, by default on that which serves."""
+        return self.deployments[backend or self.home]
 
     @property
     def alias(self) -> str:
@@ -213,7 +261,8 @@ class World(InMemory[Status]):
     def roll_out(self) -> None:
         """Let every applied deployment roll out, and reconcile until the operator applies none."""
         for _ in range(4):
-            self.rolled_out = True
+            for deployment in self.deployments.values():
+                deployment.rolled_out = True
             self.reconcile()
 
     def train(self) -> None:
@@ -239,6 +288,8 @@ class World(InMemory[Status]):
 
     def _answer_other(self, query: Query[object]) -> object:
         match query:
+            case GetBackends():
+                return self.backends
             case GetChildren():
                 names = (("PodDefault", "access-minio"), ("Secret", "seldon-init-container-secret"))
                 found = [
@@ -256,20 +307,22 @@ class World(InMemory[Status]):
                 return self.stored or StoredModel(uri, readable=True)
             case GetServer():
                 return self.server
-            case GetDeployment(rollout):
-                return self._deployment(rollout)
-            case ProbeEndpoint(model) if model.mlflow_run in self.lost_examples:
+            case GetDeployment(rollout, backend):
+                return self._deployment(rollout, self._at(backend))
+            case ProbeEndpoint(model, _) if model.mlflow_run in self.lost_examples:
                 return Refused(Reason.INPUT_EXAMPLE_MISSING, "the MLflow run no longer exists")
-            case ProbeEndpoint(model):
-                applied = self.applied
-                answers = applied is not None and self.rolled_out and not self._pod_problem_of(applied.model)
-                is_served = applied is not None and _served_as(applied.model) == _served_as(self._with_image(model))
+            case ProbeEndpoint(model, backend):
+                deployment = self._at(backend)
+                applied = deployment.applied
+                answers = applied is not None and deployment.rolled_out and not self._pod_problem_of(applied.model)
+                is_served = applied is not None and _served_as(applied.model) == _served_as(self._with_image(model, deployment))
                 passed = answers and is_served and applied is not None and applied.revision not in self.wrong_answers
                 reason = "" if passed else "PredictionMismatch"
                 return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL, "seldon")
-            case CompareCanary(model, served):
-                assert self.applied is not None
-                applied_models = [_served_as(self.applied.canary), _served_as(self.applied.model)]
+            case CompareCanary(model, served, backend):
+                compared = self._at(backend).applied
+                assert compared is not None
+                applied_models = [_served_as(compared.canary), _served_as(compared.model)]
                 assert applied_models == [_served_as(model), _served_as(served)], "the models compared are those deployed"
                 if model.mlflow_run in self.lost_examples:
                     return Refused(Reason.INPUT_EXAMPLE_MISSING, "the MLflow run no longer exists")
@@ -284,29 +337,37 @@ class World(InMemory[Status]):
                 return self.platform
         raise AssertionError(query)
 
-    def _deployment(self, rollout: Rollout | None) -> DeploymentView:
-        if self.foreign:
+    def _at(self, backend: str) -> Deployment:
+        """Return the deployment that a query or an action names."""
+        return self.deployments[self.backends.named(backend)]
+
+    def _deployment(self, rollout: Rollout | None, deployment: Deployment) -> DeploymentView:
+        if deployment.foreign:
             return DeploymentView(Presence.NOT_MANAGED)
-        if self.applied is None:
+        if deployment.applied is None:
             return DeploymentView(Presence.ABSENT)
-        current = rollout is None or (
-            _is_applied(self._with_images(rollout), self.applied) and self.replicas == self.pipeline.spec.serving.replicas
+        serving, desired_rollout = self.pipeline.spec.serving, rollout and self._with_images(rollout, deployment)
+        current = desired_rollout is None or (
+            _is_applied(desired_rollout, deployment.applied) and deployment.replicas == serving.replicas
         )
         presence = Presence.CURRENT if current else Presence.DIFFERS
-        desired = rollout and (self._with_images(rollout), self.pipeline.spec.serving)
-        canary = self.applied.canary
+        desired = desired_rollout and (desired_rollout, serving)
+        canary = deployment.applied.canary
         canary_problem = canary and self._pod_problem_of(canary)
-        pod_problem = canary_problem or self._pod_problem_of(self.applied.model) or self._capacity_problem()
-        up = current and self.rolled_out
+        fails = deployment.pods_fail if deployment.pods_fail[0] else None
+        capacity_problem = self._capacity_problem(deployment)
+        pod_problem = canary_problem or self._pod_problem_of(deployment.applied.model) or capacity_problem or fails
+        up = current and deployment.rolled_out
         reason, message = pod_problem or self.pod_problem if current and not (up and not pod_problem) else ("", "")
         return DeploymentView(
             presence,
             rolled_out=up and not pod_problem,
-            canary_rolled_out=up and canary is not None and not canary_problem and not self._capacity_problem(),
-            owned=self.owned,
+            canary_rolled_out=up and canary is not None and not canary_problem and not capacity_problem,
+            owned=deployment.owned,
+            deleting=deployment.deleting,
             reason=reason,
             message=message,
-            drifted=not current and desired == self.last_applied,
+            drifted=not current and desired == deployment.last_applied,
         )
 
     def _pod_problem_of(self, model: ModelRecord) -> tuple[str, str] | None:
@@ -315,37 +376,40 @@ class World(InMemory[Status]):
             return "ErrImagePull", f"the image {model.server.image} is not pulled"
         return ("CrashLoopBackOff", "there is no model to copy") if model.uri in self.lost_models else None
 
-    def _capacity_problem(self) -> tuple[str, str] | None:
-        return ("Unschedulable", "no node has room") if self.replicas > self.capacity else None
+    def _capacity_problem(self, deployment: Deployment) -> tuple[str, str] | None:
+        return ("Unschedulable", "no node has room") if deployment.replicas > self.capacity else None
 
-    def _with_image(self, model: ModelRecord) -> ModelRecord:
-        kept = self.applied is not None and self.applied.model.uri == model.uri
-        server = self.applied.model.server if self.applied and kept else self.server.server
+    def _with_image(self, model: ModelRecord, deployment: Deployment) -> ModelRecord:
+        kept = deployment.applied is not None and deployment.applied.model.uri == model.uri
+        server = deployment.applied.model.server if deployment.applied and kept else self.server.server
         return model if model.server.image else model.with_(server=server)
 
-    def _with_images(self, rollout: Rollout) -> Rollout:
-        canary = self._with_image(rollout.canary) if rollout.canary else None
-        return Rollout(rollout.revision, self._with_image(rollout.model), canary, rollout.weight)
+    def _with_images(self, rollout: Rollout, deployment: Deployment) -> Rollout:
+        canary = self._with_image(rollout.canary, deployment) if rollout.canary else None
+        return Rollout(rollout.revision, self._with_image(rollout.model, deployment), canary, rollout.weight)
 
     def _perform_other(self, action: Action) -> None:
         match action:
-            case ApplyChildren(drift_corrected, updated):
+            case ApplyChildren(drift_corrected, updated, _):
                 self.updated += [updated] if updated else []
                 self.children = Presence.CURRENT
                 self.drift_corrected += [drift_corrected] if drift_corrected else []
             case CreateRun(name, _):
                 self.add_run(name)
-            case ApplyDeployment(rollout, drift_corrected):
+            case ApplyDeployment(rollout, drift_corrected, backend):
                 self.drift_corrected += [drift_corrected] if drift_corrected else []
-                rollout = self._with_images(rollout)
-                self.rolled_out = self.rolled_out and _same_pods(rollout, self.applied)
-                self.applied, self.owned = rollout, True
-                self.replicas = self.pipeline.spec.serving.replicas
-                self.last_applied = (rollout, self.pipeline.spec.serving)
-            case DeleteDeployment():
-                self.applied = None
-            case ReleaseDeployment():
-                self.owned = False
+                deployment, serving = self._at(backend), self.pipeline.spec.serving
+                rollout = self._with_images(rollout, deployment)
+                deployment.rolled_out = deployment.rolled_out and _same_pods(rollout, deployment.applied)
+                deployment.applied, deployment.owned = rollout, True
+                deployment.replicas = serving.replicas
+                deployment.last_applied = (rollout, serving)
+            case DeleteDeployment(backend) if self._at(backend).held:
+                self._at(backend).deleting = True
+            case DeleteDeployment(backend):
+                self._at(backend).applied = None
+            case ReleaseDeployment(backend):
+                self._at(backend).owned = False
             case SetAlias(model, alias):
                 self.aliases[model.registered_model, alias] = model
             case RemoveAlias(model, alias):

@@ -173,7 +173,7 @@ class FakeSession:
 @pytest.mark.parametrize(
     ("status", "body", "reason", "message"),
     [
-        (403, b"RBAC: access denied", "PredictionRejected", "an AuthorizationPolicy must admit its service account"),
+        (403, b"RBAC: access denied", "MeshAccessDenied", "Admit it by an AuthorizationPolicy in the namespace of the model"),
         (503, b"no healthy upstream", "EndpointUnreachable", "the service mesh in front of it (Istio) reaches no pod of it"),
         (502, PAGE, "EndpointUnreachable", "a proxy in front of it answers with a web page"),
         (500, b'{"status": "FAILURE"}', "PredictionRejected", "to the model's own example"),

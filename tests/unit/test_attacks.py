@@ -29,6 +29,7 @@ FREE_TEXT = {
     "training.experiment",
     "training.registeredModel",
     "training.timeout",
+    "serving.migrationGrace",
     "training.schedule",
     "training.timeZone",  # looked up among the known zones, never opened as a path
     "data.checkSchedule",

@@ -302,22 +302,6 @@ async def test_schema_of_a_crd_is_dropped() -> None:
     assert read == {**crd, "spec": {"group": "example.com", "versions": [{"name": "v1", "schema": {}}]}}
 
 
-async def test_client_requests_metadata_only_for_kinds_with_unbounded_objects() -> None:
-    requests: list[str | None] = []
-
-    def remember(handler: http.server.BaseHTTPRequestHandler) -> None:
-        requests.append(handler.headers.get("Accept"))
-        _head(handler, Content_Length="2")
-        handler.wfile.write(b"{}")
-
-    with server(remember) as url:
-        async with aiohttp.ClientSession(middlewares=(bodies.metadata_alone("seldondeployments"),)) as session:
-            for path in ("seldondeployments", "seldondeployments?watch=true", "winepipelines"):
-                async with session.get(f"{url}/{path}"):
-                    pass
-    assert requests == [bodies.METADATA_LIST, bodies.METADATA, "*/*"]
-
-
 async def test_unreadable_watch_event_is_dropped() -> None:
     def watch(handler: http.server.BaseHTTPRequestHandler) -> None:
         _head(handler)

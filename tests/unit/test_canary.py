@@ -94,6 +94,20 @@ class TestCanary:
         assert world.condition(ENDPOINT_VERIFIED).status == "True"
         assert world.status.history[0].outcome is RevisionOutcome.REJECTED
 
+    def test_canary_is_not_rejected_when_the_mesh_refuses_the_operator(self, world: World) -> None:
+        candidate(world)
+        world.reconcile()
+        world.canaries[2] = CanaryComparison(20, 20, reason="MeshAccessDenied", message="the mesh refuses")
+        for _ in range(30):
+            world.pass_time(minutes=1)
+            world.reconcile()
+        assert world.condition(READY).reason == "MeshAccessDenied"
+        assert world.status.history[0].outcome is not RevisionOutcome.REJECTED
+        world.canaries[2] = CanaryComparison(20)
+        world.reconcile()
+        assert world.condition(READY).reason == Reason.CANARY_IN_PROGRESS
+        assert weights(world) == (1, 2, 50)
+
     @pytest.mark.parametrize(
         "canary",
         [

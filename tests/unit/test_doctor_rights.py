@@ -1,14 +1,17 @@
 """The rights that the doctor checks are exactly those that the manifest grants."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 from support.backends import kserve_backend, seldon_backend
 from support.settings import SETTINGS
 
 from winepipelines.doctor.right import Right
 from winepipelines.doctor.rights import ROLE, rights
+from winepipelines.serving.port import ServingBackend
+from winepipelines.settings import Settings
 
 MANIFEST = Path(__file__).parents[2] / "deploy/operator/rbac.yaml"
 WITH_MLFLOW_SECRET = SETTINGS.with_(mlflow_secret="mlflow-tracking-credentials")
@@ -28,20 +31,35 @@ def in_manifest() -> Iterator[tuple[str, str, str, str, str]]:
                             yield group, resource, verb, name, namespace
 
 
-def listed() -> Iterator[tuple[str, str, str, str, str]]:
-    for right in rights(WITH_MLFLOW_SECRET, seldon_backend(WITH_MLFLOW_SECRET)):
+def listed(make: Callable[[Settings], ServingBackend]) -> Iterator[tuple[str, str, str, str, str]]:
+    for right in rights(WITH_MLFLOW_SECRET, make(WITH_MLFLOW_SECRET)):
         for verb in right.verbs:
             yield right.group, right.resource, verb, right.name, right.namespace
 
 
 def test_listed_rights_are_those_of_the_manifest() -> None:
-    missing, extra = set(in_manifest()) - set(listed()), set(listed()) - set(in_manifest())
+    both = {*listed(seldon_backend), *listed(kserve_backend)}
+    missing, extra = set(in_manifest()) - both, both - set(in_manifest())
     assert not missing, f"rbac.yaml grants what doctor/rights.py does not list: {sorted(missing)}"
     assert not extra, f"doctor/rights.py lists what rbac.yaml does not grant: {sorted(extra)}"
 
 
-def test_each_right_is_listed_once() -> None:
-    assert len(list(listed())) == len(set(listed()))
+@pytest.mark.parametrize("make", [seldon_backend, kserve_backend])
+def test_each_right_is_listed_once(make: Callable[[Settings], ServingBackend]) -> None:
+    assert len(list(listed(make))) == len(set(listed(make)))
+
+
+def test_right_to_read_the_source_secret_is_not_listed_where_all_of_its_name_may_be_read() -> None:
+    name = "mlpipeline-minio-artifact"
+
+    def verbs(*namespaces: str) -> set[tuple[str, ...]]:
+        settings = SETTINGS.with_(namespaces=namespaces)
+        found = rights(settings, kserve_backend(settings))
+        return {right.verbs for right in found if right.name == name and right.namespace == "kubeflow"}
+
+    assert verbs() == {("list", "watch")}
+    assert verbs("red") == {("get", "list", "watch")}
+    assert verbs("red", "kubeflow") == {("get",), ("list", "watch")}
 
 
 def test_role_has_the_name_in_the_manifest() -> None:

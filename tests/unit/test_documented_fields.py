@@ -16,7 +16,10 @@ PAGES = sorted(
     if path.name != "CHANGELOG.md"  # has fields of earlier releases
 )
 FIELD = re.compile(r"(?<![\w./-])\.?((?:spec|status)(?:\.[a-zA-Z][a-zA-Z0-9]{0,50}){1,8})")
-OF_OTHER_KINDS = {"status.address", "status.conditions.exists"}  # Seldon's, and a CEL expression
+OF_OTHER_KINDS = {
+    *("status.address", "status.conditions.exists"),  # Seldon's, and a CEL expression
+    *("spec.canary", "spec.predictor.storageUris", "status.deploymentMode"),  # KServe's
+}
 
 
 def _schemas() -> Iterator[dict[str, Any]]:

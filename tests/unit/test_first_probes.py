@@ -27,13 +27,12 @@ class UnreachableAfterRollout(World):
 
     outage = timedelta(seconds=1)
     outage_until = None
+    outage_reason: str = "EndpointUnreachable"
 
     def _answer_other(self, query: object) -> object:
         known = super()._answer_other(query)  # type: ignore[arg-type]
         if isinstance(query, ProbeEndpoint) and self.outage_until is not None and self.now < self.outage_until:
-            return PredictionCheck(
-                self.now, False, None, 0, "EndpointUnreachable", "http://model does not answer", "http://model"
-            )
+            return PredictionCheck(self.now, False, None, 0, self.outage_reason, "http://model does not answer", "http://model")
         return known
 
     def finish_rollout(self) -> None:
@@ -110,6 +109,30 @@ def test_unreachable_endpoint_is_reported_within_the_verify_window_and_rejected_
     world.live(25)
     assert world.now - began < world.timeouts.verify_window + timedelta(seconds=10)
     assert world.status.history[0].outcome is RevisionOutcome.REJECTED
+
+
+def test_model_is_neither_rejected_nor_served_while_the_mesh_refuses_the_operator(world: UnreachableAfterRollout) -> None:
+    _train(world)
+    world.outage, world.outage_reason = timedelta(hours=1), "MeshAccessDenied"
+    world.finish_rollout()
+    world.live(timedelta(minutes=50).total_seconds())
+    assert world.condition(READY).reason == "MeshAccessDenied"
+    assert _warning_reasons(world) == ["MeshAccessDenied"]
+    assert world.status.served is None
+    world.live(timedelta(minutes=30).total_seconds())
+    assert world.ready()
+    assert RevisionOutcome.REJECTED not in [one.outcome for one in world.status.history]
+
+
+def test_served_model_keeps_serving_when_the_mesh_refuses_the_operator(world: UnreachableAfterRollout) -> None:
+    world.serve()
+    world.pass_time(minutes=20)
+    world.outage_until, world.outage_reason = world.now + timedelta(hours=1), "MeshAccessDenied"
+    world.live(timedelta(minutes=50).total_seconds())
+    assert world.condition(READY).reason == "MeshAccessDenied"
+    assert world.status.served is not None
+    world.live(timedelta(minutes=30).total_seconds())
+    assert world.ready()
 
 
 def test_unreachable_endpoint_of_a_served_model_is_reported_at_once(world: UnreachableAfterRollout) -> None:

@@ -20,7 +20,7 @@ from winepipelines.api.spec import Runtime
 from winepipelines.environment import SettingsError
 from winepipelines.platform.manifests import Manifest, Manifests
 from winepipelines.platform.namespace import Namespace
-from winepipelines.serving.backends import backend_of
+from winepipelines.serving.backends import backends_of
 from winepipelines.serving.kserve.backend import KServeBackend
 from winepipelines.serving.kserve.manifest import template_of
 from winepipelines.serving.kserve.rollout import is_applied, was_applied
@@ -30,6 +30,7 @@ from winepipelines.serving.kserve.source import StorageSecret
 URI = "s3://mlflow/1/abc/artifacts/model"
 HOSTILE = '"}}\n---\nkind: ClusterRoleBinding # {{ 7 * 7 }} {% raw %}'
 DIGEST = f"sha256:{'0' * 64}"
+MODE = "serving.kserve.io/deploymentMode"
 NOBODY: Any = None  # building uses no server
 
 
@@ -93,10 +94,37 @@ def test_hostile_values_stay_values() -> None:
     assert server["storageUri"] == f"{clean(HOSTILE)}/"
 
 
-@pytest.mark.parametrize(("version", "mode"), [("0.15", "RawDeployment"), ("0.15.2", "RawDeployment"), ("v0.16.0", "Standard")])
+@pytest.mark.parametrize(
+    ("version", "mode"), [("0.15", "RawDeployment"), ("0.15.2", "RawDeployment"), ("v0.16.0", "Standard"), ("", "Standard")]
+)
 def test_mode_annotation_has_the_name_of_the_release(version: str, mode: str) -> None:
     annotations = service(kserve_backend(SETTINGS, kserve_version=version))["metadata"]["annotations"]
     assert annotations["serving.kserve.io/deploymentMode"] == mode
+
+
+@pytest.mark.parametrize(("before", "after"), [("0.15", "0.20"), ("0.20", "0.15")])
+def test_another_release_of_kserve_replaces_no_pods(before: str, after: str) -> None:
+    live = stored(service(kserve_backend(SETTINGS, kserve_version=before)))
+    later = service(kserve_backend(SETTINGS, kserve_version=after), live=live)
+    assert later["metadata"]["annotations"] == service(kserve_backend(SETTINGS, kserve_version=before))["metadata"]["annotations"]
+    assert is_applied(live, later)
+
+
+def test_mode_that_kserve_renames_is_no_difference() -> None:
+    earlier = service(kserve_backend(SETTINGS, kserve_version="0.15"))
+    live = stored(earlier)
+    live["metadata"]["annotations"][MODE] = "Standard"  # as 0.17 and later do
+    live["status"] = {"deploymentMode": "RawDeployment"}  # until KServe has reconciled it
+    later = service(live=live)
+    assert is_applied(live, later)
+    assert later["metadata"]["annotations"][TEMPLATE_ANNOTATION] == earlier["metadata"]["annotations"][TEMPLATE_ANNOTATION]
+
+
+def test_name_of_the_mode_is_the_one_that_kserve_recorded() -> None:
+    """KServe 0.16 rejects every update of an object whose annotation has another name than its status."""
+    live = stored(service(kserve_backend(SETTINGS, kserve_version="0.15")))
+    live["status"] = {"deploymentMode": "Standard"}
+    assert service(kserve_backend(SETTINGS, kserve_version="0.15"), live=live)["metadata"]["annotations"][MODE] == "Standard"
 
 
 def test_replicas_are_fixed_unless_autoscaling_is_set() -> None:
@@ -224,7 +252,7 @@ def test_endpoints_are_the_services_of_both_objects() -> None:
     "data", [{"accesskey": "YQ==", "secretkey": "Yg=="}, {"AWS_ACCESS_KEY_ID": "YQ==", "AWS_SECRET_ACCESS_KEY": "Yg=="}]
 )
 def test_copy_of_the_secret_has_the_keys_and_the_address_that_kserve_reads(data: dict[str, str]) -> None:
-    source = StorageSecret("source", "http://minio:9000")
+    source = StorageSecret(("source",), "http://minio:9000")
     namespace = Namespace(NOBODY, Manifests(SETTINGS.templates), SETTINGS, source)
     secret = namespace.wanted(PIPELINE, {"data": {**data, "LD_PRELOAD": "eA=="}})[-1]
     assert secret["metadata"]["name"] == "wine-model-store"
@@ -238,7 +266,7 @@ def test_copy_of_the_secret_has_the_keys_and_the_address_that_kserve_reads(data:
 
 
 def test_address_in_the_secret_precedes_the_steps_own() -> None:
-    source = StorageSecret("source", "http://minio:9000")
+    source = StorageSecret(("source",), "http://minio:9000")
     values = {"accesskey": "a", "secretkey": "b", "AWS_ENDPOINT_URL": "https://store", "AWS_DEFAULT_REGION": "eu-1"}
     access = source.access(values)
     assert (access.endpoint, access.access_key, access.secret_key, access.region) == ("https://store", "a", "b", "eu-1")
@@ -248,13 +276,13 @@ def test_address_in_the_secret_precedes_the_steps_own() -> None:
 
 
 def test_required_keys_are_those_of_the_secrets_form() -> None:
-    source = StorageSecret("source", "http://minio:9000")
+    source = StorageSecret(("source",), "http://minio:9000")
     assert source.required_keys(()) == ("accesskey", "secretkey")
     assert source.required_keys(("AWS_ACCESS_KEY_ID",)) == ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 def test_backend_is_chosen_by_the_setting() -> None:
-    chosen = backend_of(SETTINGS.with_(serving_backend="kserve"), {"WINE_KSERVE_VERSION": "0.16"})
+    [chosen] = backends_of(SETTINGS.with_(serving_backend="kserve"), {"WINE_KSERVE_VERSION": "0.16"}).enabled
     assert isinstance(chosen, KServeBackend)
     assert (chosen.name, chosen.settings.kserve_version) == ("KServe", "0.16")
     assert chosen.capabilities.protocols == {Runtime.BUNDLED: tuple(Protocol)}

@@ -387,7 +387,8 @@ async def test_pods_of_an_earlier_template_are_ignored() -> None:
 
 async def test_rejected_object_is_reported_with_the_answer() -> None:
     class Rejecting(Cluster):
-        async def apply(self, kind: Any, body: Object, manager: str) -> Object:
+        async def apply(self, kind: Any, body: Object, manager: str, *, dry_run: bool = False) -> Object:
+            del dry_run
             if kind == SERVICES:
                 raise Refused(Reason.ADMISSION_DENIED, "no", words="storageUri is not supported")
             return await super().apply(kind, body, manager)

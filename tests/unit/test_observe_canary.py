@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
-from support.backends import seldon_backend
+from support.backends import seldon_backend, serving
 from support.earlier import SETTINGS
 from support.world import World
 
@@ -14,7 +14,7 @@ from winecontract.reasons import Reason
 from winepipelines.api.errors import PlatformError, Refused, Unavailable
 from winepipelines.api.modelrecord import ModelRecord
 from winepipelines.api.observed import CanaryComparison, PredictionCheck
-from winepipelines.pipelines.observe import Observer, Serving
+from winepipelines.pipelines.observe import Observer
 from winepipelines.pipelines.queries import CompareCanary
 from winepipelines.platform.records import Example
 from winepipelines.serving import probing
@@ -46,8 +46,8 @@ class Prober:
 
 async def compared(error: PlatformError) -> Prober:
     prober, unused = Prober(), cast("Any", None)
-    serving = Serving(seldon_backend(SETTINGS), unused, cast("Any", prober))
-    observer = Observer(unused, unused, unused, cast("Any", MLflow(error)), unused, serving, lambda: None)
+    systems = serving(seldon_backend(SETTINGS), unused, prober)
+    observer = Observer(unused, unused, unused, cast("Any", MLflow(error)), unused, systems, lambda: None)
     await observer.answer(CompareCanary(CANDIDATE, SERVED), World().pipeline)
     return prober
 

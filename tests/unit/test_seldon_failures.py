@@ -56,8 +56,8 @@ def test_transient_failure_is_reported_at_the_deadline(monkeypatch: pytest.Monke
     world.succeed()
     view = world._deployment
 
-    def lagging(rollout: Any) -> DeploymentView:
-        observed = view(rollout)
+    def lagging(*rollout: Any) -> DeploymentView:
+        observed = view(*rollout)
         return DeploymentView(
             observed.presence, owned=True, message="Seldon is rolling the model out", passing="Seldon reports: not found"
         )

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import pytest
+from support import backends
 from support.backends import seldon_backend
 from support.earlier import SETTINGS
 from support.world import World
@@ -12,7 +13,6 @@ from winepipelines.api.observed import ServerView
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.spec import Runtime, Serving
 from winepipelines.pipelines.observe import Observer
-from winepipelines.pipelines.observe import Serving as ServingSystem
 from winepipelines.pipelines.queries import GetServer
 from winepipelines.serving.port import CandidateExposure, Capabilities, Promotion
 
@@ -35,12 +35,15 @@ class MinimalBackend:
     def problem(self, pipeline: WinePipeline) -> str:
         return self.capabilities.problem(pipeline.spec.serving)
 
+    def name_problem(self, _: WinePipeline) -> str:
+        return ""
+
     def server(self, runtime: Runtime) -> ServerView:
         return ServerView(version="1", problem="" if runtime is Runtime.BUNDLED else "unknown")
 
 
 async def server(backend: Any, **serving: object) -> ServerView:
-    observer = Observer(UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, ServingSystem(backend, UNUSED, UNUSED), lambda: None)
+    observer = Observer(UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, backends.serving(backend, UNUSED, UNUSED), lambda: None)
     world = World()
     world.change(serving=serving)
     view = await observer.answer(GetServer(world.pipeline.spec.serving.runtime), world.pipeline)

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from winepipelines.environment import SettingsError, unknown_variables
-from winepipelines.serving.backends import all_settings, backend_of
+from winepipelines.serving.backends import all_settings, backends_of
 from winepipelines.serving.seldon.settings import SeldonSettings
 from winepipelines.settings import Settings
 
@@ -156,16 +156,48 @@ def test_misspelt_variable_is_found() -> None:
     assert unknown_variables(all_settings(), environment) == ("WINE_KFP_ULR",)
 
 
-def test_serving_backend_is_chosen_by_name() -> None:
-    settings = Settings.from_environment({**ADDRESSES, "WINE_SERVING_BACKEND": "seldon"})
-    backend = backend_of(settings, {"WINE_SOURCE_SECRET": "other"})
-    assert (backend.name, backend.source.name) == ("Seldon", "other")
-    assert backend_of(Settings.from_environment(ADDRESSES), {}).name == "Seldon"
+@pytest.mark.parametrize(
+    ("backend", "listed", "enabled", "default"),
+    [
+        ("", "", ("Seldon", "KServe"), ""),
+        ("auto", "", ("Seldon", "KServe"), ""),
+        ("seldon", "", ("Seldon",), "Seldon"),
+        ("KServe", "", ("KServe",), "KServe"),
+        ("AUTO", "KServe, Seldon", ("KServe", "Seldon"), ""),
+        ("kserve", "Seldon,KServe", ("Seldon", "KServe"), "KServe"),
+    ],
+)
+def test_serving_backends_are_chosen_by_name(backend: str, listed: str, enabled: tuple[str, ...], default: str) -> None:
+    settings = Settings.from_environment({**ADDRESSES, "WINE_SERVING_BACKEND": backend, "WINE_SERVING_BACKENDS": listed})
+    backends = backends_of(settings, {"WINE_SOURCE_SECRET": "other"})
+    assert (backends.names, backends.default, backends.unnamed) == (
+        enabled,
+        default,
+        "Seldon" if "Seldon" in enabled else "KServe",
+    )
 
 
-def test_serving_backend_is_rejected_when_unknown() -> None:
-    settings = Settings.from_environment({**ADDRESSES, "WINE_SERVING_BACKEND": "torch"})
-    with pytest.raises(
-        SettingsError, match=r"^WINE_SERVING_BACKEND \(chart value serving.backend\): 'torch' is not one of seldon"
-    ):
-        backend_of(settings, {})
+def test_first_installed_backend_is_the_default_unless_the_administrator_names_one() -> None:
+    backends = backends_of(Settings.from_environment(ADDRESSES), {})
+    assert [backends.first(missing) for missing in ((), ("Seldon",), ("Seldon", "KServe"))] == ["Seldon", "KServe", "Seldon"]
+    named = Settings.from_environment({**ADDRESSES, "WINE_SERVING_BACKEND": "Seldon"})
+    assert backends_of(named, {}).first(("Seldon",)) == "Seldon"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (
+            {"WINE_SERVING_BACKEND": "torch"},
+            r"^WINE_SERVING_BACKEND \(chart value serving.backend\): 'torch' is not one of auto, seldon, kserve",
+        ),
+        ({"WINE_SERVING_BACKENDS": "torch"}, r"^WINE_SERVING_BACKENDS .*'torch' is not one of seldon, kserve"),
+        (
+            {"WINE_SERVING_BACKEND": "kserve", "WINE_SERVING_BACKENDS": "seldon"},
+            r"kserve is not one of WINE_SERVING_BACKENDS .*which has seldon",
+        ),
+    ],
+)
+def test_serving_backend_is_rejected_when_unknown_or_not_enabled(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        backends_of(Settings.from_environment({**ADDRESSES, **variables}), {})

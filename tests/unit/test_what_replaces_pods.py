@@ -53,6 +53,7 @@ KEEPS = (
     "data.credentialsOverHTTP",  # without a credentialsSecret; with one, a revision begins
     *("training.schedule", "training.timeZone", "training.timeout", "training.attempts"),
     *("training.resources.requests", "training.resources.limits", "gate[].", "serving.replicas", "serving.canary."),
+    *("serving.backend", "serving.migrationGrace"),  # a move makes pods of its own; those of the earlier deployment stay
     *("suspend", "historyLimit", "deletionPolicy"),
 )
 VALUES = {

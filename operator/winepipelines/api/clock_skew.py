@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from winepipelines.api.model import Model
 from winepipelines.api.prediction import PredictionStatus
-from winepipelines.api.status import CanaryStatus, Candidate, DataCheckRun, Run, ServedModel
+from winepipelines.api.status import CanaryStatus, Candidate, DataCheckRun, Migration, RetiringDeployment, Run, ServedModel
 
 M = TypeVar("M", bound=Model)
 SKEW, LONG = timedelta(minutes=1), timedelta(days=1)
@@ -17,6 +17,8 @@ MOMENTS: dict[type[Model], tuple[str, ...]] = {
     Candidate: ("rollout_started_at", "verification_started_at"),
     CanaryStatus: ("step_started_at",),
     ServedModel: ("serving_since",),
+    Migration: ("started_at",),
+    RetiringDeployment: ("since",),
     DataCheckRun: ("submitted_at",),
     PredictionStatus: ("started_at", "finished_at"),
 }

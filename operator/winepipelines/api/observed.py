@@ -11,6 +11,7 @@ from typing import ClassVar
 from pydantic import ConfigDict
 from pydantic.alias_generators import to_camel
 
+from winecontract.reasons import Reason
 from winecontract.text import Cleaned
 from winepipelines.api.modelrecord import ModelRecord, ModelServer
 
@@ -28,21 +29,29 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True)
 class Child(Cleaned):
-    """An object that the operator creates in the user's namespace: a PodDefault or Secret."""
+    """An object that the operator creates in the user's namespace: a PodDefault or Secret.
+
+    `backend` is set if only a move to that serving backend needs it.
+    """
 
     kind: str
     name: str
     presence: Presence
+    backend: str = ""
 
 
 @dataclass(frozen=True)
 class SecretState(Cleaned):
-    """Whether a Secret exists and has the required keys. Never its values."""
+    """Whether a Secret exists and has the required keys. Never its values.
+
+    `others` are further names by which none exists, where there are several.
+    """
 
     namespace: str
     name: str
     exists: bool
     missing_keys: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -179,6 +188,24 @@ class StoredModel(Cleaned):
 
 
 @dataclass(frozen=True)
+class BackendsView(Cleaned):
+    """The serving backends that resources may use.
+
+    `default` serves the resources that name none. `unnamed` is that of records without a name, which earlier releases wrote.
+    `missing` are those whose kind the API server does not serve; they are looked up only if `default` depends on them.
+    """
+
+    enabled: tuple[str, ...]
+    default: str
+    unnamed: str
+    missing: tuple[str, ...] = ()
+
+    def named(self, recorded: str) -> str:
+        """Name the backend of a record."""
+        return recorded or self.unnamed
+
+
+@dataclass(frozen=True)
 class ServerView(Cleaned):
     """The server of a runtime. `version` is that of its image, "" for the bundled one; `problem` is why it cannot be used.
 
@@ -188,6 +215,7 @@ class ServerView(Cleaned):
 
     version: str = ""
     problem: str = ""
+    problem_reason: str = Reason.RUNTIME_UNSUPPORTED
     server: ModelServer = field(default_factory=ModelServer)
     splits_traffic: bool = False
     promotes_in_place: bool = False
@@ -207,9 +235,12 @@ class ServingObject(Cleaned):
 class DeploymentView(Cleaned):
     """The deployment. `rolled_out` is about the desired model, never about an earlier one.
 
-    `reason` and `message` are why it is not rolled out; without a reason the rollout is in progress.
+    `reason` and `message` are why it is not rolled out; without a reason the rollout is in progress. If an object of somebody
+    else prevents it, `message` names that object. `remedy` is what to do.
+    `outage`: the serving backend is down. That time does not count toward the progress deadline.
     `passing` is a failure that is likely to pass within a second: it is reported only after the progress deadline.
     `canary_rolled_out` is about the candidate alone, whatever happens to the served model.
+    `deleting`: it is being deleted, which waits for a finalizer; observed without a rollout only.
     `drifted`: if the deployment differs, whether someone else has changed it. If not, the desired state has changed.
     """
 
@@ -217,8 +248,11 @@ class DeploymentView(Cleaned):
     rolled_out: bool = False
     canary_rolled_out: bool = False
     owned: bool = False
+    deleting: bool = False
     reason: str = ""
     message: str = ""
+    remedy: str = ""
+    outage: bool = False
     passing: str = ""
     drifted: bool = False
     object: ServingObject = ServingObject()

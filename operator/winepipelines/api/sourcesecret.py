@@ -24,8 +24,15 @@ class SourceSecret(Protocol):
     """The administrator's Secret in the platform's namespace, and its copy in each user's namespace."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names that the administrator's Secret may have, the preferred one first."""
+
+    @property
     def name(self) -> str:
-        """The name of the administrator's Secret."""
+        """The preferred name, or the only one."""
+
+    def narrowed(self, name: str) -> "SourceSecret":
+        """Return the Secret by one of its names."""
 
     @property
     def copy_name(self) -> str:

@@ -145,14 +145,24 @@ class Canary(Model):
 
 
 class Serving(Model):
-    """How the model is served. `replicas` has no effect with `autoscaling`."""
+    """How the model is served. `replicas` has no effect with `autoscaling`.
 
+    An empty `backend` is the one that serves already, else the administrator's.
+    """
+
+    backend: str = ""
     protocol: protocols.Protocol = protocols.DEFAULT
     runtime: Runtime = Runtime.BUNDLED
     replicas: int = 1
     autoscaling: Autoscaling | None = None
     canary: Canary | None = None
     resources: Resources = Resources()
+    migration_grace: str = "10m"
+
+    @property
+    def migration_grace_duration(self) -> timedelta:
+        """Return `migration_grace` as a duration."""
+        return parse_duration(self.migration_grace)
 
 
 class Gate(Model):

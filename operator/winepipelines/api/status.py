@@ -29,6 +29,7 @@ class ConditionType(StrEnum):
     ACCEPTED = "Accepted"
     DEPLOYED = "Deployed"
     ENDPOINT_VERIFIED = "EndpointVerified"
+    MIGRATED = "Migrated"
     PLATFORM_READY = "PlatformReady"
     RETRAIN_PENDING = "RetrainPending"
     RECONCILING = "Reconciling"
@@ -121,10 +122,14 @@ class Run(StatusModel):
 
 
 class ServedModel(StatusModel):
-    """A model that serves. `alias` is its alias in the model registry, once it was seen there."""
+    """A model that serves. `alias` is its alias in the model registry, once it was seen there.
+
+    `backend` names the serving backend; it is empty in records of releases that had only one.
+    """
 
     revision: int
     model: ModelRecord
+    backend: str = ""
     serving_since: Time | None = None
     alias: str = ""
 
@@ -153,12 +158,14 @@ class Rejection(StatusModel):
 class Candidate(StatusModel):
     """The model of the current revision, before it serves.
 
+    `backend` is the serving backend that it is rolled out on.
     `serving_hash` is the hash of the server and of `spec.serving` that it is rolled out with: others start a new attempt.
     `ignored_record` describes a record in MLflow with this revision's tags that another Kubeflow run wrote.
     """
 
     revision: int
     model: ModelRecord
+    backend: str = ""
     serving_hash: str = ""
     rollout_started_at: Time | None = None
     verification_started_at: Time | None = None
@@ -190,6 +197,27 @@ class Prediction(StatusModel):
     revision: int
     value: float | None = None
     latency_milliseconds: int = 0
+
+
+class Migration(StatusModel):
+    """A move of the served model to another serving backend, until it answers there.
+
+    `revision` is the one that is moved, and `started_at` when its rollout began there.
+    """
+
+    backend: str
+    revision: int
+    started_at: Time
+
+
+class RetiringDeployment(StatusModel):
+    """A deployment on a serving backend that the model has left.
+
+    `since` is when it did. Without it, the deployment never served, and is deleted at once.
+    """
+
+    backend: str
+    since: Time | None = None
 
 
 class HistoryEntry(StatusModel):
@@ -262,6 +290,8 @@ class Status(StatusBase):
     served: ServedModel | None = None
     previous: ServedModel | None = None
     challenger: ModelVersion | None = None
+    migration: Migration | None = None
+    retiring: RetiringDeployment | None = None
     endpoint: Endpoint | None = None
     last_prediction: Prediction | None = None
     schedule: Schedule | None = None

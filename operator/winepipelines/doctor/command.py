@@ -6,10 +6,10 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import yaml
 from kubernetes.aio.config import ConfigException
@@ -21,7 +21,7 @@ from winepipelines.doctor.check import CheckedBackend
 from winepipelines.doctor.finding import SETTINGS_REASON, Report
 from winepipelines.doctor.output import as_json, as_table
 from winepipelines.doctor.probing import CheckTargets, Systems
-from winepipelines.doctor.runner import run_checks
+from winepipelines.doctor.runner import check_backends
 from winepipelines.environment import SettingsError
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Kubernetes
@@ -33,7 +33,21 @@ from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.settings import Settings
 
 T = TypeVar("T")
-MakeBackend = Callable[..., CheckedBackend]
+
+
+class EnabledBackends(Protocol):
+    """The enabled serving backends; `optional`: one that is not installed is no failure beside another."""
+
+    @property
+    def enabled(self) -> Sequence[CheckedBackend]:
+        """The backends, in order."""
+
+    @property
+    def optional(self) -> bool:
+        """Whether nobody has listed them."""
+
+
+MakeBackends = Callable[..., EnabledBackends]
 FORMS: Mapping[str, Callable[[Report], str]] = {"table": as_table, "json": as_json}
 
 
@@ -52,40 +66,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=_seconds, default=5.0, help="timeout of one request, in seconds (default: %(default)s)")
 
 
-def run(options: argparse.Namespace, environment: Mapping[str, str], backend_of: MakeBackend) -> int:
+def run(options: argparse.Namespace, environment: Mapping[str, str], backends_of: MakeBackends) -> int:
     """Print the findings; return 0 if no check fails, 1 if one does, 2 if settings or arguments are wrong.
 
-    `backend_of` makes the serving backend that the settings name.
+    `backends_of` makes the serving backends that the settings enable.
     """
     settings = Settings.from_environment(environment, incomplete=True).with_(request_seconds=options.timeout)
-    backend = backend_of(settings, environment, incomplete=True)
+    backends = backends_of(settings, environment, incomplete=True)
     targets = CheckTargets(options.namespace, options.url)
     if options.filename:
         targets = _targets(options.filename, options.namespace)
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(max(1, round(options.timeout)))  # read at each request
-    report = asyncio.run(_run_checks(settings, backend, targets, options.timeout))
+    report = asyncio.run(_run_checks(settings, backends, targets, options.timeout))
     sys.stdout.write(FORMS[options.output](report))
     return report.exit_status
 
 
-async def _run_checks(settings: Settings, backend: CheckedBackend, targets: CheckTargets, seconds: float) -> Report:
+async def _run_checks(settings: Settings, backends: EnabledBackends, targets: CheckTargets, seconds: float) -> Report:
     asyncio.get_running_loop().set_default_executor(_Threads())
     logging.getLogger("kubernetes").setLevel(logging.ERROR)  # a missing kubeconfig is a finding
     kubernetes = await _connect()
     try:
         systems = Systems(
             settings=settings,
-            backend=backend,
+            backend=backends.enabled[0],
             kubernetes=kubernetes,
             kubeflow=_make(lambda: Kubeflow(settings), "The compiled pipelines cannot be read"),
             mlflow=_make(
-                lambda: MLflow(settings, _credentials(kubernetes, settings, backend)), "The MLflow client cannot be created"
+                lambda: MLflow(settings, _credentials(kubernetes, settings, backends.enabled[0])),
+                "The MLflow client cannot be created",
             ),
             store=ObjectStore(settings),
             network=Network(),
             inside=Path(SERVICE_ACCOUNT_TOKEN).exists(),  # noqa: ASYNC240 - once, before any request
         )
-        return await run_checks(systems, backend.checks, targets, seconds)
+        return await check_backends(systems, backends.enabled, targets, seconds, optional=backends.optional)
     finally:
         if isinstance(kubernetes, Kubernetes):
             await kubernetes.close()

@@ -87,12 +87,14 @@ class RightsView:
 class SourceView:
     """The Secret that models are copied with, without its credentials.
 
-    `public` has the values that are no secret, by their keys; `endpoint` is the address of the object store in it.
+    `public` has the values that are no secret, by their keys; `endpoint` is the address of the object store in it. `names` are
+    all names that it may have.
     """
 
     state: SecretState
     public: Mapping[str, str] = field(default_factory=dict)
     endpoint: str = ""
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,16 @@ def rights(settings: Settings, backend: ObservedBackend) -> tuple[Right, ...]:
     else:
         # kopf discovers the kinds
         there = [*everywhere, Right("apiextensions.k8s.io", "customresourcedefinitions", ("list", "watch"))]
-    sources = dict.fromkeys(filter(None, (backend.source.name, settings.mlflow_secret, settings.steps_mlflow_secret)))
+    sources = dict.fromkeys(filter(None, (*backend.source.names, settings.mlflow_secret, settings.steps_mlflow_secret)))
     if settings.namespaces and settings.platform_namespace not in settings.namespaces:
         sources[KEY_SECRET] = None  # of runs in single-user mode
-    # the sources of copies, watched for changes
-    return (*there, *(Right("", "secrets", ("get", "list", "watch"), name, settings.platform_namespace) for name in sources))
+    return (*there, *(_source(settings, name) for name in sources))
+
+
+def _source(settings: Settings, name: str) -> Right:
+    """Describe the right on a source of copies, which is watched for changes. A right to read all of its name suffices."""
+    read = name == ARTIFACT_SECRET and (not settings.namespaces or settings.platform_namespace in settings.namespaces)
+    return Right("", "secrets", ("list", "watch") if read else ("get", "list", "watch"), name, settings.platform_namespace)
 
 
 def in_namespaces(settings: Settings, backend: ObservedBackend) -> tuple[Right, ...]:

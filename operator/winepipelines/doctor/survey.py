@@ -17,7 +17,7 @@ from winecontract.text import clean
 from winepipelines.api.errors import PlatformError, Refused, Unavailable
 from winepipelines.api.naming import ARTIFACT_SECRET
 from winepipelines.api.observed import SecretState
-from winepipelines.api.sourcesecret import StoreAccess
+from winepipelines.api.sourcesecret import SourceSecret, StoreAccess
 from winepipelines.doctor.namespace import observe_namespace
 from winepipelines.doctor.observations import (
     KINDS,
@@ -38,12 +38,14 @@ from winepipelines.platform.buckets import sample
 from winepipelines.platform.cluster import Cluster
 from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Body, secret_values
 from winepipelines.platform.mlflow import PASSWORD, TOKEN, USERNAME
-from winepipelines.platform.namespace import ARTIFACT_KEYS, secret_state, source_state
+from winepipelines.platform.namespace import ARTIFACT_KEYS, secret_state
 from winepipelines.platform.network import is_address
+from winepipelines.platform.sources import find_source, source_state
 from winepipelines.platform.token import TokenUnreadable, claims
 
 T = TypeVar("T")
 Observe = Callable[[Prober], Awaitable[Any]]
+Found = tuple[SourceSecret, Body | None]  # the Secret that models are copied with, by its name
 
 DEFAULT_EXPERIMENT = "/api/2.0/mlflow/experiments/get"
 REACH_SECONDS = 2.0  # timeout for listing a few objects
@@ -72,7 +74,7 @@ class _Surveyor:
             account = group.create_task(self._account(identity))
             rights_view = group.create_task(self._prober.rights(account, rights(settings, backend)))
             observed = {observe: ask(observe(self._prober)) for observe in observing}
-            source_body = ask(self._prober.secret(settings.platform_namespace, backend.source.name))
+            source_body = ask(self._source_secret())
             mlflow_secret = ask(self._mlflow_secret())
             kubeflow = ask(self._kubeflow())
             shared_artifacts = ask(self._shared_artifacts(kubeflow))
@@ -142,17 +144,19 @@ class _Surveyor:
             return f"{SERVICE_ACCOUNT}{self._settings.platform_namespace}:{ROLE}", False
         return caller or "this account", False
 
-    def _source(self, secret: Body | PlatformError | None) -> SourceView | PlatformError:
-        if isinstance(secret, PlatformError):
-            return secret
-        source, values = self._prober.systems.backend.source, secret_values(secret)
+    async def _source_secret(self) -> Found:
+        """Read the Secret that models are copied with; it may have one of several names."""
+        namespace = self._settings.platform_namespace
+        return await find_source(lambda name: self._prober.secret(namespace, name), self._prober.systems.backend.source)
+
+    def _source(self, found: Found | PlatformError) -> SourceView | PlatformError:
+        if isinstance(found, PlatformError):
+            return found
+        source, secret = found
+        values = secret_values(secret)
         state = source_state(self._settings.platform_namespace, source, secret)
         public = {key: values[key] for key in source.public_keys if key in values}
-        return SourceView(state, public, source.access(values).endpoint)
-
-    def _access(self, secret: Body | None) -> StoreAccess:
-        """Read from the source Secret how models are copied."""
-        return self._prober.systems.backend.source.access(secret_values(secret))
+        return SourceView(state, public, source.access(values).endpoint, self._prober.systems.backend.source.names)
 
     async def _mlflow_secret(self) -> SecretState | None:
         """Observe the Secret with the operator's credentials for MLflow, and, if it is complete, the steps' own."""
@@ -215,16 +219,16 @@ class _Surveyor:
         return self._prober.systems.store.address(location)
 
     async def _source_bucket(
-        self, source: "asyncio.Task[Body | PlatformError | None]", address: "asyncio.Task[str]"
+        self, source: "asyncio.Task[Found | PlatformError]", address: "asyncio.Task[str]"
     ) -> BucketView | PlatformError | None:
-        secret = await source
-        if isinstance(secret, PlatformError):
-            return secret
-        return await self._prober.bucket(await address, self._access(secret))
+        found = await source
+        if isinstance(found, PlatformError):
+            return found
+        return await self._prober.bucket(await address, _access(found))
 
     async def _same_store(
         self,
-        source: "asyncio.Task[Body | PlatformError | None]",
+        source: "asyncio.Task[Found | PlatformError]",
         bucket: "asyncio.Task[BucketView | PlatformError | None]",
     ) -> bool | None:
         """Compare the stores that models are copied from and steps write to: by address, by DNS, by content. None if unknown."""
@@ -237,7 +241,7 @@ class _Surveyor:
         one, other = await asyncio.gather(self._addresses(ours), self._addresses(theirs))
         if one & other:
             return True
-        access = self._access(secret)
+        access = _access(secret)
         samples = await asyncio.gather(
             *(self._prober.bounded(sample(view.uri, replace(access, endpoint=url), REACH_SECONDS)) for url in (ours, theirs))
         )
@@ -253,10 +257,10 @@ class _Surveyor:
         except (OSError, ValueError):
             return set()
 
-    async def _namespaces(self, source: "asyncio.Task[Body | PlatformError | None]", target: str) -> frozenset[str]:
+    async def _namespaces(self, source: "asyncio.Task[Found | PlatformError]", target: str) -> frozenset[str]:
         """List the existing namespaces that settings name: host names of the cluster may end with them."""
         settings, secret = self._settings, await source
-        endpoint = "" if isinstance(secret, PlatformError) else self._access(secret).endpoint
+        endpoint = "" if isinstance(secret, PlatformError) else _access(secret).endpoint
         hosts = [
             (urlsplit(url).hostname or "").split(".")
             for url in (settings.kfp_url, settings.mlflow_url, settings.s3_endpoint_url, endpoint)
@@ -290,6 +294,12 @@ class _Surveyor:
         first = name.count(".") < search.ndots  # otherwise the resolver tries the name itself first
         captured = {domain: found for domain, found in zip(search.domains, under, strict=True) if found} if first else {}
         return HostView(url, host, bare, absolute, captured)
+
+
+def _access(found: Found) -> StoreAccess:
+    """Read from the source Secret how models are copied."""
+    source, secret = found
+    return source.access(secret_values(secret))
 
 
 def _known(found: T | PlatformError) -> T | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from winepipelines.api.modelrecord import ModelServer
 from winepipelines.api.observed import (
+    BackendsView,
     ChildrenView,
     DeploymentView,
     PlatformVerdict,
@@ -26,6 +27,7 @@ from winepipelines.api.prediction import WinePrediction
 from winepipelines.api.status import Condition, ConditionType, Run, Status
 from winepipelines.engine.decision import Query
 from winepipelines.pipelines.queries import (
+    GetBackends,
     GetChildren,
     GetDeployment,
     GetPlatformHealth,
@@ -151,7 +153,16 @@ def _health(_query: Any, status: Status, _now: datetime) -> StandIn | None:
     return StandIn(verdict, _source(ConditionType.PLATFORM_READY))
 
 
+def _backends(_query: Any, status: Status, _now: datetime) -> StandIn | None:
+    """Take the backends that the status names as the enabled ones."""
+    holders = (status.served, status.candidate, status.previous, status.migration, status.retiring)
+    names = tuple(dict.fromkeys(holder.backend for holder in holders if holder is not None and holder.backend))
+    default = names[0] if names else "the default"
+    return StandIn(BackendsView((*names, *(() if names else (default,))), default, default), "status.served.backend")
+
+
 OF_PIPELINES: Mapping[type, Callable[[Any, Status, datetime], StandIn | None]] = {
+    GetBackends: _backends,
     GetChildren: _children,
     GetServer: _server,
     GetDeployment: _deployment,

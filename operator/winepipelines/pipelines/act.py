@@ -16,23 +16,23 @@ from winepipelines.pipelines.actions import (
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import WINEPIPELINES, Body, Kubernetes
 from winepipelines.platform.mlflow import MLflow
-from winepipelines.platform.namespace import Namespace
+from winepipelines.platform.namespaces import Namespaces
 from winepipelines.runs.act import SharedActor
-from winepipelines.serving.port import ServingBackend
+from winepipelines.serving.backends import Backends
 
 
 class Actor:
     """Carries out actions on the platform."""
 
     def __init__(
-        self, kubernetes: Kubernetes, namespace: Namespace, kubeflow: Kubeflow, mlflow: MLflow, backend: ServingBackend
+        self, kubernetes: Kubernetes, namespace: Namespaces, kubeflow: Kubeflow, mlflow: MLflow, backends: Backends
     ) -> None:
         """Use these adapters."""
         self._mlflow = mlflow
         self._kubernetes = kubernetes
         self._namespace = namespace
         self._kubeflow = kubeflow
-        self._backend = backend
+        self._backends = backends
         self._shared = SharedActor(kubernetes, kubeflow, WINEPIPELINES)
 
     async def perform(self, action: Action, pipeline: WinePipeline) -> Body | None:
@@ -41,19 +41,20 @@ class Actor:
         Raises PlatformError if it failed, Conflict if the resource changed since the decision.
         """
         match action:
-            case ApplyChildren():
-                await self._namespace.apply(pipeline)
+            case ApplyChildren(_, _, backends):
+                await self._namespace.apply(pipeline, backends)
             case CreateRun(name, revision):
                 await self._namespace.model_keys(pipeline.namespace)  # a step's pod does not start without its Secret
                 await self._kubeflow.create(pipeline, name, revision)
-            case ApplyDeployment(rollout):
-                await self._backend.apply(self._kubernetes, pipeline, rollout)
-            case DeleteDeployment():
-                await self._backend.delete(self._kubernetes, pipeline)
-            case ReleaseDeployment():
-                released = await self._backend.release(self._kubernetes, pipeline)
+            case ApplyDeployment(rollout, _, name):
+                await self._backends.get(name).apply(self._kubernetes, pipeline, rollout)
+            case DeleteDeployment(name):
+                await self._backends.get(name).delete(self._kubernetes, pipeline)
+            case ReleaseDeployment(name):
+                backend = self._backends.get(name)
+                released = await backend.release(self._kubernetes, pipeline)
                 if released is not None:
-                    await self._namespace.hand_over(pipeline, released)
+                    await self._namespace.hand_over(pipeline, released, backend.name)
             case SetAlias(model, alias):
                 await self._mlflow.set_alias(model, alias)
             case RemoveAlias(model, alias):

@@ -1,4 +1,7 @@
-"""Actions for a WinePipeline. `act` carries them out. All are idempotent, so that they may be repeated after a crash."""
+"""Actions for a WinePipeline. `act` carries them out. All are idempotent, so that they may be repeated after a crash.
+
+`backend` names the serving backend that an action works on; empty means that of records without a name.
+"""
 
 from dataclasses import dataclass, field
 
@@ -10,13 +13,14 @@ from winepipelines.runs.actions import SharedAction
 
 @dataclass(frozen=True)
 class ApplyChildren:
-    """Apply the PodDefaults and the Secrets.
+    """Apply the PodDefaults and the Secrets, among them those of the serving backends.
 
     Events report `drift_corrected`, what someone had changed, and `updated`, what follows a change of the source or of settings.
     """
 
     drift_corrected: str = field(default="", compare=False)
     updated: str = field(default="", compare=False)
+    backends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,21 @@ class ApplyDeployment:
 
     rollout: Rollout
     drift_corrected: str = field(default="", compare=False)
+    backend: str = ""
 
 
 @dataclass(frozen=True)
 class DeleteDeployment:
-    """Delete the object that serves the resource's models."""
+    """Delete the object that serves the resource's models on a backend."""
+
+    backend: str = ""
 
 
 @dataclass(frozen=True)
 class ReleaseDeployment:
     """Remove the owner of the object that serves, so that it outlives the resource."""
+
+    backend: str = ""
 
 
 @dataclass(frozen=True)

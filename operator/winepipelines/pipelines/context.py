@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 from winecontract.reasons import Reason
 from winepipelines.api.errors import PlatformError
 from winepipelines.api.naming import run_name
+from winepipelines.api.observed import BackendsView
 from winepipelines.api.pipeline import GROUP, WinePipeline
 from winepipelines.api.spec import Runtime, Spec
 from winepipelines.api.status import Condition, ConditionType, Run, Stage, Status
@@ -15,7 +16,15 @@ from winepipelines.api.timeouts import Timeouts
 from winepipelines.api.unmet import Unmet
 from winepipelines.engine.decision import Answers, Query
 from winepipelines.pipelines.actions import Action, CreateRun
-from winepipelines.pipelines.queries import CheckArtifact, GetRecords, GetRunSettings, GetServer, GetSteps, ListRuns
+from winepipelines.pipelines.queries import (
+    CheckArtifact,
+    GetBackends,
+    GetRecords,
+    GetRunSettings,
+    GetServer,
+    GetSteps,
+    ListRuns,
+)
 from winepipelines.runs.context import RunContext, RunWaiting, RunWording
 
 A = TypeVar("A")
@@ -101,8 +110,34 @@ class ReconcileContext:
         Raises as `observe` does.
         """
         runtime = self.spec.serving.runtime
-        version = "" if runtime is Runtime.BUNDLED else f"-{self.observe(GetServer(runtime)).version[:32]}"
+        version = "" if runtime is Runtime.BUNDLED else f"-{self.observe(GetServer(runtime, self.backend)).version[:32]}"
         return self.spec.inputs + version
+
+    @property
+    def backends(self) -> BackendsView:
+        """The serving backends that resources may use. Raises as `observe` does."""
+        return self.observe(GetBackends())
+
+    @property
+    def backend(self) -> str:
+        """The serving backend that models are rolled out on: that of the served model, which may be about to move.
+
+        Raises as `observe` does.
+        """
+        served = self.status.served
+        return self.wanted_backend if served is None else self.backends.named(served.backend)
+
+    @property
+    def wanted_backend(self) -> str:
+        """The serving backend that the spec names, else the one in use, else the default. Raises as `observe` does."""
+        view, served, candidate = self.backends, self.status.served, self.status.candidate
+        if self.spec.serving.backend:
+            return self.spec.serving.backend
+        if served is not None:
+            return view.named(served.backend)
+        if candidate is not None and candidate.backend in view.enabled and candidate.backend not in view.missing:
+            return candidate.backend
+        return view.default
 
     @property
     def run(self) -> RunContext:
@@ -125,7 +160,7 @@ class ReconcileContext:
             timeout=training.timeout,
             wording=WORDING,
             suspended=self.spec.suspend,
-            store=lambda: self.observe(CheckArtifact(ANY_ADDRESS)),
+            store=lambda: self.observe(CheckArtifact(ANY_ADDRESS, self.backend)),
         )
 
     def observe(self, query: Query[A]) -> A:

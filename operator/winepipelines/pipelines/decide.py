@@ -24,6 +24,7 @@ from winepipelines.pipelines.finalize import finalize
 from winepipelines.pipelines.history import run_is_over, shortened
 from winepipelines.pipelines.queries import GetPlatformHealth
 from winepipelines.pipelines.rollout.candidates import current_candidate
+from winepipelines.pipelines.rollout.migration import MoveResult, judge_move
 from winepipelines.pipelines.rollout.serving_previous import judge_served, ready_meanwhile
 from winepipelines.pipelines.rollout.traffic import with_traffic
 from winepipelines.pipelines.stage import ConditionSubject, StagesResult, run_stages
@@ -58,6 +59,7 @@ def decide(
             return _finalize(context)
         result = run_stages(context, STAGES)
         after = replace(context, status=result.status)
+        move = judge_move(after) if result.done else MoveResult()
         watched = (judge_served(after) if result.spec.judges_served else {}) | _judge_platform(context)
         not_ready = result.not_ready if result.spec.keeps_ready else None
         meanwhile = ready_meanwhile(after, watched, not_ready) if not_ready is not None else None
@@ -70,14 +72,14 @@ def decide(
     outcome = result.result
     if isinstance(outcome, NotReady):
         outcome = outcome.after_failures(failures, context.timeouts)
-    status = _with_conditions(context, result, outcome, watched, meanwhile)
+    status = _with_conditions(context, result, outcome, {**watched, **move.conditions}, meanwhile)
     status = with_traffic(shortened(_with_background(status, result.status, background), context.spec))
     kept = tuple(condition for condition in status.conditions if condition.type not in stale)
     status = with_pending_retrain(status.with_(conditions=kept), pending, pipeline.generation, now)
     return Decision(
         status=status,
-        actions=_actions(result, outcome, background),
-        requeue_at=_requeue_at(context, status, (outcome, *watched.values()), background),
+        actions=(*_actions(result, outcome, background), *move.actions),
+        requeue_at=_requeue_at(context, status, (outcome, *watched.values()), (*background, move)),
         follow=_run_to_follow(status),
         decided_by=result.decided_by,
     )
@@ -141,7 +143,10 @@ def _actions(result: StagesResult, outcome: Done | NotReady, background: tuple[B
 
 
 def _requeue_at(
-    context: ReconcileContext, status: Status, outcomes: tuple[Done | NotReady, ...], background: tuple[BackgroundResult, ...]
+    context: ReconcileContext,
+    status: Status,
+    outcomes: tuple[Done | NotReady, ...],
+    background: tuple[BackgroundResult | MoveResult, ...],
 ) -> datetime | None:
     """Return the time of the next reconcile. None waits for events."""
     delays = [outcome.requeue_after for outcome in (*outcomes, *background) if outcome.requeue_after is not None]

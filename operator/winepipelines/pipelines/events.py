@@ -7,7 +7,7 @@ from winepipelines.pipelines.actions import ApplyChildren, ApplyDeployment, TagO
 from winepipelines.pipelines.stages.table import STAGES
 from winepipelines.runs.actions import RemoveFinalizer
 
-WATCHED = tuple(spec.condition for spec in STAGES)
+WATCHED = (*(spec.condition for spec in STAGES), ConditionType.MIGRATED)
 
 
 LOST = (RevisionOutcome.FAILED, RevisionOutcome.GATE_FAILED, RevisionOutcome.REJECTED, RevisionOutcome.ROLLED_BACK)
@@ -63,9 +63,9 @@ def action_events(action: object) -> tuple[Event, ...]:
         case TagOrphanedModels(models):
             versions = ", ".join(model.version for model in models)
             return (Event(Reason.MODELS_RETAINED, f"versions {versions} stay in MLflow, tagged winepipelines.io/left-by"),)
-        case ApplyChildren(drift_corrected, updated):
+        case ApplyChildren(drift_corrected, updated, _):
             corrected = (Event(Reason.DRIFT_CORRECTED, drift_corrected, warning=True),) if drift_corrected else ()
             return (*corrected, Event(Reason.COPIES_UPDATED, updated)) if updated else corrected
-        case ApplyDeployment(_, drift_corrected) if drift_corrected:
+        case ApplyDeployment(_, drift_corrected, _) if drift_corrected:
             return (Event(Reason.DRIFT_CORRECTED, drift_corrected, warning=True),)
     return ()

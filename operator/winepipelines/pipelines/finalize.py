@@ -83,20 +83,27 @@ def _why(not_ready: NotReady, context: ReconcileContext) -> str:
 
 
 def deployment_is_deleted(context: ReconcileContext) -> NotReady | None:
-    """The object that serves the models is deleted or, with deletionPolicy Retain, has no owner."""
-    view = context.observe(GetDeployment(None))
+    """The objects that serve the models are deleted or, with deletionPolicy Retain, the one that serves has no owner."""
+    names = dict.fromkeys((context.backend, *context.backends.enabled))
+    return next(filter(None, (_deployment_is_deleted(context, name) for name in names)), None)
+
+
+def _deployment_is_deleted(context: ReconcileContext, backend: str) -> NotReady | None:
+    view = context.observe(GetDeployment(None, backend))
     if view.presence in (Presence.ABSENT, Presence.KIND_MISSING, Presence.NOT_MANAGED):
         return None
     name = f"{view.object.kind} {context.pipeline.namespace}/{context.pipeline.name}"
-    if context.spec.deletion_policy is DeletionPolicy.DELETE:
+    if view.deleting:
+        return NotReady(Reason.DELETING, f"Waiting until {name} is gone.", requeue_after=context.timeouts.rollout_interval)
+    if context.spec.deletion_policy is DeletionPolicy.DELETE or backend != context.backend:
         return NotReady(
             Reason.DELETING,
             f"Deleting {name}.",
-            actions=(DeleteDeployment(),),
+            actions=(DeleteDeployment(backend),),
             requeue_after=context.timeouts.retry_interval,
         )
     if view.owned:
-        return NotReady(Reason.DELETING, f"Removing the owner of {name}, which stays.", actions=(ReleaseDeployment(),))
+        return NotReady(Reason.DELETING, f"Removing the owner of {name}, which stays.", actions=(ReleaseDeployment(backend),))
     return None
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from winecontract.reasons import WITHOUT_EXAMPLE
+from winecontract.reasons import WITHOUT_EXAMPLE, Reason
 from winepipelines.api.errors import Refused
 from winepipelines.api.modelrecord import ModelRecord
 from winepipelines.api.observed import (
@@ -23,6 +23,7 @@ from winepipelines.pipelines.queries import (
     CheckArtifact,
     CompareCanary,
     GetAlias,
+    GetBackends,
     GetChildren,
     GetDataCheck,
     GetDeployment,
@@ -37,12 +38,14 @@ from winepipelines.pipelines.queries import (
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import Kubernetes
 from winepipelines.platform.mlflow import MLflow
-from winepipelines.platform.namespace import Namespace
+from winepipelines.platform.namespaces import Namespaces
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.records import Example
 from winepipelines.platform.signed import Expected
 from winepipelines.platform.steps import Steps as StepPods
-from winepipelines.serving.port import Endpoint, Promotion, ServingBackend
+from winepipelines.serving.backends import Backends
+from winepipelines.serving.kinds import InstalledBackends
+from winepipelines.serving.port import Endpoint, Promotion
 from winepipelines.serving.probing import EndpointProber, ProbeTarget
 
 EXAMPLES_KEPT = 2048
@@ -50,9 +53,10 @@ EXAMPLES_KEPT = 2048
 
 @dataclass(frozen=True)
 class Serving:
-    """The serving backend, the cluster that it works on, and the prober of its endpoints."""
+    """The serving backends, which of them are installed, the cluster that they work on, and the prober of endpoints."""
 
-    backend: ServingBackend
+    backends: Backends
+    installed: InstalledBackends
     kubernetes: Kubernetes
     prober: EndpointProber
 
@@ -62,7 +66,7 @@ class Observer:
 
     def __init__(
         self,
-        namespace: Namespace,
+        namespace: Namespaces,
         kubeflow: Kubeflow,
         steps: StepPods,
         mlflow: MLflow,
@@ -89,8 +93,10 @@ class Observer:
 
     def _ask(self, query: Query[object], pipeline: WinePipeline) -> Awaitable[object]:
         match query:
-            case GetChildren():
-                return self._namespace.view(pipeline)
+            case GetBackends():
+                return self._serving.installed.view()
+            case GetChildren(backends):
+                return self._namespace.view(pipeline, backends)
             case ListRuns(name):
                 return self._kubeflow.runs_named(pipeline.namespace, name)
             case GetSteps(run_id):
@@ -99,16 +105,16 @@ class Observer:
                 return self._run_settings()
             case GetRecords(revision, run_id):
                 return self._records(pipeline, revision, run_id)
-            case CheckArtifact(uri):
-                return self._stored(uri)
-            case GetServer(runtime):
-                return self._server(pipeline, runtime)
-            case GetDeployment(rollout):
-                return self._deployment(pipeline, rollout)
-            case ProbeEndpoint(model):
-                return self._prediction(pipeline, model)
-            case CompareCanary(model, served):
-                return self._comparison(pipeline, model, served)
+            case CheckArtifact(uri, backend):
+                return self._stored(uri, backend)
+            case GetServer(runtime, backend):
+                return self._server(pipeline, runtime, backend)
+            case GetDeployment(rollout, backend):
+                return self._deployment(pipeline, rollout, backend)
+            case ProbeEndpoint(model, backend):
+                return self._prediction(pipeline, model, backend)
+            case CompareCanary(model, served, backend):
+                return self._comparison(pipeline, model, served, backend)
             case GetDataCheck(count, run_id):
                 return self._mlflow.check_record(pipeline.spec.training.experiment, pipeline.uid, str(count), run_id)
             case GetAlias(registered_model, alias):
@@ -128,36 +134,43 @@ class Observer:
     async def _run_settings(self) -> str:
         return self._kubeflow.settings_hash()
 
-    async def _stored(self, uri: str) -> object:
-        return await self._store.stored(uri, await self._namespace.store_access())
+    async def _stored(self, uri: str, name: str) -> object:
+        return await self._store.stored(uri, await self._namespace.store_access(self._serving.backends.get(name).name))
 
-    async def _server(self, pipeline: WinePipeline, runtime: Runtime) -> ServerView:
-        backend = self._serving.backend
+    async def _server(self, pipeline: WinePipeline, runtime: Runtime, name: str) -> ServerView:
+        backend = self._serving.backends.get(name)
         capabilities = backend.capabilities
         view = replace(
             backend.server(runtime),
             splits_traffic=capabilities.splits_traffic,
             promotes_in_place=capabilities.promotion is Promotion.SHIFT,
         )
-        if lacking := backend.problem(pipeline):
+        if too_long := backend.name_problem(pipeline):
+            return replace(view, problem=too_long, problem_reason=Reason.NAME_UNSUPPORTED)
+        lacking = backend.problem(pipeline)
+        if not lacking and runtime not in capabilities.protocols:
+            lacking = f"It does not serve runtime {runtime}."
+        if lacking:
             return replace(view, problem=f"The serving backend is {backend.name}. {lacking}")
         return view
 
-    async def _deployment(self, pipeline: WinePipeline, rollout: Rollout | None) -> DeploymentView:
-        return await self._serving.backend.observe(self._serving.kubernetes, pipeline, rollout)
+    async def _deployment(self, pipeline: WinePipeline, rollout: Rollout | None, name: str) -> DeploymentView:
+        return await self._serving.backends.get(name).observe(self._serving.kubernetes, pipeline, rollout)
 
-    async def _prediction(self, pipeline: WinePipeline, model: ModelRecord) -> PredictionCheck:
-        endpoint = self._serving.backend.endpoints(pipeline, model.runtime).stable
+    async def _prediction(self, pipeline: WinePipeline, model: ModelRecord, name: str) -> PredictionCheck:
+        endpoint = self._serving.backends.get(name).endpoints(pipeline, model.runtime).stable
         return await self._serving.prober.probe(_target(endpoint, await self._example(model)))
 
-    async def _comparison(self, pipeline: WinePipeline, candidate: ModelRecord, served: ModelRecord) -> CanaryComparison:
+    async def _comparison(
+        self, pipeline: WinePipeline, candidate: ModelRecord, served: ModelRecord, name: str
+    ) -> CanaryComparison:
         try:
             example = await self._example(served)
         except Refused as error:
             if error.reason not in WITHOUT_EXAMPLE:
                 raise
             example = None  # the served model cannot be probed: that is no objection to the candidate
-        backend = self._serving.backend
+        backend = self._serving.backends.get(name)
         return await self._serving.prober.compare(
             _target(backend.endpoints(pipeline, served.runtime).served, example) if example is not None else None,
             _target(backend.endpoints(pipeline, candidate.runtime).candidate, await self._example(candidate)),

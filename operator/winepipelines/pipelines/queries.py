@@ -1,6 +1,7 @@
 """The queries of a WinePipeline's decisions. `observe` answers each with a value of the type that it names.
 
-A query is a value: the answers so far are a mapping from query to answer.
+A query is a value: the answers so far are a mapping from query to answer. `backend` names the serving backend that a query is
+about; empty means that of records without a name.
 """
 
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from winepipelines.api.modelrecord import ModelRecord
 from winepipelines.api.naming import CHAMPION
 from winepipelines.api.observed import (
+    BackendsView,
     CanaryComparison,
     ChildrenView,
     DataCheckResult,
@@ -27,8 +29,15 @@ from winepipelines.engine.decision import Query
 
 
 @dataclass(frozen=True)
+class GetBackends(Query[BackendsView]):
+    """Get the serving backends that resources may use, and the default."""
+
+
+@dataclass(frozen=True)
 class GetChildren(Query[ChildrenView]):
-    """Get the state of the Secrets and PodDefaults in the namespace."""
+    """Get the state of the Secrets and PodDefaults in the namespace, for these serving backends."""
+
+    backends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,10 @@ class GetRecords(Query[TrainingRecords]):
 
 @dataclass(frozen=True)
 class CheckArtifact(Query[StoredModel]):
-    """Check whether the serving backend can copy the model at this address of MLflow."""
+    """Check whether a serving backend can copy the model at this address of MLflow."""
 
     uri: str
+    backend: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,7 @@ class GetServer(Query[ServerView]):
     """Get the server of this runtime on this platform, and whether it can read the models that training writes."""
 
     runtime: Runtime
+    backend: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,7 @@ class GetDeployment(Query[DeploymentView]):
     """Compare the deployment with a rollout; with None, get only whether it exists and who owns it."""
 
     rollout: Rollout | None
+    backend: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,7 @@ class ProbeEndpoint(Query[PredictionCheck]):
     """Check that the endpoint answers with this model's prediction."""
 
     model: ModelRecord
+    backend: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,7 @@ class CompareCanary(Query[CanaryComparison]):
 
     model: ModelRecord
     served: ModelRecord
+    backend: str = ""
 
 
 @dataclass(frozen=True)

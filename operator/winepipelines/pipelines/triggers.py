@@ -200,7 +200,10 @@ def _rollback_problem(context: ReconcileContext, wanted: str) -> str:
         return f"Cannot roll back to revision {wanted}: an older version of the operator recorded it."
     if served is not None and model.uri == served.model.uri:
         return f"Cannot roll back to revision {wanted}: its model serves already."
-    if not model.digest and not context.observe(GetServer(model.runtime)).takes_unsigned:
+    server = context.observe(GetServer(model.runtime, context.backend))
+    if server.problem and model.runtime is not context.spec.serving.runtime:
+        return f"Cannot roll back to revision {wanted}: {server.problem}"
+    if not model.digest and not server.takes_unsigned:
         return f"Cannot roll back to revision {wanted}: its model has no signed record."
-    stored = context.observe(CheckArtifact(model.uri))
+    stored = context.observe(CheckArtifact(model.uri, context.backend))
     return "" if stored.readable else f"Cannot roll back to revision {wanted}: {stored.message}"

@@ -107,13 +107,18 @@ def unanswered(kind: type[P], reason: Reason, problem: str, text: str) -> P:
     return kind(reason, f"{problem}: {cause.text}" if cause else problem, diagnosed=cause is not None and cause.diagnosed)
 
 
+def is_denied_by_mesh(status: int, text: str) -> bool:
+    """Tell whether a policy of the service mesh has refused a request, before it reached a system."""
+    return status == 403 and DENIED_BY_MESH in clean(text)
+
+
 def who_answers(status: int, text: str, workload: str) -> str:
     """Name what answered instead of a system, and what to do; "" if the system itself may have answered.
 
     `workload` selects the system's pods in kubectl, such as "-l app=ml-pipeline".
     """
     text = clean(text)
-    if DENIED_BY_MESH in text:
+    if is_denied_by_mesh(status, text):
         return (
             "the service mesh in front of it (Istio) refuses the operator's pod: an AuthorizationPolicy must admit its "
             "service account (kubectl get authorizationpolicies -A)"

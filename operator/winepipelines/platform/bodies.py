@@ -14,7 +14,6 @@ from itertools import islice
 from typing import Any
 
 import aiohttp
-from aiohttp import ClientHandlerType, ClientMiddlewareType
 
 from winecontract.parsing import UnreadableError, parse_json, parse_object
 from winepipelines.api.naming import MANAGED_BY_LABEL
@@ -30,6 +29,7 @@ LARGE = 256 << 10  # bytes; larger bodies are read one at a time
 LONGEST_TEXT = 4096  # characters of one text of an object that others created
 MOST_ENTRIES = 256  # of one list or mapping in such an object
 MOST_ANNOTATIONS, LONGEST_ANNOTATION = 32, 1024
+MOST_OWNERS = 32
 LISTS = frozenset({"items", "rows"})  # the objects of a list, which are not cut
 logger = logging.getLogger(__name__)
 IDENTITY = ("name", "namespace", "uid", "generation", "resourceVersion", "creationTimestamp", "deletionTimestamp", "finalizers")
@@ -96,20 +96,9 @@ def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     annotations = metadata.get("annotations") or {}
     ours = [(name, str(value)[:LONGEST_ANNOTATION]) for name, value in annotations.items() if name.startswith(f"{GROUP}/")]
     labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name == MANAGED_BY_LABEL}
-    owners = (metadata.get("ownerReferences") or [])[:MOST_ANNOTATIONS]
+    owners = (metadata.get("ownerReferences") or [])[:MOST_OWNERS]
     more = {"annotations": dict(ours[:MOST_ANNOTATIONS]), "labels": labels, "ownerReferences": owners}
     return kept | {name: value for name, value in more.items() if value}
-
-
-def metadata_alone(plural: str) -> ClientMiddlewareType:
-    """Make a session request only the metadata of a kind: its spec may have any size and depth."""
-
-    async def middleware(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
-        if request.url.path.endswith(f"/{plural}"):
-            request.headers["Accept"] = METADATA if "watch" in request.url.query else METADATA_LIST
-        return await handler(request)
-
-    return middleware
 
 
 def response_class() -> type[aiohttp.ClientResponse]:

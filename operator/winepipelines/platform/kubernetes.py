@@ -51,6 +51,7 @@ class Kind:
 SECRETS = Kind("v1", "secrets")
 PODS = Kind("v1", "pods")
 EVENTS = Kind("events.k8s.io/v1", "events")
+CORE_SERVICES = Kind("v1", "services")
 DEPLOYMENTS = Kind("apps/v1", "deployments")
 PODDEFAULTS = Kind("kubeflow.org/v1alpha1", "poddefaults")
 WINEPIPELINES = Kind(API_VERSION, PLURAL)
@@ -157,9 +158,10 @@ class Kubernetes:
         async with asyncio.timeout(REQUEST_SECONDS):
             return with_clean_statuses(await bodies.parsed(response, limit, self._turn, keep, most))
 
-    async def apply(self, kind: Kind, body: Body, manager: str) -> Body:
-        """Apply an object server-side."""
+    async def apply(self, kind: Kind, body: Body, manager: str, *, dry_run: bool = False) -> Body:
+        """Apply an object server-side. A dry run passes admission, and stores nothing."""
         metadata = body["metadata"]
+        more = {"dry_run": "All"} if dry_run else {}
         try:
             return await self._request(
                 "patch",
@@ -168,6 +170,7 @@ class Kubernetes:
                 content_type="application/apply-patch+yaml",
                 field_manager=manager,
                 force_conflicts=True,
+                **more,
             )
         except (NotFoundError, ConflictError) as error:  # its namespace or kind is deleted, or another client wrote concurrently
             message = f"the API server did not apply {kind.plural} {metadata['name']}: {_message(error)}"

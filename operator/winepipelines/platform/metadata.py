@@ -94,6 +94,7 @@ def _kept(objects: Objects, metadata: Body, *, managers: bool = False) -> Body:
     labels = metadata.get("labels") or {}
     kept: Body = {name: metadata[name] for name in ("name", "namespace", "resourceVersion") if name in metadata}
     kept["labels"] = {name: labels[name] for name in objects.shown if name in labels}
+    kept["ownerReferences"] = (metadata.get("ownerReferences") or [])[: bodies.MOST_OWNERS]
     if managers:
         fields = metadata.get("managedFields") or ()
         kept["managedFields"] = [{"manager": field.get("manager", ""), "time": field.get("time", "")} for field in fields]

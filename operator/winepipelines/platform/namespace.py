@@ -30,12 +30,13 @@ from winepipelines.platform.manifests import Manifest, Manifests, covers
 from winepipelines.platform.metadata import Objects
 from winepipelines.platform.mlflow import CREDENTIAL_KEYS, PASSWORD, TOKEN, USERNAME
 from winepipelines.platform.modelkeys import ModelKeys
+from winepipelines.platform.sources import find_source, source_state
 from winepipelines.settings import Settings
 
 ARTIFACT_KEYS = ("accesskey", "secretkey")
 
 
-async def _the_same(namespace: str) -> str:
+async def same_namespace(namespace: str) -> str:
     """Return the namespace itself: in multi-user mode, runs are in the namespace of their resource."""
     return namespace
 
@@ -45,7 +46,7 @@ KINDS: dict[str, Kind] = {"PodDefault": PODDEFAULTS, "Secret": SECRETS}
 
 def sources(settings: Settings, source: SourceSecret) -> list[Objects]:
     """List the platform's Secrets that are copied."""
-    named = dict.fromkeys(filter(None, (source.name, settings.mlflow_secret, settings.steps_mlflow_secret)))
+    named = dict.fromkeys(filter(None, (*source.names, settings.mlflow_secret, settings.steps_mlflow_secret)))
     path = SECRETS.path(settings.platform_namespace)
     return [Objects(path, f"the Secret {name}", fields=f"metadata.name={name}") for name in named]
 
@@ -78,7 +79,7 @@ class Namespace:
         manifests: Manifests,
         settings: Settings,
         source: SourceSecret,
-        namespace_of_runs: Callable[[str], Awaitable[str]] = _the_same,
+        namespace_of_runs: Callable[[str], Awaitable[str]] = same_namespace,
     ) -> None:
         """Use these adapters; `namespace_of_runs` returns the namespace of the runs of a namespace's resources."""
         self._source_secret = source
@@ -90,7 +91,8 @@ class Namespace:
 
     async def view(self, pipeline: WinePipeline) -> ChildrenView:
         """Compare the objects that exist with the desired ones."""
-        source, mlflow, where = await self._source(), await self._steps_source(), await self._where_runs_are(pipeline)
+        (found, source), mlflow = await self._source(), await self._steps_source()
+        where = await self._where_runs_are(pipeline)
         reached = self._if_reached(where, pipeline)
         children = []
         for manifest in self.wanted(pipeline, source, mlflow, reached):
@@ -102,7 +104,7 @@ class Namespace:
             presence = await self._keys.presence(pipeline, reached) if reached is not None else Presence.CURRENT
             children.append(Child("Secret", KEY_SECRET, presence))
         return ChildrenView(
-            source=source_state(self._settings.platform_namespace, self._source_secret, source),
+            source=source_state(self._settings.platform_namespace, found, source),
             artifacts=await self._artifacts(reached),
             children=tuple(children),
             mlflow=await self._mlflow_state(mlflow),
@@ -114,7 +116,8 @@ class Namespace:
         reached = self._if_reached(await self._where_runs_are(pipeline), pipeline)
         if reached is not None:
             await self._keys.ensure(pipeline, reached)
-        for manifest in self.wanted(pipeline, await self._source(), await self._steps_source(), reached):
+        _, source = await self._source()
+        for manifest in self.wanted(pipeline, source, await self._steps_source(), reached):
             if await self._presence(manifest) in (Presence.ABSENT, Presence.DIFFERS, Presence.OUTDATED):
                 live = await self._kubernetes.apply(KINDS[manifest["kind"]], manifest, field_manager(pipeline))
                 await self._remove_foreign_keys(manifest, live)
@@ -147,9 +150,9 @@ class Namespace:
 
     async def store_access(self) -> StoreAccess:
         """Read the address and the credentials that the serving backend copies models with."""
-        access = self._source_secret.access(secret_values(await self._source()))
-        where = f"the Secret {self._source_secret.name} in namespace {self._settings.platform_namespace}"
-        return replace(access, source=where, endpoint_key=self._source_secret.endpoint_key)
+        source, secret = await self._source()
+        where = f"the Secret {source.name} in namespace {self._settings.platform_namespace}"
+        return replace(source.access(secret_values(secret)), source=where, endpoint_key=source.endpoint_key)
 
     async def mlflow_credentials(self) -> dict[str, str]:
         """Read the credentials for MLflow; none if the administrator named no Secret, or it does not exist."""
@@ -162,8 +165,8 @@ class Namespace:
         """
         return await self._keys.keys(await self._namespace_of_runs(namespace))
 
-    async def _source(self) -> Body | None:
-        return await self._kubernetes.get(SECRETS, self._settings.platform_namespace, self._source_secret.name)
+    async def _source(self) -> tuple[SourceSecret, Body | None]:
+        return await find_source(self._named, self._source_secret)
 
     async def _mlflow_source(self) -> Body | None:
         return await self._named(self._settings.mlflow_secret)
@@ -257,11 +260,6 @@ def _mlflow_credentials(secret: Body | None) -> dict[str, str]:
     """Take MLflow's credentials from a Secret, without trailing line ends, and nothing else that it may have."""
     values = {key: value.strip() for key, value in secret_values(secret).items()}
     return {key: values[key] for key in CREDENTIAL_KEYS if values.get(key)}
-
-
-def source_state(namespace: str, source: SourceSecret, secret: Body | None) -> SecretState:
-    """Tell whether the source Secret exists, and which keys of its form have no value."""
-    return secret_state(namespace, source.name, secret, source.required_keys(((secret or {}).get("data") or {}).keys()))
 
 
 def secret_state(namespace: str, name: str, secret: Body | None, keys: Iterable[str]) -> SecretState:

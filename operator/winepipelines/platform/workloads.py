@@ -6,7 +6,7 @@ does not depend on the current state of a container that restarts.
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from winecontract import termination
@@ -44,6 +44,7 @@ class PodProblem:
     rank: int
     reason: str
     message: str
+    outage: bool = False  # a webhook is down, so that no pod is created
 
 
 def trimmed(workload: Body, annotations: Collection[str] = ()) -> Body:
@@ -95,13 +96,11 @@ def problem_of(deployment: Body, pods: Iterable[Body], server: str) -> PodProble
         if kind == ("Progressing", "False") and reason == STANDSTILL:
             found.append(PodProblem(6, reason, _standstill(deployment, pods)))
         elif kind in (("ReplicaFailure", "True"), ("Progressing", "False")):  # a quota or an admission webhook rejects pods
-            found.append(PodProblem(5, reason, _explained(words)))
+            found.append(_refusal(reason, words))
     if not found:
         return None
     name = deployment["metadata"]["name"]
-    return min(
-        PodProblem(pod_problem.rank, _word(pod_problem.reason), steady(pod_problem.message, name)) for pod_problem in found
-    )
+    return min(replace(problem, reason=_word(problem.reason), message=steady(problem.message, name)) for problem in found)
 
 
 def steady(message: str, name: str = "") -> str:
@@ -135,12 +134,14 @@ def _problem_of_pod(pod: Body, server: str = "") -> PodProblem | None:
     status = pod.get("status") or {}
     if "deletionTimestamp" in pod["metadata"]:
         return None
+    if status.get("phase") == "Failed" and status.get("reason"):  # evicted, or refused by the node: its containers were killed
+        return PodProblem(3, status["reason"], status.get("message") or "the pod failed")
     for kind in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(kind) or []:
             if (found := _problem_of_container(container, server, initial=kind.startswith("init"))) is not None:
                 return found
-    if status.get("phase") == "Failed":  # evicted, or refused by the node
-        return PodProblem(3, status.get("reason") or Reason.POD_FAILED, status.get("message") or "the pod failed")
+    if status.get("phase") == "Failed":
+        return PodProblem(3, Reason.POD_FAILED, status.get("message") or "the pod failed")
     for condition in status.get("conditions") or []:
         if (condition["type"], condition["status"]) == ("PodScheduled", "False"):
             return PodProblem(
@@ -174,10 +175,11 @@ def _problem_of_container(container: Body, server: str, *, initial: bool) -> Pod
     return None
 
 
-def _explained(words: str) -> str:
-    """Name the owner of the admission webhook that prevents a pod's creation, if the API server's message names one."""
+def _refusal(reason: str, words: str) -> PodProblem:
+    """Describe why no pod is created. Names the owner of a webhook that is down, if the API server's message names it."""
     known = admission.failure(500, words)
-    return known.message if isinstance(known, Unavailable) else words
+    down = isinstance(known, Unavailable)
+    return PodProblem(5, reason, known.message if down and known else words, outage=down)
 
 
 def _standstill(deployment: Body, pods: Iterable[Body]) -> str:

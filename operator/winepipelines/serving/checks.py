@@ -86,6 +86,11 @@ def admission_passes(view: AdmissionView | PlatformError | None, kind: str, webh
     return warning(f"A dry run of a {kind} is rejected: {error.message}", command)
 
 
+def source_name(survey: Survey, source: SourceSecret) -> str:
+    """Return the name of the source Secret that was found, else the preferred one."""
+    return source.name if isinstance(survey.source, PlatformError) else survey.source.state.name
+
+
 def secret_problem(survey: Survey, name: str, create: str) -> Finding | None:
     """Evaluate whether the source Secret exists and has every required key; None if it does.
 
@@ -98,7 +103,8 @@ def secret_problem(survey: Survey, name: str, create: str) -> Finding | None:
         return not_read(where, source, get)
     if not source.state.exists:
         remedy = f"kubectl -n {namespace} create secret generic {name} {create}"
-        return failed(Reason.SOURCE_SECRET_MISSING, f"{where} does not exist", remedy)
+        others = f", nor does {' or '.join(source.state.others)}" if source.state.others else ""
+        return failed(Reason.SOURCE_SECRET_MISSING, f"{where} does not exist{others}", remedy)
     if missing := source.state.missing_keys:
         patch = ", ".join(f'"{key}": "…"' for key in missing)
         remedy = f"kubectl -n {namespace} patch secret {name} --type=merge -p '{{\"stringData\": {{{patch}}}}}'"
@@ -115,7 +121,8 @@ def store_address_is_valid(survey: Survey, name: str, key: str) -> Finding:
         where = f"The Secret {name} in namespace {settings.platform_namespace}"
         message = f"{where} has an {key} that is not an http:// or https:// address"
         return failed(Reason.SOURCE_SECRET_INCOMPLETE, message, f"{key}={settings.s3_endpoint_url}")
-    return ok(f"{name} in {settings.platform_namespace}, for {parts.scheme}://{parts.netloc}")
+    why = f": the first complete one of {', '.join(source.names)}" if len(source.names) > 1 else ""
+    return ok(f"{name} in {settings.platform_namespace}, for {parts.scheme}://{parts.netloc}{why}")
 
 
 def artifacts_are_readable(survey: Survey, source: SourceSecret, reader: str) -> Finding:
@@ -123,7 +130,7 @@ def artifacts_are_readable(survey: Survey, source: SourceSecret, reader: str) ->
     view, settings = survey.bucket, survey.settings
     if view is None:
         return skipped("The artifact root is unknown")
-    secret = f"the Secret {source.name} in namespace {settings.platform_namespace}"
+    secret = f"the Secret {source_name(survey, source)} in namespace {settings.platform_namespace}"
     if isinstance(view, PlatformError):
         remedy = f"kubectl -n {settings.platform_namespace} get endpoints; check {source.endpoint_key} of {secret}"
         return does_not_answer(survey, "the object store", view, Reason.OBJECT_STORE_UNREACHABLE, remedy)

@@ -110,6 +110,9 @@ class ServingBackend(CheckedBackend, Protocol):
     def problem(self, pipeline: WinePipeline) -> str:
         """Describe what a resource requires and this backend lacks; empty if it lacks nothing."""
 
+    def name_problem(self, pipeline: WinePipeline) -> str:
+        """Describe why this backend cannot serve under the names of resource and namespace; empty if it can."""
+
     def server(self, runtime: Runtime) -> ServerView:
         """Describe the server that new models of a runtime are served with."""
 

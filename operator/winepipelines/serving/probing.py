@@ -20,7 +20,7 @@ from winecontract.protocols import NotAPredictionError, Protocol
 from winecontract.reasons import Reason
 from winecontract.text import clean
 from winepipelines.api.observed import CanaryComparison, PredictionCheck
-from winepipelines.platform.answering import who_answers
+from winepipelines.platform.answering import is_denied_by_mesh, who_answers
 from winepipelines.platform.records import Example
 from winepipelines.platform.resolver import Resolver, why_foreign
 
@@ -30,6 +30,10 @@ DIFFERS = Reason.PREDICTION_MISMATCH
 REJECTED = Reason.PREDICTION_REJECTED
 UNREACHABLE = Reason.ENDPOINT_UNREACHABLE
 ANSWER_LIMIT = 1 << 20  # bytes of an answer that are read
+MESH = (
+    "the service mesh (Istio) refuses the operator's service account. Admit it by an AuthorizationPolicy in the namespace of the "
+    "model (chart value mesh.authorizationPolicy)"
+)
 UNCOMPRESSED = {"Accept-Encoding": "identity"}
 SILENT = 3  # consecutive requests without an answer, after which a comparison leaves a model alone
 COMPARISON_SECONDS = 30.0  # for all requests of a comparison
@@ -93,6 +97,8 @@ async def probe(session: aiohttp.ClientSession, target: ProbeTarget, seconds: fl
         foreign = why_foreign(error)
         return failed(UNREACHABLE, f"{url} is not probed: {foreign}" if foreign else f"{url} does not answer")
     milliseconds = round((time.perf_counter() - start) * 1000)
+    if is_denied_by_mesh(status, answer.decode(errors="replace")):
+        return failed(Reason.MESH_ACCESS_DENIED, f"{url} answered 403: {MESH}", milliseconds)
     if status != 200 and (other := who_answers(status, answer.decode(errors="replace"), "")):  # not the model's server
         return failed(UNREACHABLE if status >= 500 else REJECTED, f"{url} answered {status}: {other}", milliseconds)
     if status != 200:

@@ -4,40 +4,31 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from contract.kserve.models import upload
 from contract.kserve.target import SECRET, Body, Cluster, Target
-from minio import Minio
 
 from sandbox import programs
-from sandbox.places import ROOT, interpreter
 from sandbox.plan import Info
 from sandbox.platform import Sandbox
 
-SAVE = """
-import sys
-from pathlib import Path
-from seldon_support import save_model
-for slope, name in ((2, "twice"), (3, "three-times")):
-    save_model(Path(sys.argv[1], name), slope)
-"""
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+def target() -> Iterator[Target]:
     if kubeconfig := os.environ.get("CONTRACT_KUBECONFIG"):
         yield _given(Path(kubeconfig))
         return
     without = {"operator", "kubeflow", "mlflow", "seldon", "data"}
     with Sandbox(f"contract-kserve-{os.getpid()}", without=without, backend="kserve") as sandbox:
         info = sandbox.info
-        models = _upload(info, tmp_path_factory.mktemp("models"))
+        models = upload(info.s3_endpoint, info.s3_access_key, info.s3_secret_key)
         endpoint = info.kserve_url + "/kserve/{namespace}/{name}"
         yield Target(info.kubectl, info.kubeconfig, _secret(info), models, endpoint=endpoint)
 
@@ -59,17 +50,6 @@ def _secret(info: Info) -> Body:
     annotations = {f"serving.kserve.io/{name}": value for name, value in settings.items()}
     keys = {"AWS_ACCESS_KEY_ID": info.s3_access_key, "AWS_SECRET_ACCESS_KEY": info.s3_secret_key}
     return {"metadata": {"annotations": annotations}, "stringData": keys}
-
-
-def _upload(info: Info, folder: Path) -> tuple[str, ...]:
-    """Put models into the sandbox's object store, which answer twice and three times the alcohol; return their addresses."""
-    sources = (ROOT, ROOT / "pipeline", ROOT / "contract", ROOT / "tests" / "sandbox")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sources))}
-    subprocess.run([interpreter("pipeline"), "-c", SAVE, str(folder)], check=True, env=environment, capture_output=True)
-    store = Minio(urlsplit(info.s3_endpoint).netloc, info.s3_access_key, info.s3_secret_key, secure=False)
-    for path in filter(Path.is_file, folder.rglob("*")):
-        store.fput_object("mlflow", f"contract/{path.relative_to(folder)}", str(path))
-    return "s3://mlflow/contract/twice/", "s3://mlflow/contract/three-times/"
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A cluster with KServe, and what the contract tests apply to it and observe of it."""
 
+import functools
 import json
 import subprocess
 import threading
@@ -38,6 +39,18 @@ class Target:
     models: tuple[str, ...] = ()
     image: str = "winepipelines/server:0.1.0"
     endpoint: str = ""
+
+    @functools.cached_property
+    def is_latest(self) -> bool:
+        """Whether the release is 0.20 or later. Earlier ones do not watch pods, and report Ready Unknown during a rollout."""
+        return "canary" in self._spec_fields()
+
+    def _spec_fields(self) -> Body:
+        document = json.loads(self.run("get", "--raw", "/openapi/v3/apis/serving.kserve.io/v1beta1"))
+        schemas: Body = document["components"]["schemas"]
+        service = next(schema for name, schema in schemas.items() if name.split(".")[-1] == "InferenceService")
+        fields: Body = service["properties"]["spec"].get("properties") or {}
+        return fields
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl; return its output. Raises Refused."""
@@ -160,6 +173,11 @@ class Cluster:
     def ready(self, name: str = NAME) -> Body:
         """Wait until an InferenceService reports Ready."""
         return self.wait(SERVICES, lambda item: condition(item, "Ready")["status"] == "True", name)
+
+    def ready_while_rolling(self, name: str = NAME) -> bool:
+        """Tell whether an InferenceService reports what this release does while its pods are replaced."""
+        status = condition(self.live("inferenceservices.serving.kserve.io", name), "Ready")["status"]
+        return status == "True" or (status in ("Unknown", "False") and not self.target.is_latest)
 
     def failing_pod(self, until: Callable[[Body], object], name: str = NAME) -> Body:
         """Wait for a pod of an InferenceService with a container status for which `until` holds; return that status."""

@@ -17,6 +17,7 @@ from minio import Minio
 from support.seldon import Body, Endpoint, Operator
 
 from sandbox import programs
+from sandbox.kubectl import await_kinds
 from sandbox.places import ROOT, interpreter
 from sandbox.platform import Sandbox
 from winepipelines.platform.kubernetes import Kubernetes
@@ -82,7 +83,7 @@ def _secret(endpoint: Endpoint, namespace: str) -> Body:
 def kinds(endpoint: Endpoint) -> None:
     """The operator's own kind, whose resources own what is applied."""
     endpoint.run("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "winepipelines.yaml"))
-    endpoint.run("wait", "--for=condition=Established", "crd/winepipelines.winepipelines.io", "--timeout=30s")
+    await_kinds(endpoint.run, "crd/winepipelines.winepipelines.io")
 
 
 @pytest.fixture

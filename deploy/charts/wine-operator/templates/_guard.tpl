@@ -42,9 +42,11 @@
 {{- /* Secrets: the allowed keys by name. A model's initializer has its whole Secret as environment: another key could be the variable of
 another program, such as LD_PRELOAD, and rclone runs commands for some kinds of remotes. */ -}}
 {{- define "wine-operator.guard.keys" -}}
-{{- if eq .Values.serving.backend "kserve" }}
+{{- $backends := include "wine-operator.backends" . | fromYamlArray }}
+{{- if has "kserve" $backends }}
 wine-model-store: ^AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)$
-{{- else }}
+{{- end }}
+{{- if has "seldon" $backends }}
 seldon-init-container-secret: ^RCLONE_CONFIG_S3_[A-Z0-9_]+$
 {{- end }}
 wine-mlflow-credentials: ^MLFLOW_TRACKING_(USERNAME|PASSWORD|TOKEN)$
@@ -53,18 +55,20 @@ wine-model-key: ^(current|previous)$
 
 {{- define "wine-operator.guard.secrets.variables" -}}
 - {name: allowedLabels, expression: "dyn({})"}
-{{- if eq .Values.serving.backend "kserve" }}
+{{- $backends := include "wine-operator.backends" . | fromYamlArray }}
+{{- if has "kserve" $backends }}
 - name: allowedAnnotations
   expression: >-
     dyn({'serving.kserve.io/s3-endpoint': '^[A-Za-z0-9.:-]+$', 'serving.kserve.io/s3-region': '^[A-Za-z0-9-]+$',
     'serving.kserve.io/s3-usehttps': '^[01]$', 'serving.kserve.io/s3-verifyssl': '^[01]$'})
-- name: allowedOwners
-  expression: "[['winepipelines.io/v1alpha1', 'WinePipeline'], ['serving.kserve.io/v1beta1', 'InferenceService']]"
 {{- else }}
 - {name: allowedAnnotations, expression: "dyn({})"}
-- name: allowedOwners
-  expression: "[['winepipelines.io/v1alpha1', 'WinePipeline'], ['machinelearning.seldon.io/v1', 'SeldonDeployment']]"
 {{- end }}
+- name: allowedOwners
+  expression: >-
+    [['winepipelines.io/v1alpha1', 'WinePipeline']
+    {{- if has "seldon" $backends }}, ['machinelearning.seldon.io/v1', 'SeldonDeployment']{{ end }}
+    {{- if has "kserve" $backends }}, ['serving.kserve.io/v1beta1', 'InferenceService']{{ end }}]
 - name: keys
   expression: >-
     {{ include "wine-operator.guard.keys" . | fromYaml | include "wine-operator.cel" }}
@@ -251,7 +255,8 @@ format of the model, an empty name and default resources before policies see the
 - name: allowedAnnotations
   expression: >-
     dyn({'winepipelines.io/template': '^[0-9a-f]{1,64}$', 'modelFormat': '^winepipelines$',
-    'serving.kserve.io/deploymentMode': '^(Standard|RawDeployment)$', 'serving.kserve.io/autoscalerClass': '^(hpa|none)$',
+    'serving.kserve.io/deploymentMode': '^(Standard|RawDeployment|Knative|Serverless)$', 'serving.kserve.io/autoscalerClass': '^(hpa|none)$',
+    'serving.kserve.io/enable-tag-routing': '^true$',
     'serving.kserve.io/storageSecretName': '^wine-model-store$'})
 - {name: allowedOwners, expression: "[['winepipelines.io/v1alpha1', 'WinePipeline']]"}
 - name: podSecurity
@@ -260,6 +265,15 @@ format of the model, an empty name and default resources before policies see the
 - name: containerSecurity
   expression: >-
     {{ dict "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL")) | include "wine-operator.cel" }}
+{{- /* Knative rejects a security context of the pod. */}}
+- name: knativeSecurity
+  expression: >-
+    {{ dict "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL")) "runAsNonRoot" true
+    "seccompProfile" (dict "type" "RuntimeDefault") | include "wine-operator.cel" }}
+- name: knative
+  expression: >-
+    has(object.metadata.annotations) && 'serving.kserve.io/deploymentMode' in object.metadata.annotations
+    && object.metadata.annotations['serving.kserve.io/deploymentMode'] in ['Knative', 'Serverless']
 - {name: unchanged, expression: "variables.specBefore == dyn(object.spec)"}
 - {name: predictor, expression: "dyn(object.spec.predictor)"}
 - {name: predictorBefore, expression: "has(variables.specBefore.predictor) ? variables.specBefore.predictor : dyn({})"}
@@ -279,7 +293,7 @@ format of the model, an empty name and default resources before policies see the
 - message: the spec of an InferenceService of the operator's has a predictor and nothing else
   expression: >-
     variables.unchanged || object.spec.all(f, f == 'predictor' || f in variables.specBefore && object.spec[f] == variables.specBefore[f])
-    && variables.predictor.all(f, f in ['automountServiceAccountToken', 'maxReplicas', 'minReplicas', 'model', 'scaleMetric', 'scaleTarget',
+    && variables.predictor.all(f, f in ['automountServiceAccountToken', 'canaryTrafficPercent', 'maxReplicas', 'minReplicas', 'model', 'scaleMetric', 'scaleTarget',
     'securityContext', 'terminationGracePeriodSeconds']
     || f in variables.predictorBefore && variables.predictor[f] == variables.predictorBefore[f])
 - message: an InferenceService of the operator's is scaled by CPU utilization alone
@@ -291,6 +305,8 @@ format of the model, an empty name and default resources before policies see the
     && (!has(variables.predictor.scaleMetric) || variables.predictor.scaleMetric == 'cpu')
     && (!has(variables.predictor.scaleTarget) || type(variables.predictor.scaleTarget) == int
     && variables.predictor.scaleTarget >= 1 && variables.predictor.scaleTarget <= 100)
+    && (!has(variables.predictor.canaryTrafficPercent) || type(variables.predictor.canaryTrafficPercent) == int
+    && variables.predictor.canaryTrafficPercent >= 0 && variables.predictor.canaryTrafficPercent <= 99)
 - message: a model of the operator's is copied from the object store, for the operator's runtime
   expression: >-
     variables.unchanged || has(variables.predictor.model) && has(variables.model.storageUri)
@@ -319,7 +335,7 @@ format of the model, an empty name and default resources before policies see the
     && (e.name == 'MLSERVER_HTTP_PORT' && e.value == '8080'
     || e.name == 'MLSERVER_MODEL_NAME' && e.value == string(variables.pipeline)
     || e.name == 'MODEL_DIGEST' && e.value.matches('^sha256:[0-9a-f]{64}$')))
-    && variables.model.ports == [{'name': dyn('http'), 'containerPort': dyn(8080), 'protocol': dyn('TCP')}]
+    && variables.model.ports == [{'name': dyn(variables.knative ? 'http1' : 'http'), 'containerPort': dyn(8080), 'protocol': dyn('TCP')}]
     && (!has(variables.model.resources) || variables.model.resources.all(f, f in ['limits', 'requests']
     && size(variables.model.resources[f]) <= 8
     && variables.model.resources[f].all(r, type(variables.model.resources[f][r]) == int && variables.model.resources[f][r] >= 0
@@ -342,8 +358,10 @@ format of the model, an empty name and default resources before policies see the
   expression: >-
     variables.unchanged || has(variables.predictor.automountServiceAccountToken)
     && variables.predictor.automountServiceAccountToken == false
-    && has(variables.predictor.securityContext) && variables.predictor.securityContext == variables.podSecurity
-    && has(variables.model.securityContext) && variables.model.securityContext == variables.containerSecurity
+    && has(variables.model.securityContext) && (variables.knative
+    ? !has(variables.predictor.securityContext) && variables.model.securityContext == variables.knativeSecurity
+    : has(variables.predictor.securityContext) && variables.predictor.securityContext == variables.podSecurity
+    && variables.model.securityContext == variables.containerSecurity)
 {{- end -}}
 
 {{- /* ServingRuntimes: one, which has an image and nothing else. */ -}}
@@ -375,8 +393,15 @@ format of the model, an empty name and default resources before policies see the
 - {name: labels, expression: "has(oldObject.metadata.labels) ? dyn(oldObject.metadata.labels) : dyn({})"}
 {{- end -}}
 
+{{- define "wine-operator.guard.deleted" -}}
+{{- $kinds := dict "seldon" "SeldonDeployment" "kserve" "InferenceService" -}}
+{{- $names := list -}}
+{{- range include "wine-operator.backends" . | fromYamlArray }}{{ $names = append $names (get $kinds .) }}{{ end -}}
+{{- join " or " $names -}}
+{{- end -}}
+
 {{- define "wine-operator.guard.deletions" -}}
-- message: the operator deletes no {{ eq .Values.serving.backend "kserve" | ternary "InferenceService" "SeldonDeployment" }} that it did not create
+- message: the operator deletes no {{ include "wine-operator.guard.deleted" . }} that it did not create
   expression: >-
     'app.kubernetes.io/managed-by' in variables.labels && variables.labels['app.kubernetes.io/managed-by'] == 'wine-operator'
 {{- end -}}
@@ -406,7 +431,7 @@ format of the model, an empty name and default resources before policies see the
 {{- define "wine-operator.guard.repositories" -}}
 {{- $repositories := list -}}
 {{- $images := list (include "wine-operator.image" (list . .Values.image.server)) -}}
-{{- if ne .Values.serving.backend "kserve" -}}
+{{- if has "seldon" (include "wine-operator.backends" . | fromYamlArray) -}}
 {{- $images = append $images .Values.seldon.mlflowserver.image -}}
 {{- end -}}
 {{- range $image := concat $images .Values.guard.serverRepositories -}}

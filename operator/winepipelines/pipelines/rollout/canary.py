@@ -39,10 +39,14 @@ def run_canary(context: ReconcileContext, candidate: Candidate) -> StatusUpdate 
     progress, canary = candidate.canary or CanaryStatus(), context.spec.serving.canary
     if progress.passed:
         return _promote(context, candidate, served)
-    steps = canary.steps if canary is not None and context.observe(GetServer(candidate.model.runtime)).splits_traffic else ()
+    steps = (
+        canary.steps
+        if canary is not None and context.observe(GetServer(candidate.model.runtime, context.backend)).splits_traffic
+        else ()
+    )
     step = min(progress.step, len(steps))
     rollout = Rollout(served.revision, served.model, candidate.model, steps[step - 1] if step else 0)
-    view = context.observe(GetDeployment(rollout))
+    view = context.observe(GetDeployment(rollout, context.backend))
     if (blocked := deployment_can_be_applied(context, view) or roll_out(context, candidate, view, rollout)) is not None:
         return blocked
     if not view.canary_rolled_out and (waiting := wait_for_rollout(context, candidate, view)) is not None:
@@ -62,9 +66,9 @@ def _promote(context: ReconcileContext, candidate: Candidate, served: ServedMode
     If its pods cannot become the served model's, they are removed before the served model's pods are replaced: the cluster may
     have no room for both beside those that serve.
     """
-    if not context.observe(GetServer(candidate.model.runtime)).promotes_in_place:
+    if not context.observe(GetServer(candidate.model.runtime, context.backend)).promotes_in_place:
         rollout = Rollout(served.revision, served.model)
-        view = context.observe(GetDeployment(rollout))
+        view = context.observe(GetDeployment(rollout, context.backend))
         if (blocked := deployment_can_be_applied(context, view) or roll_out(context, candidate, view, rollout)) is not None:
             return blocked
         # A problem of the served model's pods is no reason to wait for them.
@@ -80,7 +84,7 @@ def _compare(context: ReconcileContext, candidate: Candidate, served: ServedMode
     Raises PlatformError and NotObserved as `ReconcileContext.observe` does.
     """
     try:
-        return _objection(context.observe(CompareCanary(candidate.model, served.model)))
+        return _objection(context.observe(CompareCanary(candidate.model, served.model, context.backend)))
     except PlatformError as error:
         if error.reason not in WITHOUT_EXAMPLE:
             raise
@@ -101,7 +105,12 @@ def _objection(comparison: CanaryComparison) -> tuple[str, str] | None:
 
 
 def _fail(context: ReconcileContext, candidate: Candidate, step: int, reason: str, message: str) -> StatusUpdate | NotReady:
-    """Reject the candidate: at once if it has traffic, else after the time that any new model has to answer."""
+    """Reject the candidate: at once if it has traffic, else after the time that any new model has to answer.
+
+    A refusal by the service mesh says nothing about the model: the candidate stays as it is until the operator may ask.
+    """
+    if reason == Reason.MESH_ACCESS_DENIED:
+        return NotReady(reason, capitalized(message), requeue_after=context.timeouts.retry_interval)
     if step == 0:
         if candidate.verification_started_at is None:
             return StatusUpdate(context.status.with_(candidate=candidate.with_(verification_started_at=context.now)))

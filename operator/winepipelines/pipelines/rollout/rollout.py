@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from winecontract.reasons import Reason
+from winecontract.reasons import PLATFORM_FAILURES, Reason
 from winepipelines.api.messages import capitalized, sentences
 from winepipelines.api.observed import DeploymentView, Presence
 from winepipelines.api.rollout import Rollout
@@ -28,7 +28,7 @@ def deployment_can_be_applied(context: ReconcileContext, view: DeploymentView) -
         return NotReady(Reason.SERVING_BACKEND_MISSING, message, stalled=True, requeue_after=retry)
     if view.presence is Presence.NOT_MANAGED:
         namespace, name = context.pipeline.namespace, context.pipeline.name
-        message = (
+        message = view.message or (
             f"{serving.kind} {namespace}/{name} exists but is not managed by this operator for this WinePipeline. Delete it "
             f"(kubectl -n {namespace} delete {serving.resource} {name}) or rename the WinePipeline."
         )
@@ -40,16 +40,25 @@ def roll_out(context: ReconcileContext, candidate: Candidate, view: DeploymentVi
     """The serving backend has the rollout; apply it otherwise."""
     if view.presence is Presence.CURRENT:
         return None
-    since = candidate.with_(rollout_started_at=candidate.rollout_started_at or context.now, verification_started_at=None)
     drift = _drift(context, candidate, view)
     corrected = drift and f"{drift}. Applied it again for revision {candidate.revision}."
+    apply = ApplyDeployment(rollout, corrected, context.backend)
+    started = None if _cannot_apply(context, apply) else candidate.rollout_started_at or context.now
+    since = candidate.with_(rollout_started_at=started, verification_started_at=None)
     return NotReady(
         Reason.ROLLOUT_IN_PROGRESS,
         sentences(drift, f"Rolling out revision {candidate.revision}."),
-        actions=(ApplyDeployment(rollout, corrected),),
+        actions=(apply,),
         status=context.status.with_(candidate=since),
         requeue_after=context.timeouts.rollout_interval,
     )
+
+
+def _cannot_apply(context: ReconcileContext, apply: ApplyDeployment) -> bool:
+    """Tell whether the deployment could not be applied, now or the last time: the progress deadline has not begun then."""
+    deployed = context.current_condition(ConditionType.DEPLOYED)
+    failed = deployed is not None and deployed.status == "False" and deployed.reason in PLATFORM_FAILURES
+    return failed or any(apply == action for action in context.failures)
 
 
 def wait_for_rollout(context: ReconcileContext, candidate: Candidate, view: DeploymentView) -> StatusUpdate | NotReady | None:
@@ -58,6 +67,10 @@ def wait_for_rollout(context: ReconcileContext, candidate: Candidate, view: Depl
         if candidate.rollout_started_at is None:
             return None
         return StatusUpdate(context.status.with_(candidate=candidate.with_(rollout_started_at=None)))
+    if view.outage:
+        if candidate.rollout_started_at is not None:
+            return StatusUpdate(context.status.with_(candidate=candidate.with_(rollout_started_at=None)))
+        return NotReady(view.reason, _fullest_message(context, view), requeue_after=context.timeouts.rollout_interval)
     since = candidate.rollout_started_at or context.now
     if candidate.rollout_started_at is None:
         return StatusUpdate(context.status.with_(candidate=candidate.with_(rollout_started_at=since)))
@@ -119,4 +132,4 @@ def _fullest_message(context: ReconcileContext, view: DeploymentView) -> str:
     known = context.status.condition(ConditionType.DEPLOYED)
     if known is not None and known.reason == view.reason and known.message.startswith(message):
         return known.message
-    return message
+    return sentences(message, view.remedy) if view.remedy else message

@@ -29,14 +29,14 @@ def served_model_is_deployed(context: ReconcileContext) -> NotReady | None:
     if served is None or not has_no_eligible_candidate(context, current_candidate(context)):
         return None
     rollout = Rollout(served.revision, served.model)
-    view = context.observe(GetDeployment(rollout))
+    view = context.observe(GetDeployment(rollout, context.backend))
     if view.presence not in (Presence.ABSENT, Presence.DIFFERS):
         return None
     message = f"Rolling revision {served.revision} out again."
     return NotReady(
         Reason.ROLLOUT_IN_PROGRESS,
         message,
-        actions=(ApplyDeployment(rollout),),
+        actions=(ApplyDeployment(rollout, backend=context.backend),),
         stage=Stage.DEPLOYING,
         condition=ConditionType.DEPLOYED,
     )
@@ -59,7 +59,7 @@ def judge_served(context: ReconcileContext) -> dict[ConditionType, Judgement]:
             found[ConditionType.DEPLOYED] = _rollout(context, served)
         elif candidate is not None:
             return _canary_conditions(context, candidate, served)
-        check = context.observe(ProbeEndpoint(served.model))
+        check = context.observe(ProbeEndpoint(served.model, context.backend))
     except PlatformError:
         return found
     found[ConditionType.ENDPOINT_VERIFIED] = (
@@ -70,14 +70,14 @@ def judge_served(context: ReconcileContext) -> dict[ConditionType, Judgement]:
 
 def _canary_conditions(context: ReconcileContext, candidate: Candidate, served: ServedModel) -> dict[ConditionType, Judgement]:
     """Report what the comparison with a canary found about the served model."""
-    comparison = context.answers.get(CompareCanary(candidate.model, served.model))
+    comparison = context.answers.get(CompareCanary(candidate.model, served.model, context.backend))
     if not isinstance(comparison, CanaryComparison) or not comparison.served_reason:
         return {}
     return {ConditionType.ENDPOINT_VERIFIED: NotReady(comparison.served_reason, capitalized(comparison.served_message))}
 
 
 def _rollout(context: ReconcileContext, served: ServedModel) -> Judgement:
-    view = context.observe(GetDeployment(Rollout(served.revision, served.model)))
+    view = context.observe(GetDeployment(Rollout(served.revision, served.model), context.backend))
     if view.rolled_out:
         return Done(Reason.ROLLOUT_COMPLETE, f"Revision {served.revision} is rolled out.")
     message = capitalized(view.message) or f"The serving backend is rolling revision {served.revision} out."

@@ -69,7 +69,7 @@ def _rollout(candidate: Candidate) -> Rollout:
 
 
 def _deployment(context: ReconcileContext) -> DeploymentView:
-    return context.observe(GetDeployment(_rollout(required_candidate(context))))
+    return context.observe(GetDeployment(_rollout(required_candidate(context)), context.backend))
 
 
 def _without_shares(context: ReconcileContext, candidate: Candidate) -> str:

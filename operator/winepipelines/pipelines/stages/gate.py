@@ -60,7 +60,7 @@ def lack_of_signature(context: ReconcileContext, candidate: Candidate) -> str:
     A model that serves already continues: it was deployed before records were signed.
     """
     model = candidate.model
-    if model.digest or _serves(context, candidate) or context.observe(GetServer(model.runtime)).takes_unsigned:
+    if model.digest or _serves(context, candidate) or context.observe(GetServer(model.runtime, context.backend)).takes_unsigned:
         return ""
     return (
         f"The model of revision {candidate.revision} has no signed record: it was trained before records were signed. Train it "

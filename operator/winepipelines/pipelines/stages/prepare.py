@@ -5,7 +5,7 @@ from dataclasses import replace
 from winecontract.reasons import Reason
 from winecontract.signatures import CURRENT, SECRET
 from winepipelines.api.messages import sentences
-from winepipelines.api.observed import Child, Presence, SecretState
+from winepipelines.api.observed import Child, ChildrenView, Presence, SecretState
 from winepipelines.api.pipeline import FINALIZER
 from winepipelines.api.status import ConditionType
 from winepipelines.pipelines.actions import ApplyChildren
@@ -24,16 +24,32 @@ def finalizer_is_set(context: ReconcileContext) -> NotReady | None:
     return NotReady(Reason.APPLYING_RESOURCES, "Adding the finalizer.", actions=(AddFinalizer(),))
 
 
+def backend_is_enabled(context: ReconcileContext) -> NotReady | None:
+    """The administrator has enabled the serving backend that the spec names, and the one that the model is served on."""
+    enabled, wanted = context.backends.enabled, context.wanted_backend
+    if (unusable := next((name for name in (wanted, context.backend) if name not in enabled), None)) is None:
+        return None
+    what = "spec.serving.backend names" if unusable == wanted else f"Revision {context.status.revision} is served by"
+    message = (
+        f"{what} {unusable}, which is not enabled on this platform. Set spec.serving.backend to {' or '.join(enabled)}, or ask "
+        f"the platform administrator to add {unusable} to the chart value serving.backends."
+    )
+    if unusable != wanted:
+        message = (
+            f"{what} {unusable}, which is not enabled on this platform any more. Ask the platform administrator to add it to the "
+            "chart value serving.backends."
+        )
+    return NotReady(Reason.SERVING_BACKEND_DISABLED, message, stalled=True, requeue_after=context.timeouts.retry_interval)
+
+
 def source_secret_is_complete(context: ReconcileContext) -> NotReady | None:
     """The administrator's Secret with the object store settings of the servers is complete."""
-    return _secret_is_complete(
-        context, context.observe(GetChildren()).source, Reason.SOURCE_SECRET_MISSING, Reason.SOURCE_SECRET_INCOMPLETE
-    )
+    return _secret_is_complete(context, _children(context).source, Reason.SOURCE_SECRET_MISSING, Reason.SOURCE_SECRET_INCOMPLETE)
 
 
 def artifact_secret_is_complete(context: ReconcileContext) -> NotReady | None:
     """The Secret with the object store's keys is complete where steps run: in the profile, or in Kubeflow's own namespace."""
-    secret = context.observe(GetChildren()).artifacts
+    secret = _children(context).artifacts
     if secret is None:
         return None
     return _secret_is_complete(context, secret, Reason.ARTIFACT_SECRET_MISSING, Reason.ARTIFACT_SECRET_INCOMPLETE)
@@ -41,7 +57,7 @@ def artifact_secret_is_complete(context: ReconcileContext) -> NotReady | None:
 
 def mlflow_secret_is_complete(context: ReconcileContext) -> NotReady | None:
     """The administrator's Secret with credentials for MLflow is complete, if one is configured."""
-    secret = context.observe(GetChildren()).mlflow
+    secret = _children(context).mlflow
     if secret is None:
         return None
     return _secret_is_complete(context, secret, Reason.MLFLOW_SECRET_MISSING, Reason.MLFLOW_SECRET_INCOMPLETE)
@@ -49,7 +65,7 @@ def mlflow_secret_is_complete(context: ReconcileContext) -> NotReady | None:
 
 def model_key_is_usable(context: ReconcileContext) -> NotReady | None:
     """The key that steps sign models with is valid. The operator creates a missing one if it may, and never changes one."""
-    view = context.observe(GetChildren())
+    view = _children(context)
     key = view.key
     if key is None:
         return None
@@ -70,7 +86,7 @@ def model_key_is_usable(context: ReconcileContext) -> NotReady | None:
 
 def secret_is_ours(context: ReconcileContext) -> NotReady | None:
     """No Secret of someone else has the name of one of ours. It is reported, not changed."""
-    for child in context.observe(GetChildren()).children:
+    for child in _children(context).children:
         if child.kind == ESSENTIAL and child.presence is Presence.NOT_MANAGED:
             return NotReady(
                 Reason.NOT_MANAGED,
@@ -84,10 +100,11 @@ def secret_is_ours(context: ReconcileContext) -> NotReady | None:
 
 def children_are_current(context: ReconcileContext) -> NotReady | None:
     """The objects are applied. Later changes are `drift_is_corrected`'s."""
-    stale = _stale(context)
+    stale = [child for child in _stale(context) if not child.backend]  # a move to another backend does not delay anything
     if not stale or context.was_true(ConditionType.PREPARED):
         return None
-    return NotReady(Reason.APPLYING_RESOURCES, f"Applying {_names(stale)}.", actions=(ApplyChildren(),))
+    actions = (ApplyChildren(backends=_backends(context)),)
+    return NotReady(Reason.APPLYING_RESOURCES, f"Applying {_names(stale)}.", actions=actions)
 
 
 def drift_is_corrected(context: ReconcileContext) -> NotReady | None:
@@ -99,6 +116,7 @@ def drift_is_corrected(context: ReconcileContext) -> NotReady | None:
 
 CHECKS = (
     finalizer_is_set,  # a deletion can clean up
+    backend_is_enabled,  # the administrator permits where the spec wants to serve
     source_secret_is_complete,  # the source of the copy that servers use
     artifact_secret_is_complete,  # the credentials of the steps for the object store
     mlflow_secret_is_complete,  # and those for MLflow
@@ -115,8 +133,17 @@ def prepared(context: ReconcileContext) -> Done:
     return replace(_in_place(context), actions=() if correction is None else (correction,))
 
 
+def _backends(context: ReconcileContext) -> tuple[str, ...]:
+    """Name the serving backends whose Secrets the resource needs: where its model serves, and where it moves to."""
+    return tuple(dict.fromkeys((context.backend, context.wanted_backend)))
+
+
+def _children(context: ReconcileContext) -> ChildrenView:
+    return context.observe(GetChildren(_backends(context)))
+
+
 def _stale(context: ReconcileContext) -> list[Child]:
-    return [child for child in context.observe(GetChildren()).children if child.presence in STALE]
+    return [child for child in _children(context).children if child.presence in STALE]
 
 
 def _correction(context: ReconcileContext) -> ApplyChildren | None:
@@ -124,7 +151,8 @@ def _correction(context: ReconcileContext) -> ApplyChildren | None:
     stale = _stale(context)
     if not stale:
         return None
-    edited = [child for child in stale if child.presence is not Presence.OUTDATED]
+    new = [child for child in stale if child.backend and child.presence is Presence.ABSENT]
+    edited = [child for child in stale if child.presence is not Presence.OUTDATED and child not in new]
     outdated = [child for child in stale if child.presence is Presence.OUTDATED]
     changes = ", ".join(
         f"{child.kind} {child.name} {'was deleted' if child.presence is Presence.ABSENT else 'was changed'}" for child in edited
@@ -132,13 +160,15 @@ def _correction(context: ReconcileContext) -> ApplyChildren | None:
     return ApplyChildren(
         drift_corrected=f"Corrected drift: {changes}." if edited else "",
         updated=f"Updated {_names(outdated)} after a change of the platform's Secrets or settings." if outdated else "",
+        backends=_backends(context),
     )
 
 
 def _secret_is_complete(context: ReconcileContext, secret: SecretState, missing: str, incomplete: str) -> NotReady | None:
     where = f"Secret {secret.namespace}/{secret.name}"
     if not secret.exists:
-        message = f"{where} does not exist. Ask the platform administrator to create it."
+        others = f", nor does {' or '.join(secret.others)}" if secret.others else ""
+        message = f"{where} does not exist{others}. Ask the platform administrator to create it."
         return NotReady(missing, message, stalled=True, requeue_after=context.timeouts.retry_interval)
     if secret.missing_keys:
         message = f"{where} has no value for {', '.join(secret.missing_keys)}. Ask the platform administrator to add it."
@@ -147,7 +177,7 @@ def _secret_is_complete(context: ReconcileContext, secret: SecretState, missing:
 
 
 def _in_place(context: ReconcileContext) -> Done:
-    children = context.observe(GetChildren()).children
+    children = _children(context).children
     unknown = [child for child in children if child.presence is Presence.KIND_MISSING]
     foreign = [child for child in children if child.presence is Presence.NOT_MANAGED]
     if unknown:

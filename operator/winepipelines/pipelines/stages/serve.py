@@ -119,6 +119,7 @@ def _promoted(context: ReconcileContext, candidate: Candidate) -> Status:
         same = served.with_(revision=candidate.revision, model=known)
         return ended(status.with_(served=same), context.spec, RevisionOutcome.UNCHANGED, Reason.UNCHANGED, context.now)
     status = status.with_(
-        served=ServedModel(revision=candidate.revision, model=model, serving_since=context.now), previous=served
+        served=ServedModel(revision=candidate.revision, model=model, backend=context.backend, serving_since=context.now),
+        previous=served,
     )
     return ended(status, context.spec, RevisionOutcome.SERVED, Reason.SERVING, context.now)

@@ -16,6 +16,7 @@ from winepipelines.pipelines.context import Check, Done, NotReady, ReconcileCont
 from winepipelines.pipelines.history import ended, entry_of
 from winepipelines.pipelines.queries import CheckArtifact, GetRecords, GetServer
 from winepipelines.pipelines.rollout.candidates import current_candidate, required_candidate
+from winepipelines.pipelines.rollout.migration import move_is_recorded
 from winepipelines.pipelines.rollout.serving_previous import served_model_is_deployed
 from winepipelines.pipelines.triggers import (
     cancel_is_possible,
@@ -42,11 +43,11 @@ def until_trained(check: Check) -> Check:
 def server_can_read_the_model(context: ReconcileContext) -> NotReady | None:
     """The server of this runtime can load the model that the training writes, and the backend can serve the resource."""
     runtime = context.spec.serving.runtime
-    if not (problem := context.observe(GetServer(runtime)).problem):
+    view = context.observe(GetServer(runtime, context.backend))
+    if not view.problem:
         return None
-    return NotReady(
-        Reason.RUNTIME_UNSUPPORTED, problem, stage=Stage.FAILED, stalled=True, requeue_after=context.timeouts.retry_interval
-    )
+    retry = context.timeouts.retry_interval
+    return NotReady(view.problem_reason, view.problem, stage=Stage.FAILED, stalled=True, requeue_after=retry)
 
 
 @until_trained
@@ -109,7 +110,7 @@ def model_is_stored(context: ReconcileContext) -> NotReady | None:
     """The object store has the files of the model."""
     model = context.observe(_records(context)).model
     assert model is not None, "model_is_logged comes first"
-    stored = context.observe(CheckArtifact(model.uri))
+    stored = context.observe(CheckArtifact(model.uri, context.backend))
     if stored.readable:
         return None
     return NotReady(stored.reason, stored.message, stalled=True, requeue_after=context.timeouts.retry_interval)
@@ -121,8 +122,14 @@ def model_is_recorded(context: ReconcileContext) -> StatusUpdate:
     found = context.observe(_records(context))
     model = found.model
     assert model is not None, "model_is_logged has passed"
-    uri, served, runtime = context.observe(CheckArtifact(model.uri)).uri, context.status.served, context.spec.serving.runtime
-    known = served.model.server if served and served.model.uri == uri else context.observe(GetServer(runtime)).server
+    uri, served, runtime = (
+        context.observe(CheckArtifact(model.uri, context.backend)).uri,
+        context.status.served,
+        context.spec.serving.runtime,
+    )
+    known = (
+        served.model.server if served and served.model.uri == uri else context.observe(GetServer(runtime, context.backend)).server
+    )
     candidate = Candidate(
         revision=context.status.revision,
         model=model.with_(
@@ -141,6 +148,7 @@ def model_is_recorded(context: ReconcileContext) -> StatusUpdate:
 
 
 CHECKS = (
+    move_is_recorded,  # the status says which serving backend the served model is on
     served_model_is_deployed,  # while this revision has no model that may serve, the served one does
     # What starts a revision
     schedules_are_set,  # the schedules are valid

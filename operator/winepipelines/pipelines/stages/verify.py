@@ -31,6 +31,8 @@ def first_failure_is_recorded(context: ReconcileContext) -> StatusUpdate | None:
     candidate = required_candidate(context)
     if not _fails(context, candidate) or candidate.verification_started_at is not None or _keeps_serving(context, candidate):
         return None
+    if _is_denied_by_mesh(context, candidate):
+        return None
     return StatusUpdate(context.status.with_(candidate=candidate.with_(verification_started_at=context.now)))
 
 
@@ -42,6 +44,15 @@ def endpoint_has_settled(context: ReconcileContext) -> NotReady | None:
         return None
     not_ready = settling(context, candidate, _rolled_out_at(context), check.url)
     return not_ready and replace(not_ready, stage=Stage.VERIFYING, condition=ConditionType.READY)
+
+
+def mesh_admits_the_operator(context: ReconcileContext) -> NotReady | None:
+    """The service mesh lets the operator reach the endpoint. Its refusal says nothing about the model, which is not rejected."""
+    candidate = required_candidate(context)
+    check = last_check(context, candidate)
+    if check is None or not _is_denied_by_mesh(context, candidate):
+        return None
+    return NotReady(check.reason, check.message, requeue_after=context.timeouts.retry_interval, stage=Stage.VERIFYING)
 
 
 def prediction_matches(context: ReconcileContext) -> StatusUpdate | NotReady | None:
@@ -68,6 +79,7 @@ CHECKS = (
     success_is_recorded,  # a candidate that answers correctly is accepted
     first_failure_is_recorded,  # the verify window starts
     endpoint_has_settled,  # the nodes may not know the new pods yet
+    mesh_admits_the_operator,  # the platform lets the operator ask
     prediction_matches,  # the answer is right
 )
 
@@ -86,6 +98,11 @@ def verified(context: ReconcileContext) -> Done:
 def _fails(context: ReconcileContext, candidate: Candidate) -> bool:
     check = last_check(context, candidate)
     return check is not None and not check.passed
+
+
+def _is_denied_by_mesh(context: ReconcileContext, candidate: Candidate) -> bool:
+    check = last_check(context, candidate)
+    return check is not None and not check.passed and check.reason == Reason.MESH_ACCESS_DENIED
 
 
 def _keeps_serving(context: ReconcileContext, candidate: Candidate) -> bool:
@@ -120,7 +137,14 @@ def _roll_back(context: ReconcileContext, candidate: Candidate, check: Predictio
     message = sentences(check.message, rolled_back)
     status = ended(context.status, context.spec, RevisionOutcome.ROLLED_BACK, check.reason, context.now)
     rejected = candidate.with_(rejection=Rejection(reason=check.reason, message=message))
-    return StatusUpdate(status.with_(candidate=rejected, served=previous.with_(alias=""), previous=None))
+    return StatusUpdate(
+        status.with_(candidate=rejected, served=previous.with_(alias="", backend=_backend(context)), previous=None)
+    )
+
+
+def _backend(context: ReconcileContext) -> str:
+    """Name the serving backend of the served model as its record does."""
+    return context.status.served.backend if context.status.served is not None else ""
 
 
 def last_check(context: ReconcileContext, candidate: Candidate) -> PredictionCheck | None:
@@ -129,7 +153,7 @@ def last_check(context: ReconcileContext, candidate: Candidate) -> PredictionChe
     Raises PlatformError if there was no earlier check.
     """
     try:
-        return context.observe(ProbeEndpoint(candidate.model))
+        return context.observe(ProbeEndpoint(candidate.model, context.backend))
     except PlatformError as error:
         in_charge = is_serving(context.status, candidate)
         if in_charge and was_answering(context.status.condition(ConditionType.ENDPOINT_VERIFIED)):

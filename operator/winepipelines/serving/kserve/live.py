@@ -1,14 +1,15 @@
 """Read the objects of a resource that exist, and tell whose they are."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from winepipelines.api.observed import Presence
 from winepipelines.api.pipeline import WinePipeline
-from winepipelines.platform.kubernetes import Body, Kind, KindMissing, Kubernetes
+from winepipelines.platform.kubernetes import CORE_SERVICES, DEPLOYMENTS, Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.manifests import Manifest, covers
 from winepipelines.platform.ownership import is_managed, presence_of
 from winepipelines.serving.kserve import naming
-from winepipelines.serving.kserve.naming import RUNTIME, candidate_name
+from winepipelines.serving.kserve.naming import PREDICTOR, RUNTIME, candidate_name
 
 SERVICES = Kind(f"{naming.KIND.group}/{naming.KIND.version}", naming.KIND.plural)
 SERVING_RUNTIMES = Kind(f"{naming.KIND.group}/{naming.RUNTIME_VERSION}", naming.RUNTIME_PLURAL)
@@ -61,6 +62,21 @@ async def find(kubernetes: Kubernetes, pipeline: WinePipeline) -> Found:
     except KindMissing:
         return Found(Presence.KIND_MISSING)
     return Found(presence_of(pipeline, served), served, presence_of(pipeline, candidate), candidate, runtime)
+
+
+async def foreign_predictor(kubernetes: Kubernetes, pipeline: WinePipeline, names: Iterable[str]) -> str:
+    """Describe a Deployment or Service of somebody else that KServe would overwrite for InferenceServices of these names.
+
+    What KServe made for an earlier InferenceService of that name is not foreign: it is being deleted. Empty if there is none.
+    """
+    for name in names:
+        for kind, word in ((DEPLOYMENTS, "Deployment"), (CORE_SERVICES, "Service")):
+            live = await kubernetes.get(kind, pipeline.namespace, f"{name}{PREDICTOR}")
+            owners = [] if live is None else live["metadata"].get("ownerReferences") or []
+            if live is not None and not any(owner["kind"] == naming.KIND.kind and owner["name"] == name for owner in owners):
+                taken = _obstacle(pipeline, word, word.lower(), f"{name}{PREDICTOR}")
+                return f"{taken} Or rename the WinePipeline: KServe overwrites the {word} of this name."
+    return ""
 
 
 def _obstacle(pipeline: WinePipeline, kind: str, resource: str, name: str) -> str:

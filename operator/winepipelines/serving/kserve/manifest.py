@@ -8,12 +8,13 @@ from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.spec import Runtime
 from winepipelines.platform.manifests import Manifest, Manifests, digest
 from winepipelines.serving.container import CANDIDATE_DRAIN_SECONDS, DRAIN_SECONDS, resources_of
+from winepipelines.serving.kserve.modes import Mode, mode_of, name_of, with_canonical_mode
 from winepipelines.serving.kserve.naming import COPY_SECRET, MODEL_FORMAT, RUNTIME, candidate_name
 from winepipelines.serving.kserve.settings import KServeSettings
 from winepipelines.settings import Settings
 
 SERVICE_TEMPLATE, RUNTIME_TEMPLATE = "inferenceservice.yaml.j2", "servingruntime.yaml.j2"
-SCALE_FIELDS = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget")  # that KServe does not put into pods
+SCALE_FIELDS = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "canaryTrafficPercent")  # not put into pods
 POD_FIELDS = ("automountServiceAccountToken", "securityContext", "terminationGracePeriodSeconds", "model")
 RESTRICTIONS = ("automountServiceAccountToken", "securityContext")
 SERVER_FIELDS = (
@@ -22,7 +23,9 @@ SERVER_FIELDS = (
 )
 # What decides which model runs, and on which server. An upgrade that changes other fields keeps running pods.
 WHAT_RUNS = ("modelFormat", "runtime", "storageUri", "image")
-ANNOTATIONS = tuple(f"serving.kserve.io/{name}" for name in ("deploymentMode", "autoscalerClass", "storageSecretName"))
+ANNOTATIONS = tuple(
+    f"serving.kserve.io/{name}" for name in ("deploymentMode", "autoscalerClass", "storageSecretName", "enable-tag-routing")
+)
 
 
 class Builder:
@@ -48,21 +51,33 @@ class Builder:
         )
         return manifest
 
-    def service(self, pipeline: WinePipeline, model: ModelRecord, live: Manifest | None, *, candidate: bool = False) -> Manifest:
+    def service(
+        self,
+        pipeline: WinePipeline,
+        model: ModelRecord,
+        live: Manifest | None,
+        *,
+        minor: int | None = None,
+        candidate: bool = False,
+        percent: int | None = None,
+    ) -> Manifest:
         """Build the InferenceService of a model, in the place of `live`.
 
-        If `live` serves the right model, its pods are kept, whatever settings or release it was applied with.
+        If `live` serves the right model, its pods are kept, whatever settings or release it was applied with. `minor` is the
+        release that a new one is for; None is that of the settings. `percent` is the newest revision's share in Knative mode.
         """
         if live is not None and not model.server.image and _model_of(live).get("storageUri") == storage_uri(model):
             model = model.with_(server=model.server.with_(image=str(_model_of(live).get("image") or "")))
-        serving = pipeline.spec.serving
+        serving, mode = pipeline.spec.serving, mode_of(live, self._own.mode)
         [manifest] = self._manifests.render(
             SERVICE_TEMPLATE,
             name=candidate_name(pipeline) if candidate else pipeline.name,
             namespace=pipeline.namespace,
             pipeline=pipeline.name,
             owner=owner_reference(pipeline),
-            mode=self._own.deployment_mode,
+            mode=name_of(mode, live, self._own.minor if minor is None else minor),
+            knative=mode is Mode.KNATIVE,
+            percent=percent,
             secret=COPY_SECRET,
             model_format=MODEL_FORMAT,
             runtime=self._own.kserve_runtime or RUNTIME,
@@ -98,13 +113,17 @@ def template_of(service: Manifest) -> str:
 def _without_resources(service: Manifest) -> str:
     predictor = {name: value for name, value in _predictor_of(service).items() if name in POD_FIELDS}
     server = {name: value for name, value in _model_of(service).items() if name in SERVER_FIELDS}
-    annotations = {name: value for name, value in annotations_of(service).items() if name in ANNOTATIONS}
+    annotations = {name: value for name, value in _canonical_annotations(service).items() if name in ANNOTATIONS}
     return digest({"annotations": annotations, "predictor": {**predictor, "model": server}})
 
 
 def annotations_of(item: Manifest) -> dict[str, Any]:
     """Return the annotations of an object of any origin."""
     return dict(item["metadata"].get("annotations") or {})
+
+
+def _canonical_annotations(service: Manifest) -> dict[str, Any]:
+    return with_canonical_mode(annotations_of(service))
 
 
 def essential(service: Manifest) -> Manifest:
@@ -139,7 +158,7 @@ def _what_runs(service: Manifest) -> list[object]:
     return [
         *fields,
         *(predictor.get(name) for name in RESTRICTIONS),
-        *(annotations_of(service).get(name) for name in ANNOTATIONS),
+        *(_canonical_annotations(service).get(name) for name in ANNOTATIONS),
     ]
 
 

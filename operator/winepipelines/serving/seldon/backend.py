@@ -39,7 +39,8 @@ from winepipelines.serving.seldon.manifest import (
 from winepipelines.serving.seldon.naming import CANDIDATE_PREDICTOR, DEPLOYMENT_LABEL, GRAPH, PREDICTOR
 from winepipelines.serving.seldon.rollout import Workloads, is_applied, is_complete_rollout, view_of_incomplete, was_applied
 from winepipelines.serving.seldon.settings import SeldonSettings
-from winepipelines.serving.seldon.source import RcloneSecret
+from winepipelines.serving.seldon.source import KNOWN, RcloneSecret
+from winepipelines.serving.storekeys import candidates
 from winepipelines.settings import Settings
 
 SELDONDEPLOYMENTS = Kind(f"{naming.KIND.group}/{naming.KIND.version}", naming.KIND.plural)
@@ -70,7 +71,7 @@ class SeldonBackend:
     def __init__(self, settings: Settings, own: SeldonSettings | None = None) -> None:
         """Use the operator's settings and the backend's own, by default with their defaults."""
         self.settings = own or SeldonSettings()
-        self.source = RcloneSecret(self.settings.source_secret)
+        self.source = RcloneSecret(candidates(self.settings.source_secret, KNOWN), settings.s3_endpoint_url)
         self._operator = settings
         self._manifests = Manifests(settings.templates)
 
@@ -93,6 +94,10 @@ class SeldonBackend:
     def problem(self, pipeline: WinePipeline) -> str:
         """Describe what the spec requires and Seldon lacks; empty if it lacks nothing."""
         return self.capabilities.problem(pipeline.spec.serving)
+
+    def name_problem(self, _: WinePipeline) -> str:
+        """Nothing: the CRD admits only names that fit."""
+        return ""
 
     def server(self, runtime: Runtime) -> ServerView:
         """Describe the server that new models of a runtime are served with."""
@@ -146,7 +151,8 @@ class SeldonBackend:
     async def _observe(self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout | None) -> DeploymentView:
         presence, live = await _find(kubernetes, pipeline)
         if rollout is None:
-            return DeploymentView(presence, owned=live is not None and pipeline.uid in owners_of(live))
+            deleting = live is not None and "deletionTimestamp" in live["metadata"]
+            return DeploymentView(presence, owned=live is not None and pipeline.uid in owners_of(live), deleting=deleting)
         if live is None or presence is not Presence.CURRENT:
             return DeploymentView(presence)
         wanted = self.manifest(pipeline, rollout, live)

@@ -13,7 +13,8 @@ from winepipelines.platform.kubernetes import Body
 from winepipelines.serving import checks
 from winepipelines.serving.seldon.naming import COPY_SECRET, GRAPH, KIND, PREDICTOR
 from winepipelines.serving.seldon.settings import SeldonSettings
-from winepipelines.serving.seldon.source import PREFIX, RcloneSecret
+from winepipelines.serving.seldon.source import KNOWN, PREFIX, RcloneSecret
+from winepipelines.serving.storekeys import candidates
 
 LABEL = "control-plane=seldon-controller-manager"  # in Seldon's own manifests and chart
 TYPE, ENDPOINT = f"{PREFIX}TYPE", f"{PREFIX}ENDPOINT"
@@ -48,12 +49,12 @@ def seldon_webhooks_answer(survey: Survey) -> Finding:
 
 def source_secret_is_complete(survey: Survey) -> Finding:
     """The source Secret exists and has what rclone needs."""
-    name = _own(survey).source_secret
+    name = checks.source_name(survey, _source(survey))
     create = f"--from-env-file=<file with {PREFIX}… lines>, or set WINE_SOURCE_SECRET to another"
     if problem := checks.secret_problem(survey, name, create):
         return problem
     assert not isinstance(survey.source, PlatformError), "it could be read"
-    if survey.source.public.get(TYPE) != "s3":
+    if survey.source.public.get(TYPE, "s3") != "s3":
         where = f"The Secret {name} in namespace {survey.settings.platform_namespace}"
         return failed(Reason.SOURCE_SECRET_INCOMPLETE, f"{where} has another {TYPE} than s3", f"{TYPE}=s3")
     return checks.store_address_is_valid(survey, name, ENDPOINT)
@@ -61,7 +62,7 @@ def source_secret_is_complete(survey: Survey) -> Finding:
 
 def seldon_can_read_artifacts(survey: Survey) -> Finding:
     """The source Secret's credentials may list and read the artifacts."""
-    return checks.artifacts_are_readable(survey, RcloneSecret(_own(survey).source_secret), "Seldon")
+    return checks.artifacts_are_readable(survey, _source(survey), "Seldon")
 
 
 API, SERVED = (kubernetes.kubernetes_answers,), (seldondeployments_are_served,)
@@ -80,6 +81,10 @@ def _own(survey: Survey) -> SeldonSettings:
     own = survey.backend_settings
     assert isinstance(own, SeldonSettings), "the survey is of this backend"
     return own
+
+
+def _source(survey: Survey) -> RcloneSecret:
+    return RcloneSecret(candidates(_own(survey).source_secret, KNOWN), survey.settings.s3_endpoint_url)
 
 
 def _example(namespace: str, image: str) -> Body:

@@ -21,6 +21,7 @@ def _predictor(template: str) -> str:
 class SeldonSettings(EnvironmentSettings):
     """Settings of the Seldon backend.
 
+    `source_secret` names the platform's Secret that models are copied with; `auto` takes the first known one.
     `endpoint_template` is the address of a resource's predictions, up to the path, which the protocol gives; it has the fields
     `{namespace}` and `{name}`. `predictor_template` is the same for one `{predictor}`, whatever its share of the traffic.
     `seldon_executor` serves new models of the bundled runtime behind Seldon's executor. `mlflowserver_version` is the Seldon

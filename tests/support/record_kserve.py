@@ -20,10 +20,11 @@ from urllib.parse import urlsplit
 
 from contract.kserve.conftest import _secret
 from contract.kserve.models import upload
-from contract.kserve.target import SERVICES, Body, Cluster, Refused, Target, condition, ended, is_complete, source
+from contract.kserve.target import SERVICES, Body, Cluster, Target, condition, ended, is_complete, source
 from minio import Minio
 from support.backends import kserve_backend
 from support.kserve import PIPELINE, SETTINGS
+from support.kubectl import Refused
 from support.pod_statuses import EVICTED, KILLED_OFTEN, LOST, READY, UNREADY, UNSCHEDULABLE
 from support.recordings import FOLDER, NEW, SERVED, trimmed
 from support.rollouts import model

@@ -31,7 +31,7 @@ REMEDIES = (  # by reason and message; the first match counts
         "Create the bucket again, or train again with a bucket that exists.",
     ),
     (
-        re.compile(r"storage-initializer.*(?:403|InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|Forbidden)", re.DOTALL),
+        re.compile(r"^(?=.*storage-initializer).*(?:403|InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|Forbidden)", re.DOTALL),
         "Correct the keys in the source Secret, and let them list and read the bucket.",
     ),
     (re.compile(r"^ErrImagePull"), "Correct the image in the chart's values, or let the nodes pull it."),
@@ -40,7 +40,7 @@ REMEDIES = (  # by reason and message; the first match counts
         re.compile(r"violates PodSecurity"),
         "Give KServe's ClusterStorageContainer the securityContext that the namespace's Pod Security level demands.",
     ),
-    (re.compile(r"^FailedCreate: .*secrets? .*not found", re.DOTALL), "The operator applies the Secret again."),
+    (re.compile(r"^FailedCreate: (?=.*secrets? ).*not found", re.DOTALL), "The operator applies the Secret again."),
     (re.compile(r"^Unschedulable"), "Add nodes, or lower spec.serving.resources."),
     (re.compile(r"^OOMKilled"), "Raise the memory limit in spec.serving.resources."),
     (re.compile(r"^Evicted"), "Kubernetes makes another pod; free the node's resource that the message names."),

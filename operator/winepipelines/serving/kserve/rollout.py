@@ -31,7 +31,9 @@ REMEDIES = (  # by reason and message; the first match counts
         "Create the bucket again, or train again with a bucket that exists.",
     ),
     (
-        re.compile(r"^(?=.*storage-initializer).*(?:403|InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|Forbidden)", re.DOTALL),
+        re.compile(
+            r"^(?=.*storage-initializer).*(?:403|InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|Forbidden)", re.DOTALL
+        ),
         "Correct the keys in the source Secret, and let them list and read the bucket.",
     ),
     (re.compile(r"^ErrImagePull"), "Correct the image in the chart's values, or let the nodes pull it."),

@@ -9,6 +9,9 @@ python = "$$(dev/environment $(1))"
 export MYPYPATH := contract:operator:pipeline:tests:.
 export PYTHONPATH := contract:operator:pipeline:tests:.
 PYTEST := -m pytest
+# Modules of a suite run beside each other, each worker with a sandbox of its own; WORKERS=0 runs them one after another.
+WORKERS ?= 2
+PARALLEL := $(PYTEST) -n $(WORKERS) --dist loadfile
 # Built before the tests: that takes minutes, once, a test's time is limited, and tests use no proxy.
 programs = dev/environment operator > /dev/null && dev/environment pipeline > /dev/null && $(call python,dev) -m sandbox.programs $(1) > /dev/null
 
@@ -27,7 +30,7 @@ demo-stop: ## stop the sandbox of make demo KEEP=1
 test: test-unit test-simulation test-pipeline test-sandbox contract test-chart test-integration test-rights test-hermetic ## all tests: unit tests, then tests against real servers
 
 test-unit: ## decisions, schema, manifests; no server, one minute
-	@$(call python,dev) $(PYTEST) tests/unit
+	@$(call python,dev) $(PARALLEL) tests/unit
 
 # STEPS= sets the number of steps, SEED= runs one history alone.
 export STEPS SEED
@@ -37,11 +40,11 @@ test-simulation: ## the invariants over random histories of 100,000 steps; two m
 test-pipeline: ## steps and model server, without a cluster
 	@$(call programs)
 	@dev/environment mlflow2 > /dev/null
-	@$(call python,pipeline-dev) $(PYTEST) tests/pipeline
+	@$(call python,pipeline-dev) $(PARALLEL) tests/pipeline
 
 test-sandbox: ## the sandbox and its stand-ins
 	@$(call programs)
-	@$(call python,pipeline-dev) $(PYTEST) tests/sandbox --ignore tests/sandbox/test_kserve_node.py
+	@$(call python,pipeline-dev) $(PARALLEL) tests/sandbox --ignore tests/sandbox/test_kserve_node.py
 
 # Variables of the tests: docs/how-to/test-against-real-seldon.md, tests/contract/kubeflow/README.md, tests/contract/kserve/README.md
 export CONTRACT_KFP_URL CONTRACT_KFP_NAMESPACE CONTRACT_KFP_TOKEN_FILE CONTRACT_KFP_CA_FILE CONTRACT_KFP_EXECUTES CONTRACT_KFP_IMAGE
@@ -50,25 +53,25 @@ export KSERVE CONTRACT_KSERVE_MODELS CONTRACT_KSERVE_SECRET CONTRACT_KSERVE_IMAG
 
 contract: ## assumptions about other systems, on the stand-ins; CONTRACT_KFP_URL=, CONTRACT_KUBECONFIG= for real ones
 	@$(call programs)
-	@$(call python,dev) $(PYTEST) tests/contract --ignore tests/contract/kserve
+	@$(call python,dev) $(PARALLEL) tests/contract --ignore tests/contract/kserve
 
 contract-kserve: ## assumptions about KServe, on its real controller, KSERVE=0.16 on an earlier one; builds it, once; CONTRACT_KUBECONFIG= for a cluster
 	@$(call programs)
 	@$(call programs,kserve-manager)
 	@dev/environment kserve-storage > /dev/null
 	@$(call python,pipeline-dev) $(PYTEST) tests/sandbox/test_kserve_node.py
-	@$(call python,dev) $(PYTEST) tests/contract/kserve
+	@$(call python,dev) $(PARALLEL) tests/contract/kserve
 
 test-chart: ## the rendered Helm charts; builds Helm, once
 	@$(call programs)
 	@$(call programs,helm kubeconform)
-	@$(call python,dev) $(PYTEST) tests/chart
+	@$(call python,dev) $(PARALLEL) tests/chart
 
 test-integration: ## the operator with a real API server, MLflow and object store
 	@$(call programs)
 	@$(call programs,kserve-manager)
 	@dev/environment kserve-storage > /dev/null
-	@$(call python,dev) $(PYTEST) tests/integration
+	@$(call python,dev) $(PARALLEL) tests/integration
 
 test-rights: ## the operator uses every right and needs no other, by the API server's audit log
 	@$(call programs)

@@ -11,7 +11,7 @@ export PYTHONPATH := contract:operator:pipeline:tests:.
 PYTEST := -m pytest
 # Modules of a suite run beside each other, each worker with a sandbox of its own; WORKERS=0 runs them one after another.
 WORKERS ?= 2
-PARALLEL := $(PYTEST) -n $(WORKERS) --dist loadfile
+PARALLEL = $(PYTEST) -n $(if $(CONTRACT_KUBECONFIG)$(CONTRACT_KFP_URL),0,$(WORKERS)) --dist loadfile
 # Built before the tests: that takes minutes, once, a test's time is limited, and tests use no proxy.
 programs = dev/environment operator > /dev/null && dev/environment pipeline > /dev/null && $(call python,dev) -m sandbox.programs $(1) > /dev/null
 

@@ -149,6 +149,7 @@ class World(InMemory[Status]):
     checked_data: tuple[str, str] = ("", "")  # digest and ETag that the last data check was submitted with
     stored: StoredModel | None = None
     server: ServerView = ServerView("1.18.2", server=ModelServer(image="server:1"))
+    servers: dict[str, ServerView] = field(default_factory=dict)  # by backend, where it is not `server`
     pod_problem: tuple[str, str] = ("", "")  # reason and message, if the deployment does not roll out
     lost_models: set[str] = field(default_factory=set)  # URIs of models whose files were deleted
     lost_examples: set[str] = field(default_factory=set)  # MLflow runs that were deleted, with their models' input examples
@@ -305,8 +306,8 @@ class World(InMemory[Status]):
                 return StoredModel(uri, False, "ModelMissing", "there is no MLmodel")
             case CheckArtifact(uri):
                 return self.stored or StoredModel(uri, readable=True)
-            case GetServer():
-                return self.server
+            case GetServer(_, backend):
+                return self.servers.get(self.backends.named(backend), self.server)
             case GetDeployment(rollout, backend):
                 return self._deployment(rollout, self._at(backend))
             case ProbeEndpoint(model, _) if model.mlflow_run in self.lost_examples:

@@ -220,6 +220,16 @@ class TestMove:
         assert migrated(world).reason == Reason.NOT_MANAGED
         assert world.deployments[KSERVE].applied is None
 
+    @pytest.mark.parametrize("reason", [Reason.NAME_UNSUPPORTED, Reason.RUNTIME_UNSUPPORTED])
+    def test_move_to_a_backend_that_cannot_serve_the_resource_has_the_backends_reason(self, world: World, reason: Reason) -> None:
+        world.servers[KSERVE] = replace(world.server, problem="It cannot serve this.", problem_reason=reason)
+        move(world)
+        world.reconcile()
+        assert migrated(world).reason == reason
+        assert migrated(world).message.startswith("It cannot serve this. Revision 1 keeps serving on Seldon.")
+        assert world.ready()
+        assert world.deployments[KSERVE].applied is None
+
     def test_move_without_an_input_example_fails(self, moving: World) -> None:
         moving.deployments[KSERVE].rolled_out = True
         moving.down[ProbeEndpoint] = Refused(Reason.INPUT_EXAMPLE_MISSING, "no usable input example")

@@ -193,8 +193,9 @@ def _next_step(context: ReconcileContext, migration: Migration, served: ServedMo
     if _is_busy(context):
         message = f"Revision {served.revision} moves to {backend} when revision {context.status.revision} has been rolled out."
         return NotReady(Reason.MIGRATION_IN_PROGRESS, message)
-    if problem := context.observe(GetServer(served.model.runtime, backend)).problem:
-        return NotReady(Reason.RUNTIME_UNSUPPORTED, _failed(context, served, problem), stalled=True, requeue_after=retry)
+    server = context.observe(GetServer(served.model.runtime, backend))
+    if server.problem:
+        return NotReady(server.problem_reason, _failed(context, served, server.problem), stalled=True, requeue_after=retry)
     model = _moved_model(context, migration, served)
     rollout = Rollout(served.revision, model)
     view = context.observe(GetDeployment(rollout, backend))

@@ -105,13 +105,13 @@ def behind_proxies(cluster: Cluster, operator: OperatorProcess, namespace: str) 
 
 
 @both_backends
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_operator_recovers_when_killed_around_every_call(
     cluster: Cluster, behind_proxies: tuple[Killer, OperatorProcess], namespace: str
 ) -> None:
     killer, _ = behind_proxies
     cluster.apply(cluster.resource(namespace))
-    pipeline = cluster.wait(namespace, ready, seconds=600)
+    pipeline = cluster.wait(namespace, ready, seconds=1200)
 
     calls, backend = "\n".join(killer.killed), cluster.backend
     for expected in (

@@ -161,9 +161,10 @@ class Operator:
 
     def _of_predictions(self) -> tuple[PredictionObserver, PredictionActor]:
         a = self._adapters
-        outputs = OutputUses(a.kubernetes, a.settings.namespaces)
+        folder, takes_unsigned = a.settings.prediction_output_folder, a.settings.serves_unsigned
+        outputs = OutputUses(a.kubernetes, folder, a.settings.namespaces)
         observer = PredictionObserver(
-            a.kubernetes, a.kubeflow, a.steps, a.mlflow, outputs, takes_unsigned=a.settings.serves_unsigned
+            a.kubernetes, a.kubeflow, a.steps, a.mlflow, outputs, output_folder=folder, takes_unsigned=takes_unsigned
         )
         return observer, PredictionActor(a.kubernetes, a.kubeflow)
 

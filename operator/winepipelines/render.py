@@ -18,7 +18,7 @@ from winepipelines.api.errors import Refused
 from winepipelines.api.modelrecord import ModelRecord
 from winepipelines.api.naming import HASH_ANNOTATION, MLFLOW_SECRET, run_name
 from winepipelines.api.pipeline import API_VERSION, KIND, WinePipeline
-from winepipelines.api.prediction import EXPERIMENT, WinePrediction
+from winepipelines.api.prediction import EXPERIMENT, WinePrediction, default_output
 from winepipelines.api.rollout import Rollout
 from winepipelines.platform import crds
 from winepipelines.platform.manifests import Manifest, Manifests
@@ -159,6 +159,10 @@ def _run(pipeline: WinePipeline, settings: Settings, backend: ServingBackend) ->
 def _prediction(prediction: WinePrediction, settings: Settings) -> Document:
     if prediction.status.model is None:
         prediction = prediction.with_status(prediction.status.with_(model=NOT_CHOSEN, pipeline_uid=UNKNOWN_UID))
+    if not prediction.output:
+        named = prediction.namespace, prediction.name, prediction.uid
+        output = default_output(settings.prediction_output_folder, *named, prediction.spec.input)
+        prediction = prediction.with_status(prediction.status.with_(output=output))
     request = RunRequests(settings).prediction(prediction, prediction.run_name, f"(id of experiment {EXPERIMENT})")
     return _submitted("The run that scores the file", prediction, EXPERIMENT, request, settings)
 

@@ -26,6 +26,7 @@ from winepipelines.validation import (
     Port,
     Quantity,
     RequiredText,
+    S3Folder,
     Seconds,
     ServerUrl,
     Text,
@@ -60,6 +61,7 @@ class Settings(EnvironmentSettings):
     steps_mlflow_secret: Annotated[OptionalSecretName, Chart("mlflow.stepsSecret")] = ""  # empty: the operator's own
     mlflow_ca_file: Annotated[Text, Chart("mlflow.ca")] = ""
     artifacts_destination: Annotated[OptionalS3Address, Chart("mlflow.artifactsDestination")] = ""
+    prediction_output_folder: Annotated[S3Folder, Chart("predictions.outputFolder")] = "s3://mlpipeline/private"
     platform_namespace: Annotated[Namespace, Chart("platformNamespace")] = "kubeflow"
     serving_backend: Annotated[OptionalName, Chart("serving.backend")] = AUTO
     serving_backends: Annotated[Names, Chart("serving.backends")] = ()  # none: `serving_backend`, or all with `auto`

@@ -17,6 +17,7 @@ SHOWN = 100  # characters of a value that a message quotes
 QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+S3_FOLDER = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.{1,2}(/|$))[A-Za-z0-9_=+.@-]{1,255}){0,8}")  # as outputs
 S3_ADDRESS = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s?#]*)?")
 # registry/path/name:tag@digest, as the OCI distribution specification has it
 _NAME = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -147,6 +148,7 @@ OptionalServiceAccount = Annotated[Text, matches(SUBDOMAIN, "the name of a servi
 Namespace = Annotated[Text, matches(LABEL, "the name of a namespace")]
 Quantity = Annotated[Text, matches(QUANTITY, "a quantity such as 500m or 1Gi", optional=True)]
 OptionalS3Address = Annotated[Text, matches(S3_ADDRESS, "an address such as s3://mlflow", optional=True)]
+S3Folder = Annotated[Text, Field(max_length=512), matches(S3_FOLDER, "a folder such as s3://mlpipeline/private")]
 OptionalName = Annotated[Text, matches(re.compile("[A-Za-z]+"), "a name", optional=True)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_parts)]
 Namespaces = Annotated[tuple[str, ...], BeforeValidator(_parts), AfterValidator(_namespaces)]

@@ -84,7 +84,6 @@ def test_example_gives_the_same_predictions_as_the_endpoint(cluster: Cluster, se
     example = yaml.safe_load((ROOT / "deploy" / "examples" / "batch.yaml").read_text())
     example["metadata"]["namespace"] = served
     example["spec"]["input"]["url"] = cluster.info.data_url  # tests do not use the network
-    example["spec"]["output"] = f"s3://mlpipeline/{served}/wine.csv"  # a bucket of the sandbox
     cluster.apply(example)
     prediction = cluster.wait_for_prediction(served, over, "batch")
     status = prediction.status
@@ -97,7 +96,7 @@ def test_example_gives_the_same_predictions_as_the_endpoint(cluster: Cluster, se
     assert status.run is not None
     assert status.run.state == "SUCCEEDED"
     assert status.duration
-    assert status.output == example["spec"]["output"]
+    assert status.output == f"s3://mlpipeline/private/{served}/predictions/batch-{prediction.uid[:8]}.csv"
 
     scored = list(csv.DictReader(io.StringIO(stored(cluster, status.output).decode()), delimiter=";"))
     features = [name for name in scored[0] if name not in {"row", "quality", "prediction"}]
@@ -281,7 +280,21 @@ def test_only_the_ttl_of_a_prediction_can_be_changed(cluster: Cluster, operator:
             cluster.apply({**body, "spec": {**body["spec"], **change}})
     with pytest.raises(KubectlError, match="create another WinePrediction"):
         cluster.apply(resource(namespace, "http://data/other.csv"))
+    without = resource(namespace, "http://data/wine.csv")
+    del without["spec"]["output"]
+    with pytest.raises(KubectlError, match="output is immutable"):
+        cluster.apply(without)
     cluster.apply(resource(namespace, "http://data/wine.csv", ttlAfterFinished="1h"))
+
+
+def test_output_cannot_be_added_to_a_prediction_without_one(cluster: Cluster, operator: OperatorProcess, namespace: str) -> None:
+    body = resource(namespace, "http://data/wine.csv")
+    without = {**body, "spec": {name: value for name, value in body["spec"].items() if name != "output"}}
+    cluster.apply(without)
+    waiting = cluster.wait_for_prediction(namespace, reason("PipelineMissing"))
+    assert waiting.status.output == f"s3://mlpipeline/private/{namespace}/predictions/scores-{waiting.uid[:8]}.csv"
+    with pytest.raises(KubectlError, match="output is immutable"):
+        cluster.apply(body)
 
 
 def test_prediction_does_not_change_its_pipeline(cluster: Cluster, served: str) -> None:

@@ -12,7 +12,7 @@ from winepipelines.api.status import ServedModel
 from winepipelines.controllers import PREDICTIONS
 from winepipelines.engine.decision import Query
 from winepipelines.predictions.actions import Action, DeleteResource, SubmitPrediction
-from winepipelines.predictions.queries import GetPipeline, GetScoringResult, ListOutputUses
+from winepipelines.predictions.queries import GetOutputAddress, GetPipeline, GetScoringResult, ListOutputUses
 
 OUTPUT = "s3://scores/red.parquet"
 SPEC = PredictionSpec.model_validate({"pipeline": "mlflow", "input": {"url": "http://data/new.csv"}, "output": OUTPUT})
@@ -35,7 +35,9 @@ class PredictionWorld(InMemory[PredictionStatus]):
     )
     pipeline: PipelineView = SERVING
     output_use: OutputUse = OutputUse()
+    output_address: str = "s3://mlpipeline/private/admin/predictions/scores-89abcdef.csv"
     scored_with: dict[str, ModelRecord] = field(default_factory=dict)  # model in the submission, by name of the run
+    written_to: dict[str, str] = field(default_factory=dict)  # output in the submission, likewise
     records: dict[str, PredictionRecords] = field(default_factory=dict)  # by run id
     most_live: int = 0
 
@@ -62,7 +64,9 @@ class PredictionWorld(InMemory[PredictionStatus]):
         """Let the newest run succeed."""
         self.move_run(RunState.SUCCEEDED)
         reasons = tuple(RejectedRows(reason=reason, rows=count) for reason, count in rejected.items())
-        self.records[self.runs[-1].id] = PredictionRecords(Scored(OUTPUT, f"{OUTPUT}.report.json", rows, reasons))
+        self.records[self.runs[-1].id] = PredictionRecords(
+            Scored(self.prediction.output, f"{self.prediction.output}.report.json", rows, reasons)
+        )
 
     def fail(self, reason: str = "DataUnreachable", permanent: bool = False) -> None:
         """Let the step of the newest run fail and record the reason."""
@@ -74,6 +78,8 @@ class PredictionWorld(InMemory[PredictionStatus]):
         match query:
             case GetPipeline():
                 return self.pipeline
+            case GetOutputAddress():
+                return self.output_address
             case ListOutputUses():
                 return self.output_use
             case GetScoringResult(run_id):
@@ -86,6 +92,7 @@ class PredictionWorld(InMemory[PredictionStatus]):
                 model = self.status.model
                 assert model is not None, "the model is written before the run is submitted"
                 self.scored_with[name] = model
+                self.written_to[name] = self.prediction.output
                 self.add_run(name)
             case DeleteResource():
                 self.delete()

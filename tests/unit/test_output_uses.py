@@ -40,9 +40,9 @@ def scores(output: str = "s3://scores/red.parquet") -> WinePrediction:
     return replace(PredictionWorld().prediction, spec=SPEC.with_(output=output))
 
 
-async def uses(api: Api, *namespaces: str) -> OutputUse:
+async def uses(api: Api, *namespaces: str, output: str = "s3://scores/red.parquet") -> OutputUse:
     kubernetes: Any = api
-    return await OutputUses(kubernetes, namespaces).of(scores())
+    return await OutputUses(kubernetes, "s3://scores/private", namespaces).of(scores(output))
 
 
 async def test_output_use_has_predictions_with_the_same_output_from_every_page() -> None:
@@ -51,6 +51,21 @@ async def test_output_use_has_predictions_with_the_same_output_from_every_page()
     found = await uses(Api(winepredictions=[*others, same]))
     at = datetime(2026, 1, 5, 12, tzinfo=UTC)
     assert found.claims == (OutputClaim("team", "same", "uid-same", at, PredictionStage.SCORING, begun=True),)
+
+
+@pytest.mark.parametrize(
+    ("status", "output"),
+    [
+        ({}, "s3://scores/private/team/predictions/same-uid-same.csv"),
+        ({"output": "s3://earlier/team/same.csv"}, "s3://earlier/team/same.csv"),
+    ],
+    ids=["not-chosen-yet", "chosen"],
+)
+async def test_output_use_has_a_prediction_whose_default_output_is_the_same(status: dict[str, Any], output: str) -> None:
+    default = prediction("same", "") | {"status": status}
+    default["spec"] = {"pipeline": "wine", "input": {"url": "s3://data/new.csv"}}
+    found = await uses(Api(winepredictions=[default]), output=output)
+    assert [claim.name for claim in found.claims] == ["same"]
 
 
 async def test_output_use_excludes_the_prediction_itself() -> None:

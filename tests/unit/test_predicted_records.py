@@ -1,11 +1,12 @@
 """The result of a prediction in MLflow is validated, because users' namespaces can write its tags."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.prediction_world import MODEL, OUTPUT, PredictionWorld
+from support.prediction_world import MODEL, OUTPUT, SPEC, PredictionWorld
 
 from winepipelines.api.prediction import PredictionStatus, RejectedRows
 from winepipelines.platform import predicted
@@ -36,6 +37,15 @@ def test_result_is_read_when_it_is_valid() -> None:
         "the operator derives the report's URL from the output and ignores the tag"
     )
     assert found.scored.rejected == (RejectedRows(reason="MissingValue", rows=2), RejectedRows(reason="FieldCount", rows=1))
+
+
+def test_result_is_compared_with_the_chosen_output_when_the_spec_has_none() -> None:
+    chosen = "s3://mlpipeline/private/admin/predictions/scores-89abcdef.csv"
+    unset = replace(PREDICTION, spec=SPEC.with_(output="")).with_status(PredictionStatus(model=MODEL, output=chosen))
+    found = predicted.read([run(changed={"output": chosen})], unset)
+    assert found.scored is not None
+    assert found.scored.output == chosen
+    assert "not at s3://mlpipeline/private/" in predicted.read([run()], unset).refused
 
 
 def test_records_have_the_newest_result_and_the_newest_failure() -> None:

@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 from support.memory import START
-from support.prediction_world import MODEL, OUTPUT, SERVING, PredictionWorld, serving
+from support.prediction_world import MODEL, OUTPUT, SERVING, SPEC, PredictionWorld, serving
 
 from winecontract.reasons import Reason
 from winepipelines.api.errors import Refused, Unavailable
 from winepipelines.api.observed import RunState
-from winepipelines.api.prediction import PredictionStage
+from winepipelines.api.prediction import Input, PredictionStage, default_output
 from winepipelines.api.scoring import OutputClaim, OutputUse, PipelineView, PredictionRecords
 from winepipelines.api.status import ConditionType
 from winepipelines.predictions.actions import DeleteResource, SubmitPrediction
@@ -106,6 +106,58 @@ class TestModel:
         world.reconcile()
         assert (world.status.model, world.status.revision, world.status.pipeline_uid) == (MODEL, 3, "0123456789ab")
         assert world.status.stage is PredictionStage.SUCCEEDED
+
+
+class TestDefaultOutput:
+    CHOSEN = "s3://mlpipeline/private/admin/predictions/scores-89abcdef.csv"
+
+    @pytest.fixture(autouse=True)
+    def leave_out_the_output(self, world: PredictionWorld) -> None:
+        world.prediction = replace(world.prediction, spec=SPEC.with_(output=""))
+
+    def test_output_is_chosen_before_the_run_is_submitted(self, world: PredictionWorld) -> None:
+        world.reconcile()
+        assert world.status.output == self.CHOSEN
+        assert world.written_to == {NAME: self.CHOSEN}
+
+    def test_chosen_output_stays_when_the_administrator_changes_the_folder(self, world: PredictionWorld) -> None:
+        world.down[SubmitPrediction] = Unavailable(Reason.KUBEFLOW_UNAVAILABLE, "no answer")
+        world.reconcile()
+        world.output_address = "s3://elsewhere/scores.csv"
+        world.down.clear()
+        world.pass_time(minutes=5)
+        world.reconcile()
+        world.succeed()
+        world.reconcile()
+        assert world.written_to == {NAME: self.CHOSEN}
+        assert (world.status.output, world.status.report) == (self.CHOSEN, f"{self.CHOSEN}.report.json")
+        assert self.CHOSEN in world.condition().message
+
+    def test_prediction_is_rejected_when_the_chosen_output_is_the_input(self, world: PredictionWorld) -> None:
+        world.prediction = replace(world.prediction, spec=SPEC.with_(output="", input=Input(url=self.CHOSEN)))
+        world.reconcile()
+        assert world.created == []
+        assert world.condition(ConditionType.STALLED).reason == Reason.OUTPUT_IS_SOURCE
+
+    def test_prediction_is_rejected_when_an_earlier_one_claims_the_chosen_output(self, world: PredictionWorld) -> None:
+        world.output_use = OutputUse((OutputClaim("admin", "first", "0000", START, PredictionStage.SCORING, begun=True),))
+        world.reconcile()
+        assert world.created == []
+        assert self.CHOSEN in world.condition().message
+
+    @pytest.mark.parametrize(
+        ("source", "suffix"),
+        [
+            ({"url": "s3://data/new.csv"}, "csv"),
+            ({"url": "https://data/new"}, "csv"),
+            ({"url": "https://data/new.Parquet?versionId=3"}, "parquet"),
+            ({"url": "https://data/new", "format": "parquet"}, "parquet"),
+            ({"url": "https://data/new.parquet", "format": "csv"}, "csv"),
+        ],
+    )
+    def test_default_output_has_the_format_of_the_input(self, source: dict[str, str], suffix: str) -> None:
+        address = default_output("s3://b/private", "team", "scores", "89abcdef0123", Input.model_validate(source))
+        assert address == f"s3://b/private/team/predictions/scores-89abcdef.{suffix}"
 
 
 class TestOutput:

@@ -59,7 +59,7 @@ def test_render_prints_all_objects_and_the_run(capsys: pytest.CaptureFixture[str
 def test_render_prints_a_run_with_a_placeholder_model_for_a_prediction(capsys: pytest.CaptureFixture[str]) -> None:
     [run] = yaml.safe_load_all(rendered(capsys, "-f", str(EXAMPLE.with_name("batch.yaml"))))
     parameters = run["runtime_config"]["parameters"]
-    assert parameters["output"] == "s3://mlpipeline/predictions/wine.parquet"
+    assert parameters["output"] == "s3://mlpipeline/private/admin/predictions/batch-(uid).csv"
     assert parameters["mlflow_run"] == "(that of the model that serves then)"
     assert "predict" in run["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
 

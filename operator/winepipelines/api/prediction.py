@@ -19,6 +19,7 @@ from winepipelines.api.status import Run, StatusBase
 
 PREDICTION_KIND = "WinePrediction"
 PREDICTION_PLURAL = "winepredictions"
+PARQUET = ".parquet"
 REPORT_SUFFIX = ".report.json"  # the report's address is the output's, and this behind it
 EXPERIMENT = "wine-predictions"  # that its runs are kept under, in Kubeflow Pipelines and in MLflow
 BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
@@ -45,11 +46,11 @@ class Input(Model):
 class PredictionSpec(Model):
     """The file to score, the model and where the result is written."""
 
-    LEAST: ClassVar[Mapping[str, Any]] = {"pipeline": "", "input": {"url": ""}, "output": ""}
+    LEAST: ClassVar[Mapping[str, Any]] = {"pipeline": "", "input": {"url": ""}}
 
     pipeline: str
     input: Input
-    output: str
+    output: str = ""  # empty: below the administrator's folder, see `default_output`
     overwrite: bool = False
     escape_formulas: bool = True
     timeout: str = "1h"
@@ -89,7 +90,8 @@ class Rejected(StatusModel):
 class PredictionStatus(StatusBase):
     """The observed state of a WinePrediction.
 
-    `revision` and `model` are those that the WinePipeline with the uid `pipeline_uid` served when they were chosen.
+    `revision` and `model` are those that the WinePipeline with the uid `pipeline_uid` served when they were chosen. `output` is
+    chosen before the run, and its object exists once the prediction has succeeded.
     """
 
     stage: PredictionStage | None = None
@@ -129,3 +131,18 @@ class WinePrediction(Resource[PredictionSpec, PredictionStatus]):
     def run_name(self) -> str:
         """Name of its one run. The uid tells a resource from an earlier one of the same name."""
         return f"{self.name}-{self.uid[:8]}-batch"
+
+    @property
+    def output(self) -> str:
+        """Address of the scored rows: that of the spec, else the chosen one; empty before one is chosen."""
+        return self.spec.output or self.status.output
+
+
+def default_output(folder: str, namespace: str, name: str, uid: str, source: Input) -> str:
+    """Build the address of the output of a prediction whose spec has none, below the administrator's folder.
+
+    Its format is that of the input, as far as the spec tells it: CSV unless the input is Parquet.
+    """
+    path = source.url.partition("?")[0]
+    is_parquet = source.format == "parquet" or (source.format is None and path.lower().endswith(PARQUET))
+    return f"{folder}/{namespace}/predictions/{name}-{uid[:8]}{PARQUET if is_parquet else '.csv'}"

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from winecontract.addresses import AddressError, S3Address, may_be_object, parse
-from winepipelines.api.prediction import REPORT_SUFFIX, PredictionStage, WinePrediction
+from winepipelines.api.prediction import REPORT_SUFFIX, PredictionSpec, PredictionStage, WinePrediction, default_output
 from winepipelines.api.scoring import OutputClaim, OutputUse
 from winepipelines.platform.kubernetes import WINEPIPELINES, WINEPREDICTIONS, Body, Kind, Kubernetes
 
@@ -16,9 +16,10 @@ from winepipelines.platform.kubernetes import WINEPIPELINES, WINEPREDICTIONS, Bo
 class OutputUses:
     """Finds the resources in the operator's namespaces that use an output."""
 
-    def __init__(self, kubernetes: Kubernetes, namespaces: Sequence[str] = ()) -> None:
-        """List these namespaces, or all if there are none."""
+    def __init__(self, kubernetes: Kubernetes, folder: str, namespaces: Sequence[str] = ()) -> None:
+        """List these namespaces, or all if there are none. Outputs without an address of their own are below `folder`."""
         self._kubernetes = kubernetes
+        self._folder = folder
         self._namespaces = tuple(namespaces) or ("",)
 
     async def of(self, prediction: WinePrediction) -> OutputUse:
@@ -27,7 +28,7 @@ class OutputUses:
         Raises PlatformError if the resources cannot be listed.
         """
         try:
-            output = parse(prediction.spec.output)
+            output = parse(prediction.output)
         except AddressError:
             return OutputUse()
         if not isinstance(output, S3Address):
@@ -35,7 +36,7 @@ class OutputUses:
         claims = [
             _claim(body)
             async for body in self._all(WINEPREDICTIONS)
-            if body["metadata"]["uid"] != prediction.uid and _is_one_of(_text(body, "output"), output.bucket, output.key)
+            if body["metadata"]["uid"] != prediction.uid and _is_one_of(self._output(body), output.bucket, output.key)
         ]
         written = (output.key, output.key + REPORT_SUFFIX)
         trained_on = [
@@ -44,6 +45,14 @@ class OutputUses:
             if _is_one_of(_text(body, "data", "url"), output.bucket, *written)
         ]
         return OutputUse(tuple(sorted(claims, key=lambda claim: (claim.created_at, claim.uid))), tuple(sorted(trained_on)))
+
+    def _output(self, body: Body) -> str:
+        """Return the address of a WinePrediction's output: that of its spec, else the one that is or will be chosen."""
+        chosen = _text(body, "output") or (body.get("status") or {}).get("output")
+        if isinstance(chosen, str) and chosen:
+            return chosen
+        metadata, spec = body["metadata"], PredictionSpec.read_leniently(body.get("spec") or {})
+        return default_output(self._folder, metadata["namespace"], metadata["name"], metadata["uid"], spec.input)
 
     async def _all(self, kind: Kind) -> AsyncIterator[Body]:
         for namespace in self._namespaces:

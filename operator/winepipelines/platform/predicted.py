@@ -1,6 +1,6 @@
 """Read and validate what the run of a prediction recorded in MLflow. Pure.
 
-As in `records`, steps write tags from users' namespaces. So the output must be at the address in the spec, the model must be the
+As in `records`, steps write tags from users' namespaces. So the output must be at the chosen address, the model must be the
 chosen one, the counts of rows must add up, and reasons must be short.
 """
 
@@ -40,7 +40,7 @@ def read(runs: Iterable[Any], prediction: WinePrediction) -> PredictionRecords:
 
 def _outcome(run: Any, prediction: WinePrediction) -> Scored | str:
     """Read an outcome, or describe why it is invalid."""
-    tags, wanted = run.data.tags, prediction.spec.output
+    tags, wanted = run.data.tags, prediction.output
     named = f"MLflow run {clean(run.info.run_id, WORD_LIMIT)}"
     if (output := tags[Tag.PREDICTION_OUTPUT]) != wanted:
         return f"{named} says that its output is at {clean(output, 200)}, not at {wanted}"

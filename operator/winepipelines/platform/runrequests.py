@@ -115,7 +115,7 @@ class RunRequests:
             "decimal": spec.input.decimal,
             "columns": spec.input.selection,
             "max_bytes": self._settings.max_data_bytes,
-            "output": spec.output,
+            "output": prediction.output,
             "mlflow_run": model.mlflow_run,
             "model_version": model.version,
             "pipeline_uid": prediction.status.pipeline_uid,

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable
 
-from winepipelines.api.prediction import WinePrediction
+from winepipelines.api.prediction import WinePrediction, default_output
 from winepipelines.api.scoring import PipelineView
 from winepipelines.api.status import Status
 from winepipelines.engine.decision import Query
@@ -12,7 +12,7 @@ from winepipelines.platform.kubernetes import WINEPIPELINES, Kubernetes
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.outputs import OutputUses
 from winepipelines.platform.steps import Steps as StepPods
-from winepipelines.predictions.queries import GetPipeline, GetScoringResult, ListOutputUses
+from winepipelines.predictions.queries import GetOutputAddress, GetPipeline, GetScoringResult, ListOutputUses
 
 
 class PredictionObserver:
@@ -26,9 +26,15 @@ class PredictionObserver:
         mlflow: MLflow,
         outputs: OutputUses,
         *,
+        output_folder: str,
         takes_unsigned: bool = False,
     ) -> None:
-        """Use these adapters; `takes_unsigned`: files may be scored with models without a signed record."""
+        """Use these adapters.
+
+        `output_folder` is the administrator's folder of outputs without an address of their own. `takes_unsigned`: files may be
+        scored with models without a signed record.
+        """
+        self._output_folder = output_folder
         self._takes_unsigned = takes_unsigned
         self._kubernetes = kubernetes
         self._kubeflow = kubeflow
@@ -47,6 +53,8 @@ class PredictionObserver:
         match query:
             case GetPipeline(name):
                 return self._pipeline(prediction.namespace, name)
+            case GetOutputAddress():
+                return self._output_address(prediction)
             case ListOutputUses():
                 return self._outputs.of(prediction)
             case ListRuns(name):
@@ -58,6 +66,10 @@ class PredictionObserver:
             case GetScoringResult(run_id):
                 return self._mlflow.prediction(prediction, run_id)
         raise TypeError(f"no handler for {query!r}")
+
+    async def _output_address(self, prediction: WinePrediction) -> str:
+        source = prediction.spec.input
+        return default_output(self._output_folder, prediction.namespace, prediction.name, prediction.uid, source)
 
     async def _run_settings(self) -> str:
         return self._kubeflow.settings_hash()

@@ -14,6 +14,11 @@ class GetPipeline(Query[PipelineView]):
 
 
 @dataclass(frozen=True)
+class GetOutputAddress(Query[str]):
+    """Where does the administrator want the output of this prediction, whose spec has none?"""
+
+
+@dataclass(frozen=True)
 class ListOutputUses(Query[OutputUse]):
     """Which other resources read or write what this prediction will write?"""
 

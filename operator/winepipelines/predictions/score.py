@@ -11,12 +11,12 @@ from winecontract.reasons import Reason
 from winepipelines.api.clock_skew import past
 from winepipelines.api.messages import sentences
 from winepipelines.api.pipeline import FINALIZER, RETRAIN
-from winepipelines.api.prediction import REPORT_SUFFIX, PredictionSpec, PredictionStage, PredictionStatus, Rejected
+from winepipelines.api.prediction import REPORT_SUFFIX, PredictionStage, PredictionStatus, Rejected
 from winepipelines.api.scoring import Scored
 from winepipelines.api.status import ConditionType, Run
 from winepipelines.predictions.actions import DeleteResource
 from winepipelines.predictions.context import NotReady, PredictionContext, StatusUpdate, run_not_ready, with_run
-from winepipelines.predictions.queries import GetPipeline, GetScoringResult, ListOutputUses
+from winepipelines.predictions.queries import GetOutputAddress, GetPipeline, GetScoringResult, ListOutputUses
 from winepipelines.runs.actions import AddFinalizer
 from winepipelines.runs.context import RunFailed
 from winepipelines.runs.run import check_run
@@ -53,6 +53,16 @@ def finalizer_is_set(context: PredictionContext) -> NotReady | None:
     return NotReady(Reason.APPLYING_RESOURCES, "Adding the finalizer.", actions=(AddFinalizer(),))
 
 
+def output_is_chosen(context: PredictionContext) -> StatusUpdate | None:
+    """The status has the address of the output: that of the spec, or one below the administrator's folder.
+
+    It is stored before the run is submitted, so that a change of the administrator's setting does not move it.
+    """
+    if context.status.output:
+        return None
+    return StatusUpdate(context.status.with_(output=context.spec.output or context.observe(GetOutputAddress())))
+
+
 def output_is_free(context: PredictionContext) -> NotReady | None:
     """Before the run: the output is not its own input, nor the data of a WinePipeline, nor the output of another prediction.
 
@@ -60,8 +70,8 @@ def output_is_free(context: PredictionContext) -> NotReady | None:
     """
     if context.status.run is not None:
         return None
-    output = context.spec.output
-    if (overwritten := source_written_over(context.spec)) is not None:
+    output = context.prediction.output
+    if (overwritten := source_written_over(context.spec.input.url, output)) is not None:
         return _refuse(context, Reason.OUTPUT_IS_SOURCE, f"The {overwritten} is the input itself and would be overwritten.")
     use = context.observe(ListOutputUses())
     if use.trained_on:
@@ -84,10 +94,10 @@ def output_is_free(context: PredictionContext) -> NotReady | None:
     return None
 
 
-def source_written_over(spec: PredictionSpec) -> str | None:
-    """Name the written object that is the input. None if neither is."""
+def source_written_over(url: str, address: str) -> str | None:
+    """Name the written object that is the input at `url`; `address` is the output's. None if neither is."""
     try:
-        source, output = parse(spec.input.url), parse(spec.output)
+        source, output = parse(url), parse(address)
     except AddressError:
         return None  # the step reports what is wrong with it
     if not isinstance(output, S3Address):
@@ -149,6 +159,7 @@ def result_is_recorded(context: PredictionContext) -> NotReady:
 CHECKS = (
     prediction_has_not_ended,  # an ended one is kept, and then deleted
     finalizer_is_set,  # a deletion can clean up
+    output_is_chosen,  # the spec's, or below the administrator's folder
     output_is_free,  # nothing that others read or write is overwritten
     model_is_chosen,  # the one that serves now
     run_has_succeeded,  # after a retry if that can help

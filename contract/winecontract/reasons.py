@@ -62,6 +62,7 @@ class Reason(StrEnum):
     PREPARED = "Prepared", Kind.INFORMATIONAL
     APPLYING_RESOURCES = "ApplyingResources", Kind.INFORMATIONAL
     POD_DEFAULTS_SKIPPED = "PodDefaultsSkipped", Kind.INFORMATIONAL
+    POD_DEFAULT_CONFLICT = "PodDefaultConflict", Kind.PLATFORM
     SOURCE_SECRET_MISSING = "SourceSecretMissing", Kind.PLATFORM
     SOURCE_SECRET_INCOMPLETE = "SourceSecretIncomplete", Kind.PLATFORM
     MLFLOW_SECRET_MISSING = "MlflowSecretMissing", Kind.PLATFORM

@@ -185,7 +185,15 @@ def test_guard_refuses_to_delete_seldondeployments_of_others(guard: Guarded) -> 
     with guard.existing(GUIDE):
         assert guard.operator.delete(GUIDE) == ""
     with guard.existing(changed("SeldonDeployment", labels("app.kubernetes.io/managed-by", "somebody"))):
-        assert "deletes no SeldonDeployment that it did not create" in guard.operator.delete(GUIDE)
+        assert "deletes no object that it did not create" in guard.operator.delete(GUIDE)
+
+
+def test_guard_refuses_to_delete_poddefaults_of_others(guard: Guarded) -> None:
+    ours = changed("PodDefault", lambda _: None)
+    with guard.existing(ours):
+        assert guard.operator.delete(ours) == ""
+    with guard.existing(changed("PodDefault", labels("app.kubernetes.io/managed-by", "somebody"))):
+        assert "deletes no object that it did not create" in guard.operator.delete(ours)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from support.cluster import Body, Cluster, eventually, ready, settled
 from support.operator import OperatorProcess
 from support.parametrized import both_backends
 from support.platforms import Backend
+from support.poddefaults import CHARM, conflicting_poddefault
 
 from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.status import ConditionType
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,26 @@ def test_change_of_the_source_secret_is_not_drift(cluster: Cluster, served: Wine
     eventually(lambda: len(_events(cluster, namespace, "CopiesUpdated")) == updated + 2)
     assert _corrections(cluster, namespace) == corrected
     assert _version(cluster, namespace) == before, "the status is not written"
+
+
+def test_platforms_poddefault_replaces_ours_for_as_long_as_it_exists(cluster: Cluster, served: WinePipeline) -> None:
+    namespace = served.namespace
+    with conflicting_poddefault(cluster, namespace):
+        eventually(lambda: cluster.get("poddefaults", namespace, "access-minio") is None, 10)
+        eventually(
+            lambda: any("Deleted PodDefault access-minio" in text for text in _events(cluster, namespace, "CopiesUpdated"))
+        )
+        pipeline = cluster.wait(namespace, lambda found: CHARM in _prepared(found))
+        assert ready(pipeline)
+        assert f"Uses PodDefault {CHARM} of the platform instead of access-minio" in _prepared(pipeline)
+        assert cluster.get("poddefaults", namespace, "mlflow-server-minio") is not None
+    eventually(lambda: cluster.get("poddefaults", namespace, "access-minio") is not None, 10)
+    cluster.wait(namespace, lambda found: CHARM not in _prepared(found))
+
+
+def _prepared(pipeline: WinePipeline) -> str:
+    condition = pipeline.status.condition(ConditionType.PREPARED)
+    return condition.message if condition is not None else ""
 
 
 @both_backends

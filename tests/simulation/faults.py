@@ -8,7 +8,7 @@ from support.world import World
 from winecontract.reasons import Reason
 from winepipelines.api.errors import Refused
 from winepipelines.api.modelrecord import ModelServer
-from winepipelines.api.observed import KeyState, SecretState, ServerView, StoredModel
+from winepipelines.api.observed import KeyState, Rival, SecretState, ServerView, StoredModel
 from winepipelines.pipelines.actions import ApplyDeployment
 
 GOOD_IMAGES, WRONG_IMAGE = ("server:1", "server:2"), "server:typo"
@@ -23,6 +23,7 @@ def misconfigure(world: World, chance: random.Random) -> None:
             world.artifacts = SecretState("admin", "artifacts", exists=False)
         case 2:
             world.unmanaged_kinds = {chance.choice(("Secret", "PodDefault"))}
+            world.refusal = chance.choice((None, Rival("all-pods", ("AWS_ACCESS_KEY_ID",))))
         case 3:
             world.foreign = True
         case 4:
@@ -77,6 +78,7 @@ def correct(world: World) -> None:
     world.wrong_answers = set()
     world.source = SecretState("kubeflow", "source", True)
     world.artifacts = SecretState("admin", "artifacts", True)
+    world.refusal = None
     world.unmanaged_kinds, world.stored, world.key = set(), None, KeyState("admin", exists=True)
     for deployment in world.deployments.values():
         if deployment.foreign:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from support.cluster import Cluster, eventually, settled
 from support.operator import OperatorProcess
+from support.poddefaults import conflicting_poddefault
 from support.rights import Audit
 
 from sandbox.errors import KubectlError
@@ -93,6 +94,9 @@ def children(cluster: Cluster, namespace: str) -> None:
     for kind, name in (("secret", copy.name), ("secret", MLFLOW_SECRET), ("poddefault", PODDEFAULT_MINIO)):
         cluster.sandbox.kubectl("-n", namespace, "delete", kind, name)
         eventually(lambda kind=kind, name=name: cluster.get(kind, namespace, name) is not None, AT_ONCE)  # type: ignore[misc]
+    with conflicting_poddefault(cluster, namespace):
+        eventually(lambda: cluster.get("poddefault", namespace, PODDEFAULT_MINIO) is None, AT_ONCE)
+    eventually(lambda: cluster.get("poddefault", namespace, PODDEFAULT_MINIO) is not None, AT_ONCE)
     for each in (copy, MLFLOW):
         _updates(cluster, namespace, each)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from winepipelines.api.observed import KeyState, Presence, SecretState
 from winepipelines.doctor import runner
-from winepipelines.doctor.checks import images, kinds, platform_checks
+from winepipelines.doctor.checks import images, kinds, platform_checks, poddefaults
 from winepipelines.doctor.finding import Finding, Report, Result
 from winepipelines.doctor.observations import (
     KINDS,
@@ -20,6 +20,7 @@ from winepipelines.doctor.observations import (
     MlflowView,
     NamespaceView,
     ObjectView,
+    PodDefaultsView,
     RightsView,
     SourceView,
     Survey,
@@ -83,6 +84,7 @@ GOOD = Survey(
         serving.observe_controllers: (ControllerView("seldon-system", "seldon-controller-manager", 1, 1),),
         serving.observe_admission: AdmissionView("kubeflow"),
         images.observe_pulls: (),
+        poddefaults.observe_pod_defaults: PodDefaultsView(),
     },
 )
 

@@ -20,6 +20,7 @@ from winepipelines.api.observed import (
     PlatformVerdict,
     PredictionCheck,
     Presence,
+    Rival,
     RunState,
     RunView,
     SecretState,
@@ -137,6 +138,8 @@ class World(InMemory[Status]):
     )
     children: Presence = Presence.ABSENT
     unmanaged_kinds: set[str] = field(default_factory=set)  # kinds of children that exist and are not managed by the operator
+    withheld: Child | None = None  # the PodDefault of ours that conflicts with one of others
+    refusal: Rival | None = None  # the PodDefault of others for which the pods of steps are refused
     source: SecretState = SecretState("kubeflow", "source", True)
     artifacts: SecretState | None = SecretState("admin", "artifacts", True)
     records: dict[int, TrainingRecords] = field(default_factory=dict)
@@ -296,8 +299,8 @@ class World(InMemory[Status]):
                 found = [
                     (kind, name, Presence.NOT_MANAGED if kind in self.unmanaged_kinds else self.children) for kind, name in names
                 ]
-                made = tuple(Child(*child) for child in found)
-                return ChildrenView(self.source, self.artifacts, made, self.mlflow_secret, self.key)
+                made = tuple(Child(*child) if self.withheld is None or child[0] == "Secret" else self.withheld for child in found)
+                return ChildrenView(self.source, self.artifacts, made, self.mlflow_secret, self.key, self.refusal)
             case GetRecords(revision, run_id):
                 if self.writers.get(revision, run_id) == run_id:
                     return self.records.get(revision, TrainingRecords())
@@ -394,6 +397,7 @@ class World(InMemory[Status]):
             case ApplyChildren(drift_corrected, updated, _):
                 self.updated += [updated] if updated else []
                 self.children = Presence.CURRENT
+                self.withheld = self.withheld and replace(self.withheld, presence=Presence.WITHHELD)
                 self.drift_corrected += [drift_corrected] if drift_corrected else []
             case CreateRun(name, _):
                 self.add_run(name)

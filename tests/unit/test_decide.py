@@ -8,7 +8,7 @@ from support.world import World
 
 from winecontract.reasons import Reason
 from winepipelines.api.errors import Refused
-from winepipelines.api.observed import Presence, RunState, SecretState
+from winepipelines.api.observed import Child, Presence, Rival, RunState, SecretState
 from winepipelines.api.status import ConditionType, RevisionOutcome, Stage
 from winepipelines.pipelines.actions import ApplyChildren
 
@@ -119,6 +119,45 @@ class TestPrepare:
         assert world.condition(ConditionType.PREPARED).status == "True"
         assert world.condition(ConditionType.PREPARED).reason == Reason.NOT_MANAGED
         assert "kubectl -n admin delete poddefault access-minio" in world.condition(ConditionType.PREPARED).message
+        assert world.created
+
+    def test_platforms_poddefault_is_used_and_ours_is_deleted(self, world: World) -> None:
+        world.serve()
+        rival = Rival("mlflow-server-access-minio", ("AWS_ACCESS_KEY_ID",))
+        world.withheld = Child("PodDefault", "access-minio", Presence.SUPERFLUOUS, rival=rival)
+        world.reconcile()
+        assert world.ready()
+        assert world.withheld.presence is Presence.WITHHELD
+        assert world.updated == [
+            "Deleted PodDefault access-minio: PodDefault mlflow-server-access-minio of the platform gives the same variables."
+        ]
+        world.reconcile()
+        prepared = world.condition(ConditionType.PREPARED)
+        assert (prepared.status, prepared.reason) == ("True", Reason.PREPARED)
+        assert "Uses PodDefault mlflow-server-access-minio of the platform instead of access-minio. Secret" in prepared.message
+
+    def test_conflicting_poddefault_is_reported_and_ours_is_not_created(self, world: World) -> None:
+        rival = Rival("team-minio", ("AWS_ACCESS_KEY_ID",), ("AWS_SECRET_ACCESS_KEY", "MINIO_ENDPOINT_URL"))
+        world.withheld = Child("PodDefault", "access-minio", Presence.WITHHELD, rival=rival)
+        world.reconcile()
+        prepared = world.condition(ConditionType.PREPARED)
+        assert (prepared.status, prepared.reason) == ("True", Reason.POD_DEFAULT_CONFLICT)
+        for part in ("access-minio is not created", "team-minio", "sets AWS_ACCESS_KEY_ID", "Add AWS_SECRET_ACCESS_KEY, MINIO"):
+            assert part in prepared.message
+        assert world.created, "runs do not need PodDefaults"
+        world.withheld, world.children = None, Presence.ABSENT
+        world.reconcile()
+        assert world.children is Presence.CURRENT
+        assert world.condition(ConditionType.PREPARED).reason == Reason.PREPARED
+
+    def test_poddefault_that_has_the_pods_of_steps_refused_blocks_runs_until_it_is_gone(self, world: World) -> None:
+        world.refusal = Rival("all-pods", ("AWS_ACCESS_KEY_ID",))
+        world.reconcile()
+        assert world.condition(READY).reason == Reason.POD_DEFAULT_CONFLICT
+        assert "kubectl -n admin edit poddefault all-pods" in world.condition(READY).message
+        assert not world.created
+        world.refusal = None
+        world.reconcile()
         assert world.created
 
     @pytest.mark.parametrize(("found", "change"), [(Presence.ABSENT, "was deleted"), (Presence.DIFFERS, "was changed")])

@@ -3,17 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from support.survey import GOOD, NAMESPACE, RIGHTS, SETTINGS, evaluate, find, only_failure, skipped
+from support.survey import GOOD, NAMESPACE, RIGHTS, SETTINGS, evaluate, find, observed, only_failure, skipped
 
 from winecontract.reasons import Reason
 from winepipelines.api.errors import Refused
-from winepipelines.api.observed import KeyState, Presence, SecretState
+from winepipelines.api.observed import KeyState, Presence, Rival, SecretState
 from winepipelines.doctor.finding import Result
 from winepipelines.doctor.observations import (
     BucketView,
     HostView,
     KubeflowView,
     ObjectView,
+    PodDefaultsView,
     Survey,
 )
 from winepipelines.doctor.right import Right
@@ -61,6 +62,33 @@ class TestNamespace:
         assert only_failure(seen).remedy == "kubectl -n admin delete secret seldon-init-container-secret"
         results = [finding.result for finding in evaluate(seen).findings if finding.check == "names are available"]
         assert results == [Result.FAILED, Result.WARNING]
+
+    def test_poddefault_that_has_the_pods_of_steps_refused_fails(self) -> None:
+        view = PodDefaultsView(refusal=Rival("all-pods", ("AWS_ACCESS_KEY_ID",)))
+        finding = only_failure(observed(pod_defaults=view))
+        assert (finding.check, finding.reason) == ("poddefaults admit pods", "PodDefaultConflict")
+        assert "all-pods in admin" in finding.message
+        single = replace(observed(pod_defaults=view), kubeflow=KubeflowView("2.17.0", multi_user=False))
+        assert evaluate(single).failures == (), "steps are elsewhere"
+
+    def test_poddefault_of_the_platform_is_used_and_its_name_is_not_reported(self) -> None:
+        view = PodDefaultsView({"mlflow-server-minio": Rival("mlflow-server-minio", ())})
+        foreign = (ObjectView("PodDefault", "mlflow-server-minio", Presence.NOT_MANAGED),)
+        seen = replace(observed(pod_defaults=view), namespace=replace(NAMESPACE, objects=foreign))
+        assert (
+            find(seen, "poddefaults admit pods").message == "mlflow-server-minio of the platform is used for mlflow-server-minio"
+        )
+        assert find(seen, "names are available").result is Result.OK
+
+    def test_conflicting_poddefault_is_a_warning(self) -> None:
+        view = PodDefaultsView({"access-minio": Rival("team-minio", ("AWS_ACCESS_KEY_ID",), ("MINIO_ENDPOINT_URL",))})
+        finding = find(observed(pod_defaults=view), "poddefaults admit pods")
+        assert finding.result is Result.WARNING
+        assert finding.remedy == "kubectl -n admin edit poddefault team-minio: add MINIO_ENDPOINT_URL, or delete it"
+
+    def test_poddefaults_are_skipped_when_they_cannot_be_listed(self) -> None:
+        seen = observed(pod_defaults=Refused(Reason.CRD_MISSING, "may not list"))
+        assert skipped(seen) == {"poddefaults admit pods"}
 
     def test_unmanaged_deployment_fails(self) -> None:
         foreign = (ObjectView("SeldonDeployment", "mlflow", Presence.NOT_MANAGED, "sdep"),)

@@ -142,6 +142,9 @@ class Cluster:
         found = (namespace, name) in self.secrets
         return {"metadata": {"name": name}, "data": {"accesskey": "YQ==", "secretkey": "YQ=="}} if found else None
 
+    async def list(self, kind: Any, *_: object, **__: object) -> list[dict[str, Any]]:
+        return []
+
     async def apply(self, kind: Any, manifest: dict[str, Any], manager: str) -> dict[str, Any]:
         self.applied.append(manifest)
         return manifest

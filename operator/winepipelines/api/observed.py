@@ -25,19 +25,34 @@ class Presence(StrEnum):
     OUTDATED = "outdated"  # as the operator applied it, but its source or a setting has changed since
     NOT_MANAGED = "foreign"  # exists, but was not created by this operator, which does not change it
     KIND_MISSING = "kind missing"  # the API server does not know the kind
+    WITHHELD = "withheld"  # does not exist, because it would conflict with an object of others
+    SUPERFLUOUS = "superfluous"  # exists, and conflicts with an object of others: it is deleted
+
+
+@dataclass(frozen=True)
+class Rival(Cleaned):
+    """A PodDefault of others that cannot act on a pod together with one of ours, or with a step's own variables.
+
+    `conflicts` are the names that both set, to something else; `lacks` the variables that only ours sets.
+    """
+
+    name: str
+    conflicts: tuple[str, ...]
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Child(Cleaned):
     """An object that the operator creates in the user's namespace: a PodDefault or Secret.
 
-    `backend` is set if only a move to that serving backend needs it.
+    `backend` is set if only a move to that serving backend needs it. `rival` is the PodDefault that stands in for this one.
     """
 
     kind: str
     name: str
     presence: Presence
     backend: str = ""
+    rival: Rival | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,7 @@ class ChildrenView(Cleaned):
     children: tuple[Child, ...]
     mlflow: SecretState | None = None  # None if MLflow requires no credentials
     key: KeyState | None = None  # None if the namespace where steps run is unknown
+    refusal: Rival | None = None  # the PodDefault for which Kubeflow's webhook refuses the pods of steps
 
 
 class RunState(StrEnum):

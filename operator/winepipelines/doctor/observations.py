@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from winecontract.reasons import Reason
 from winepipelines.api.errors import PlatformError
-from winepipelines.api.observed import KeyState, Presence, SecretState, ServingObject
+from winepipelines.api.observed import KeyState, Presence, Rival, SecretState, ServingObject
 from winepipelines.doctor.right import Right
 from winepipelines.environment import EnvironmentSettings
 from winepipelines.settings import Settings
@@ -178,6 +178,14 @@ class ObjectView:
     name: str
     presence: Presence | PlatformError
     resource: str = ""
+
+
+@dataclass(frozen=True)
+class PodDefaultsView:
+    """PodDefaults of others in a user's namespace: those that conflict with the operator's, by its name, and with steps."""
+
+    rivals: Mapping[str, Rival] = field(default_factory=dict)
+    refusal: Rival | None = None
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,11 @@ from winepipelines.platform.buckets import refusal
 from winepipelines.platform.cluster import Cluster
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import SECRETS, Body, KindMissing, Kubernetes
+from winepipelines.platform.manifests import Manifest, Manifests
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.network import Network, is_address
 from winepipelines.platform.objectstore import ObjectStore
+from winepipelines.platform.poddefaults import pod_defaults, pod_defaults_of_others
 from winepipelines.settings import Settings
 
 T = TypeVar("T")
@@ -109,6 +111,11 @@ class Prober:
     async def secret(self, namespace: str, name: str) -> Body | None:
         """Read a Secret; None if it does not exist."""
         return await self.kubernetes.get(SECRETS, namespace, name)
+
+    async def pod_defaults(self, namespace: str) -> tuple[list[Manifest], list[Body]]:
+        """Return the PodDefaults that the operator would create in a namespace, and those that others made there."""
+        ours = pod_defaults(Manifests(self.settings.templates), self.settings, namespace, {})
+        return ours, await pod_defaults_of_others(self.kubernetes, namespace)
 
     async def rights(
         self, account: "asyncio.Task[Account | PlatformError]", wanted: tuple[Right, ...], namespace: str = ""

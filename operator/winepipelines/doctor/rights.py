@@ -40,7 +40,7 @@ def in_namespaces(settings: Settings, backend: ObservedBackend) -> tuple[Right, 
         Right("winepipelines.io", "winepredictions", ("list", "watch", "patch", "delete")),  # deleted when they expire
         Right("winepipelines.io", "winepredictions/status", ("update",)),  # its own status
         Right("events.k8s.io", "events", ("create",)),  # Events about transitions
-        Right("kubeflow.org", "poddefaults", ("get", "list", "watch", "patch", "create")),  # for notebooks
+        Right("kubeflow.org", "poddefaults", ("get", "list", "watch", "patch", "create", "delete")),  # for notebooks
         *backend.rights,  # the objects that serve models
         Right("", "secrets", ("get", "list", "watch", "patch"), name=backend.source.copy_name),  # models are copied with it
         *(

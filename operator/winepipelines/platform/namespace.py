@@ -1,6 +1,8 @@
 """Objects in a user's namespace: two PodDefaults for notebooks, the Secret that models are copied with, the Secret with the
 credentials that steps need for MLflow (if it requires any), and the Secret with the key that steps sign models with.
 
+A PodDefault is not created, and deleted if it exists, where it would conflict with one of somebody else.
+
 If Kubeflow Pipelines is in single-user mode, steps run in its own namespace, and the last two Secrets are made there.
 
 The resources of a namespace share these objects. Each applies them under a field manager of its own, so that every resource is
@@ -24,12 +26,14 @@ from winepipelines.api.naming import (
 )
 from winepipelines.api.observed import Child, ChildrenView, Presence, SecretState
 from winepipelines.api.pipeline import WinePipeline
+from winepipelines.api.poddefaults import find_refusal, find_rival
 from winepipelines.api.sourcesecret import SourceSecret, StoreAccess
 from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, Body, Kind, KindMissing, Kubernetes, secret_values
 from winepipelines.platform.manifests import Manifest, Manifests, covers
 from winepipelines.platform.metadata import Objects
 from winepipelines.platform.mlflow import CREDENTIAL_KEYS, PASSWORD, TOKEN, USERNAME
 from winepipelines.platform.modelkeys import ModelKeys
+from winepipelines.platform.poddefaults import pod_defaults, pod_defaults_of_others
 from winepipelines.platform.sources import find_source, source_state
 from winepipelines.settings import Settings
 
@@ -54,12 +58,11 @@ def sources(settings: Settings, source: SourceSecret) -> list[Objects]:
 def copies(settings: Settings, source: SourceSecret) -> list[Objects]:
     """List the objects in users' namespaces: in all of them at once, or in each that the operator is limited to."""
     named = [source.copy_name, KEY_SECRET, *([MLFLOW_SECRET] if settings.mlflow_secret_of_steps else [])]
-    ours = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
     found = []
     for namespace in settings.namespaces or ("",):
         where = f" in {namespace}" if namespace else ""
         found += [Objects(SECRETS.path(namespace), f"Secrets {name}{where}", fields=f"metadata.name={name}") for name in named]
-        found.append(Objects(PODDEFAULTS.path(namespace), f"PodDefaults{where}", labels=ours))
+        found.append(Objects(PODDEFAULTS.path(namespace), f"PodDefaults{where}"))  # those of others may conflict with ours
     return found
 
 
@@ -94,10 +97,9 @@ class Namespace:
         (found, source), mlflow = await self._source(), await self._steps_source()
         where = await self._where_runs_are(pipeline)
         reached = self._if_reached(where, pipeline)
-        children = []
-        for manifest in self.wanted(pipeline, source, mlflow, reached):
-            presence = await self._presence(manifest)
-            children.append(Child(manifest["kind"], manifest["metadata"]["name"], presence))
+        others = await pod_defaults_of_others(self._kubernetes, pipeline.namespace)
+        children = [await self._child(manifest, others) for manifest in self.wanted(pipeline, source, mlflow, reached)]
+        steps_are_here = where == pipeline.namespace != self._settings.platform_namespace  # where the webhook acts
         if where is None and self._settings.mlflow_secret_of_steps:  # it stays as it is
             children.append(Child("Secret", MLFLOW_SECRET, Presence.CURRENT))
         if where is None or reached is not None:
@@ -109,18 +111,32 @@ class Namespace:
             children=tuple(children),
             mlflow=await self._mlflow_state(mlflow),
             key=await self._keys.state(where) if where is not None else None,
+            refusal=find_refusal(others) if steps_are_here else None,
         )
 
     async def apply(self, pipeline: WinePipeline) -> None:
-        """Apply the objects that are absent or differ. Objects that others made stay as they are."""
+        """Apply the objects that are absent or differ, and delete those that conflict with others'.
+
+        Objects that others made stay as they are.
+        """
         reached = self._if_reached(await self._where_runs_are(pipeline), pipeline)
         if reached is not None:
             await self._keys.ensure(pipeline, reached)
         _, source = await self._source()
+        others = await pod_defaults_of_others(self._kubernetes, pipeline.namespace)
         for manifest in self.wanted(pipeline, source, await self._steps_source(), reached):
-            if await self._presence(manifest) in (Presence.ABSENT, Presence.DIFFERS, Presence.OUTDATED):
+            presence = (await self._child(manifest, others)).presence
+            if presence in (Presence.ABSENT, Presence.DIFFERS, Presence.OUTDATED):
                 live = await self._kubernetes.apply(KINDS[manifest["kind"]], manifest, field_manager(pipeline))
                 await self._remove_foreign_keys(manifest, live)
+            elif presence is Presence.SUPERFLUOUS:
+                await self._delete(manifest)
+
+    async def _delete(self, manifest: Manifest) -> None:
+        kind, metadata = KINDS[manifest["kind"]], manifest["metadata"]
+        live = await self._kubernetes.get(kind, metadata["namespace"], metadata["name"])
+        if live is not None and _is_ours(live):
+            await self._kubernetes.delete(kind, metadata["namespace"], metadata["name"], live["metadata"]["uid"])
 
     async def _remove_foreign_keys(self, manifest: Manifest, live: Body) -> None:
         """Remove keys that others added to a Secret: applying keeps them, and the initializer of a model would follow them."""
@@ -217,12 +233,7 @@ class Namespace:
         `runs_in` is the namespace in which steps run: empty for the resource's own, None if nothing can be made there.
         """
         values = {"namespace": pipeline.namespace, "owner": owner_reference(pipeline)}
-        manifests = self._manifests.render(
-            "poddefaults.yaml.j2",
-            mlflow_url=self._settings.mlflow_url_in_steps,
-            s3_endpoint_url=self._settings.s3_endpoint_url,
-            **values,
-        )
+        manifests = pod_defaults(self._manifests, self._settings, pipeline.namespace, owner_reference(pipeline))
         data = (source or {}).get("data") or {}
         copied, annotations = self._source_secret.copied(data), self._source_secret.annotations(data)
         copy = {"name": self._source_secret.copy_name, "data": copied, "annotations": annotations}
@@ -235,6 +246,13 @@ class Namespace:
             else:  # owners must be in the same namespace: this copy has none and stays
                 manifests += self._manifests.render("secret.yaml.j2", **copy, namespace=runs_in, owner=None)
         return manifests
+
+    async def _child(self, manifest: Manifest, others: list[Body]) -> Child:
+        """Compare an object with the desired one, and a PodDefault also with those of others."""
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        presence = await self._presence(manifest)
+        rival = find_rival(manifest, others) if kind == "PodDefault" else None
+        return Child(kind, name, presence if rival is None else _withheld(presence), rival=rival)
 
     async def _presence(self, manifest: Manifest) -> Presence:
         metadata = manifest["metadata"]
@@ -250,6 +268,11 @@ class Namespace:
         if same_data and covers(live, manifest):
             return Presence.CURRENT
         return Presence.DIFFERS if is_others_doing(live["metadata"]) else Presence.OUTDATED
+
+
+def _withheld(presence: Presence) -> Presence:
+    ours = (Presence.CURRENT, Presence.DIFFERS, Presence.OUTDATED)
+    return Presence.SUPERFLUOUS if presence in ours else Presence.WITHHELD
 
 
 def _is_ours(live: Body) -> bool:

@@ -393,15 +393,8 @@ format of the model, an empty name and default resources before policies see the
 - {name: labels, expression: "has(oldObject.metadata.labels) ? dyn(oldObject.metadata.labels) : dyn({})"}
 {{- end -}}
 
-{{- define "wine-operator.guard.deleted" -}}
-{{- $kinds := dict "seldon" "SeldonDeployment" "kserve" "InferenceService" -}}
-{{- $names := list -}}
-{{- range include "wine-operator.backends" . | fromYamlArray }}{{ $names = append $names (get $kinds .) }}{{ end -}}
-{{- join " or " $names -}}
-{{- end -}}
-
 {{- define "wine-operator.guard.deletions" -}}
-- message: the operator deletes no {{ include "wine-operator.guard.deleted" . }} that it did not create
+- message: the operator deletes no object that it did not create
   expression: >-
     'app.kubernetes.io/managed-by' in variables.labels && variables.labels['app.kubernetes.io/managed-by'] == 'wine-operator'
 {{- end -}}

@@ -5,7 +5,18 @@ backend are in the backend's folder.
 """
 
 from winepipelines.doctor.check import BackendChecks, Check
-from winepipelines.doctor.checks import data, images, kinds, kubeflow, kubernetes, mlflow, namespace, secrets, settings
+from winepipelines.doctor.checks import (
+    data,
+    images,
+    kinds,
+    kubeflow,
+    kubernetes,
+    mlflow,
+    namespace,
+    poddefaults,
+    secrets,
+    settings,
+)
 
 API = (kubernetes.kubernetes_answers,)
 OUR_KINDS = (kinds.winepipelines_are_served,)
@@ -46,6 +57,11 @@ NAMESPACE = (
     Check(namespace.steps_can_read_artifacts, needs=(namespace.artifact_secret_is_complete, mlflow.artifacts_are_in_the_store)),
     Check(namespace.model_key_is_usable, needs=API),
     Check(namespace.models_are_signed, needs=API),
+    Check(
+        poddefaults.poddefaults_admit_pods,
+        needs=(kinds.poddefaults_are_served,),
+        observe=poddefaults.observe_pod_defaults,
+    ),
     Check(namespace.names_are_available, needs=API),
 )
 """The checks of a user's namespace."""

@@ -8,6 +8,7 @@ from winepipelines.api.errors import PlatformError, Refused
 from winepipelines.api.naming import ARTIFACT_SECRET
 from winepipelines.api.observed import Presence, SecretState
 from winepipelines.api.pipeline import RETRAIN
+from winepipelines.doctor.checks import poddefaults
 from winepipelines.doctor.checks.kubernetes import evaluate_rights
 from winepipelines.doctor.checks.systems import does_not_answer
 from winepipelines.doctor.finding import Finding, Result, failed, ok, skipped, warning
@@ -172,7 +173,11 @@ def names_are_available(survey: Survey) -> list[Finding]:
     """No unmanaged object has a name that the operator needs. The operator does not change such objects."""
     view = _view(survey)
     found = []
+    compared = survey.observed(poddefaults.observe_pod_defaults)
+    elsewhere = () if isinstance(compared, PlatformError) else compared.rivals  # another check reports them
     for item in view.objects:
+        if item.kind == "PodDefault" and item.name in elsewhere:
+            continue
         if isinstance(item.presence, PlatformError):
             found.append(skipped(f"{item.kind} {item.name}: {item.presence.message}"))
         elif item.presence is Presence.NOT_MANAGED:

@@ -14,7 +14,7 @@ from winepipelines.pipelines.queries import GetChildren
 from winepipelines.runs.actions import AddFinalizer
 
 ESSENTIAL = "Secret"
-STALE = (Presence.ABSENT, Presence.DIFFERS, Presence.OUTDATED)
+STALE = (Presence.ABSENT, Presence.DIFFERS, Presence.OUTDATED, Presence.SUPERFLUOUS)
 
 
 def finalizer_is_set(context: ReconcileContext) -> NotReady | None:
@@ -98,13 +98,29 @@ def secret_is_ours(context: ReconcileContext) -> NotReady | None:
     return None
 
 
+def steps_are_admitted(context: ReconcileContext) -> NotReady | None:
+    """No PodDefault of others sets a variable of the steps to something else: Kubeflow's webhook would refuse their pods."""
+    refusal = _children(context).refusal
+    if refusal is None:
+        return None
+    message = sentences(
+        f"PodDefault {refusal.name} selects the pods of steps and sets {', '.join(refusal.conflicts)} from another source than "
+        "they do, so Kubeflow's webhook refuses these pods",
+        f"Give it a selector that only notebooks match: kubectl -n {context.pipeline.namespace} edit poddefault {refusal.name}",
+    )
+    return NotReady(Reason.POD_DEFAULT_CONFLICT, message, stalled=True, requeue_after=context.timeouts.retry_interval)
+
+
 def children_are_current(context: ReconcileContext) -> NotReady | None:
     """The objects are applied. Later changes are `drift_is_corrected`'s."""
     stale = [child for child in _stale(context) if not child.backend]  # a move to another backend does not delay anything
     if not stale or context.was_true(ConditionType.PREPARED):
         return None
     actions = (ApplyChildren(backends=_backends(context)),)
-    return NotReady(Reason.APPLYING_RESOURCES, f"Applying {_names(stale)}.", actions=actions)
+    removed = [child for child in stale if child.presence is Presence.SUPERFLUOUS]
+    applied = [child for child in stale if child not in removed]
+    messages = [f"{verb} {_names(each)}." for verb, each in (("Applying", applied), ("Deleting", removed)) if each]
+    return NotReady(Reason.APPLYING_RESOURCES, " ".join(messages), actions=actions)
 
 
 def drift_is_corrected(context: ReconcileContext) -> NotReady | None:
@@ -122,6 +138,7 @@ CHECKS = (
     mlflow_secret_is_complete,  # and those for MLflow
     model_key_is_usable,  # the key that steps sign models with
     secret_is_ours,  # objects of others are not changed
+    steps_are_admitted,  # Kubeflow's webhook admits the pods of steps
     children_are_current,  # all objects are applied
     drift_is_corrected,  # and applied again after an edit
 )
@@ -152,14 +169,16 @@ def _correction(context: ReconcileContext) -> ApplyChildren | None:
     if not stale:
         return None
     new = [child for child in stale if child.backend and child.presence is Presence.ABSENT]
-    edited = [child for child in stale if child.presence is not Presence.OUTDATED and child not in new]
+    edited = [child for child in stale if child.presence in (Presence.ABSENT, Presence.DIFFERS) and child not in new]
     outdated = [child for child in stale if child.presence is Presence.OUTDATED]
+    removed = [f"Deleted PodDefault {child.name}: {_why(child)}" for child in stale if child.rival is not None]
+    updated = [f"Updated {_names(outdated)} after a change of the platform's Secrets or settings."] if outdated else []
     changes = ", ".join(
         f"{child.kind} {child.name} {'was deleted' if child.presence is Presence.ABSENT else 'was changed'}" for child in edited
     )
     return ApplyChildren(
         drift_corrected=f"Corrected drift: {changes}." if edited else "",
-        updated=f"Updated {_names(outdated)} after a change of the platform's Secrets or settings." if outdated else "",
+        updated=" ".join((*updated, *removed)),
         backends=_backends(context),
     )
 
@@ -180,18 +199,53 @@ def _in_place(context: ReconcileContext) -> Done:
     children = _children(context).children
     unknown = [child for child in children if child.presence is Presence.KIND_MISSING]
     foreign = [child for child in children if child.presence is Presence.NOT_MANAGED]
+    withheld = [(child, child.rival) for child in children if child.rival is not None]
+    conflicting = [child for child, rival in withheld if rival.lacks]
     if unknown:
         return Done(
             Reason.POD_DEFAULTS_SKIPPED,
             f"Skipped {_names(unknown)}: this cluster has no PodDefault kind. Runs do not need PodDefaults.",
         )
+    if conflicting:
+        reported = " ".join(
+            f"{child.kind} {child.name} is not created: {_why(child)} {_remedy(context, child)}" for child in conflicting
+        )
+        return Done(Reason.POD_DEFAULT_CONFLICT, f"{reported} Runs do not need PodDefaults.")
     if foreign:
         removals = " && ".join(
             f"kubectl -n {context.pipeline.namespace} delete {child.kind.lower()} {child.name}" for child in foreign
         )
         message = f"{_names(foreign)} not managed by this operator. Runs do not need them. To let the operator create them: "
         return Done(Reason.NOT_MANAGED, message + removals)
-    return Done(Reason.PREPARED, f"{_names(children)} are up to date.")
+    used = "".join(
+        f"Uses PodDefault {rival.name} of the platform{_instead(child.name, rival.name)}. " for child, rival in withheld
+    )
+    ours = [child for child in children if child.rival is None]
+    return Done(Reason.PREPARED, f"{used}{_names(ours)} {'is' if len(ours) == 1 else 'are'} up to date.")
+
+
+def _instead(ours: str, other: str) -> str:
+    return "" if ours == other else f" instead of {ours}"
+
+
+def _why(child: Child) -> str:
+    """Say why a PodDefault of ours cannot exist beside that of others."""
+    assert child.rival is not None
+    rival = child.rival
+    if not rival.lacks:
+        return f"PodDefault {rival.name} of the platform gives the same variables."
+    conflicts = ", ".join(rival.conflicts)
+    return (
+        f"PodDefault {rival.name} selects the same pods and sets {conflicts} from another source, and Kubeflow's webhook refuses "
+        "pods with both."
+    )
+
+
+def _remedy(context: ReconcileContext, child: Child) -> str:
+    assert child.rival is not None
+    namespace, rival = context.pipeline.namespace, child.rival
+    delete = f"kubectl -n {namespace} delete poddefault {rival.name}"
+    return f"Add {', '.join(rival.lacks)} to PodDefault {rival.name}, or delete it: {delete}."
 
 
 def _names(children: tuple[Child, ...] | list[Child]) -> str:

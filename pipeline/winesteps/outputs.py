@@ -31,6 +31,7 @@ PLATFORM_KEYS = re.compile(r"(^|/)([0-9a-f]{32}/artifacts|models/m-[0-9a-f]{32}|
 OWNER, RESOURCE, WRITE = "winepipelines-owner", "winepipelines-resource", "winepipelines-write"
 """Metadata of every written object: the owner's identity, its name for people, and the id of the write."""
 UPLOAD_GONE = "NoSuchUpload"
+DENIED = {"AccessDenied", "AllAccessDisabled"}
 TRIES = 3
 """Tries of a write whose condition did not hold, each on the object that is there then."""
 
@@ -331,8 +332,16 @@ def _refuse(place: Place, answer: Mapping[str, Any]) -> NoReturn:
         raise StepFailure(Reason.OUTPUT_UNAVAILABLE, f"{place}: the object store answered {code or status}.") from None
     if code == UPLOAD_GONE:
         raise _upload_gone(place) from None
-    message = f"{place} cannot be written: the object store answered {code or status}. Create the bucket if it is missing, "
-    message += "and allow the keys in this namespace to write to it."
+    message = f"{place} cannot be written: the object store answered {code or status}. "
+    if code in DENIED:
+        folder = place.key.rpartition("/")[0]
+        objects = "/".join(filter(None, (place.bucket, folder, "*")))
+        message += (
+            f"Allow the keys in the Secret mlpipeline-minio-artifact s3:GetObject and s3:PutObject on arn:aws:s3:::{objects} "
+        )
+        message += "(SeaweedFS: Read, Write), or create another WinePrediction whose output is where they may write."
+    else:
+        message += "Create the bucket if it is missing, and correct the keys in the Secret mlpipeline-minio-artifact."
     raise StepFailure(Reason.OUTPUT_REJECTED, message) from None
 
 

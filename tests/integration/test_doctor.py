@@ -168,12 +168,12 @@ BREAKS: dict[str, tuple[Break, set[str], str]] = {
     "source secret with unknown keys": (
         lambda p: p.changed("secret", SOURCE_SECRET, with_value("RCLONE_CONFIG_S3_ACCESS_KEY_ID", "nobody")),
         {"seldon can read artifacts"},
-        "that may list and read bucket mlflow",
+        "Put valid keys into the Secret",
     ),
     "source secret with a wrong password": (
         lambda p: p.changed("secret", SOURCE_SECRET, with_value("RCLONE_CONFIG_S3_SECRET_ACCESS_KEY", "wrong-password")),
         {"seldon can read artifacts"},
-        "that may list and read bucket mlflow",
+        "Put valid keys into the Secret",
     ),
     "artifacts on the server's disk": (
         lambda p: p.artifacts_at("/mlflow/0"),
@@ -372,7 +372,7 @@ def test_doctor_reports_wrong_keys_in_a_namespace(breakable: BreakablePlatform, 
     assert incomplete.of("failed") == {"artifact secret is complete"}
     with breakable.changed("secret", ARTIFACT_SECRET, with_value("secretkey", "wrong-password"), profile):
         refused = breakable.doctor.diagnose("-n", profile)
-    assert refused.of("failed") == {"steps can read artifacts"}
+    assert refused.of("failed") == {"steps can read and write artifacts"}
 
 
 def test_doctor_reports_objects_of_others_in_a_namespace(breakable: BreakablePlatform, profile: str) -> None:

@@ -8,6 +8,7 @@ import boto3
 import pytest
 from support.mlflow import MLFLOW_ONLY
 from support.proxy import Call, Fault, Proxy
+from support.website import Answer, Site
 
 from sandbox.plan import Info
 from sandbox.platform import Sandbox
@@ -183,6 +184,15 @@ def test_upload_fails_when_someone_removed_it(store: Callable[[Owner], Store], b
     upload.write(b"scores")
     mine.abort(PLACE, upload.id)
     refused(Reason.OUTPUT_UNAVAILABLE, upload.complete)
+
+
+@pytest.mark.parametrize(("key", "objects"), [("predictions/red.csv", "mlpipeline/predictions/*"), ("red.csv", "mlpipeline/*")])
+def test_denied_output_names_prefix_and_policy(site: Site, key: str, objects: str) -> None:
+    site.give(f"/mlpipeline/{key}", Answer(b"<Error><Code>AccessDenied</Code></Error>", 403))
+    denied = Store(f"http://127.0.0.1:{site.port}", FIRST)
+    message = refused(Reason.OUTPUT_REJECTED, denied.claim, Place("mlpipeline", key))
+    assert f"s3://mlpipeline/{key} cannot be written: the object store answered AccessDenied." in message
+    assert f"mlpipeline-minio-artifact s3:GetObject and s3:PutObject on arn:aws:s3:::{objects}" in message
 
 
 def test_a_report_of_another_run_is_kept(store: Callable[[Owner], Store], bucket: Any) -> None:

@@ -46,13 +46,15 @@ PLATFORM = platform_checks(BACKEND.checks)
 ALL_KINDS = (*KINDS, KIND)
 RIGHTS = RightsView(OPERATOR, True, dict.fromkeys(rights(SETTINGS, BACKEND), ()))
 TOKEN = TokenView(OPERATOR, (PIPELINES,), NOW + timedelta(hours=1))
-BUCKET = BucketView("s3://mlflow/0", "http://minio.kubeflow.svc:9000")
+BUCKET = BucketView("s3://mlflow", "http://minio.kubeflow.svc:9000")
+OUTPUTS = BucketView("s3://mlpipeline/private/admin/predictions", "http://minio.kubeflow.svc:9000")
 NAMESPACE = NamespaceView(
     name="admin",
     labels={"app.kubernetes.io/part-of": "kubeflow-profile"},
     service_account_exists=True,
     artifacts=SecretState("admin", "mlpipeline-minio-artifact", True),
     bucket=BUCKET,
+    outputs=OUTPUTS,
     objects=(ObjectView("Secret", "seldon-init-container-secret", Presence.ABSENT),),
     rights=RIGHTS,
     key=KeyState("admin", exists=True),

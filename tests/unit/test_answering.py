@@ -14,9 +14,9 @@ from support.website import Answer, Site
 
 from winecontract.protocols import Protocol
 from winepipelines.api.errors import PlatformError, Refused, Unavailable
-from winepipelines.api.sourcesecret import StoreAccess
+from winepipelines.api.sourcesecret import StoreAccess, StoreOperation
 from winepipelines.platform.answering import who_answers, why_no_answer
-from winepipelines.platform.buckets import refusal
+from winepipelines.platform.buckets import refusals
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.objectstore import ObjectStore
@@ -61,7 +61,7 @@ def _store(url: str) -> PlatformError:
 
 
 def _bucket(url: str) -> PlatformError:
-    return _error(lambda: asyncio.run(refusal("s3://mlflow/1", StoreAccess(url, "a", "b"), 2)))
+    return _error(lambda: asyncio.run(refusals("s3://mlflow/1", StoreAccess(url, "a", "b"), tuple(StoreOperation), 2)))
 
 
 def _error(call: Callable[[], object]) -> PlatformError:

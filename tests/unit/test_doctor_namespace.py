@@ -3,18 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from support.survey import GOOD, NAMESPACE, RIGHTS, SETTINGS, evaluate, find, observed, only_failure, skipped
+from support.survey import BUCKET, GOOD, NAMESPACE, OUTPUTS, RIGHTS, SETTINGS, evaluate, find, observed, only_failure, skipped
 
 from winecontract.reasons import Reason
 from winepipelines.api.errors import Refused
 from winepipelines.api.observed import KeyState, Presence, Rival, SecretState
+from winepipelines.api.sourcesecret import StoreOperation
 from winepipelines.doctor.finding import Result
 from winepipelines.doctor.observations import (
     BucketView,
     HostView,
     KubeflowView,
     ObjectView,
+    Outage,
     PodDefaultsView,
+    Reach,
     Survey,
 )
 from winepipelines.doctor.right import Right
@@ -48,10 +51,42 @@ class TestNamespace:
         assert finding.message.endswith("has no value for secretkey")
 
     def test_refused_artifact_keys_fail(self) -> None:
-        refused = BucketView("s3://mlflow/0", "http://minio.kubeflow.svc:9000", "InvalidAccessKeyId")
+        refused = replace(BUCKET, codes=dict.fromkeys(StoreOperation, "InvalidAccessKeyId"))
         finding = only_failure(replace(GOOD, namespace=replace(NAMESPACE, bucket=refused)))
-        assert finding.check == "steps can read artifacts"
-        assert "mlpipeline-minio-artifact of admin" in finding.message
+        assert finding.check == "steps can read and write artifacts"
+        assert "does not accept the keys of the Secret mlpipeline-minio-artifact in namespace admin" in finding.message
+
+    def test_denied_write_of_artifacts_fails_with_prefix_and_policy(self) -> None:
+        view = BucketView("s3://mlpipeline/mlflow", "http://seaweedfs:8333", {StoreOperation.WRITE: "AccessDenied"})
+        finding = only_failure(replace(GOOD, namespace=replace(NAMESPACE, bucket=view)))
+        assert finding.message == (
+            "http://seaweedfs:8333 denies the keys of the Secret mlpipeline-minio-artifact in namespace admin to write below "
+            "s3://mlpipeline/mlflow/ (AccessDenied)"
+        )
+        assert finding.remedy.startswith(
+            "Allow these keys s3:PutObject on arn:aws:s3:::mlpipeline/mlflow/* (SeaweedFS: Write:mlpipeline/mlflow/*); or "
+        )
+
+    def test_artifacts_that_the_mlflow_server_keeps_need_no_keys_of_the_steps(self) -> None:
+        view = replace(BUCKET, codes=dict.fromkeys(StoreOperation, "AccessDenied"))
+        seen = replace(GOOD, artifact_address="s3://mlflow/served/0", namespace=replace(NAMESPACE, bucket=view))
+        assert only_failure(seen).check == "steps can read and write artifacts"
+        assert evaluate(replace(seen, settings=SETTINGS.with_(artifacts_destination="s3://mlflow/served"))).failures == ()
+
+    def test_denied_default_outputs_are_a_warning_with_the_setting(self) -> None:
+        denied = replace(OUTPUTS, codes=dict.fromkeys((StoreOperation.READ, StoreOperation.WRITE), "AccessDenied"))
+        seen = replace(GOOD, namespace=replace(NAMESPACE, outputs=denied))
+        assert evaluate(seen).failures == ()
+        finding = find(seen, "steps can write outputs")
+        assert finding.result is Result.WARNING
+        assert "to read and write below s3://mlpipeline/private/admin/predictions/ (AccessDenied)" in finding.message
+        assert "s3:PutObject on arn:aws:s3:::mlpipeline/private/admin/predictions/*" in finding.remedy
+        assert "WINE_PREDICTION_OUTPUT_FOLDER (chart value predictions.outputFolder)" in finding.remedy
+
+    def test_store_that_does_not_answer_fails_for_outputs_too(self) -> None:
+        outage = Outage("http://minio.kubeflow.svc:9000", Reach.NO_CONNECTION)
+        finding = only_failure(replace(GOOD, namespace=replace(NAMESPACE, outputs=outage)))
+        assert (finding.check, finding.reason) == ("steps can write outputs", "ObjectStoreUnreachable")
 
     def test_unmanaged_objects_are_named_with_the_command_to_delete_them(self) -> None:
         foreign = (

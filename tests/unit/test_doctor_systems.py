@@ -4,15 +4,29 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from support.survey import BACKEND, GOOD, NAMESPACE, NOW, RIGHTS, SETTINGS, TOKEN, evaluate, find, only_failure, skipped, without
+from support.survey import (
+    BACKEND,
+    BUCKET,
+    GOOD,
+    NAMESPACE,
+    NOW,
+    RIGHTS,
+    SETTINGS,
+    TOKEN,
+    evaluate,
+    find,
+    only_failure,
+    skipped,
+    without,
+)
 
 from winecontract.reasons import Reason
 from winepipelines.api.errors import Refused, Unavailable
 from winepipelines.api.observed import SecretState
+from winepipelines.api.sourcesecret import StoreOperation
 from winepipelines.doctor.finding import Result
 from winepipelines.doctor.observations import (
     PROFILES,
-    BucketView,
     KubeflowView,
     MlflowView,
     Outage,
@@ -179,11 +193,11 @@ class TestMlflow:
         assert "edit secret credentials" in only_failure(refused).remedy
 
     def test_artifacts_on_local_disk_fail(self) -> None:
-        seen = replace(GOOD, artifact_address="/mlflow/0", bucket=None)
+        seen = replace(GOOD, artifact_address="/mlflow/0", bucket=None, namespace=replace(NAMESPACE, bucket=None))
         finding = only_failure(seen)
         assert finding.reason == "ArtifactRootUnusable"
         assert "--default-artifact-root s3://" in finding.remedy
-        assert skipped(seen) == {"seldon can read artifacts", "steps can read artifacts"}
+        assert skipped(seen) == {"seldon can read artifacts", "steps can read and write artifacts"}
 
     def test_proxied_artifacts_need_their_destination(self) -> None:
         finding = only_failure(replace(GOOD, artifact_address="mlflow-artifacts:/0", bucket=None))
@@ -193,12 +207,12 @@ class TestMlflow:
         ("code", "reason", "remedy"),
         [
             ("NoSuchBucket", "BucketMissing", "mc mb <alias>/mlflow"),
-            ("AccessDenied", "ObjectStoreAccessDenied", "list and read bucket mlflow"),
-            ("SignatureDoesNotMatch", "ObjectStoreAccessDenied", "Put credentials into the Secret"),
+            ("AccessDenied", "ObjectStoreAccessDenied", "s3:GetObject on arn:aws:s3:::mlflow/*"),
+            ("SignatureDoesNotMatch", "ObjectStoreAccessDenied", "Put valid keys into the Secret"),
         ],
     )
     def test_refused_store_access_fails(self, code: str, reason: str, remedy: str) -> None:
-        finding = only_failure(replace(GOOD, bucket=BucketView("s3://mlflow/0", "http://minio.kubeflow.svc:9000", code)))
+        finding = only_failure(replace(GOOD, bucket=replace(BUCKET, codes={StoreOperation.READ: code})))
         assert finding.reason == reason
         assert remedy in finding.remedy
 

@@ -20,6 +20,7 @@ from winepipelines.api.status import Run, StatusBase
 PREDICTION_KIND = "WinePrediction"
 PREDICTION_PLURAL = "winepredictions"
 PARQUET = ".parquet"
+OUTPUTS = "predictions"  # folder of a namespace's default outputs
 REPORT_SUFFIX = ".report.json"  # the report's address is the output's, and this behind it
 EXPERIMENT = "wine-predictions"  # that its runs are kept under, in Kubeflow Pipelines and in MLflow
 BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
@@ -145,4 +146,4 @@ def default_output(folder: str, namespace: str, name: str, uid: str, source: Inp
     """
     path = source.url.partition("?")[0]
     is_parquet = source.format == "parquet" or (source.format is None and path.lower().endswith(PARQUET))
-    return f"{folder}/{namespace}/predictions/{name}-{uid[:8]}{PARQUET if is_parquet else '.csv'}"
+    return f"{folder}/{namespace}/{OUTPUTS}/{name}-{uid[:8]}{PARQUET if is_parquet else '.csv'}"

@@ -2,7 +2,16 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
+
+
+class StoreOperation(StrEnum):
+    """What credentials are used for below a prefix of an object store."""
+
+    LIST = "list"
+    READ = "read"
+    WRITE = "write"
 
 
 @dataclass(frozen=True)

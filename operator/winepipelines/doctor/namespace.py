@@ -15,7 +15,8 @@ from winepipelines.api.naming import (
     PODDEFAULT_MLFLOW,
 )
 from winepipelines.api.observed import KeyState, Presence
-from winepipelines.api.sourcesecret import StoreAccess
+from winepipelines.api.prediction import OUTPUTS
+from winepipelines.api.sourcesecret import StoreAccess, StoreOperation
 from winepipelines.api.status import Status
 from winepipelines.doctor.backend import ObservedBackend
 from winepipelines.doctor.observations import PROFILE_ACCOUNT, SHARED_ACCOUNT, BucketView, KubeflowView, NamespaceView, ObjectView
@@ -27,6 +28,7 @@ from winepipelines.platform.namespace import ARTIFACT_KEYS, secret_state
 from winepipelines.settings import Settings
 
 LISTED = 500  # most WinePipelines of a namespace that are read
+DEFAULT_EXPERIMENT = "/0"
 
 
 async def observe_namespace(
@@ -55,16 +57,32 @@ async def observe_namespace(
         prober.rights(account, in_namespaces(settings, prober.systems.backend), name),
         asyncio.gather(*(_object(prober, name, *wanted) for wanted in _names(settings, prober.systems.backend, resource))),
     )
-    bucket: BucketView | PlatformError | None = None
-    if not isinstance(artifacts, PlatformError):
-        values = secret_values(artifacts)
-        keys = StoreAccess(settings.s3_endpoint_url, values.get("accesskey", ""), values.get("secretkey", ""))
-        bucket = await prober.bucket(await address, keys)
+    bucket, outputs = await _buckets(prober, name, artifacts, await address)
     state = (
         artifacts if isinstance(artifacts, PlatformError) else secret_state(runs_in, ARTIFACT_SECRET, artifacts, ARTIFACT_KEYS)
     )
     key, unsigned = await models
-    return NamespaceView(name, labels, exists, state, bucket, tuple(objects), view, access, runs_in, key, unsigned)
+    return NamespaceView(name, labels, exists, state, bucket, tuple(objects), view, access, runs_in, key, outputs, unsigned)
+
+
+async def _buckets(
+    prober: Prober, name: str, secret: Body | PlatformError | None, address: str
+) -> tuple[BucketView | PlatformError | None, BucketView | PlatformError | None]:
+    """Try what steps do with the keys of their Secret: below MLflow's artifacts, and below the folder of default outputs."""
+    if isinstance(secret, PlatformError):
+        return None, None
+    values, settings = secret_values(secret), prober.settings
+    keys = StoreAccess(settings.s3_endpoint_url, values.get("accesskey", ""), values.get("secretkey", ""))
+    reads, writes = StoreOperation.READ, StoreOperation.WRITE
+    return await asyncio.gather(
+        prober.bucket(artifact_folder(address), keys, StoreOperation.LIST, reads, writes),
+        prober.bucket(f"{settings.prediction_output_folder}/{name}/{OUTPUTS}", keys, reads, writes),
+    )
+
+
+def artifact_folder(address: str) -> str:
+    """Return the folder of all experiments' artifacts. MLflow makes that of the default experiment, `address`, below it."""
+    return address.removesuffix(DEFAULT_EXPERIMENT)
 
 
 async def _key(prober: Prober, namespace: str) -> KeyState:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from winecontract.reasons import Reason
 from winepipelines.api.errors import PlatformError
 from winepipelines.api.observed import KeyState, Presence, Rival, SecretState, ServingObject
+from winepipelines.api.sourcesecret import StoreOperation
 from winepipelines.doctor.right import Right
 from winepipelines.environment import EnvironmentSettings
 from winepipelines.settings import Settings
@@ -126,11 +127,14 @@ class MlflowView:
 
 @dataclass(frozen=True)
 class BucketView:
-    """An attempt to read an address with some credentials. `code` is the store's error code, empty on success."""
+    """Attempts to list, read or write below an address with some credentials.
+
+    `codes` has the store's error codes of those that failed.
+    """
 
     uri: str
     endpoint: str
-    code: str = ""
+    codes: Mapping[StoreOperation, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,7 @@ class NamespaceView:
     access: PlatformError | None = None
     runs_in: str = ""
     key: KeyState | PlatformError | None = None  # that steps sign models with
+    outputs: BucketView | PlatformError | None = None  # where predictions without an output of their own write
     unsigned: tuple[str, ...] | PlatformError = ()  # WinePipelines that serve a model without a signed record
 
     @property

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 from winecontract.reasons import Reason
 from winepipelines.api.errors import PlatformError, Refused, Unavailable
-from winepipelines.api.sourcesecret import StoreAccess
+from winepipelines.api.sourcesecret import StoreAccess, StoreOperation
 from winepipelines.doctor.backend import ObservedBackend
 from winepipelines.doctor.observations import BucketView, Outage, Reach, RightsView
 from winepipelines.doctor.right import Right
-from winepipelines.platform.buckets import refusal
+from winepipelines.platform.buckets import refusals
 from winepipelines.platform.cluster import Cluster
 from winepipelines.platform.kubeflow import Kubeflow
 from winepipelines.platform.kubernetes import SECRETS, Body, KindMissing, Kubernetes
@@ -139,13 +139,13 @@ class Prober:
         lacking = await asyncio.gather(*(lacks(verb) for verb in right.verbs))
         return tuple(verb for verb, is_missing in zip(right.verbs, lacking, strict=True) if is_missing)
 
-    async def bucket(self, address: str, access: StoreAccess) -> BucketView | PlatformError | None:
-        """Check whether these credentials can read an address; None if they or the address are unknown."""
+    async def bucket(self, address: str, access: StoreAccess, *operations: StoreOperation) -> BucketView | PlatformError | None:
+        """Try operations with these credentials below an address; None if they or the address are unknown."""
         if not address.startswith("s3://") or not all((access.endpoint, access.access_key, access.secret_key)):
             return None
-        tried = self.reach(access.endpoint, refusal(address, access, self._seconds))
-        code = await self.bounded(tried)
-        return code if isinstance(code, PlatformError) else BucketView(address, access.endpoint, code)
+        tried = self.reach(access.endpoint, refusals(address, access, operations, self._seconds))
+        codes = await self.bounded(tried)
+        return codes if isinstance(codes, PlatformError) else BucketView(address, access.endpoint, codes)
 
     async def reach(self, url: str, request: Awaitable[T]) -> T:
         """Wait for a system's answer.

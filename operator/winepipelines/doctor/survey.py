@@ -17,8 +17,8 @@ from winecontract.text import clean
 from winepipelines.api.errors import PlatformError, Refused, Unavailable
 from winepipelines.api.naming import ARTIFACT_SECRET
 from winepipelines.api.observed import SecretState
-from winepipelines.api.sourcesecret import SourceSecret, StoreAccess
-from winepipelines.doctor.namespace import observe_namespace
+from winepipelines.api.sourcesecret import SourceSecret, StoreAccess, StoreOperation
+from winepipelines.doctor.namespace import artifact_folder, observe_namespace
 from winepipelines.doctor.observations import (
     KINDS,
     ApiKind,
@@ -224,7 +224,8 @@ class _Surveyor:
         found = await source
         if isinstance(found, PlatformError):
             return found
-        return await self._prober.bucket(await address, _access(found))
+        folder = artifact_folder(await address)
+        return await self._prober.bucket(folder, _access(found), StoreOperation.LIST, StoreOperation.READ)
 
     async def _same_store(
         self,
@@ -233,7 +234,7 @@ class _Surveyor:
     ) -> bool | None:
         """Compare the stores that models are copied from and steps write to: by address, by DNS, by content. None if unknown."""
         view, secret = await bucket, await source
-        if not isinstance(view, BucketView) or view.code or isinstance(secret, PlatformError):
+        if not isinstance(view, BucketView) or view.codes or isinstance(secret, PlatformError):
             return None
         ours, theirs = self._settings.s3_endpoint_url, view.endpoint
         if are_written_alike(ours, theirs):

@@ -6,6 +6,7 @@ from winecontract.reasons import Reason
 from winepipelines.api.errors import PlatformError, Unavailable
 from winepipelines.api.sourcesecret import SourceSecret
 from winepipelines.doctor.checks.secrets import not_read
+from winepipelines.doctor.checks.store import access_problem
 from winepipelines.doctor.checks.systems import does_not_answer
 from winepipelines.doctor.finding import Finding, failed, ok, skipped, warning
 from winepipelines.doctor.observations import AdmissionView, ApiKind, ControllerView, Survey
@@ -15,7 +16,6 @@ from winepipelines.platform.kubernetes import Body
 from winepipelines.settings import Settings
 
 DRY_RUN_NAME = "wine-operator-doctor"
-UNKNOWN_BUCKET = "NoSuchBucket"
 
 
 async def observe_controllers(prober: Prober, label: str) -> tuple[ControllerView, ...] | None:
@@ -134,14 +134,8 @@ def artifacts_are_readable(survey: Survey, source: SourceSecret, reader: str) ->
     if isinstance(view, PlatformError):
         remedy = f"kubectl -n {settings.platform_namespace} get endpoints; check {source.endpoint_key} of {secret}"
         return does_not_answer(survey, "the object store", view, Reason.OBJECT_STORE_UNREACHABLE, remedy)
-    bucket = urlsplit(view.uri).netloc
-    if view.code == UNKNOWN_BUCKET:
-        return failed(Reason.BUCKET_MISSING, f"{view.endpoint} has no bucket {bucket}", f"mc mb <alias>/{bucket}")
-    if view.code:
-        message = f"{view.endpoint} denies the credentials of {secret} access to {view.uri} ({view.code})"
-        return failed(
-            Reason.OBJECT_STORE_ACCESS_DENIED, message, f"Put credentials into {secret} that may list and read bucket {bucket}"
-        )
+    if problem := access_problem(view, secret):
+        return problem
     if survey.same_store is False:
         message = (
             f"{reader} reads {view.uri} at {view.endpoint}, steps write at {settings.s3_endpoint_url}: "

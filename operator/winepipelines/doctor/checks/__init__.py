@@ -54,7 +54,11 @@ NAMESPACE = (
     Check(namespace.rights_apply_in_the_namespace, needs=API),
     Check(namespace.kubeflow_authorizes_runs, needs=(kubeflow.kubeflow_authorizes_the_operator,)),
     Check(namespace.artifact_secret_is_complete, needs=API),
-    Check(namespace.steps_can_read_artifacts, needs=(namespace.artifact_secret_is_complete, mlflow.artifacts_are_in_the_store)),
+    Check(
+        namespace.steps_can_read_and_write_artifacts,
+        needs=(namespace.artifact_secret_is_complete, mlflow.artifacts_are_in_the_store),
+    ),
+    Check(namespace.steps_can_write_outputs, needs=(namespace.artifact_secret_is_complete,)),
     Check(namespace.model_key_is_usable, needs=API),
     Check(namespace.models_are_signed, needs=API),
     Check(

@@ -1,7 +1,5 @@
 """A user's namespace: it has what a WinePipeline needs."""
 
-from urllib.parse import urlsplit
-
 from winecontract.reasons import Reason
 from winecontract.signatures import SECRET as KEY_SECRET
 from winepipelines.api.errors import PlatformError, Refused
@@ -10,10 +8,12 @@ from winepipelines.api.observed import Presence, SecretState
 from winepipelines.api.pipeline import RETRAIN
 from winepipelines.doctor.checks import poddefaults
 from winepipelines.doctor.checks.kubernetes import evaluate_rights
+from winepipelines.doctor.checks.store import access_problem
 from winepipelines.doctor.checks.systems import does_not_answer
 from winepipelines.doctor.finding import Finding, Result, failed, ok, skipped, warning
-from winepipelines.doctor.observations import PROFILE_ACCOUNT, SHARED_ACCOUNT, NamespaceView, Survey
+from winepipelines.doctor.observations import PROFILE_ACCOUNT, SHARED_ACCOUNT, BucketView, NamespaceView, Survey
 from winepipelines.doctor.rights import PIPELINES
+from winepipelines.settings import Settings
 
 PROFILE_LABEL, PROFILE = "app.kubernetes.io/part-of", "kubeflow-profile"
 NAMED = 10  # WinePipelines that a finding names
@@ -122,21 +122,32 @@ def evaluate_artifacts(secret: SecretState | PlatformError, namespace: str, *, s
     return ok(f"{ARTIFACT_SECRET} in {namespace}")
 
 
-def steps_can_read_artifacts(survey: Survey) -> Finding:
-    """The steps' keys may read the artifacts. Writing is not checked, so that the check leaves nothing behind."""
-    view, bucket = _view(survey), _view(survey).bucket
-    if bucket is None:
-        return skipped("The artifact root is unknown")
-    if isinstance(bucket, PlatformError):
-        return does_not_answer(survey, "the object store", bucket, Reason.OBJECT_STORE_UNREACHABLE, "Check WINE_S3_ENDPOINT_URL")
-    name = urlsplit(bucket.uri).netloc
-    if bucket.code:
-        secret = f"the Secret {ARTIFACT_SECRET} of {view.of_runs}"
-        message = f"{bucket.endpoint} denies the keys of {secret} access to {bucket.uri} ({bucket.code})"
-        return failed(
-            Reason.OBJECT_STORE_ACCESS_DENIED, message, f"Put keys into that Secret that may list, read and write bucket {name}"
-        )
-    return ok(f"{bucket.uri} at {bucket.endpoint}; writing is not checked")
+def steps_can_read_and_write_artifacts(survey: Survey) -> Finding:
+    """The steps' keys may list, read and write MLflow's artifacts, unless MLflow's server does that for them."""
+    view, destination = _view(survey).bucket, survey.settings.artifacts_destination
+    if destination and survey.artifact_address.startswith(f"{destination}/"):
+        return ok(f"Not needed: MLflow's server keeps artifacts at {destination} with keys of its own")
+    other = "let MLflow keep its artifacts where they may: --default-artifact-root, such as s3://mlpipeline/shared/mlflow"
+    return _evaluate_store(survey, view, other)
+
+
+def steps_can_write_outputs(survey: Survey) -> Finding:
+    """The steps' keys may read and write where predictions without an output of their own write. Others are not affected."""
+    other = f"set {Settings.named('WINE_PREDICTION_OUTPUT_FOLDER')} to a folder that they may use"
+    found = _evaluate_store(survey, _view(survey).outputs, other)
+    if found.reason not in (Reason.OBJECT_STORE_ACCESS_DENIED, Reason.BUCKET_MISSING):
+        return found
+    return warning(f"{found.message}: WinePredictions need spec.output", found.remedy)
+
+
+def _evaluate_store(survey: Survey, view: BucketView | PlatformError | None, otherwise: str) -> Finding:
+    """Evaluate what the steps' keys may do below an address."""
+    if view is None:
+        return skipped("The address or the keys are unknown")
+    if isinstance(view, PlatformError):
+        return does_not_answer(survey, "the object store", view, Reason.OBJECT_STORE_UNREACHABLE, "Check WINE_S3_ENDPOINT_URL")
+    secret = f"the Secret {ARTIFACT_SECRET} in namespace {_view(survey).of_runs}"
+    return access_problem(view, secret, otherwise) or ok(f"{view.uri} at {view.endpoint}")
 
 
 def model_key_is_usable(survey: Survey) -> Finding:

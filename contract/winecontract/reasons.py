@@ -90,6 +90,7 @@ class Reason(StrEnum):
     SCHEDULE_INVALID = "ScheduleInvalid", Kind.PERMANENT
     RUNTIME_UNSUPPORTED = "RuntimeUnsupported", Kind.PLATFORM
     NAME_UNSUPPORTED = "NameUnsupported", Kind.PERMANENT
+    SCALE_TO_ZERO_UNSUPPORTED = "ScaleToZeroUnsupported", Kind.PERMANENT
     TEMPLATE_REJECTED = "TemplateRejected", Kind.PERMANENT, Trait.ADAPTER
     MODEL_NOT_LOGGED = "ModelNotLogged", Kind.PERMANENT
     MODEL_RECORD_REJECTED = "ModelRecordRejected", Kind.PERMANENT
@@ -165,6 +166,7 @@ class Reason(StrEnum):
     TOO_MANY_DEPLOYMENTS = "TooManyDeployments", Kind.PERMANENT, Trait.ADAPTER
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded", Kind.PERMANENT
     ENDPOINT_UNREACHABLE = "EndpointUnreachable", Kind.PASSING
+    ENDPOINT_STARTING = "EndpointStarting", Kind.PASSING
     MESH_ACCESS_DENIED = "MeshAccessDenied", Kind.PLATFORM
     PREDICTION_REJECTED = "PredictionRejected", Kind.PASSING
     PREDICTION_MISMATCH = "PredictionMismatch", Kind.PASSING

@@ -105,6 +105,14 @@ def test_guard_accepts_what_the_operator_applies_in_knative_mode(
         assert operator.apply(json.loads(json.dumps(manifest))) == ""
 
 
+@pytest.mark.parametrize(("mode", "accepted"), [("Knative", True), ("Standard", False)])
+def test_guard_accepts_a_service_that_is_scaled_to_zero_only_in_knative_mode(operator: Writes, mode: str, accepted: bool) -> None:
+    backend = kserve_backend(SETTINGS, kserve_mode=mode)
+    service = backend.manifests(serving(autoscaling={"minReplicas": 0, "maxReplicas": 4}), Rollout(1, ROLLOUT.model))[-1]
+    answer = operator.apply(json.loads(json.dumps(service)))
+    assert answer == "" if accepted else DENIED in answer
+
+
 def test_guard_rejects_a_knative_service_without_the_containers_restrictions(operator: Writes) -> None:
     _, service = kserve_backend(SETTINGS, kserve_mode="Knative").manifests(PIPELINE, ROLLOUT)
     service = json.loads(json.dumps(service))

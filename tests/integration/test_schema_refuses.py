@@ -133,6 +133,10 @@ def range_(count: int) -> list[int]:
         ({"data": {"url": URL}, "serving": {"autoscaling": {}}}, "spec.serving.autoscaling.maxReplicas"),
         ({"data": {"url": URL}, "serving": {"autoscaling": {"maxReplicas": 101}}}, "spec.serving.autoscaling.maxReplicas"),
         (
+            {"data": {"url": URL}, "serving": {"autoscaling": {"minReplicas": -1, "maxReplicas": 2}}},
+            "spec.serving.autoscaling.minReplicas",
+        ),
+        (
             {"data": {"url": URL}, "serving": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}},
             "minReplicas must not be greater",
         ),

@@ -136,6 +136,7 @@ class Events(ABC):
             *((self.advance_runs,) * 5),
             *((self.finish_rollout,) * 5),
             *((self.pass_time,) * 4),
+            self.stop_idle_pods,
             self.change_spec,
             self.annotate_requests,
             self.break_system,
@@ -261,6 +262,12 @@ class Events(ABC):
         """Finish the rollout of what is applied, on every serving backend."""
         for deployment in self.world.deployments.values():
             deployment.rolled_out = True
+            deployment.scaled_to_zero = False
+
+    def stop_idle_pods(self) -> None:
+        """Scale what is rolled out to zero, on every serving backend: nothing answers until pods start again."""
+        for deployment in self.world.deployments.values():
+            deployment.scaled_to_zero = deployment.rolled_out
 
     def pass_time(self) -> None:
         """Advance the clock by seconds or weeks, or set it back."""

@@ -81,6 +81,7 @@ def correct(world: World) -> None:
     world.refusal = None
     world.unmanaged_kinds, world.stored, world.key = set(), None, KeyState("admin", exists=True)
     for deployment in world.deployments.values():
+        deployment.scaled_to_zero = False
         if deployment.foreign:
             deployment.foreign, deployment.applied, deployment.rolled_out = False, None, False
     image = world.server.server.image if world.server.server.image in GOOD_IMAGES else GOOD_IMAGES[1]

@@ -58,6 +58,13 @@ class KnativeCluster(Cluster):
             self.make_ready(revision, name)
         return revision
 
+    def scale(self, revision: str, replicas: int, available: int | None = None) -> None:
+        """Scale a revision, as Knative's autoscaler does; by default, all its pods are available."""
+        deployment = self.live(DEPLOYMENTS, deployment_name(revision))
+        deployment["spec"]["replicas"] = replicas
+        counts = {"replicas": replicas, "updatedReplicas": replicas}
+        deployment["status"] |= {**counts, "availableReplicas": replicas if available is None else available}
+
     def make_ready(self, revision: str, name: str = "mlflow") -> None:
         """Report a revision as ready, and share the traffic as the InferenceService says."""
         status = self._status(name)

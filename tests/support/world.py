@@ -109,6 +109,7 @@ class Deployment:
     replicas: int = 1
     foreign: bool = False
     rolled_out: bool = False
+    scaled_to_zero: bool = False  # no pod runs, and requests are not answered until a test starts one
     owned: bool = False
     held: bool = False  # a finalizer delays its deletion
     deleting: bool = False
@@ -315,6 +316,10 @@ class World(InMemory[Status]):
                 return self._deployment(rollout, self._at(backend))
             case ProbeEndpoint(model, _) if model.mlflow_run in self.lost_examples:
                 return Refused(Reason.INPUT_EXAMPLE_MISSING, "the MLflow run no longer exists")
+            case ProbeEndpoint(_, backend) if self._at(backend).scaled_to_zero:
+                return PredictionCheck(
+                    self.now, False, None, 0, Reason.ENDPOINT_UNREACHABLE, f"{URL} does not answer", URL, "seldon"
+                )
             case ProbeEndpoint(model, backend):
                 deployment = self._at(backend)
                 applied = deployment.applied
@@ -367,6 +372,7 @@ class World(InMemory[Status]):
             presence,
             rolled_out=up and not pod_problem,
             canary_rolled_out=up and canary is not None and not canary_problem and not capacity_problem,
+            scaled_to_zero=up and not pod_problem and deployment.scaled_to_zero,
             owned=deployment.owned,
             deleting=deployment.deleting,
             reason=reason,

@@ -34,6 +34,9 @@ def canary(weight: int) -> Rollout:
     return Rollout(1, FIRST.model, canary=CANDIDATE, weight=weight)
 
 
+IDLE = serving(autoscaling={"minReplicas": 0, "maxReplicas": 2})
+
+
 async def observe(cluster: Any, rollout: Rollout, pipeline: WinePipeline = PIPELINE) -> DeploymentView:
     return await BACKEND.observe(cluster, pipeline, rollout)
 
@@ -206,22 +209,95 @@ async def test_candidate_that_crashes_is_reported_and_gets_no_traffic() -> None:
     cluster = await served()
     await apply(cluster, canary(0))
     revision = cluster.revise(ready=False)
-    template = cluster.live(DEPLOYMENTS, deployment_name(revision))["spec"]["template"]["metadata"]
-    ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": "no such file"}}
-    status = {"containerStatuses": [{"name": "kserve-container", "ready": False, "lastState": ended}]}
-    labels = {"serving.kserve.io/inferenceservice": "mlflow"}
-    cluster.pods.append({"metadata": {"name": "x", "labels": labels, "annotations": template["annotations"]}, "status": status})
+    crash(cluster, revision)
     view = await observe(cluster, canary(0))
     assert (view.canary_rolled_out, view.reason) == (False, Reason.CRASH_LOOP_BACK_OFF)
     assert "container kserve-container ended with exit code 1: no such file" in view.message
 
 
+async def scaled_to_zero() -> KnativeCluster:
+    """Make a cluster in which the first model serves and has no pod, because no requests came."""
+    cluster = KnativeCluster()
+    await apply(cluster, FIRST, IDLE)
+    cluster.scale(cluster.revise(), 0)
+    return cluster
+
+
+def crash(cluster: KnativeCluster, revision: str) -> None:
+    template = cluster.live(DEPLOYMENTS, deployment_name(revision))["spec"]["template"]["metadata"]
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": "no such file"}}
+    status = {"containerStatuses": [{"name": "kserve-container", "ready": False, "lastState": ended}]}
+    labels = {"serving.kserve.io/inferenceservice": "mlflow"}
+    cluster.pods.append({"metadata": {"name": "x", "labels": labels, "annotations": template["annotations"]}, "status": status})
+
+
 async def test_revision_that_is_scaled_to_zero_is_rolled_out() -> None:
+    cluster = await scaled_to_zero()
+    assert predictor(cluster)["minReplicas"] == 0
+    view = await observe(cluster, FIRST, IDLE)
+    assert (state(view), view.scaled_to_zero, view.reason) == (DONE, True, "")
+
+
+async def test_revision_whose_first_pod_starts_after_a_request_is_rolled_out() -> None:
+    cluster = await scaled_to_zero()
+    cluster.scale("mlflow-predictor-00001", 1, available=0)
+    view = await observe(cluster, FIRST, IDLE)
+    assert (state(view), view.scaled_to_zero) == (DONE, True)
+    cluster.scale("mlflow-predictor-00001", 1)
+    view = await observe(cluster, FIRST, IDLE)
+    assert (state(view), view.scaled_to_zero) == (DONE, False)
+
+
+async def test_revision_whose_pod_crashes_when_a_request_starts_it_is_reported() -> None:
+    cluster = await scaled_to_zero()
+    cluster.scale("mlflow-predictor-00001", 1, available=0)
+    crash(cluster, "mlflow-predictor-00001")
+    view = await observe(cluster, FIRST, IDLE)
+    assert (state(view), view.scaled_to_zero, view.reason) == (WAITS, False, Reason.CRASH_LOOP_BACK_OFF)
+
+
+async def test_revision_that_was_never_ready_is_not_scaled_to_zero() -> None:
+    cluster = KnativeCluster()
+    await apply(cluster, FIRST, IDLE)
+    cluster.scale(cluster.revise(ready=False), 0)
+    view = await observe(cluster, FIRST, IDLE)
+    assert (state(view), view.scaled_to_zero) == (WAITS, False)
+
+
+async def test_revision_without_pods_is_not_rolled_out_when_the_spec_requires_one() -> None:
     cluster = await served()
-    deployment = cluster.live(DEPLOYMENTS, deployment_name("mlflow-predictor-00001"))
-    deployment["spec"]["replicas"] = 0
-    deployment["status"] |= {"replicas": 0, "updatedReplicas": 0, "availableReplicas": 0}
-    assert state(await observe(cluster, FIRST)) == DONE
+    cluster.scale("mlflow-predictor-00001", 0)
+    assert state(await observe(cluster, FIRST)) == WAITS
+
+
+async def test_canary_beside_a_served_model_that_is_scaled_to_zero_says_so() -> None:
+    cluster = await scaled_to_zero()
+    await apply(cluster, canary(0), IDLE)
+    cluster.revise()
+    view = await observe(cluster, canary(0), IDLE)
+    assert (state(view), view.scaled_to_zero) == ((Presence.CURRENT, True, True), True)
+    cluster.scale("mlflow-predictor-00001", 1)
+    assert not (await observe(cluster, canary(0), IDLE)).scaled_to_zero
+
+
+def test_scaling_to_zero_needs_knative_mode() -> None:
+    assert BACKEND.scaling_problem(IDLE) == ""
+    problem = kserve_backend(SETTINGS).scaling_problem(IDLE)
+    assert "Set spec.serving.autoscaling.minReplicas to 1 or more, or ask the platform's administrator" in problem
+    assert kserve_backend(SETTINGS).scaling_problem(serving(autoscaling={"maxReplicas": 2})) == ""
+
+
+async def test_service_that_exists_in_standard_mode_is_not_scaled_to_zero_and_keeps_serving() -> None:
+    cluster: Any = KnativeCluster()
+    await kserve_backend(SETTINGS).apply(cluster, PIPELINE, FIRST)
+    cluster.deploy("mlflow")
+    cluster.writes.clear()
+    knative = backend()
+    view = await knative.observe(cluster, IDLE, FIRST)
+    assert (view.presence, view.rolled_out, view.reason) == (Presence.CURRENT, False, Reason.SCALE_TO_ZERO_UNSUPPORTED)
+    assert "delete InferenceService admin/mlflow, which is in Standard mode" in view.message
+    assert knative.scaling_problem(IDLE) == view.message
+    assert cluster.writes == []
 
 
 async def test_deployment_that_knative_did_not_make_does_not_count() -> None:

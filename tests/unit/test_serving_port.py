@@ -9,6 +9,7 @@ from support.earlier import SETTINGS
 from support.world import World
 
 from winecontract.protocols import Protocol
+from winecontract.reasons import Reason
 from winepipelines.api.observed import ServerView
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.spec import Runtime, Serving
@@ -38,6 +39,9 @@ class MinimalBackend:
     def name_problem(self, _: WinePipeline) -> str:
         return ""
 
+    def scaling_problem(self, pipeline: WinePipeline) -> str:
+        return self.capabilities.scaling_problem(pipeline.spec.serving)
+
     def server(self, runtime: Runtime) -> ServerView:
         return ServerView(version="1", problem="" if runtime is Runtime.BUNDLED else "unknown")
 
@@ -64,6 +68,16 @@ def test_capabilities_name_what_a_spec_requires_and_the_backend_lacks(serving: d
     found = LEAST.problem(Serving.model_validate(serving))
     assert found.endswith(problem)
     assert bool(found) == bool(problem)
+
+
+async def test_scaling_to_zero_is_refused_where_the_backend_lacks_it() -> None:
+    view = await server(seldon_backend(SETTINGS), autoscaling={"minReplicas": 0, "maxReplicas": 2})
+    assert view.problem_reason == Reason.SCALE_TO_ZERO_UNSUPPORTED
+    assert view.problem == (
+        "spec.serving.autoscaling.minReplicas is 0, and the serving backend is Seldon. It does not scale models to zero. "
+        "Set spec.serving.autoscaling.minReplicas to 1 or more."
+    )
+    assert (await server(seldon_backend(SETTINGS), autoscaling={"minReplicas": 1, "maxReplicas": 2})).problem == ""
 
 
 async def test_server_has_a_problem_when_the_backend_lacks_a_capability() -> None:

@@ -256,6 +256,8 @@ class DeploymentView(Cleaned):
     `outage`: the serving backend is down. That time does not count toward the progress deadline.
     `passing` is a failure that is likely to pass within a second: it is reported only after the progress deadline.
     `canary_rolled_out` is about the candidate alone, whatever happens to the served model.
+    `scaled_to_zero`: it is rolled out and no pod is available, because no requests came: the next request starts one. During a
+    canary this may be the candidate or the served model.
     `deleting`: it is being deleted, which waits for a finalizer; observed without a rollout only.
     `drifted`: if the deployment differs, whether someone else has changed it. If not, the desired state has changed.
     """
@@ -263,6 +265,7 @@ class DeploymentView(Cleaned):
     presence: Presence
     rolled_out: bool = False
     canary_rolled_out: bool = False
+    scaled_to_zero: bool = False
     owned: bool = False
     deleting: bool = False
     reason: str = ""

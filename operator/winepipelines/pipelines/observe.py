@@ -147,6 +147,9 @@ class Observer:
         )
         if too_long := backend.name_problem(pipeline):
             return replace(view, problem=too_long, problem_reason=Reason.NAME_UNSUPPORTED)
+        if too_few := backend.scaling_problem(pipeline):
+            problem = f"spec.serving.autoscaling.minReplicas is 0, and the serving backend is {backend.name}. {too_few}"
+            return replace(view, problem=problem, problem_reason=Reason.SCALE_TO_ZERO_UNSUPPORTED)
         lacking = backend.problem(pipeline)
         if not lacking and runtime not in capabilities.protocols:
             lacking = f"It does not serve runtime {runtime}."

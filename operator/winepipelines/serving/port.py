@@ -52,6 +52,7 @@ class Capabilities:
     candidate: CandidateExposure
     promotion: Promotion
     autoscaling: bool
+    scales_to_zero: bool = False
 
     def problem(self, serving: Serving) -> str:
         """Describe what a spec requires and the backend lacks; empty if it lacks nothing."""
@@ -63,6 +64,12 @@ class Capabilities:
         if serving.autoscaling is not None and not self.autoscaling:
             return "It does not scale models. Set spec.serving.replicas instead of spec.serving.autoscaling."
         return ""
+
+    def scaling_problem(self, serving: Serving) -> str:
+        """Describe why a model cannot be scaled to zero although the spec requires it; empty if it can, or need not."""
+        if serving.autoscaling is None or serving.autoscaling.min_replicas or self.scales_to_zero:
+            return ""
+        return "It does not scale models to zero. Set spec.serving.autoscaling.minReplicas to 1 or more."
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,9 @@ class ServingBackend(CheckedBackend, Protocol):
 
     def name_problem(self, pipeline: WinePipeline) -> str:
         """Describe why this backend cannot serve under the names of resource and namespace; empty if it can."""
+
+    def scaling_problem(self, pipeline: WinePipeline) -> str:
+        """Describe why this backend cannot scale a resource's models to zero as it requires; empty if it can, or need not."""
 
     def server(self, runtime: Runtime) -> ServerView:
         """Describe the server that new models of a runtime are served with."""

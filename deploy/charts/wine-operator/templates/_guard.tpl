@@ -298,7 +298,8 @@ format of the model, an empty name and default resources before policies see the
     || f in variables.predictorBefore && variables.predictor[f] == variables.predictorBefore[f])
 - message: an InferenceService of the operator's is scaled by CPU utilization alone
   expression: >-
-    variables.unchanged || type(variables.predictor.minReplicas) == int && variables.predictor.minReplicas >= 1
+    variables.unchanged || type(variables.predictor.minReplicas) == int
+    && variables.predictor.minReplicas >= (variables.knative ? 0 : 1)
     && variables.predictor.minReplicas <= 100
     && (!has(variables.predictor.maxReplicas) || type(variables.predictor.maxReplicas) == int
     && variables.predictor.maxReplicas >= variables.predictor.minReplicas && variables.predictor.maxReplicas <= 100)

@@ -18,7 +18,9 @@ from winepipelines.pipelines.context import NotReady, ReconcileContext, StatusUp
 from winepipelines.pipelines.queries import CompareCanary, GetDeployment, GetServer
 from winepipelines.pipelines.rollout.candidates import is_canary
 from winepipelines.pipelines.rollout.rollout import (
+    UNANSWERED,
     deployment_can_be_applied,
+    pod_starts,
     reject,
     roll_out,
     settling,
@@ -28,7 +30,6 @@ from winepipelines.pipelines.rollout.rollout import (
 ERROR_RATE = 0.05  # of the predictions of one comparison
 SLOWDOWN = 2.0  # times the served model's median latency, or
 SLACK = timedelta(milliseconds=100)  # above it
-UNANSWERED = (Reason.ENDPOINT_UNREACHABLE, Reason.PREDICTION_REJECTED)  # also while nodes do not know the new pods yet
 
 
 def run_canary(context: ReconcileContext, candidate: Candidate) -> StatusUpdate | NotReady | None:
@@ -36,16 +37,12 @@ def run_canary(context: ReconcileContext, candidate: Candidate) -> StatusUpdate 
     served = context.status.served
     if served is None or not is_canary(context, candidate):
         return None
-    progress, canary = candidate.canary or CanaryStatus(), context.spec.serving.canary
+    progress = candidate.canary or CanaryStatus()
     if progress.passed:
         return _promote(context, candidate, served)
-    steps = (
-        canary.steps
-        if canary is not None and context.observe(GetServer(candidate.model.runtime, context.backend)).splits_traffic
-        else ()
-    )
+    steps = _steps(context, candidate)
     step = min(progress.step, len(steps))
-    rollout = Rollout(served.revision, served.model, candidate.model, steps[step - 1] if step else 0)
+    rollout = canary_rollout(context, candidate, served)
     view = context.observe(GetDeployment(rollout, context.backend))
     if (blocked := deployment_can_be_applied(context, view) or roll_out(context, candidate, view, rollout)) is not None:
         return blocked
@@ -55,9 +52,39 @@ def run_canary(context: ReconcileContext, candidate: Candidate) -> StatusUpdate 
         return StatusUpdate(
             context.status.with_(candidate=candidate.with_(rollout_started_at=None, verification_started_at=context.now))
         )
+    if view.scaled_to_zero and (starting := _pods_start(context, candidate, served)) is not None:
+        return starting
     if (objection := _compare(context, candidate, served)) is not None:
         return _fail(context, candidate, step, *objection)
     return _advance(context, candidate, progress.with_(step=step), steps)
+
+
+def canary_rollout(context: ReconcileContext, candidate: Candidate, served: ServedModel) -> Rollout:
+    """Return the rollout of both models in the present step of the canary."""
+    steps = _steps(context, candidate)
+    step = min((candidate.canary or CanaryStatus()).step, len(steps))
+    return Rollout(served.revision, served.model, candidate.model, steps[step - 1] if step else 0)
+
+
+def _steps(context: ReconcileContext, candidate: Candidate) -> tuple[int, ...]:
+    canary = context.spec.serving.canary
+    if canary is None or not context.observe(GetServer(candidate.model.runtime, context.backend)).splits_traffic:
+        return ()
+    return canary.steps
+
+
+def _pods_start(context: ReconcileContext, candidate: Candidate, served: ServedModel) -> StatusUpdate | NotReady | None:
+    """One of the models was scaled to zero, and the comparison has started a pod: neither is judged before that answers."""
+    try:
+        comparison = context.observe(CompareCanary(candidate.model, served.model, context.backend))
+    except PlatformError:
+        return None
+    if comparison.wrong or not {comparison.reason, comparison.served_reason} & set(UNANSWERED):
+        return None
+    if candidate.verification_started_at is None:
+        return StatusUpdate(context.status.with_(candidate=candidate.with_(verification_started_at=context.now)))
+    revision = candidate.revision if comparison.reason in UNANSWERED else served.revision
+    return pod_starts(context, revision, "its own endpoint", candidate.verification_started_at, candidate.model.runtime)
 
 
 def _promote(context: ReconcileContext, candidate: Candidate, served: ServedModel) -> StatusUpdate | NotReady:

@@ -6,6 +6,7 @@ from winecontract.reasons import PLATFORM_FAILURES, Reason
 from winepipelines.api.messages import capitalized, sentences
 from winepipelines.api.observed import DeploymentView, Presence
 from winepipelines.api.rollout import Rollout
+from winepipelines.api.spec import Runtime
 from winepipelines.api.status import Candidate, ConditionType, Rejection, RevisionOutcome, Stage
 from winepipelines.pipelines.actions import ApplyDeployment
 from winepipelines.pipelines.conditions import MESSAGE_LIMIT
@@ -15,6 +16,7 @@ from winepipelines.pipelines.rollout.candidates import is_serving
 
 SETTLING = timedelta(seconds=10)  # after a rollout: from then on, an endpoint that does not answer is reported
 PROBE_INTERVAL = timedelta(seconds=0.5)  # meanwhile
+UNANSWERED = (Reason.ENDPOINT_UNREACHABLE, Reason.PREDICTION_REJECTED)  # also while pods start, or no node knows them yet
 
 
 def deployment_can_be_applied(context: ReconcileContext, view: DeploymentView) -> NotReady | None:
@@ -98,6 +100,18 @@ def settling(context: ReconcileContext, candidate: Candidate, since: datetime, e
         return None
     message = f"Revision {candidate.revision} is rolled out. Waiting for an answer from {endpoint}"
     return NotReady(Reason.ROLLOUT_IN_PROGRESS, message, requeue_after=PROBE_INTERVAL)
+
+
+def pod_starts(context: ReconcileContext, revision: int, url: str, since: datetime, runtime: Runtime) -> NotReady | None:
+    """Report that the first request starts a pod, which has until the progress deadline; None once that has passed."""
+    deadline = since + context.timeouts.progress_deadline_of(runtime)
+    if context.now >= deadline:
+        return None
+    message = (
+        f"No pod of revision {revision} is running; the first request starts one. Waiting for an answer from {url} "
+        f"until {deadline:%H:%M:%S} UTC."
+    )
+    return NotReady(Reason.ENDPOINT_STARTING, message, requeue_after=context.timeouts.rollout_interval)
 
 
 def reject(context: ReconcileContext, candidate: Candidate, reason: str, message: str) -> StatusUpdate | NotReady:

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from winecontract.reasons import Reason
 from winepipelines.api.errors import PlatformError
 from winepipelines.api.messages import capitalized, sentences
-from winepipelines.api.observed import CanaryComparison, Presence
+from winepipelines.api.observed import CanaryComparison, DeploymentView, Presence
 from winepipelines.api.rollout import Rollout
 from winepipelines.api.status import Candidate, ConditionType, ServedModel, Stage
 from winepipelines.pipelines.actions import ApplyDeployment
 from winepipelines.pipelines.context import Done, NotReady, ReconcileContext
 from winepipelines.pipelines.queries import CompareCanary, GetDeployment, ProbeEndpoint
+from winepipelines.pipelines.rollout.canary import canary_rollout
 from winepipelines.pipelines.rollout.candidates import (
     current_candidate,
     has_no_eligible_candidate,
@@ -18,7 +19,8 @@ from winepipelines.pipelines.rollout.candidates import (
     is_serving,
     served_inputs_hash,
 )
-from winepipelines.pipelines.stages.verify import answers, was_answering
+from winepipelines.pipelines.rollout.rollout import UNANSWERED, pod_starts
+from winepipelines.pipelines.stages.verify import answers, failing_since, rested, rests, was_answering
 
 Judgement = Done | NotReady
 
@@ -51,21 +53,30 @@ def judge_served(context: ReconcileContext) -> dict[ConditionType, Judgement]:
     served, candidate = context.status.served, current_candidate(context)
     if served is None:
         return {}
-    alone, found = has_no_eligible_candidate(context, candidate), dict[ConditionType, Judgement]()
-    if not alone and (candidate is None or not is_canary(context, candidate)):
-        return {}
+    found = dict[ConditionType, Judgement]()
     try:
-        if alone:
-            found[ConditionType.DEPLOYED] = _rollout(context, served)
-        elif candidate is not None:
+        if has_no_eligible_candidate(context, candidate):
+            view = context.observe(GetDeployment(Rollout(served.revision, served.model), context.backend))
+            found[ConditionType.DEPLOYED] = _rollout(context, served, view)
+            found[ConditionType.ENDPOINT_VERIFIED] = _endpoint(context, served, view)
+        elif candidate is not None and is_canary(context, candidate):
             return _canary_conditions(context, candidate, served)
-        check = context.observe(ProbeEndpoint(served.model, context.backend))
     except PlatformError:
-        return found
-    found[ConditionType.ENDPOINT_VERIFIED] = (
-        answers(served.revision, check) if check.passed else NotReady(check.reason, capitalized(check.message))
-    )
+        pass
     return found
+
+
+def _endpoint(context: ReconcileContext, served: ServedModel, view: DeploymentView) -> Judgement:
+    """Judge the answer of the served model. One that is scaled to zero and answered before is not probed."""
+    if rests(context, served, view):
+        return rested(context, served.revision)
+    check = context.observe(ProbeEndpoint(served.model, context.backend))
+    if check.passed:
+        return answers(served.revision, check)
+    starting = None
+    if check.reason in UNANSWERED and view.scaled_to_zero:
+        starting = pod_starts(context, served.revision, check.url, failing_since(context), served.model.runtime)
+    return starting or NotReady(check.reason, capitalized(check.message))
 
 
 def _canary_conditions(context: ReconcileContext, candidate: Candidate, served: ServedModel) -> dict[ConditionType, Judgement]:
@@ -73,11 +84,21 @@ def _canary_conditions(context: ReconcileContext, candidate: Candidate, served: 
     comparison = context.answers.get(CompareCanary(candidate.model, served.model, context.backend))
     if not isinstance(comparison, CanaryComparison) or not comparison.served_reason:
         return {}
+    if comparison.served_reason in UNANSWERED and _pod_starts(context, candidate, served):
+        return {}
     return {ConditionType.ENDPOINT_VERIFIED: NotReady(comparison.served_reason, capitalized(comparison.served_message))}
 
 
-def _rollout(context: ReconcileContext, served: ServedModel) -> Judgement:
-    view = context.observe(GetDeployment(Rollout(served.revision, served.model), context.backend))
+def _pod_starts(context: ReconcileContext, candidate: Candidate, served: ServedModel) -> bool:
+    """Tell whether the served model was scaled to zero beside a canary, and its pod still has time to start."""
+    view = context.answers.get(GetDeployment(canary_rollout(context, candidate, served), context.backend))
+    if not isinstance(view, DeploymentView) or not view.scaled_to_zero:
+        return False
+    since = candidate.verification_started_at or context.now
+    return pod_starts(context, served.revision, "its own endpoint", since, served.model.runtime) is not None
+
+
+def _rollout(context: ReconcileContext, served: ServedModel, view: DeploymentView) -> Judgement:
     if view.rolled_out:
         return Done(Reason.ROLLOUT_COMPLETE, f"Revision {served.revision} is rolled out.")
     message = capitalized(view.message) or f"The serving backend is rolling revision {served.revision} out."

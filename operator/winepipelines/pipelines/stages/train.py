@@ -46,8 +46,15 @@ def server_can_read_the_model(context: ReconcileContext) -> NotReady | None:
     view = context.observe(GetServer(runtime, context.backend))
     if not view.problem:
         return None
-    retry = context.timeouts.retry_interval
-    return NotReady(view.problem_reason, view.problem, stage=Stage.FAILED, stalled=True, requeue_after=retry)
+    retry, served = context.timeouts.retry_interval, context.status.served
+    keeps = f"Revision {served.revision} keeps serving." if served is not None else ""
+    return NotReady(
+        view.problem_reason,
+        sentences(view.problem, keeps) if keeps else view.problem,
+        stage=Stage.FAILED,
+        stalled=True,
+        requeue_after=retry,
+    )
 
 
 @until_trained

@@ -6,14 +6,26 @@ from datetime import datetime, timedelta
 from winecontract.reasons import WITHOUT_EXAMPLE, Reason
 from winepipelines.api.errors import PlatformError
 from winepipelines.api.messages import sentences
-from winepipelines.api.observed import PredictionCheck
-from winepipelines.api.status import Candidate, Condition, ConditionType, Rejection, RevisionOutcome, Stage, Status
+from winepipelines.api.observed import DeploymentView, PredictionCheck
+from winepipelines.api.rollout import Rollout
+from winepipelines.api.status import (
+    Candidate,
+    Condition,
+    ConditionType,
+    Rejection,
+    RevisionOutcome,
+    ServedModel,
+    Stage,
+    Status,
+)
 from winepipelines.api.timeouts import Timeouts
 from winepipelines.pipelines.context import Done, NotReady, ReconcileContext, StatusUpdate
 from winepipelines.pipelines.history import ended
-from winepipelines.pipelines.queries import ProbeEndpoint
+from winepipelines.pipelines.queries import GetDeployment, ProbeEndpoint
 from winepipelines.pipelines.rollout.candidates import is_serving, required_candidate
-from winepipelines.pipelines.rollout.rollout import reject, settling
+from winepipelines.pipelines.rollout.rollout import UNANSWERED, pod_starts, reject, settling
+
+RESTS = "No pod is running: the next request starts one, and the operator probes the model while pods run."
 
 
 def success_is_recorded(context: ReconcileContext) -> StatusUpdate | None:
@@ -34,6 +46,31 @@ def first_failure_is_recorded(context: ReconcileContext) -> StatusUpdate | None:
     if _is_denied_by_mesh(context, candidate):
         return None
     return StatusUpdate(context.status.with_(candidate=candidate.with_(verification_started_at=context.now)))
+
+
+def verify_window_starts_with_pods(context: ReconcileContext) -> StatusUpdate | None:
+    """The time that a candidate has to answer does not include the start of its pods from zero."""
+    candidate = required_candidate(context)
+    earlier = context.status.condition(ConditionType.ENDPOINT_VERIFIED)
+    if candidate.verification_started_at in (None, context.now) or not _fails(context, candidate):
+        return None
+    if earlier is None or earlier.reason != Reason.ENDPOINT_STARTING or _view(context, candidate).scaled_to_zero:
+        return None
+    return StatusUpdate(context.status.with_(candidate=candidate.with_(verification_started_at=context.now)))
+
+
+def endpoint_has_started(context: ReconcileContext) -> NotReady | None:
+    """A model that was scaled to zero answers once its pod has started, which the first request causes.
+
+    Until then, and up to the progress deadline, no model is judged.
+    """
+    candidate = required_candidate(context)
+    check = last_check(context, candidate)
+    if check is None or check.passed or check.reason not in UNANSWERED or not _view(context, candidate).scaled_to_zero:
+        return None
+    since = candidate.verification_started_at or failing_since(context)
+    starting = pod_starts(context, candidate.revision, check.url, since, candidate.model.runtime)
+    return starting and replace(starting, stage=Stage.VERIFYING)
 
 
 def endpoint_has_settled(context: ReconcileContext) -> NotReady | None:
@@ -78,6 +115,8 @@ def prediction_matches(context: ReconcileContext) -> StatusUpdate | NotReady | N
 CHECKS = (
     success_is_recorded,  # a candidate that answers correctly is accepted
     first_failure_is_recorded,  # the verify window starts
+    verify_window_starts_with_pods,  # and starts again once pods run
+    endpoint_has_started,  # the first request may have to start a pod
     endpoint_has_settled,  # the nodes may not know the new pods yet
     mesh_admits_the_operator,  # the platform lets the operator ask
     prediction_matches,  # the answer is right
@@ -90,9 +129,22 @@ def verified(context: ReconcileContext) -> Done:
     check = last_check(context, candidate)
     if check is not None:
         return answers(candidate.revision, check)
+    if rests(context, candidate, _view(context, candidate)):
+        return rested(context, candidate.revision)
     earlier = context.status.condition(ConditionType.ENDPOINT_VERIFIED)
     assert earlier is not None, "without a check, last_check relies on this condition"
     return Done(earlier.reason, earlier.message)
+
+
+def _view(context: ReconcileContext, candidate: Candidate) -> DeploymentView:
+    """Return what stage deploy observed of the candidate's rollout."""
+    return context.observe(GetDeployment(Rollout(candidate.revision, candidate.model), context.backend))
+
+
+def failing_since(context: ReconcileContext) -> datetime:
+    """Return when a served model stopped answering: now, if the status does not say so yet."""
+    earlier = context.status.condition(ConditionType.ENDPOINT_VERIFIED)
+    return context.now if earlier is None or was_answering(earlier) else earlier.last_transition_time
 
 
 def _fails(context: ReconcileContext, candidate: Candidate) -> bool:
@@ -150,8 +202,11 @@ def _backend(context: ReconcileContext) -> str:
 def last_check(context: ReconcileContext, candidate: Candidate) -> PredictionCheck | None:
     """Return the prediction check of the endpoint. None if MLflow lacks the expected prediction, and an earlier check passed.
 
+    None also while the model is scaled to zero and answered before: a check would start a pod for nothing.
     Raises PlatformError if there was no earlier check.
     """
+    if rests(context, candidate, _view(context, candidate)):
+        return None
     try:
         return context.observe(ProbeEndpoint(candidate.model, context.backend))
     except PlatformError as error:
@@ -161,6 +216,23 @@ def last_check(context: ReconcileContext, candidate: Candidate) -> PredictionChe
         if not in_charge and error.reason in WITHOUT_EXAMPLE:  # a defect of the model: it cannot pass
             return PredictionCheck(context.now, False, reason=error.reason, message=error.message)
         raise
+
+
+def rests(context: ReconcileContext, candidate: Candidate | ServedModel, view: DeploymentView) -> bool:
+    """Tell whether the served model is scaled to zero and answered correctly when it was last probed."""
+    served = context.status.served
+    if not view.scaled_to_zero or served is None or served.revision != candidate.revision:
+        return False
+    probed = ProbeEndpoint(candidate.model, context.backend) in context.answers  # just now, before it became the served model
+    return not probed and was_answering(context.status.condition(ConditionType.ENDPOINT_VERIFIED))
+
+
+def rested(context: ReconcileContext, revision: int) -> Done:
+    """Describe the last check of a model that is scaled to zero since."""
+    endpoint = context.status.endpoint
+    where = f" at {endpoint.url}" if endpoint is not None else ""
+    message = f"Revision {revision} returned the model's own prediction{where} when it was last probed."
+    return Done(Reason.PREDICTION_MATCHED, f"{message} {RESTS}")
 
 
 def answers(revision: int, check: PredictionCheck) -> Done:

@@ -27,7 +27,7 @@ from winepipelines.platform.kubernetes import DEPLOYMENTS, PODS, Body, Kind, Kub
 from winepipelines.platform.manifests import Manifest
 from winepipelines.platform.ownership import owners_of, without_owner
 from winepipelines.platform.workloads import trimmed
-from winepipelines.serving.kserve import knative, naming
+from winepipelines.serving.kserve import knative, modes, naming
 from winepipelines.serving.kserve.checks import CHECKS, LABEL
 from winepipelines.serving.kserve.live import SERVICES, SERVING_RUNTIMES, Found, find, foreign_predictor
 from winepipelines.serving.kserve.manifest import RUNTIME_TEMPLATE, SERVICE_TEMPLATE, Builder
@@ -98,6 +98,7 @@ class KServeBackend:
             candidate=CandidateExposure.REVISION_ADDRESS if knative else CandidateExposure.SECOND_OBJECT,
             promotion=Promotion.SHIFT if knative else Promotion.REPLACE,
             autoscaling=True,
+            scales_to_zero=knative,
         )
 
     def problem(self, pipeline: WinePipeline) -> str:
@@ -107,6 +108,11 @@ class KServeBackend:
     def name_problem(self, pipeline: WinePipeline) -> str:
         """Describe why no InferenceService can have this name; empty if one can."""
         return naming.name_problem(pipeline)
+
+    def scaling_problem(self, pipeline: WinePipeline) -> str:
+        """Describe why KServe cannot scale to zero as the spec requires: only Knative mode can."""
+        mode = self._modes.get(pipeline.uid, self.settings.mode)
+        return modes.scaling_problem(pipeline, mode, self.settings.mode)
 
     def server(self, _: Runtime) -> ServerView:
         """Describe the bundled server."""
@@ -183,6 +189,8 @@ class KServeBackend:
             return await self._observe_knative(kubernetes, pipeline, rollout, found)
         if rollout.weight:
             return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.DEPLOYMENT_FAILED, message=_no_split(pipeline))
+        if problem := self.scaling_problem(pipeline):
+            return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.SCALE_TO_ZERO_UNSUPPORTED, message=problem)
         wanted = self._builder.service(pipeline, rollout.model, found.served)
         candidate = self._candidate(pipeline, rollout, found.candidate, None)
         if not is_applied(found.served, wanted):

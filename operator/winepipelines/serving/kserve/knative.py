@@ -103,40 +103,56 @@ async def observe(kubernetes: Kubernetes, live: Body, wanted: Manifest, rollout:
     revisions = Revisions.of(live)
     newest = await _deployment(kubernetes, live, revisions.created)
     service = Service(wanted, live, [] if newest is None else [newest])
-    ready = newest is not None and is_wanted(service, newest) and revisions.ready == revisions.created and _has_its_pods(newest)
+    ready, idle = newest is not None and is_wanted(service, newest) and revisions.ready == revisions.created, False
+    if ready and newest is not None and not (is_complete(newest, 1) and _available(newest)):
+        ready = idle = await _is_idle(kubernetes, service)
     is_canary = rollout.canary is not None
     canary_rolled_out = is_canary and ready and revisions.tagged(LATEST) == revisions.created
     share = rollout.weight if is_canary else 100
     if ready and revisions.percent_of(revisions.created) == share and (canary_rolled_out or not is_canary):
-        if is_canary and (problem := await _pinned_problem(kubernetes, live, revisions, rollout)):
-            return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.DEPLOYMENT_FAILED, message=problem)
-        return DeploymentView(Presence.CURRENT, rolled_out=True, canary_rolled_out=canary_rolled_out, owned=True)
+        if is_canary:
+            pinned = await _deployment(kubernetes, live, revisions.tagged(PREVIOUS))
+            if problem := _pinned_problem(pinned, revisions, rollout):
+                return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.DEPLOYMENT_FAILED, message=problem)
+            idle = idle or not _available(pinned)
+        return DeploymentView(
+            Presence.CURRENT, rolled_out=True, canary_rolled_out=canary_rolled_out, scaled_to_zero=idle, owned=True
+        )
     if newest is None and not await is_installed(kubernetes):
         return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.SERVERLESS_MODE_REJECTED, message=NOT_INSTALLED)
     if not ready and (rejected := _rejection(live)):
         return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.DEPLOYMENT_FAILED, message=rejected)
     service = replace(service, pods=await _pods(kubernetes, live))
-    return view_of_incomplete([service], canary_rolled_out=canary_rolled_out)
+    return replace(view_of_incomplete([service], canary_rolled_out=canary_rolled_out), scaled_to_zero=idle)
 
 
-def is_scaled_to_zero(live: Body, deployment: Body | None) -> bool:
-    """Tell whether the next request starts a pod first."""
-    revisions = Revisions.of(live)
-    return deployment is not None and revisions.ready == revisions.created and deployment["spec"].get("replicas") == 0
+async def _is_idle(kubernetes: Kubernetes, service: Service) -> bool:
+    """Tell whether a revision that was ready may have no pod: it is scaled to zero, or a request starts one without a problem.
+
+    Knative keeps such a revision ready, and its Deployment has no replicas, or unavailable ones.
+    """
+    [deployment] = service.deployments
+    if service.wanted["spec"]["predictor"]["minReplicas"] or _available(deployment):
+        return False
+    if deployment["spec"].get("replicas") == 0:
+        return True
+    service = replace(service, pods=await _pods(kubernetes, service.live))
+    return not view_of_incomplete([service], canary_rolled_out=False).reason
 
 
-async def newest_deployment(kubernetes: Kubernetes, live: Body) -> Body | None:
-    """Read the Deployment of the newest revision; None if there is none."""
-    return await _deployment(kubernetes, live, Revisions.of(live).created)
+def _available(deployment: Body | None) -> int:
+    """Count the available pods of a revision; those of a Deployment without replicas are ending."""
+    if deployment is None or not deployment["spec"].get("replicas"):
+        return 0
+    return int((deployment.get("status") or {}).get("availableReplicas") or 0)
 
 
-async def _pinned_problem(kubernetes: Kubernetes, live: Body, revisions: Revisions, rollout: Rollout) -> str:
+def _pinned_problem(deployment: Body | None, revisions: Revisions, rollout: Rollout) -> str:
     """Describe why the rest of the traffic does not go to the served model; empty if it does.
 
     KServe takes an earlier revision for the one that had all traffic if it reads Knative's new traffic before the new revision.
     """
     pinned = revisions.tagged(PREVIOUS)
-    deployment = await _deployment(kubernetes, live, pinned)
     if deployment is not None and _source(deployment) == storage_uri(rollout.model):
         return ""
     other = f"Knative's revision {pinned}" if pinned else "no revision"
@@ -177,11 +193,6 @@ async def _pods(kubernetes: Kubernetes, live: Body) -> list[Body]:
     selector = f"{OBJECT_LABEL}={metadata['name']}"
     keep = partial(trimmed, annotations=(SOURCE_ANNOTATION,))
     return await kubernetes.list(PODS, metadata["namespace"], keep, POD_LIMIT, label_selector=selector)
-
-
-def _has_its_pods(deployment: Body) -> bool:
-    """Tell whether a revision's pods are available. It has none while it is scaled to zero."""
-    return deployment["spec"].get("replicas") == 0 or is_complete(deployment, 1)
 
 
 def _source(deployment: Body) -> str:

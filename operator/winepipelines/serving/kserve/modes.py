@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from winepipelines.api.pipeline import WinePipeline
 from winepipelines.serving.kserve.releases import FIRST_WITH_STANDARD
 
 ANNOTATION = "serving.kserve.io/deploymentMode"
@@ -51,3 +52,18 @@ def with_canonical_mode(annotations: Mapping[str, Any]) -> dict[str, Any]:
     """Replace an earlier name of the mode by the present one, as later releases do by themselves."""
     name = annotations.get(ANNOTATION)
     return {**annotations, ANNOTATION: MODES[name].value} if name in MODES else dict(annotations)
+
+
+def scaling_problem(pipeline: WinePipeline, mode: Mode, chosen: Mode) -> str:
+    """Describe why models in a mode are not scaled to zero although the spec requires it; `chosen` is that of new objects."""
+    autoscaling = pipeline.spec.serving.autoscaling
+    if mode is Mode.KNATIVE or autoscaling is None or autoscaling.min_replicas:
+        return ""
+    problem = "It scales models to zero only in Knative mode. Set spec.serving.autoscaling.minReplicas to 1 or more"
+    if chosen is not Mode.KNATIVE:
+        return f"{problem}, or ask the platform's administrator to set kserve.mode to Knative."
+    where, name = pipeline.namespace, pipeline.name
+    return (
+        f"{problem}, or delete InferenceService {where}/{name}, which is in Standard mode and keeps it (kubectl -n {where} "
+        f"delete isvc {name}): it is made again in Knative mode, and requests fail until it is ready."
+    )

@@ -99,6 +99,10 @@ class SeldonBackend:
         """Nothing: the CRD admits only names that fit."""
         return ""
 
+    def scaling_problem(self, pipeline: WinePipeline) -> str:
+        """Describe why Seldon cannot scale as the spec requires: a HorizontalPodAutoscaler keeps a pod."""
+        return self.capabilities.scaling_problem(pipeline.spec.serving)
+
     def server(self, runtime: Runtime) -> ServerView:
         """Describe the server that new models of a runtime are served with."""
         prepackaged = runtime is not Runtime.BUNDLED

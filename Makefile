@@ -49,15 +49,16 @@ test-sandbox: ## the sandbox and its stand-ins
 # Variables of the tests: docs/how-to/test-against-real-seldon.md, tests/contract/kubeflow/README.md, tests/contract/kserve/README.md
 export CONTRACT_KFP_URL CONTRACT_KFP_NAMESPACE CONTRACT_KFP_TOKEN_FILE CONTRACT_KFP_CA_FILE CONTRACT_KFP_EXECUTES CONTRACT_KFP_IMAGE
 export CONTRACT_KUBECONFIG CONTRACT_SELDON_RUNS CONTRACT_SELDON_MODELS CONTRACT_SELDON_ENDPOINT
-export KSERVE CONTRACT_KSERVE_MODELS CONTRACT_KSERVE_SECRET CONTRACT_KSERVE_IMAGE CONTRACT_KSERVE_ENDPOINT
+CONTRACT_KSERVE_MODE ?= $(MODE)
+export CONTRACT_KSERVE_MODE KSERVE CONTRACT_KSERVE_MODELS CONTRACT_KSERVE_SECRET CONTRACT_KSERVE_IMAGE CONTRACT_KSERVE_ENDPOINT
 
 contract: ## assumptions about other systems, on the stand-ins; CONTRACT_KFP_URL=, CONTRACT_KUBECONFIG= for real ones
 	@$(call programs)
 	@$(call python,dev) $(PARALLEL) tests/contract --ignore tests/contract/kserve
 
-contract-kserve: ## assumptions about KServe, on its real controller, KSERVE=0.16 on an earlier one; builds it, once; CONTRACT_KUBECONFIG= for a cluster
+contract-kserve: ## assumptions about KServe, on its real controller, KSERVE=0.16 on an earlier one, MODE=Knative in Knative mode; builds it, once; CONTRACT_KUBECONFIG= for a cluster
 	@$(call programs)
-	@$(call programs,kserve-manager)
+	@$(call programs,kserve-manager $(if $(filter Knative,$(CONTRACT_KSERVE_MODE)),knative-controller))
 	@dev/environment kserve-storage > /dev/null
 	@$(call python,pipeline-dev) $(PYTEST) tests/sandbox/test_kserve_node.py
 	@$(call python,dev) $(PARALLEL) tests/contract/kserve

@@ -11,12 +11,14 @@ from urllib.parse import urlsplit
 
 import pytest
 from contract.kserve.models import upload
-from contract.kserve.target import SECRET, Body, Cluster, Target
+from contract.kserve.target import MODE, SECRET, Body, Cluster, Target
 
 from sandbox import programs
 from sandbox.plan import Info
 from sandbox.platform import Sandbox
 
+KNATIVE: Body = {"ports": [{"name": "http1", "containerPort": 8080, "protocol": "TCP"}], "lifecycle": None}
+"""What Knative requires of a container: one of its own names for the port, and no lifecycle."""
 _numbers = itertools.count(1)
 
 
@@ -26,7 +28,7 @@ def target() -> Iterator[Target]:
         yield _given(Path(kubeconfig))
         return
     without = {"operator", "kubeflow", "mlflow", "seldon", "data"}
-    with Sandbox(f"contract-kserve-{os.getpid()}", without=without, backend="kserve") as sandbox:
+    with Sandbox(f"contract-kserve-{os.getpid()}", without=without, backend="kserve", mode=MODE) as sandbox:
         info = sandbox.info
         models = upload(info.s3_endpoint, info.s3_access_key, info.s3_secret_key)
         endpoint = info.kserve_url + "/kserve/{namespace}/{name}"
@@ -65,7 +67,7 @@ def cluster(target: Target) -> Iterator[Cluster]:
         if key.startswith("serving.kserve.io/")
     }
     made.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "annotations": annotations}, **data})
-    made.runtime()
+    made.runtime(**(KNATIVE if MODE == "Knative" else {}))
     yield made
     target.run("delete", "namespace", name, "--wait=false")
 

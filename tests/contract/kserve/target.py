@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import subprocess
 import threading
 import urllib.error
@@ -13,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.kubectl import run_kubectl
 
 Body = dict[str, Any]
 
+MODE = os.environ.get("CONTRACT_KSERVE_MODE") or "Standard"
+"""The deployment mode whose contract is tested."""
+STANDARD_ONLY = pytest.mark.skipif(MODE != "Standard", reason="contract of Standard mode: make contract-kserve")
 SECRET, RUNTIME, NAME = "model-store", "wine", "mlflow"
 SOURCE = "internal.serving.kserve.io/storage-initializer-sourceuri"
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
@@ -128,7 +133,7 @@ class Cluster:
     # -- what is applied --
 
     def runtime(self, name: str = RUNTIME, **container: Any) -> None:
-        """Apply the runtime of the model server, or one with a changed container."""
+        """Apply the runtime of the model server, or one with a changed container; None leaves a field out."""
         made = {
             "name": CONTAINER,
             "image": self.target.image,
@@ -141,7 +146,7 @@ class Cluster:
         spec = {
             "supportedModelFormats": [{"name": "winepipelines"}],
             "protocolVersions": ["v2"],
-            "containers": [made | container],
+            "containers": [{field: value for field, value in (made | container).items() if value is not None}],
         }
         self.apply(
             {"apiVersion": "serving.kserve.io/v1alpha1", "kind": "ServingRuntime", "metadata": {"name": name}, "spec": spec}

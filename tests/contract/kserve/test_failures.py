@@ -9,6 +9,7 @@ from contract.kserve.target import (
     NAME,
     SERVICE_LABEL,
     SERVICES,
+    STANDARD_ONLY,
     Body,
     Cluster,
     condition,
@@ -17,6 +18,8 @@ from contract.kserve.target import (
     model_status,
     source,
 )
+
+pytestmark = STANDARD_ONLY
 
 PREDICTOR = f"{NAME}-predictor"
 BAD_IMAGE = "registry.invalid/server:1"

@@ -6,12 +6,15 @@ from contract.kserve.target import (
     SERVICE_LABEL,
     SERVICES,
     SOURCE,
+    STANDARD_ONLY,
     Cluster,
     condition,
     ended,
     model_status,
     source,
 )
+
+pytestmark = STANDARD_ONLY
 
 PREDICTOR, CANDIDATE = f"{NAME}-predictor", f"{NAME}-candidate"
 TWICE, THREE_TIMES = (200, 4.0), (200, 6.0)

@@ -14,6 +14,7 @@ from contract.kserve.target import (
     SERVICE_LABEL,
     SERVICES,
     SOURCE,
+    STANDARD_ONLY,
     Body,
     Cluster,
     condition,
@@ -25,6 +26,8 @@ from support.kubectl import Refused
 
 from winepipelines.platform.kubernetes import Kubernetes
 from winepipelines.serving.kserve.releases import Detection
+
+pytestmark = STANDARD_ONLY
 
 URI, OTHER = "s3://no-such-bucket/model/", "s3://no-such-bucket/other/"
 PREDICTOR = f"{NAME}-predictor"

@@ -7,20 +7,20 @@ PORTS = {"http": 80, "https": 443}
 CLUSTER_DOMAIN = "cluster.local"
 
 
-def server(url: str) -> tuple[str, str, int]:
+def server(url: str, namespaces: Collection[str] = ()) -> tuple[str, str, int]:
     """Read scheme, host and port of an address; without a scheme it is https.
 
     The names of one Service, `minio.kubeflow` and `minio.kubeflow.svc.cluster.local`, become one. Raises ValueError.
     """
     parts = urlsplit(url if "://" in url else f"https://{url}")
     host = (parts.hostname or "").rstrip(".").lower()
-    return parts.scheme, service(host) or host, parts.port or PORTS.get(parts.scheme, 0)
+    return parts.scheme, service(host, namespaces) or host, parts.port or PORTS.get(parts.scheme, 0)
 
 
-def are_written_alike(one: str, other: str) -> bool:
-    """Whether two addresses name the same server, without a DNS query."""
+def are_written_alike(one: str, other: str, namespaces: Collection[str] = ()) -> bool:
+    """Whether two addresses name the same server, without a DNS query. `namespaces` are known ones, see `service`."""
     try:
-        return server(one) == server(other)
+        return server(one, namespaces) == server(other, namespaces)
     except ValueError:
         return one == other
 

@@ -93,6 +93,12 @@ class TestPrepare:
         world.reconcile()
         assert world.created
 
+    def test_keys_of_the_profile_are_named(self, world: World) -> None:
+        world.source = SecretState("admin", "mlpipeline-minio-artifact", exists=True)
+        world.reconcile()
+        message = world.condition(ConditionType.PREPARED).message
+        assert message.endswith("Models are copied with the keys of Secret mlpipeline-minio-artifact of this namespace.")
+
     def test_missing_keys_are_named(self, world: World) -> None:
         world.artifacts = SecretState("admin", "artifacts", True, ("secretkey",))
         world.reconcile()

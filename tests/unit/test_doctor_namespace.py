@@ -18,6 +18,7 @@ from winepipelines.doctor.observations import (
     Outage,
     PodDefaultsView,
     Reach,
+    SourceOfNamespace,
     Survey,
 )
 from winepipelines.doctor.right import Right
@@ -124,6 +125,13 @@ class TestNamespace:
     def test_poddefaults_are_skipped_when_they_cannot_be_listed(self) -> None:
         seen = observed(pod_defaults=Refused(Reason.CRD_MISSING, "may not list"))
         assert skipped(seen) == {"poddefaults admit pods"}
+
+    def test_secret_that_models_are_copied_with_is_named_with_its_reason(self) -> None:
+        own = SourceOfNamespace("admin", "mlpipeline-minio-artifact", "the profile has it")
+        finding = find(observed(keys_of_models=own), "models are copied with known keys")
+        assert finding.message == "Those of mlpipeline-minio-artifact in admin: the profile has it"
+        unknown = observed(keys_of_models=Refused(Reason.PERMISSION_MISSING, "may not read"))
+        assert skipped(unknown) == {"models are copied with known keys"}
 
     def test_unmanaged_deployment_fails(self) -> None:
         foreign = (ObjectView("SeldonDeployment", "mlflow", Presence.NOT_MANAGED, "sdep"),)

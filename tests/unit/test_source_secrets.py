@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 from support.backends import kserve_backend, seldon_backend
@@ -12,8 +13,8 @@ from winepipelines.api.observed import SecretState
 from winepipelines.api.sourcesecret import SourceSecret
 from winepipelines.doctor.observations import SourceView
 from winepipelines.doctor.rights import rights
-from winepipelines.platform.kubernetes import Body
-from winepipelines.platform.sources import find_source, source_state
+from winepipelines.platform.kubernetes import Body, secret_values
+from winepipelines.platform.sources import FoundSource, Places, find_source, find_source_of, source_state
 
 AWS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 KUBEFLOW = {"accesskey": "a", "secretkey": "b"}
@@ -105,6 +106,84 @@ class TestChoice:
             seldon_backend(SETTINGS, source_secret="mine").source, {"mlpipeline-minio-artifact": AWS}
         )
         assert (source.names, secret) == (("mine",), None)
+
+
+class TestProfile:
+    """With `auto`, the keys of the profile's own Secret take precedence where they are for the same store."""
+
+    OWN: ClassVar = {"accesskey": "own", "secretkey": "own too"}
+
+    @staticmethod
+    async def choose(
+        source: SourceSecret,
+        platform: dict[str, dict[str, str]],
+        profile: dict[str, str] | None,
+        *,
+        has_steps: bool = True,
+        endpoint: str = "http://store:8333",
+    ) -> FoundSource:
+        async def get(namespace: str, name: str) -> Body | None:
+            own = {} if profile is None else {"mlpipeline-minio-artifact": profile}
+            found = (platform if namespace == "kubeflow" else own).get(name)
+            return None if found is None else {"data": encoded(found)}
+
+        return await find_source_of(get, source, Places("kubeflow", "team", has_steps, endpoint))
+
+    @pytest.mark.parametrize("source", [SELDON, KSERVE], ids=["seldon", "kserve"])
+    @pytest.mark.parametrize("platform", [{}, {"mlpipeline-minio-artifact": KUBEFLOW}, {"mlflow-server-minio-artifact": AWS}])
+    async def test_profiles_keys_are_copied_instead_of_the_platforms(
+        self, source: SourceSecret, platform: dict[str, dict[str, str]]
+    ) -> None:
+        found = await self.choose(source, platform, self.OWN)
+        assert found.state == SecretState("team", "mlpipeline-minio-artifact", True)
+        assert found.secret is not None
+        access = found.source.access(secret_values(found.secret))
+        assert (access.endpoint, access.access_key, access.secret_key) == ("http://store:8333", "own", "own too")
+
+    async def test_profiles_keys_are_used_with_rclone_settings_for_the_same_store(self) -> None:
+        found = await self.choose(SELDON, {"mlflow-server-seldon-rclone-secret": RCLONE}, self.OWN)
+        assert found.namespace == "team"
+        regional = {**RCLONE, "RCLONE_CONFIG_S3_REGION": "us-east-1"}
+        assert (await self.choose(SELDON, {"mlflow-server-seldon-rclone-secret": regional}, self.OWN)).namespace == "team"
+
+    async def test_names_of_one_service_are_one_store(self) -> None:
+        charm = {**RCLONE, "RCLONE_CONFIG_S3_ENDPOINT": "http://minio.kubeflow:9000"}
+        endpoint = "http://minio.kubeflow.svc.cluster.local:9000"
+        found = await self.choose(SELDON, {"mlflow-server-seldon-rclone-secret": charm}, self.OWN, endpoint=endpoint)
+        assert found.namespace == "team"
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"RCLONE_CONFIG_S3_ENDPOINT": "http://elsewhere:9000"},
+            {"RCLONE_CONFIG_S3_REGION": "eu-west-1"},
+            {"RCLONE_CONFIG_S3_NO_CHECK_BUCKET": "true"},
+        ],
+    )
+    async def test_platforms_secret_is_used_for_another_store_or_with_more_settings(self, more: dict[str, str]) -> None:
+        found = await self.choose(SELDON, {"mlflow-server-seldon-rclone-secret": {**RCLONE, **more}}, self.OWN)
+        assert (found.namespace, found.source.name) == ("kubeflow", "mlflow-server-seldon-rclone-secret")
+        assert found.why.startswith("it is for another store")
+
+    async def test_platforms_secret_is_used_without_a_complete_one_in_the_profile(self) -> None:
+        for profile in (None, {"accesskey": "own"}, AWS):
+            found = await self.choose(KSERVE, {"kserve-controller-s3": AWS}, profile)
+            assert (found.namespace, found.why) == ("kubeflow", "team has no complete Secret mlpipeline-minio-artifact")
+
+    async def test_platforms_secret_is_used_where_steps_run_elsewhere(self) -> None:
+        found = await self.choose(KSERVE, {"kserve-controller-s3": AWS}, self.OWN, has_steps=False)
+        assert (found.namespace, found.why) == ("kubeflow", "steps do not run in team")
+
+    async def test_secret_that_the_administrator_named_is_used(self) -> None:
+        named = seldon_backend(SETTINGS, source_secret="mine").source
+        found = await self.choose(named, {"mine": RCLONE}, self.OWN)
+        assert (found.namespace, found.why) == ("kubeflow", "the administrator named it")
+
+    async def test_profile_chooses_neither_the_store_nor_settings(self) -> None:
+        profile = {**self.OWN, **RCLONE, "AWS_ENDPOINT_URL": "http://evil", "RCLONE_CONFIG_S3_ENDPOINT": "http://evil"}
+        for source in (SELDON, KSERVE):
+            found = await self.choose(source, {}, profile)
+            assert found.secret == {"data": encoded(self.OWN)}
 
 
 class TestDoctor:

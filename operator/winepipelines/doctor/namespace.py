@@ -24,7 +24,8 @@ from winepipelines.doctor.probing import Account, Prober
 from winepipelines.doctor.rights import in_namespaces
 from winepipelines.platform.kubernetes import PODDEFAULTS, SECRETS, WINEPIPELINES, Body, Kind, KindMissing, secret_values
 from winepipelines.platform.modelkeys import key_state
-from winepipelines.platform.namespace import ARTIFACT_KEYS, secret_state
+from winepipelines.platform.namespace import secret_state
+from winepipelines.platform.sources import ARTIFACT_KEYS
 from winepipelines.settings import Settings
 
 LISTED = 500  # most WinePipelines of a namespace that are read

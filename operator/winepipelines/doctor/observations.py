@@ -185,6 +185,15 @@ class ObjectView:
 
 
 @dataclass(frozen=True)
+class SourceOfNamespace:
+    """The Secret that the models of a user's namespace are copied with, and why it is this one."""
+
+    namespace: str
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
 class PodDefaultsView:
     """PodDefaults of others in a user's namespace: those that conflict with the operator's, by its name, and with steps."""
 

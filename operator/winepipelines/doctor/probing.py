@@ -4,6 +4,7 @@ If a system does not answer, an `Outage` says how far a connection gets: DNS, co
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -24,6 +25,7 @@ from winepipelines.platform.mlflow import MLflow
 from winepipelines.platform.network import Network, is_address
 from winepipelines.platform.objectstore import ObjectStore
 from winepipelines.platform.poddefaults import pod_defaults, pod_defaults_of_others
+from winepipelines.platform.sources import FoundSource, Places, find_source_of
 from winepipelines.settings import Settings
 
 T = TypeVar("T")
@@ -116,6 +118,14 @@ class Prober:
         """Return the PodDefaults that the operator would create in a namespace, and those that others made there."""
         ours = pod_defaults(Manifests(self.settings.templates), self.settings, namespace, {})
         return ours, await pod_defaults_of_others(self.kubernetes, namespace)
+
+    async def source_of(self, namespace: str) -> FoundSource:
+        """Find the Secret that the models of a namespace are copied with."""
+        settings, where = self.settings, namespace
+        with contextlib.suppress(PlatformError):
+            where = await self.kubeflow.namespace_of_runs(namespace)
+        places = Places(settings.platform_namespace, namespace, where == namespace, settings.s3_endpoint_url)
+        return await find_source_of(self.secret, self.systems.backend.source, places)
 
     async def rights(
         self, account: "asyncio.Task[Account | PlatformError]", wanted: tuple[Right, ...], namespace: str = ""

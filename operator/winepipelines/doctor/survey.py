@@ -38,9 +38,9 @@ from winepipelines.platform.buckets import sample
 from winepipelines.platform.cluster import Cluster
 from winepipelines.platform.kubernetes import SERVICE_ACCOUNT_TOKEN, Body, secret_values
 from winepipelines.platform.mlflow import PASSWORD, TOKEN, USERNAME
-from winepipelines.platform.namespace import ARTIFACT_KEYS, secret_state
+from winepipelines.platform.namespace import secret_state
 from winepipelines.platform.network import is_address
-from winepipelines.platform.sources import find_source, source_state
+from winepipelines.platform.sources import ARTIFACT_KEYS, find_source, source_state
 from winepipelines.platform.token import TokenUnreadable, claims
 
 T = TypeVar("T")

@@ -106,7 +106,7 @@ class Observer:
             case GetRecords(revision, run_id):
                 return self._records(pipeline, revision, run_id)
             case CheckArtifact(uri, backend):
-                return self._stored(uri, backend)
+                return self._stored(pipeline, uri, backend)
             case GetServer(runtime, backend):
                 return self._server(pipeline, runtime, backend)
             case GetDeployment(rollout, backend):
@@ -134,8 +134,9 @@ class Observer:
     async def _run_settings(self) -> str:
         return self._kubeflow.settings_hash()
 
-    async def _stored(self, uri: str, name: str) -> object:
-        return await self._store.stored(uri, await self._namespace.store_access(self._serving.backends.get(name).name))
+    async def _stored(self, pipeline: WinePipeline, uri: str, name: str) -> object:
+        backend = self._serving.backends.get(name).name
+        return await self._store.stored(uri, await self._namespace.store_access(pipeline, backend))
 
     async def _server(self, pipeline: WinePipeline, runtime: Runtime, name: str) -> ServerView:
         backend = self._serving.backends.get(name)

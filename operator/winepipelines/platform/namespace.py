@@ -10,6 +10,7 @@ an owner, and the garbage collector deletes them with the last one.
 """
 
 import base64
+import functools
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
@@ -34,10 +35,8 @@ from winepipelines.platform.metadata import Objects
 from winepipelines.platform.mlflow import CREDENTIAL_KEYS, PASSWORD, TOKEN, USERNAME
 from winepipelines.platform.modelkeys import ModelKeys
 from winepipelines.platform.poddefaults import pod_defaults, pod_defaults_of_others
-from winepipelines.platform.sources import find_source, source_state
+from winepipelines.platform.sources import ARTIFACT_KEYS, FoundSource, Places, find_source_of
 from winepipelines.settings import Settings
-
-ARTIFACT_KEYS = ("accesskey", "secretkey")
 
 
 async def same_namespace(namespace: str) -> str:
@@ -94,11 +93,11 @@ class Namespace:
 
     async def view(self, pipeline: WinePipeline) -> ChildrenView:
         """Compare the objects that exist with the desired ones."""
-        (found, source), mlflow = await self._source(), await self._steps_source()
         where = await self._where_runs_are(pipeline)
+        found, mlflow = await self._source(pipeline, where), await self._steps_source()
         reached = self._if_reached(where, pipeline)
         others = await pod_defaults_of_others(self._kubernetes, pipeline.namespace)
-        children = [await self._child(manifest, others) for manifest in self.wanted(pipeline, source, mlflow, reached)]
+        children = [await self._child(manifest, others) for manifest in self.wanted(pipeline, found.secret, mlflow, reached)]
         steps_are_here = where == pipeline.namespace != self._settings.platform_namespace  # where the webhook acts
         if where is None and self._settings.mlflow_secret_of_steps:  # it stays as it is
             children.append(Child("Secret", MLFLOW_SECRET, Presence.CURRENT))
@@ -106,7 +105,7 @@ class Namespace:
             presence = await self._keys.presence(pipeline, reached) if reached is not None else Presence.CURRENT
             children.append(Child("Secret", KEY_SECRET, presence))
         return ChildrenView(
-            source=source_state(self._settings.platform_namespace, found, source),
+            source=found.state,
             artifacts=await self._artifacts(reached),
             children=tuple(children),
             mlflow=await self._mlflow_state(mlflow),
@@ -119,10 +118,11 @@ class Namespace:
 
         Objects that others made stay as they are.
         """
-        reached = self._if_reached(await self._where_runs_are(pipeline), pipeline)
+        where = await self._where_runs_are(pipeline)
+        reached = self._if_reached(where, pipeline)
         if reached is not None:
             await self._keys.ensure(pipeline, reached)
-        _, source = await self._source()
+        source = (await self._source(pipeline, where)).secret
         others = await pod_defaults_of_others(self._kubernetes, pipeline.namespace)
         for manifest in self.wanted(pipeline, source, await self._steps_source(), reached):
             presence = (await self._child(manifest, others)).presence
@@ -164,11 +164,11 @@ class Namespace:
         }
         await self._kubernetes.apply(SECRETS, manifest, f"{MANAGED_BY}-{metadata['uid'][:8]}")
 
-    async def store_access(self) -> StoreAccess:
-        """Read the address and the credentials that the serving backend copies models with."""
-        source, secret = await self._source()
-        where = f"the Secret {source.name} in namespace {self._settings.platform_namespace}"
-        return replace(source.access(secret_values(secret)), source=where, endpoint_key=source.endpoint_key)
+    async def store_access(self, pipeline: WinePipeline) -> StoreAccess:
+        """Read the address and the credentials that the serving backend copies a resource's models with."""
+        found = await self._source(pipeline, await self._where_runs_are(pipeline))
+        where = f"the Secret {found.source.name} in namespace {found.namespace}"
+        return replace(found.source.access(secret_values(found.secret)), source=where, endpoint_key=found.source.endpoint_key)
 
     async def mlflow_credentials(self) -> dict[str, str]:
         """Read the credentials for MLflow; none if the administrator named no Secret, or it does not exist."""
@@ -181,8 +181,12 @@ class Namespace:
         """
         return await self._keys.keys(await self._namespace_of_runs(namespace))
 
-    async def _source(self) -> tuple[SourceSecret, Body | None]:
-        return await find_source(self._named, self._source_secret)
+    async def _source(self, pipeline: WinePipeline, where: str | None) -> FoundSource:
+        """Find the Secret that the resource's models are copied with; `where` is the namespace of its runs, if known."""
+        settings = self._settings
+        has_steps = where in (None, pipeline.namespace)
+        places = Places(settings.platform_namespace, pipeline.namespace, has_steps, settings.s3_endpoint_url)
+        return await find_source_of(functools.partial(self._kubernetes.get, SECRETS), self._source_secret, places)
 
     async def _mlflow_source(self) -> Body | None:
         return await self._named(self._settings.mlflow_secret)

@@ -49,9 +49,9 @@ class Namespaces:
         """Make a serving object that outlives the resource an owner of the Secret that it copies models with."""
         await self._of[backend].hand_over(pipeline, owner)
 
-    async def store_access(self, backend: str) -> StoreAccess:
-        """Read the address and the credentials that a serving backend copies models with."""
-        return await self._of[backend].store_access()
+    async def store_access(self, pipeline: WinePipeline, backend: str) -> StoreAccess:
+        """Read the address and the credentials that a serving backend copies a resource's models with."""
+        return await self._of[backend].store_access(pipeline)
 
     async def mlflow_credentials(self) -> dict[str, str]:
         """Read the credentials for MLflow; none if the administrator named no Secret, or it does not exist."""

@@ -59,6 +59,7 @@ NAMESPACE = (
         needs=(namespace.artifact_secret_is_complete, mlflow.artifacts_are_in_the_store),
     ),
     Check(namespace.steps_can_write_outputs, needs=(namespace.artifact_secret_is_complete,)),
+    Check(secrets.models_are_copied_with_known_keys, needs=API, observe=secrets.observe_keys_of_models),
     Check(namespace.model_key_is_usable, needs=API),
     Check(namespace.models_are_signed, needs=API),
     Check(

@@ -4,7 +4,8 @@ from winecontract.reasons import Reason
 from winepipelines.api.errors import PlatformError, Refused
 from winepipelines.api.observed import SecretState
 from winepipelines.doctor.finding import Finding, failed, ok, skipped
-from winepipelines.doctor.observations import Survey
+from winepipelines.doctor.observations import SourceOfNamespace, Survey
+from winepipelines.doctor.probing import Prober
 
 
 def mlflow_secret_is_complete(survey: Survey) -> Finding:
@@ -29,6 +30,20 @@ def mlflow_secret_is_complete(survey: Survey) -> Finding:
         return failed(Reason.MLFLOW_SECRET_INCOMPLETE, message, f"{get}; set {keys}, or MLFLOW_TRACKING_TOKEN")
     names = dict.fromkeys(filter(None, (settings.mlflow_secret, settings.steps_mlflow_secret)))
     return ok(f"{' and '.join(names)} in {settings.platform_namespace}")
+
+
+async def observe_keys_of_models(prober: Prober) -> SourceOfNamespace:
+    """Find the Secret that models of the checked namespace are copied with."""
+    found = await prober.source_of(prober.targets.namespace)
+    return SourceOfNamespace(found.namespace, found.source.name, found.why)
+
+
+def models_are_copied_with_known_keys(survey: Survey) -> Finding:
+    """Which Secret has the keys that models of the namespace are copied with, and why."""
+    view = survey.observed(observe_keys_of_models)
+    if isinstance(view, PlatformError):
+        return skipped(f"The Secrets could not be read: {view.message}")
+    return ok(f"Those of {view.name} in {view.namespace}: {view.why}")
 
 
 def not_read(where: str, error: PlatformError, command: str) -> Finding:

@@ -221,7 +221,13 @@ def _in_place(context: ReconcileContext) -> Done:
         f"Uses PodDefault {rival.name} of the platform{_instead(child.name, rival.name)}. " for child, rival in withheld
     )
     ours = [child for child in children if child.rival is None]
-    return Done(Reason.PREPARED, f"{used}{_names(ours)} {'is' if len(ours) == 1 else 'are'} up to date.")
+    source = _children(context).source
+    keys = f" Models are copied with the keys of Secret {source.name} of this namespace." if _is_here(context, source) else ""
+    return Done(Reason.PREPARED, f"{used}{_names(ours)} {'is' if len(ours) == 1 else 'are'} up to date.{keys}")
+
+
+def _is_here(context: ReconcileContext, secret: SecretState) -> bool:
+    return secret.namespace == context.pipeline.namespace
 
 
 def _instead(ours: str, other: str) -> str:

@@ -101,6 +101,7 @@ def test_doctor_skips_checks_of_a_namespace_that_the_operator_has_no_right_for(
         "poddefaults act on pods",
         "namespace is a profile",
         "service account exists",
+        "mesh admits the operator",
         NO_DEPLOYMENT,
     }
     assert diagnosis.findings["namespace is a profile"]["remedy"] == f"kubectl get namespace {profile} --show-labels"

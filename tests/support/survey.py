@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from winepipelines.api.observed import KeyState, Presence, SecretState
 from winepipelines.doctor import runner
-from winepipelines.doctor.checks import images, kinds, platform_checks, poddefaults, secrets
+from winepipelines.doctor.checks import images, kinds, mesh, platform_checks, poddefaults, secrets
 from winepipelines.doctor.finding import Finding, Report, Result
 from winepipelines.doctor.observations import (
     KINDS,
@@ -88,6 +88,7 @@ GOOD = Survey(
         serving.observe_admission: AdmissionView("kubeflow"),
         images.observe_pulls: (),
         poddefaults.observe_pod_defaults: PodDefaultsView(),
+        mesh.observe_mesh_policies: (),
         secrets.observe_keys_of_models: SourceOfNamespace("kubeflow", BACKEND.source.name, "the administrator named it"),
     },
 )

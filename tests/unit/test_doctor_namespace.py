@@ -35,7 +35,7 @@ class TestNamespace:
 
     def test_namespace_checks_are_skipped_without_rights(self) -> None:
         seen = replace(GOOD, namespace=replace(NAMESPACE, labels=None, service_account_exists=None))
-        assert skipped(seen) == {"namespace is a profile", "service account exists"}
+        assert skipped(seen) == {"namespace is a profile", "service account exists", "mesh admits the operator"}
         assert find(seen, "namespace is a profile").remedy == "kubectl get namespace admin --show-labels"
 
     def test_missing_service_account_fails_in_multi_user_mode_only(self) -> None:

@@ -11,6 +11,7 @@ from winepipelines.doctor.checks import (
     kinds,
     kubeflow,
     kubernetes,
+    mesh,
     mlflow,
     namespace,
     poddefaults,
@@ -68,6 +69,7 @@ NAMESPACE = (
         observe=poddefaults.observe_pod_defaults,
     ),
     Check(namespace.names_are_available, needs=API),
+    Check(mesh.mesh_admits_the_operator, needs=API, observe=mesh.observe_mesh_policies),
 )
 """The checks of a user's namespace."""
 

@@ -280,6 +280,12 @@ async def test_canary_beside_a_served_model_that_is_scaled_to_zero_says_so() -> 
     assert not (await observe(cluster, canary(0), IDLE)).scaled_to_zero
 
 
+async def test_served_model_that_lost_its_pods_beside_a_canary_is_not_scaled_to_zero() -> None:
+    cluster = await with_candidate()
+    cluster.scale("mlflow-predictor-00001", 1, available=0)
+    assert not (await observe(cluster, canary(0))).scaled_to_zero
+
+
 def test_scaling_to_zero_needs_knative_mode() -> None:
     assert BACKEND.scaling_problem(IDLE) == ""
     problem = kserve_backend(SETTINGS).scaling_problem(IDLE)

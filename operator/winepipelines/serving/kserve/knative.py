@@ -114,7 +114,7 @@ async def observe(kubernetes: Kubernetes, live: Body, wanted: Manifest, rollout:
             pinned = await _deployment(kubernetes, live, revisions.tagged(PREVIOUS))
             if problem := _pinned_problem(pinned, revisions, rollout):
                 return DeploymentView(Presence.CURRENT, owned=True, reason=Reason.DEPLOYMENT_FAILED, message=problem)
-            idle = idle or not _available(pinned)
+            idle = idle or not (wanted["spec"]["predictor"]["minReplicas"] or _available(pinned))
         return DeploymentView(
             Presence.CURRENT, rolled_out=True, canary_rolled_out=canary_rolled_out, scaled_to_zero=idle, owned=True
         )

@@ -1,8 +1,8 @@
 """An in-memory platform for the decisions about pipelines: it answers their queries and carries out their actions."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from support.deployments import Deployment, OfDeployment, is_applied, same_pods, served_as
 from support.memory import InMemory
 
 from winecontract.reasons import Reason
@@ -31,7 +31,7 @@ from winepipelines.api.observed import (
 )
 from winepipelines.api.pipeline import AnnotationRequests, WinePipeline
 from winepipelines.api.rollout import Rollout
-from winepipelines.api.spec import Serving, Spec
+from winepipelines.api.spec import Spec
 from winepipelines.api.status import Condition, ConditionType, Status
 from winepipelines.controllers import PIPELINES
 from winepipelines.engine.decision import Query
@@ -65,28 +65,6 @@ URL = "http://endpoint/predict"
 GOOD = Spec.model_validate({"data": {"url": "http://data/wine.csv"}})
 
 
-def _same_pods(rollout: Rollout, other: Rollout | None) -> bool:
-    """Whether the change of a rollout starts no pods."""
-    pods = [
-        [model and (model.uri, model.server, model.digest) for model in (one.model, one.canary)]
-        for one in (rollout, other)
-        if one is not None
-    ]
-    return len(pods) == 2 and pods[0][0] == pods[1][0] and pods[0][1] in (None, pods[1][1])
-
-
-def _served_as(model: ModelRecord | None) -> tuple[object, ...] | None:
-    """The fields of a model that a serving backend compares."""
-    if model is None:
-        return None
-    return (model.uri, model.mlflow_run, model.runtime, model.server, model.digest, model.example_digest)
-
-
-def _is_applied(rollout: Rollout, applied: Rollout) -> bool:
-    one, other = ((item.revision, _served_as(item.model), _served_as(item.canary), item.weight) for item in (rollout, applied))
-    return one == other
-
-
 def revision_of(run: str) -> int:
     """Read the revision from a run's name: name of the resource, part of its uid, revision, attempt."""
     return int(run.split("-")[2])
@@ -98,35 +76,6 @@ def digest_of(revision: int) -> str:
 
 
 SELDON, KSERVE = "Seldon", "KServe"
-
-
-@dataclass
-class Deployment:
-    """What serves the resource's models on one serving backend."""
-
-    applied: Rollout | None = None  # the rollout in the deployment
-    last_applied: tuple[Rollout, Serving] | None = None  # by the operator
-    replicas: int = 1
-    foreign: bool = False
-    rolled_out: bool = False
-    scaled_to_zero: bool = False  # no pod runs, and requests are not answered until a test starts one
-    owned: bool = False
-    held: bool = False  # a finalizer delays its deletion
-    deleting: bool = False
-    pods_fail: tuple[str, str] = ("", "")  # reason and message, if it does not roll out on this backend
-
-
-class OfDeployment:
-    """A field of the deployment on the backend that the resource is served on."""
-
-    def __set_name__(self, _: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, world: Any, _: type | None = None) -> Any:
-        return self if world is None else getattr(world.deployment(), self._name)
-
-    def __set__(self, world: Any, value: object) -> None:
-        setattr(world.deployment(), self._name, value)
 
 
 @dataclass
@@ -324,15 +273,15 @@ class World(InMemory[Status]):
                 deployment = self._at(backend)
                 applied = deployment.applied
                 answers = applied is not None and deployment.rolled_out and not self._pod_problem_of(applied.model)
-                is_served = applied is not None and _served_as(applied.model) == _served_as(self._with_image(model, deployment))
+                is_served = applied is not None and served_as(applied.model) == served_as(self._with_image(model, deployment))
                 passed = answers and is_served and applied is not None and applied.revision not in self.wrong_answers
                 reason = "" if passed else "PredictionMismatch"
                 return PredictionCheck(self.now, passed, 5.7, 3, reason, "" if passed else "the answer differs", URL, "seldon")
             case CompareCanary(model, served, backend):
                 compared = self._at(backend).applied
                 assert compared is not None
-                applied_models = [_served_as(compared.canary), _served_as(compared.model)]
-                assert applied_models == [_served_as(model), _served_as(served)], "the models compared are those deployed"
+                applied_models = [served_as(compared.canary), served_as(compared.model)]
+                assert applied_models == [served_as(model), served_as(served)], "the models compared are those deployed"
                 if model.mlflow_run in self.lost_examples:
                     return Refused(Reason.INPUT_EXAMPLE_MISSING, "the MLflow run no longer exists")
                 if model.revision in self.wrong_answers:
@@ -357,7 +306,7 @@ class World(InMemory[Status]):
             return DeploymentView(Presence.ABSENT)
         serving, desired_rollout = self.pipeline.spec.serving, rollout and self._with_images(rollout, deployment)
         current = desired_rollout is None or (
-            _is_applied(desired_rollout, deployment.applied) and deployment.replicas == serving.replicas
+            is_applied(desired_rollout, deployment.applied) and deployment.replicas == serving.replicas
         )
         presence = Presence.CURRENT if current else Presence.DIFFERS
         desired = desired_rollout and (desired_rollout, serving)
@@ -411,7 +360,7 @@ class World(InMemory[Status]):
                 self.drift_corrected += [drift_corrected] if drift_corrected else []
                 deployment, serving = self._at(backend), self.pipeline.spec.serving
                 rollout = self._with_images(rollout, deployment)
-                deployment.rolled_out = deployment.rolled_out and _same_pods(rollout, deployment.applied)
+                deployment.rolled_out = deployment.rolled_out and same_pods(rollout, deployment.applied)
                 deployment.applied, deployment.owned = rollout, True
                 deployment.replicas = serving.replicas
                 deployment.last_applied = (rollout, serving)

@@ -18,7 +18,13 @@ PAGES = sorted(
 FIELD = re.compile(r"(?<![\w./-])\.?((?:spec|status)(?:\.[a-zA-Z][a-zA-Z0-9]{0,50}){1,8})")
 OF_OTHER_KINDS = {
     *("status.address", "status.conditions.exists"),  # Seldon's, and a CEL expression
-    *("spec.canary", "spec.predictor.model", "spec.predictor.storageUris", "status.deploymentMode"),  # KServe's
+    *(
+        "spec.canary",
+        "spec.predictor.model",
+        "spec.predictor.storageUris",
+        "status.deploymentMode",
+        "status.components.predictor",
+    ),  # KServe's
 }
 
 

@@ -10,8 +10,9 @@ export MYPYPATH := contract:operator:pipeline:tests:.
 export PYTHONPATH := contract:operator:pipeline:tests:.
 PYTEST := -m pytest
 # Modules of a suite run beside each other, each worker with a sandbox of its own; WORKERS=0 runs them one after another.
+# Without --no-loadscope-reorder the modules with the fewest tests come last: among them are the slowest.
 WORKERS ?= 2
-PARALLEL = $(PYTEST) -n $(if $(CONTRACT_KUBECONFIG)$(CONTRACT_KFP_URL),0,$(WORKERS)) --dist loadfile
+PARALLEL = $(PYTEST) -n $(if $(CONTRACT_KUBECONFIG)$(CONTRACT_KFP_URL),0,$(WORKERS)) --dist loadfile --no-loadscope-reorder
 # Built before the tests: that takes minutes, once, a test's time is limited, and tests use no proxy.
 programs = dev/environment operator > /dev/null && dev/environment pipeline > /dev/null && $(call python,dev) -m sandbox.programs $(1) > /dev/null
 

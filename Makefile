@@ -36,7 +36,7 @@ test-unit: ## decisions, schema, manifests; no server, one minute
 # STEPS= sets the number of steps, SEED= runs one history alone.
 export STEPS SEED
 test-simulation: ## the invariants over random histories of 100,000 steps; two minutes
-	@$(call python,dev) $(PYTEST) tests/simulation --timeout 1500
+	@$(call python,dev) $(PYTEST) tests/simulation --timeout 2700
 
 test-pipeline: ## steps and model server, without a cluster
 	@$(call programs)

@@ -44,7 +44,7 @@ class EnabledBackends(Protocol):
 
     @property
     def optional(self) -> bool:
-        """Whether nobody has listed them."""
+        """Whether the administrator has not listed them."""
 
 
 MakeBackends = Callable[..., EnabledBackends]

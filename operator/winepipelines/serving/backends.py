@@ -25,7 +25,7 @@ class Backends:
     """The enabled serving backends, in the order in which `auto` chooses.
 
     `default` is the name of the one that serves resources without a choice of their own; empty chooses the first whose kind the
-    API server serves. `optional`: nobody has listed them, so that one that is not installed is no problem beside another.
+    API server serves. `optional`: the settings do not list them, so that one that is not installed is no problem beside another.
     """
 
     def __init__(self, enabled: Sequence[ServingBackend], default: str = "", *, optional: bool = False) -> None:

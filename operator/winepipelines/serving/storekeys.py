@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from winepipelines.api.sourcesecret import StoreAccess
 
@@ -33,6 +34,22 @@ class Form:
 KUBEFLOW = Form("accesskey", "secretkey")
 """The form of the Secret for artifacts that Kubeflow Pipelines has in its own namespace and in every profile."""
 AWS = Form(ACCESS_KEY, SECRET_KEY)
+
+
+@dataclass(frozen=True)
+class SecretNames:
+    """The names that a Secret may have, the preferred one first."""
+
+    names: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The preferred name, or the only one."""
+        return self.names[0]
+
+    def narrowed(self, name: str) -> Self:
+        """Return the Secret by one of its names."""
+        return replace(self, names=(name,))
 
 
 def candidates(name: str, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,14 +1,14 @@
 """The Secret that KServe's storage initializer copies models with: keys of an S3 store, and its address in annotations."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from winepipelines.api.sourcesecret import StoreAccess
 from winepipelines.platform.kubernetes import secret_values
 from winepipelines.serving.kserve.naming import COPY_SECRET
-from winepipelines.serving.storekeys import AWS, ENDPOINT, KUBEFLOW, REGION, access_of, form_of
+from winepipelines.serving.storekeys import AWS, ENDPOINT, KUBEFLOW, REGION, SecretNames, access_of, form_of
 
 KNOWN = (
     "kserve-controller-s3",  # of the KServe charm
@@ -19,28 +19,18 @@ KNOWN = (
 
 
 @dataclass(frozen=True)
-class StorageSecret:
+class StorageSecret(SecretNames):
     """A Secret with the two keys of an S3 store, in one of several forms.
 
     `AWS_ENDPOINT_URL` and `AWS_DEFAULT_REGION` are optional; `endpoint` is the store's address where the Secret has none.
     """
 
-    names: tuple[str, ...]
     endpoint: str
     copy_name: ClassVar = COPY_SECRET
     known_names: ClassVar = KNOWN
     keys: ClassVar = KUBEFLOW.keys
     public_keys: ClassVar = (ENDPOINT, REGION)
     endpoint_key: ClassVar = ENDPOINT
-
-    @property
-    def name(self) -> str:
-        """The preferred name, or the only one."""
-        return self.names[0]
-
-    def narrowed(self, name: str) -> Self:
-        """Return the Secret by one of its names."""
-        return replace(self, names=(name,))
 
     def required_keys(self, present: Collection[str]) -> tuple[str, ...]:
         """List the two keys in the form of which the Secret has one."""

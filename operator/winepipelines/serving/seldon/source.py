@@ -3,13 +3,13 @@
 import base64
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 from winepipelines.api.sourcesecret import StoreAccess
 from winepipelines.platform.kubernetes import secret_values
 from winepipelines.serving.seldon.naming import COPY_SECRET
-from winepipelines.serving.storekeys import DEFAULT_REGION, access_of, form_of
+from winepipelines.serving.storekeys import DEFAULT_REGION, SecretNames, access_of, form_of
 
 PREFIX = "RCLONE_CONFIG_S3_"
 COPIED_KEYS = re.compile(rf"{PREFIX}[A-Z0-9_]+")
@@ -23,29 +23,19 @@ KNOWN = (
 
 
 @dataclass(frozen=True)
-class RcloneSecret:
+class RcloneSecret(SecretNames):
     """A Secret with rclone's settings of one remote, `S3`, or with the two keys of an S3 store in another form.
 
     The copy has only keys of that remote: the initializer gets the whole Secret as its environment, and any other variable could
     change what rclone does. `endpoint` is the store's address where the Secret has none.
     """
 
-    names: tuple[str, ...]
     endpoint: str = ""
     copy_name: ClassVar = COPY_SECRET
     known_names: ClassVar = KNOWN
     keys: ClassVar = tuple(f"{PREFIX}{key}" for key in ("TYPE", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "ENDPOINT"))
     public_keys: ClassVar = (f"{PREFIX}TYPE", f"{PREFIX}ENDPOINT")
     endpoint_key: ClassVar = f"{PREFIX}ENDPOINT"
-
-    @property
-    def name(self) -> str:
-        """The preferred name, or the only one."""
-        return self.names[0]
-
-    def narrowed(self, name: str) -> Self:
-        """Return the Secret by one of its names."""
-        return replace(self, names=(name,))
 
     def required_keys(self, present: Collection[str]) -> tuple[str, ...]:
         """List the keys that must have a value: rclone's, unless the Secret has the two keys in another form."""

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -40,34 +41,46 @@ class OperatorProcess:
         self._ready = component.ready
         self.log = plan.logs / "operator-under-test.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Start the process unless it is running, and wait until its probe answers."""
         if self.alive():
             return
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
+        self._process = self._spawn()
         eventually(lambda: self.alive() and self._ready(), 90)
 
     def launch(self) -> None:
-        """Start the process without waiting."""
+        """Start the process without waiting. It is started again when it ends by itself, as the kubelet would."""
+        self._process = process = self._spawn()
+        threading.Thread(target=self._restart, args=(process,), daemon=True).start()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
+            return subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
+
+    def _restart(self, process: subprocess.Popen[bytes]) -> None:
+        """Start the process again when it has ended, unless it was killed or stopped."""
+        process.wait()
+        with self._lock:
+            if self._process is process:
+                self.launch()
 
     def kill(self) -> None:
         """Kill the process with SIGKILL."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        with self._lock:
+            process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
 
     def stop(self) -> int:
         """Terminate the process with SIGTERM; return its exit status."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        status = self._process.wait(30)
-        self._process = None
-        return status
+        with self._lock:
+            process, self._process = self._process, None
+        assert process is not None
+        process.send_signal(signal.SIGTERM)
+        return process.wait(30)
 
     def alive(self) -> bool:
         """Whether the process runs."""

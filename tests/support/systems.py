@@ -2,6 +2,7 @@
 
 import json
 import ssl
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
@@ -45,6 +46,7 @@ class Systems:
         through = info.folder / "operator-through-proxy.kubeconfig"
         through.write_text(yaml.safe_dump(kubeconfig))
         through.chmod(0o600)
+        self._address = self._store_address()
         self._point_store(self.proxies["store"].url)
         self.operator = OperatorProcess(
             self._cluster.sandbox,
@@ -62,9 +64,18 @@ class Systems:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.operator.kill()
         self._stack.close()
-        self._point_store(self._cluster.info.s3_endpoint)
+        self._point_store(self._address)
 
-    def _point_store(self, url: str) -> None:
+    def _store_address(self) -> str | None:
+        """Return the store's address in the platform's Secret, None if it has none."""
         backend = self._cluster.backend
-        patch = json.dumps({"stringData": {backend.address: url}})
+        secret = self._cluster.get("secrets", "kubeflow", backend.source)
+        assert secret is not None
+        encoded = secret["data"].get(backend.address)
+        return None if encoded is None else b64decode(encoded).decode()
+
+    def _point_store(self, url: str | None) -> None:
+        """Change the store's address in the platform's Secret, or remove it."""
+        backend = self._cluster.backend
+        patch = json.dumps({"data": {backend.address: None if url is None else b64encode(url.encode()).decode()}})
         self._cluster.sandbox.kubectl("-n", "kubeflow", "patch", "secret", backend.source, "-p", patch)

@@ -17,7 +17,6 @@ import logging
 import os
 import runpy
 import select
-import shlex
 import signal
 import socket
 import sys
@@ -162,8 +161,7 @@ def _run_program(command: Sequence[str]) -> None:
     """Execute the command, in this process if it is only a component."""
     script = command[2] if len(command) > 3 and command[:2] == ["sh", "-ec"] else ""
     if _PROGRAM not in script or "kfp.dsl.executor_main" not in script:
-        shell = [part.replace("python3", shlex.quote(sys.executable)) if _PROGRAM in part else part for part in command]
-        os.execvp(shell[0], shell)
+        os.execvp(command[0], [*command])
     program = Path(tempfile.mkdtemp(prefix="component-", dir=os.environ.get("HOME"))) / "ephemeral_component.py"
     program.write_text(command[3])
     os.environ["_KFP_RUNTIME"] = "true"

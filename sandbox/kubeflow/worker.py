@@ -1,11 +1,12 @@
 """One attempt of a run: `kfp.local` runs the pipeline, each of its steps is a process.
 
-`kfp.local` has no notion of an environment per task, nor of keeping what an earlier attempt did. Three of its functions are
+`kfp.local` has no notion of an environment per task, nor of keeping what an earlier attempt did. Four of its functions are
 replaced in this process, and what they stand between stays as it is (order of tasks, conditions, loops, placeholders,
 inputs and outputs, retries of a task):
 
 - `task_executor.execute_single_task`: around it, the step's nodes, its secrets, and the outputs that are kept;
 - `subprocess_task_handler.run_local_subprocess`: runs a `step` instead of a shell;
+- `subprocess_task_handler.replace_python_executable`: quotes the interpreter's path, which may have spaces, for shells;
 - `executor_input_utils.executor_input_to_dict`: numbers without a fraction reach a step without one, as from Kubeflow.
 """
 
@@ -16,6 +17,7 @@ import json
 import logging
 import os
 import pickle
+import shlex
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,6 +112,8 @@ class Attempt:
         self._to_dict = executor_input_utils.executor_input_to_dict
         task_executor.execute_single_task = self._task
         subprocess_task_handler.run_local_subprocess = self._command
+        insert = subprocess_task_handler.replace_python_executable
+        subprocess_task_handler.replace_python_executable = lambda command, python: insert(command, shlex.quote(python))
         executor_input_utils.executor_input_to_dict = self._executor_input
         pipeline = self._spec.pipeline
         config = json.loads(self._run["runtime_config"])

@@ -27,7 +27,7 @@ from winepipelines.serving.kserve import naming as kserve
 from winepipelines.serving.seldon import naming as seldon
 
 CRD = Path(__file__).parents[2] / "crds" / "winepipelines.yaml"
-AT_ONCE, SOON = 6, 30  # seconds
+AT_ONCE, SOON = 15, 30  # seconds; of at once, most is for a busy machine
 ONLY_WATCHES = {"WINE_POLL_SECONDS": "600", "WINE_POLL_FALLBACK_SECONDS": "600", "WINE_CHECK_INTERVAL_SECONDS": "600"}
 
 

@@ -16,7 +16,7 @@ PARALLEL = $(PYTEST) -n $(if $(CONTRACT_KUBECONFIG)$(CONTRACT_KFP_URL),0,$(WORKE
 # Built before the tests: that takes minutes, once, a test's time is limited, and tests use no proxy.
 programs = dev/environment operator > /dev/null && dev/environment pipeline > /dev/null && $(call python,dev) -m sandbox.programs $(1) > /dev/null
 
-.PHONY: help demo demo-stop test test-unit test-simulation test-pipeline test-sandbox contract contract-kserve test-chart test-integration test-rights test-hermetic rights test-images images e2e lint lint-chart format generate compile chart sbom licences audit bench bench-availability bench-thousand bench-hostile
+.PHONY: help demo demo-stop test test-unit test-simulation test-pipeline test-sandbox contract contract-kserve test-chart test-integration test-rights test-hermetic rights test-images images e2e lint lint-chart format generate compile chart sbom licences audit bench bench-availability bench-server bench-thousand bench-hostile
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -153,6 +153,9 @@ bench: ## measure the time from apply to Ready, batch scoring, promotion on both
 
 bench-availability: ## 3,000 predictions on each backend during promotion, rollback and deletion of pods; a quarter of an hour
 	@$(call python,operator) bench/availability.py --requests 3000
+
+bench-server: ## processor time, latency and memory of the model server beside MLServer, KServe's and MLflow's; five minutes
+	@$(call python,pipeline-dev) bench/server.py
 
 bench-thousand: ## memory and requests with 1,000 resources; a quarter of an hour
 	@$(call python,operator) bench/thousand.py

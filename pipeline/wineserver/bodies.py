@@ -11,11 +11,13 @@ import orjson
 from starlette.datastructures import FormData, Headers
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 
-from wineserver.limits import LARGE_BODY
+from wineserver.limits import MEBIBYTE
 from wineserver.openinference import MAX_INPUTS
 from wineserver.rows import MAX_ROWS, Schema
 
 MAX_FIELDS = 20
+SMALL_ROOM = MEBIBYTE
+"""Bytes of a body whose objects take little room, whatever they are: thirty times as much."""
 MAX_NESTED = MAX_ROWS + 3 * MAX_INPUTS
 """Lists and objects of a body: a row is one, an input two or three."""
 MAX_NAMES = 10 * MAX_INPUTS
@@ -30,7 +32,7 @@ def load(schema: Schema, body: bytes, media_type: str, form: str) -> Any:
     """Parse JSON; `form` is what the body ought to be. Raises InputError."""
     if not body:
         raise schema.refuse(f"the body is empty: send {form}")
-    if len(body) > LARGE_BODY:
+    if len(body) > SMALL_ROOM:
         _check_room(schema, body)
     try:
         return orjson.loads(body.removeprefix(BOM))

@@ -10,8 +10,8 @@ import resource
 import socket
 from typing import Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from wineserver.limits import (
     ANSWER_TIME,
@@ -20,6 +20,7 @@ from wineserver.limits import (
     HEADER_TIME,
     LINGER,
     MAX_CONNECTIONS,
+    MAX_HEAD,
     READ_AHEAD,
     SEND_BUFFER,
     SMALLEST_PIECE,
@@ -29,33 +30,23 @@ OTHER_FILES = 64
 """Files that the process has open beside its connections."""
 
 
-class Pieces(h11.Connection):
-    """An HTTP/1.1 connection that refuses a body in many tiny pieces: each costs as much time as one of 64 KiB."""
-
-    def __init__(self) -> None:
-        super().__init__(h11.SERVER)
-        self._left = 0.0
-
-    def next_event(self) -> Any:
-        """Return the next event. Raises h11.RemoteProtocolError."""
-        event = super().next_event()
-        if type(event) is h11.Data:
-            self._left += len(event.data) / SMALLEST_PIECE - 1
-            if self._left < 0:
-                raise h11.RemoteProtocolError("the body comes in too many pieces")
-        elif type(event) is h11.Request:
-            self._left = FREE_PIECES
-        return event
+class UnboundedError(Exception):
+    """A request has a head that is too long, or a body in many tiny pieces: each costs as much time as one of 64 KiB."""
 
 
-class Connection(H11Protocol):
+class Connection(HttpToolsProtocol):
     """A connection that ends when its caller has kept it waiting for too long."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.conn = Pieces()
         self._asked = True
         """Whether the next request has begun: of a new connection it has."""
+        self._receiving = False
+        """Whether the body of a request is not whole yet."""
+        self._unread = 0
+        """Bytes since the last piece of a body: a head, trailers, or what stands around pieces."""
+        self._pieces = 0.0
+        """How many more pieces the body may come in, if they are tiny."""
         self._since = self.loop.time()
         self._closing_since = 0.0
 
@@ -73,13 +64,64 @@ class Connection(H11Protocol):
         self.connections.discard(longest)  # now, since more connections come before it is closed
 
     def data_received(self, data: bytes) -> None:
-        """Note when a request begins, and when its headers are whole."""
+        """Parse what was received. Note when a request begins, and when its headers are whole."""
+        self._unset_keepalive_if_required()
         cycle = self.cycle
         if not self._asked and self._is_idle:
             self._asked, self._since = True, self.loop.time()
-        super().data_received(data)
+        if self._unread > MAX_HEAD:
+            self._refuse()
+            return
+        self._unread += len(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._refuse()
         if self.cycle is not cycle:
             self._asked, self._since = False, self.loop.time()
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser. Raises HttpParserError.
+
+        The parser leaves out the body of a request that offers another protocol, as clients do which could speak HTTP/2. No other
+        is spoken here, so that it reads the request again without the offer.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self.parser.get_method() == b"CONNECT":
+                    raise httptools.HttpParserError from None
+                data = self._head_without_offer() + data[upgrade.args[0] :]
+            else:
+                return
+
+    def _head_without_offer(self) -> bytes:
+        line = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        lines = [b"%s: %s\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        return b"".join((line, *lines, b"\r\n"))
+
+    def on_headers_complete(self) -> None:
+        """Note that the body begins."""
+        if self.parser.should_upgrade():
+            return
+        self._receiving, self._unread, self._pieces = True, 0, float(FREE_PIECES)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that the body is whole."""
+        if self.parser.should_upgrade():
+            return
+        self._receiving, self._unread = False, 0
+        super().on_message_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body. Raises UnboundedError, which the parser passes on as an error of its own."""
+        self._unread = 0
+        self._pieces += len(body) / SMALLEST_PIECE - 1
+        if self._pieces < 0:
+            raise UnboundedError
+        super().on_body(body)
 
     def on_response_complete(self) -> None:
         """Note when the connection becomes idle."""
@@ -91,12 +133,15 @@ class Connection(H11Protocol):
         self._since = self.loop.time()
         super().pause_writing()
 
-    def send_400_response(self, msg: str) -> None:
+    def _refuse(self) -> None:
         """Refuse what is no HTTP; where an answer has been sent already there is nothing left to say."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:
+        if self.cycle is not None and (self._receiving if self.cycle.response_complete else self.cycle.response_started):
             self.transport.abort()
+            return
+        if not self._is_idle:
+            self.cycle.disconnected = True  # the application need not answer any more
+            self.cycle.message_event.set()
+        self.send_400_response("Invalid HTTP request received.")
 
     @property
     def waits_for_caller(self) -> bool:
@@ -119,7 +164,7 @@ class Connection(H11Protocol):
             late = False
             if self.cycle.more_body and waited > BODY_TIME:
                 self.cycle.message_event.set()  # the application, woken without bytes, refuses the request
-        elif self.conn.their_state is h11.SEND_BODY and self.cycle is not None:  # the rest of a body that was refused
+        elif self._receiving:  # the rest of a body that was refused
             late = waited > LINGER
         else:
             late = self._asked and waited > HEADER_TIME

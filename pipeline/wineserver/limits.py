@@ -36,6 +36,8 @@ READ_AHEAD = 64 * KIBIBYTE
 """Read from a socket at a time, and written to it."""
 SEND_BUFFER = 128 * KIBIBYTE
 """What the kernel holds of an answer that is not taken; by itself it would hold megabytes."""
+MAX_HEAD = 64 * KIBIBYTE
+"""Method, path and headers of a request; trailers after its body; the extensions of one chunk."""
 FREE_PIECES = 1000
 SMALLEST_PIECE = 64
 """A body may come in `FREE_PIECES` pieces of any size; beyond these, a piece has this many bytes on average."""

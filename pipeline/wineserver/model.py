@@ -41,13 +41,12 @@ class WineModel:
 
     schema: Schema
     datatypes: tuple[str, ...]
-    predict_frame: Callable[[pd.DataFrame], Any]
+    predict_matrix: Callable[[Matrix], Any]
     run: str = ""
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
         """Predict float64 [rows] (or [rows, outputs]) from [rows, columns] in the schema's order. Raises NotFiniteError."""
-        frame = pd.DataFrame(matrix, columns=list(self.schema.columns), copy=False)
-        values = np.asarray(self.predict_frame(frame), dtype=np.float64)
+        values = np.asarray(self.predict_matrix(matrix), dtype=np.float64)
         if not np.isfinite(values).all():
             row = int(np.argwhere(~np.isfinite(values))[0][0])
             raise NotFiniteError(f"the model predicts no finite number for row {row + 1}")
@@ -69,7 +68,7 @@ def load(folder: Path, digest: str = "") -> WineModel:
     description = _describe(folder)
     columns, datatypes = _columns(folder, description)
     try:
-        predict = _linear(folder, columns) or _unpickled(folder, description)
+        predict = _linear(folder, columns) or _unpickled(folder, description, list(columns))
     except Exception as error:
         raise ModelFolderError(
             f"the model in {folder} cannot be loaded: {type(error).__name__}: {_line(error)}; "
@@ -88,17 +87,20 @@ def load(folder: Path, digest: str = "") -> WineModel:
     return model
 
 
-def _linear(folder: Path, columns: tuple[str, ...]) -> Callable[[pd.DataFrame], Any] | None:
-    """Take a linear model from its numbers, without a pickle and without scikit-learn; None where the folder has no such file."""
+def _linear(folder: Path, columns: tuple[str, ...]) -> Callable[[Matrix], Any] | None:
+    """Take a linear model from its numbers, without a pickle and without scikit-learn; None where the folder has no such file.
+
+    A data frame's values are in Fortran's order, and the last bit of a product depends on it.
+    """
     if (numbers := linear.read(folder)) is None:
         return None
     if numbers.columns != columns:
         raise ModelFolderError(f"{linear.FILE} names other columns than the signature")
     coefficients, intercept = np.array(numbers.coefficients), numbers.intercept
-    return lambda frame: frame.to_numpy(dtype=np.float64) @ coefficients + intercept
+    return lambda matrix: np.asfortranarray(matrix) @ coefficients + intercept
 
 
-def _unpickled(folder: Path, description: Model) -> Callable[[pd.DataFrame], Any]:
+def _unpickled(folder: Path, description: Model, columns: list[str]) -> Callable[[Matrix], Any]:
     """Load the model as MLflow does. Imported here: of a linear model's server scikit-learn would be a third."""
     import mlflow.pyfunc
     import mlflow.sklearn
@@ -106,7 +108,7 @@ def _unpickled(folder: Path, description: Model) -> Callable[[pd.DataFrame], Any
     # The scikit-learn flavor predicts without pyfunc's schema check, which rows.py has done with better messages.
     flavor = mlflow.sklearn if "sklearn" in description.flavors else mlflow.pyfunc
     predict: Callable[[pd.DataFrame], Any] = flavor.load_model(str(folder)).predict
-    return predict
+    return lambda matrix: predict(pd.DataFrame(matrix, columns=columns, copy=False))
 
 
 def verify(folder: Path, digest: str) -> None:

@@ -5,7 +5,9 @@ it with a message about itself instead of about the request.
 """
 
 import json
+import math
 import textwrap
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,17 +60,14 @@ class Schema:
         order = self._order(names)
         if not isinstance(rows, list) or not rows:
             raise self.refuse("there are no rows")
-        if len(rows) > MAX_ROWS:
-            raise self.refuse(f"there are {len(rows)} rows, and at most {MAX_ROWS} are read at a time: send fewer")
+        self._check_number(len(rows))
         if (kinds := set(map(type, rows))) != {list}:
             flat = ": put the row into a list of its own, [[...]]" if list not in kinds else ""
             raise self.refuse(f"the data is not a list of rows{flat}")
         if set(map(len, rows)) != {len(self.columns)}:
             number, row = next((i, r) for i, r in enumerate(rows, 1) if len(r) != len(self.columns))
             raise self.refuse(f"row {number} has {len(row)} values")
-        labels = self.columns if order is None else tuple(names)  # type: ignore[arg-type]  # _order saw a list
-        matrix = self._numbers(rows, labels)
-        return matrix if order is None else matrix[:, order]
+        return self._matrix(list(chain.from_iterable(rows)), order, names)
 
     def from_tensor(self, shape: object, values: object, names: object = None) -> Matrix:
         """Read a flat list of values of `shape` [rows, columns]. Raises InputError."""
@@ -78,8 +77,11 @@ class Schema:
         if not isinstance(values, list) or len(values) != shape[0] * shape[1]:
             found = f", not {len(values)}" if isinstance(values, list) else ""
             raise self.refuse(f"the shape {shape} needs {shape[0] * shape[1]} values{found}")
-        width = shape[1]
-        return self.from_rows([values[i : i + width] for i in range(0, len(values), width)], names)
+        order = self._order(names)
+        self._check_number(shape[0])
+        if shape[1] != len(self.columns):
+            raise self.refuse(f"row 1 has {shape[1]} values")
+        return self._matrix(values, order, names)
 
     def from_inputs(self, inputs: Sequence[Tensor]) -> Matrix:
         """Read the inputs of an Open Inference Protocol request: one matrix, or one tensor a column. Raises InputError."""
@@ -140,24 +142,36 @@ class Schema:
                 raise self.refuse(f"{word} columns: {textwrap.shorten(shown, 300, placeholder=' …')}")
         return [stands[place] for place in range(len(self.columns))]
 
-    def _numbers(self, rows: list[list[Any]], labels: tuple[str, ...]) -> Matrix:
-        # numpy would quietly make numbers of True, of "1" and of None.
-        if not set(map(type, chain.from_iterable(rows))) <= {int, float}:
-            place = next((i, j) for i, row in enumerate(rows) for j, x in enumerate(row) if type(x) not in (int, float))
-        else:
-            try:
-                matrix = np.array(rows, dtype=np.float64)
-            except OverflowError:  # a whole number of hundreds of digits
-                raise self.refuse("a number is too large") from None
-            with np.errstate(invalid="ignore"):
-                fits = np.abs(matrix) <= LARGEST
-            if fits.all():
-                return matrix
-            place = tuple(np.argwhere(~fits)[0])
-        row, column = place
-        found = rows[row][column]
-        where = f"row {row + 1}, column {_quoted(labels[column])}"
-        raise self.refuse(f"{where}: {_shown(found)} is not a finite number{_advice(found)}")
+    def _check_number(self, rows: int) -> None:
+        if rows > MAX_ROWS:
+            raise self.refuse(f"there are {rows} rows, and at most {MAX_ROWS} are read at a time: send fewer")
+
+    def _matrix(self, values: list[Any], order: list[int] | None, names: object) -> Matrix:
+        """Make a matrix of the values of whole rows, with its columns in `order`. Raises InputError."""
+        try:
+            matrix = np.frombuffer(array("d", values)).reshape(-1, len(self.columns))  # a third of the time of np.array
+        except (TypeError, OverflowError):  # no number, or a whole one of hundreds of digits
+            matrix = np.array([_number(value) for value in values]).reshape(-1, len(self.columns))
+        with np.errstate(invalid="ignore"):
+            refused = ~(np.abs(matrix.ravel()) <= LARGEST)
+        # A logical value became 0 or 1.
+        like_bools = np.flatnonzero((matrix == 0) | (matrix == 1)).tolist()
+        refused[[place for place in like_bools if type(values[place]) is bool]] = True
+        if refused.any():
+            row, column = divmod(int(refused.argmax()), len(self.columns))
+            label = self.columns[column] if order is None else names[column]  # type: ignore[index]  # _order saw a list
+            found = values[row * len(self.columns) + column]
+            where = f"row {row + 1}, column {_quoted(label)}"
+            raise self.refuse(f"{where}: {_shown(found)} is not a finite number{_advice(found)}")
+        return matrix if order is None else matrix[:, order]
+
+
+def _number(value: object) -> float:
+    """A number as a float; no number for everything else."""
+    try:
+        return float(value) if type(value) in (int, float) else math.nan  # type: ignore[arg-type]
+    except OverflowError:
+        return math.inf
 
 
 def _advice(value: object) -> str:
@@ -194,6 +208,8 @@ def _shown(value: object) -> str:
     match value:
         case str():
             return _quoted(value)
+        case int() if value.bit_length() > 64:
+            return "a whole number of more than 64 bits"
         case dict():
             return "an object"
         case list() if not all(type(item) is int for item in value):

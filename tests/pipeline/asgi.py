@@ -38,7 +38,7 @@ class Answer:
 
 
 def make(port: int = 8000, predict: Any = None) -> Application:
-    model = WineModel(SCHEMA, ("FP64",) * 3, predict or (lambda frame: frame.sum(axis=1)), "a" * 32)
+    model = WineModel(SCHEMA, ("FP64",) * 3, predict or (lambda matrix: matrix.sum(axis=1)), "a" * 32)
     return Application(model, Environment(Path("/m"), "classifier", port, "0.0.0.0", LIMIT, identity=IDENTITY))
 
 

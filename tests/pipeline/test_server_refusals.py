@@ -177,7 +177,7 @@ async def test_forms_that_cannot_be_answered_are_refused(form: tuple[bytes, Mapp
 
 
 async def test_a_model_that_predicts_no_number_is_an_error_and_not_null() -> None:
-    app = make(predict=lambda frame: [1.0, float("nan"), float("inf")])
+    app = make(predict=lambda _: [1.0, float("nan"), float("inf")])
     for path, body in ((PREDICT, seldon()), (INFER, tensor())):
         answer = await ask(app, "POST", path, body)
         assert (answer.code, answer.problem) == (500, "the model predicts no finite number for row 2")

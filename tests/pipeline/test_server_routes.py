@@ -68,7 +68,7 @@ async def test_paths_to_get_answer_get_head_and_options(path: str) -> None:
     ],
 )
 async def test_original_header_names_are_accepted_in_any_order(names: list[str]) -> None:
-    app = make(predict=lambda frame: frame["fixed_acidity"] - frame["alcohol"])
+    app = make(predict=lambda matrix: matrix[:, 0] - matrix[:, 2])
     for order in ([0, 1, 2], [2, 0, 1]):
         labels, values = [names[i] for i in order], [ROW[i] for i in order]
         answer = await ask(app, "POST", PREDICT, {"data": {"names": labels, "ndarray": [values]}})
@@ -288,7 +288,7 @@ async def test_requests_are_counted_under_the_executors_names() -> None:
 
 
 async def test_metrics_are_also_at_the_path_that_seldon_sets() -> None:
-    model = WineModel(SCHEMA, ("FP64",) * 3, lambda frame: frame.sum(axis=1))
+    model = WineModel(SCHEMA, ("FP64",) * 3, lambda matrix: matrix.sum(axis=1))
     for path in ("/metrics", "/prometheus", PREDICT):
         app = Application(model, Environment.read({"PREDICTIVE_UNIT_METRICS_ENDPOINT": path}))
         for found in {path, "/prometheus"} - {PREDICT}:

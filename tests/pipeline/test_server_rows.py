@@ -61,7 +61,11 @@ def test_every_form_of_a_request_means_the_same_rows(rows: Any) -> None:
         ([[1, [2], 3]], None, 'column "sugar": [2] is not'),
         ([[1, 2, float("nan")]], None, 'column "alcohol": NaN is not'),
         ([[1, 2, 1e39]], None, "1e+39 is not"),
-        ([[1, 2, 10**400]], None, "a number is too large"),
+        (
+            [[1, 2, 10**400]],
+            None,
+            'row 1, column "alcohol": a whole number of more than 64 bits is not a finite',
+        ),
         (ROWS, ["acidity", "sugar", "colour"], "unknown columns: colour"),
         (ROWS, ["acidity", "sugar"], "missing columns: alcohol"),
         (ROWS, ["acidity", "sugar", "alcohol", "sugar"], 'repeated columns: "sugar" and "sugar"'),

@@ -233,6 +233,62 @@ def sent_whole(server: Server, content: bytes) -> bytes | None:
         return None
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"GET /live HTTP/1.1\r\nX-A: " + b"a" * 1_000_000, id="one header"),
+        pytest.param(b"GET /live HTTP/1.1\r\n" + b"X-A: b\r\n" * 100_000, id="many headers"),
+        pytest.param(b"GET /" + b"a" * 1_000_000, id="path"),
+        pytest.param(
+            b"POST /live HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X-A: b\r\n" * 100_000, id="trailers"
+        ),
+        pytest.param(
+            b"POST /live HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"a" * 1_000_000, id="chunk extension"
+        ),
+        pytest.param(
+            b"GET /live HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", id="two lengths"
+        ),
+        pytest.param(b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", id="tunnel"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", id="TLS"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="HTTP/2"),
+    ],
+)
+def test_what_is_no_http_request_is_refused_and_the_connection_closed(server: Server, content: bytes) -> None:
+    with Watch(server) as watch:
+        received = received_until_closed(server, content)
+    assert received is None or received.startswith((b"HTTP/1.1 400", b"HTTP/1.1 405"))
+    assert watch.slowest < HEALTH_SECONDS
+
+
+def received_until_closed(server: Server, content: bytes) -> bytes | None:
+    """What is answered until the server closes the connection; None if it was closed before all was sent."""
+    try:
+        with server.connect(content) as connection:
+            received = b""
+            while part := connection.recv(65536):
+                received += part
+            return received
+    except (ConnectionResetError, BrokenPipeError):
+        return None
+
+
+def test_a_request_to_change_the_protocol_is_answered_as_any_other(server: Server) -> None:
+    """Java's and curl's clients offer HTTP/2 with their first request."""
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n"
+    body = rows(1)
+    request = head(len(body)).removesuffix(b"\r\n") + offer + body
+    with server.connect() as connection:
+        connection.settimeout(20)
+        for number in (1, 2):
+            connection.sendall(request * number)  # the second time two at once
+            received = b""
+            while received.count(b'"data"') < number:
+                part = connection.recv(65536)
+                assert part, received
+                received += part
+            assert received.count(b"HTTP/1.1 200") == number
+
+
 def head(size: int) -> bytes:
     return b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (
         PREDICT.encode(),

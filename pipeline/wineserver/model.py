@@ -1,32 +1,21 @@
-"""The MLflow model in a folder: its columns, its example and its predictions."""
+"""The model in a folder of MLflow's format: load it, and predict."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from mlflow.models import Model
 from numpy.typing import NDArray
 
 from winecontract import linear, signatures
 from winecontract.reasons import Reason
+from wineserver.folder import Description, ModelFolderError, line_of
 from wineserver.rows import Matrix, Schema
-
-# MLflow's column types as the Open Inference Protocol's datatypes; other types are no numbers.
-DATATYPES = {"double": "FP64", "float": "FP32", "integer": "INT32", "long": "INT64"}
 
 
 class NotFiniteError(Exception):
     """The model predicted infinity or no number; JSON has no word for either."""
-
-
-class ModelFolderError(Exception):
-    """A folder that cannot be served; the message is one line: what is wrong, and what to do."""
-
-    reason = Reason.MODEL_UNUSABLE
 
 
 class ModelTamperedError(ModelFolderError):
@@ -65,23 +54,22 @@ def load(folder: Path, digest: str = "") -> WineModel:
     """
     if digest:
         verify(folder, digest)
-    description = _describe(folder)
-    columns, datatypes = _columns(folder, description)
+    description = Description.read(folder)
     try:
-        predict = _linear(folder, columns) or _unpickled(folder, description, list(columns))
+        predict = _linear(folder, description.columns) or _unpickled(folder, description)
     except Exception as error:
         raise ModelFolderError(
-            f"the model in {folder} cannot be loaded: {type(error).__name__}: {_line(error)}; "
+            f"the model in {folder} cannot be loaded: {type(error).__name__}: {line_of(error)}; "
             "serve it with the packages that trained it (its requirements.txt), or train it again"
         ) from error
-    run = description.run_id if isinstance(description.run_id, str) else ""
-    model = WineModel(Schema(columns, _example(folder, description, columns)), datatypes, predict, run)
+    schema = Schema(description.columns, description.example)
+    model = WineModel(schema, description.datatypes, predict, description.run)
     try:
         if model.schema.example:
             model.predict(model.schema.from_rows([list(model.schema.example)]))
     except Exception as error:
         raise ModelFolderError(
-            f"the model in {folder} cannot answer its own input example: {type(error).__name__}: {_line(error)}; "
+            f"the model in {folder} cannot answer its own input example: {type(error).__name__}: {line_of(error)}; "
             "serve it with the packages that trained it (its requirements.txt), or train it again"
         ) from error
     return model
@@ -100,14 +88,15 @@ def _linear(folder: Path, columns: tuple[str, ...]) -> Callable[[Matrix], Any] |
     return lambda matrix: np.asfortranarray(matrix) @ coefficients + intercept
 
 
-def _unpickled(folder: Path, description: Model, columns: list[str]) -> Callable[[Matrix], Any]:
-    """Load the model as MLflow does. Imported here: of a linear model's server scikit-learn would be a third."""
+def _unpickled(folder: Path, description: Description) -> Callable[[Matrix], Any]:
+    """Load the model as MLflow does. Imported here: a linear model's server needs none of these packages."""
     import mlflow.pyfunc
     import mlflow.sklearn
+    import pandas as pd
 
     # The scikit-learn flavor predicts without pyfunc's schema check, which rows.py has done with better messages.
     flavor = mlflow.sklearn if "sklearn" in description.flavors else mlflow.pyfunc
-    predict: Callable[[pd.DataFrame], Any] = flavor.load_model(str(folder)).predict
+    predict, columns = flavor.load_model(str(folder)).predict, list(description.columns)
     return lambda matrix: predict(pd.DataFrame(matrix, columns=columns, copy=False))
 
 
@@ -120,48 +109,3 @@ def verify(folder: Path, digest: str) -> None:
             f"the files in {folder} are not those that the train step stored: {error}; "
             "restore them in the object store, or train again (annotation winepipelines.io/retrain)"
         ) from error
-
-
-def _describe(folder: Path) -> Model:
-    if not (folder / "MLmodel").is_file():
-        found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) if folder.is_dir() else ""
-        raise ModelFolderError(
-            f"there is no MLmodel file in {folder} ({f'it holds {found}' if found else 'it is empty'}): "
-            "check that the modelUri of the SeldonDeployment is the folder of an MLflow model, "
-            "since an address that holds nothing is copied without an error"
-        )
-    try:
-        return Model.load(str(folder))
-    except Exception as error:
-        raise ModelFolderError(f"the MLmodel file in {folder} cannot be read: {_line(error)}; train it again") from error
-
-
-def _columns(folder: Path, description: Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    inputs = description.signature.inputs if description.signature else None
-    if inputs is None or inputs.is_tensor_spec() or not inputs.has_input_names():
-        raise ModelFolderError(
-            f"the model in {folder} has no signature with named columns: save it with "
-            "signature=mlflow.models.infer_signature(<data frame>, <predictions>)"
-        )
-    types = [getattr(column.type, "name", "") for column in inputs.inputs]
-    for column, kind in zip(inputs.inputs, types, strict=True):
-        if kind not in DATATYPES:
-            raise ModelFolderError(
-                f"the column {column.name} of the model in {folder} is of type {column.type}: only numbers are served"
-            )
-    return tuple(inputs.input_names()), tuple(DATATYPES[kind] for kind in types)
-
-
-def _example(folder: Path, description: Model, columns: tuple[str, ...]) -> tuple[float, ...]:
-    """Return the first row of MLflow's input example in the model's order; () where there is none that fits."""
-    try:
-        path = folder / (description.saved_input_example_info or {})["artifact_path"]
-        example = json.loads(path.read_text("utf-8"))
-        row = dict(zip(example["columns"], example["data"][0], strict=True))
-        return tuple(float(row[column]) for column in columns)
-    except (OSError, ValueError, TypeError, LookupError):
-        return ()  # it only makes messages better
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

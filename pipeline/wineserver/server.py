@@ -25,7 +25,8 @@ from winecontract.text import clean
 from wineserver.application import Application
 from wineserver.connections import Connection
 from wineserver.environment import Environment, EnvironmentInvalidError
-from wineserver.model import ModelFolderError, load
+from wineserver.folder import ModelFolderError
+from wineserver.model import load
 
 log = logging.getLogger("wineserver")
 KEEP_ALIVE = 120  # seconds; longer than Seldon's executor keeps an idle connection (90), so that the executor closes it first

@@ -6,7 +6,7 @@ model does. Source of the format: mlflow 3.17, `mlflow/models/model.py` and `mlf
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,13 +31,14 @@ class ModelFolderError(Exception):
 class Description:
     """What a folder says about its model.
 
-    `datatypes` has one entry a column; `run` is the MLflow run that made the model, "" where MLmodel does not say; `example` is
-    the first row of the input example in the model's order, () where there is none that fits.
+    `datatypes` has one entry a column; `flavors` has the settings of each flavor; `run` is the MLflow run that made the model, ""
+    where MLmodel does not say; `example` is the first row of the input example in the model's order, () where there is none that
+    fits.
     """
 
     columns: tuple[str, ...]
     datatypes: tuple[str, ...]
-    flavors: frozenset[str]
+    flavors: Mapping[str, Any] = field(default_factory=dict)
     run: str = ""
     example: tuple[float, ...] = ()
 
@@ -50,7 +51,7 @@ class Description:
         return cls(
             columns,
             datatypes,
-            frozenset(flavors) if isinstance(flavors, dict) else frozenset(),
+            flavors if isinstance(flavors, dict) else {},
             run if isinstance(run, str) else "",
             _example(folder, content, columns),
         )

@@ -1,5 +1,6 @@
 """The model in a folder of MLflow's format: load it, and predict."""
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from winecontract import linear, signatures
 from winecontract.reasons import Reason
 from wineserver.folder import Description, ModelFolderError, line_of
 from wineserver.rows import Matrix, Schema
+
+PICKLES = ("cloudpickle", "pickle")
+"""MLflow's formats of an estimator that `pickle` reads."""
 
 
 class NotFiniteError(Exception):
@@ -89,15 +93,30 @@ def _linear(folder: Path, columns: tuple[str, ...]) -> Callable[[Matrix], Any] |
 
 
 def _unpickled(folder: Path, description: Description) -> Callable[[Matrix], Any]:
-    """Load the model as MLflow does. Imported here: a linear model's server needs none of these packages."""
+    """Load the model from its pickle. Imported here: a linear model's server needs none of these packages.
+
+    MLflow, whose import takes a second, loads what is not just a pickle of an estimator.
+    """
+    import pandas as pd
+
+    flavor = description.flavors.get("sklearn")
+    if isinstance(flavor, dict) and flavor.get("serialization_format") in PICKLES and not flavor.get("code"):
+        with (folder / str(flavor["pickled_model"])).open("rb") as file:
+            predict = pickle.load(file).predict  # noqa: S301 - `load` has verified the folder, or the administrator trusts it
+    else:
+        predict = _loaded_by_mlflow(folder, description)
+    columns = list(description.columns)
+    return lambda matrix: predict(pd.DataFrame(matrix, columns=columns, copy=False))
+
+
+def _loaded_by_mlflow(folder: Path, description: Description) -> Callable[..., Any]:
     import mlflow.pyfunc
     import mlflow.sklearn
-    import pandas as pd
 
     # The scikit-learn flavor predicts without pyfunc's schema check, which rows.py has done with better messages.
     flavor = mlflow.sklearn if "sklearn" in description.flavors else mlflow.pyfunc
-    predict, columns = flavor.load_model(str(folder)).predict, list(description.columns)
-    return lambda matrix: predict(pd.DataFrame(matrix, columns=columns, copy=False))
+    predict: Callable[..., Any] = flavor.load_model(str(folder)).predict
+    return predict
 
 
 def verify(folder: Path, digest: str) -> None:

@@ -39,7 +39,7 @@ def test_description_is_what_mlflow_reads(folder: Path) -> None:
     assert expected.signature is not None
     assert list(found.columns) == expected.signature.inputs.input_names()
     assert [DATATYPES[column.type.name] for column in expected.signature.inputs.inputs] == list(found.datatypes)
-    assert found.flavors == set(expected.flavors)
+    assert found.flavors == expected.flavors
     assert found.run == (expected.run_id or "")
     assert found.example == (7.4, 1.0, 1.0)
 

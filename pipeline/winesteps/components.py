@@ -33,28 +33,14 @@ def download(
     data: dsl.Output[dsl.Dataset],
 ) -> NamedTuple("Downloaded", [("sha256", str), ("etag", str), ("version", str), ("source", str), ("redirected", bool)]):  # type: ignore[valid-type] # Kubeflow reads it where it stands
     """Fetch the data by http, https or s3, and check that it can be a CSV file."""
+    inputs = locals()
     from pathlib import Path
 
-    from winesteps.failures import redact_url, reporting, without_templates
-    from winesteps.shortlived import uncollected
-    from winesteps.tracking import Record
+    from winesteps import steps
 
-    record = Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)
-    with uncollected(), reporting("download", record):
-        from winesteps.credentials import from_environment
-        from winesteps.download import download
-
-        downloaded = download(
-            data_url,
-            Path(data.path),
-            sha256=data_sha256,
-            max_bytes=max_bytes,
-            s3_endpoint_url=s3_endpoint_url,
-            credentials=from_environment(data_secret, credentials_over_http),
-        )
-    source = without_templates(redact_url(data_url))
-    data.metadata.update(source=source, bytes=downloaded.size, sha256=downloaded.sha256)
-    return (downloaded.sha256, downloaded.etag, downloaded.version_id, source, downloaded.redirected)
+    fetched = steps.download(inputs, Path(data.path))
+    data.metadata.update(source=fetched.source, bytes=fetched.size, sha256=fetched.sha256)
+    return (fetched.sha256, fetched.etag, fetched.version, fetched.source, fetched.redirected)
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
@@ -76,26 +62,13 @@ def preprocess(
     table: dsl.Output[dsl.Dataset],
 ) -> None:
     """Check the CSV file, convert its column names to lower_snake form and write it as parquet."""
+    inputs = locals()
     from pathlib import Path
 
-    from winesteps.failures import reporting, unquoted, without_templates
-    from winesteps.shortlived import uncollected
-    from winesteps.tracking import Record
+    from winesteps import steps
+    from winesteps.failures import without_templates
 
-    record = Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)
-    with uncollected(), reporting("preprocess", record), unquoted(redirected):
-        from winesteps.preprocess import preprocess
-
-        done = preprocess(
-            Path(data.path),
-            Path(table.path),
-            separator=separator,
-            decimal=decimal,
-            columns=columns,
-            missing=missing,
-            target=target,
-            max_bytes=max_bytes,
-        )
+    done = steps.preprocess(inputs, Path(data.path), Path(table.path))
     table.metadata.update(
         rows=done.rows,
         target=done.target,
@@ -140,34 +113,12 @@ def train(
     report: dsl.Output[dsl.HTML],
 ) -> str:
     """Fit and evaluate a model, log it to MLflow and register it."""
+    inputs = locals()
     from pathlib import Path
 
-    from winesteps.failures import redact_url, reporting
-    from winesteps.shortlived import uncollected
-    from winesteps.tracking import Record
+    from winesteps import steps
 
-    record = Record(mlflow_tracking_uri, experiment, s3_endpoint_url, owner, kfp_run)
-    with uncollected(), reporting("train", record) as attempt:
-        from winesteps.train import Task, train
-
-        task = Task(
-            target=target,
-            algorithm=algorithm,
-            parameters=parameters,
-            search=search,
-            test_fraction=test_fraction,
-            seed=seed,
-            registered_model=registered_model,
-            server_version=server_version,
-            served_run=served_run,
-            served_digest=served_digest,
-            allow_unsigned=allow_unsigned,
-            reusable_runs=reusable_runs,
-            data_etag=data_etag,
-            data_version=data_version,
-            source={"data_url": redact_url(data_url), "data_sha256": data_sha256},
-        )
-        trained = train(Path(table.path), task, record, attempt)
+    trained = steps.train(inputs, Path(table.path))
     for name, value in trained.metrics.items():
         metrics.log_metric(name, value)
     Path(report.path).write_text(trained.html, encoding="utf-8")

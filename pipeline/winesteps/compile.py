@@ -12,7 +12,7 @@ from pathlib import Path
 from kfp import compiler
 
 from winesteps import components
-from winesteps.pipelines import wine_data_check, wine_prediction, wine_training
+from winesteps.pipelines import wine_data_check, wine_prediction, wine_training, wine_training_single
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 """Where the compiled files are kept."""
@@ -26,12 +26,14 @@ def compiled() -> dict[str, str]:
     """The content of each file, by its path below `TEMPLATES`."""
     what = {
         "pipelines/wine-training.yaml": wine_training,
+        "pipelines/wine-training-single.yaml": wine_training_single,
         "pipelines/wine-data-check.yaml": wine_data_check,
         "components/check.yaml": components.check,
         "pipelines/wine-prediction.yaml": wine_prediction,
         "components/download.yaml": components.download,
         "components/preprocess.yaml": components.preprocess,
         "components/train.yaml": components.train,
+        "components/training.yaml": components.training,
         "components/predict.yaml": components.predict,
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """The steps as Kubeflow components.
 
 Kubeflow embeds the source of each function in the compiled pipeline. The bodies only call winesteps, which is in the image, so
-that new code needs a new image only.
+that new code needs a new image only. Those of a training pass their inputs to `steps` by name: `locals()` comes first.
 """
 
 from typing import Any, NamedTuple
@@ -119,6 +119,55 @@ def train(
     from winesteps import steps
 
     trained = steps.train(inputs, Path(table.path))
+    for name, value in trained.metrics.items():
+        metrics.log_metric(name, value)
+    Path(report.path).write_text(trained.html, encoding="utf-8")
+    return trained.model_uri
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+@described(
+    returns="Address of the model's folder in the artifact store.",
+    metrics="r2, rmse and mae on the held-out rows, of the new and of the served model.",
+    report="Predicted against actual values of the held-out rows.",
+)
+def training(
+    data_url: str,
+    data_sha256: str,
+    max_bytes: int,
+    data_secret: str,
+    credentials_over_http: bool,
+    separator: str,
+    decimal: str,
+    columns: dict[str, Any],
+    missing: str,
+    target: str,
+    algorithm: str,
+    parameters: dict[str, Any],
+    search: dict[str, Any],
+    test_fraction: float,
+    seed: int,
+    registered_model: str,
+    server_version: str,
+    served_run: str,
+    served_digest: str,
+    allow_unsigned: bool,
+    reusable_runs: list[str],
+    s3_endpoint_url: str,
+    mlflow_tracking_uri: str,
+    experiment: str,
+    owner: dict[str, Any],
+    kfp_run: str,
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+) -> str:
+    """Run download, preprocess and train one after the other in one container."""
+    inputs = locals()
+    from pathlib import Path
+
+    from winesteps import steps
+
+    trained = steps.training(inputs)
     for name, value in trained.metrics.items():
         metrics.log_metric(name, value)
     Path(report.path).write_text(trained.html, encoding="utf-8")

@@ -1,6 +1,11 @@
-"""The pipelines: `wine-training` (download, preprocess, train), `wine-data-check` and `wine-prediction`."""
+"""The pipelines: `wine-training`, `wine-training-single`, `wine-data-check` and `wine-prediction`.
 
-from collections.abc import Mapping
+`wine-training` runs download, preprocess and train in pods of their own, `wine-training-single` in one.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kfp import dsl, kubernetes
@@ -51,6 +56,21 @@ def _give_model_key(task: dsl.PipelineTask) -> None:
         kubernetes.use_secret_as_env(task, secret_name=MODEL_KEY_SECRET, secret_key_to_env={key: variable}, optional=True)
 
 
+def _with_inputs_of(pipeline: Any) -> Callable[[Callable[..., str]], Callable[..., str]]:
+    """Give a function the inputs of a compiled pipeline, with their types and defaults. It gets them by name."""
+    signature = inspect.signature(pipeline.pipeline_func)
+
+    def decorate(function: Callable[..., str]) -> Callable[..., str]:
+        @functools.wraps(function)
+        def called(*arguments: Any) -> str:
+            return function(**signature.bind(*arguments).arguments)
+
+        called.__signature__ = signature  # type: ignore[attr-defined] # inspect.signature reads it
+        return called
+
+    return decorate
+
+
 @dsl.pipeline(name="wine-training", display_name="Wine training")
 @described(returns="Address of the model's folder in the artifact store.")
 def wine_training(
@@ -98,6 +118,18 @@ def wine_training(
         data_version=downloaded.outputs["version"],
     )
     _give_credentials(downloaded, data_secret)
+    _give_model_key(trained)
+    model_uri: str = trained.outputs["Output"]
+    return model_uri
+
+
+@dsl.pipeline(name="wine-training-single", display_name="Wine training in a single pod")
+@described(returns="Address of the model's folder in the artifact store.")
+@_with_inputs_of(wine_training)
+def wine_training_single(**inputs: Any) -> str:
+    """Train a model on a CSV file in a single pod and register it in MLflow."""
+    trained = _task(components.training, inputs)
+    _give_credentials(trained, inputs["data_secret"])
     _give_model_key(trained)
     model_uri: str = trained.outputs["Output"]
     return model_uri

@@ -1,9 +1,10 @@
-"""The steps of a training: what the components do, each in a pod of its own.
+"""The steps of a training: what the components do, each in a pod of its own or all in one.
 
-`inputs` are the inputs of a component by name. Each step reports its failure under its own name.
+`inputs` are the inputs of a component by name. Each step reports its failure under its own name, so that both forms fail alike.
 Packages are imported within a step, which then reports that one is missing or damaged.
 """
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -92,3 +93,23 @@ def train(inputs: Inputs, table: Path) -> "Trained":
 
         source = {"data_url": redact_url(inputs["data_url"]), "data_sha256": inputs["data_sha256"]}
         return train(table, Task(**{name: inputs[name] for name in TASK}, source=source), record, attempt)
+
+
+def training(inputs: Inputs) -> "Trained":
+    """Run the three steps one after the other. Their files are in a temporary folder.
+
+    Raises:
+        StepFailure: as the step that failed; the later ones do not run.
+
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        data, table = Path(folder, "data"), Path(folder, "table")
+        fetched = download(inputs, data)
+        preprocess({**inputs, "redirected": fetched.redirected}, data, table)
+        outputs = {
+            "data_url": fetched.source,
+            "data_sha256": fetched.sha256,
+            "data_etag": fetched.etag,
+            "data_version": fetched.version,
+        }
+        return train({**inputs, **outputs}, table)

@@ -1,5 +1,7 @@
 """The compiled files: current, the same wherever they are made, and what the platform needs in them."""
 
+import dataclasses
+import inspect
 import os
 import shutil
 import subprocess
@@ -11,9 +13,11 @@ import pytest
 import yaml
 
 from winecontract import signatures
-from winesteps import components
+from winesteps import components, steps
 from winesteps.compile import TEMPLATES, compiled, main, stale
 from winesteps.descriptions import INPUTS, described
+from winesteps.preprocess import preprocess
+from winesteps.train import Task
 
 ROOT = TEMPLATES.parent
 
@@ -26,6 +30,11 @@ def files() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def documents(files: dict[str, str]) -> list[Any]:
     return list(yaml.safe_load_all(files["pipelines/wine-training.yaml"]))
+
+
+@pytest.fixture(scope="module")
+def single(files: dict[str, str]) -> list[Any]:
+    return list(yaml.safe_load_all(files["pipelines/wine-training-single.yaml"]))
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +116,42 @@ def test_tasks(documents: list[Any]) -> None:
         assert task["inputs"]["parameters"]["kfp_run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
 
 
+def test_a_single_pod_has_the_inputs_and_the_output_of_three(documents: list[Any], single: list[Any]) -> None:
+    pipeline = single[0]
+    assert pipeline["pipelineInfo"]["name"] == "wine-training-single"
+    assert pipeline["root"]["inputDefinitions"] == documents[0]["root"]["inputDefinitions"]
+    assert pipeline["root"]["outputDefinitions"] == documents[0]["root"]["outputDefinitions"]
+
+
+def test_a_single_pod_is_one_task_with_the_outputs_of_the_train_step(documents: list[Any], single: list[Any]) -> None:
+    pipeline = single[0]
+    (task,) = pipeline["root"]["dag"]["tasks"].values()
+    assert not task["cachingOptions"].get("enableCache"), "the bytes behind an address change"
+    assert task["inputs"]["parameters"]["kfp_run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
+    (component,) = pipeline["components"].values()
+    assert component["outputDefinitions"] == documents[0]["components"]["comp-train"]["outputDefinitions"]
+    assert "artifacts" not in component["inputDefinitions"], "files between the steps stay in the container"
+    (executor,) = pipeline["deploymentSpec"]["executors"].values()
+    assert set(executor["container"]) == {"image", "command", "args"}, "resources are the platform's to set"
+
+
+def test_a_single_pod_has_the_secrets_of_the_three_and_no_variable_twice(documents: list[Any], single: list[Any]) -> None:
+    executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    (executor,) = single[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+    for secret in executor["secretAsEnv"]:
+        assert any(secret in one["secretAsEnv"] for one in executors.values())
+    for one in executors.values():
+        assert all(secret in executor["secretAsEnv"] for secret in one["secretAsEnv"])
+    variables = [entry["envVar"] for secret in executor["secretAsEnv"] for entry in secret["keyToEnv"]]
+    assert len(variables) == len(set(variables)) == 10
+    assert executor["securityContext"] == {"runAsNonRoot": True}
+
+
+def test_a_training_gets_every_setting_from_its_inputs() -> None:
+    assert {*steps.TASK, "source"} == {field.name for field in dataclasses.fields(Task)}
+    assert {*steps.READING, "csv_file", "table_file"} == set(inspect.signature(preprocess).parameters)
+
+
 def test_a_data_check_is_one_step(check: list[Any]) -> None:
     pipeline, platform = check
     assert pipeline["pipelineInfo"]["name"] == "wine-data-check"
@@ -169,7 +214,7 @@ def test_only_the_train_step_gets_the_model_key(files: dict[str, str], documents
     assert all(one["secretNameParameter"]["runtimeValue"]["constant"] == signatures.SECRET for one in given)
     assert all(one["optional"] for one in given), "the step says that it is missing; a container would wait without a word"
     holders = [name for name, text in files.items() if signatures.SECRET in text]
-    assert holders == ["pipelines/wine-training.yaml"]
+    assert holders == ["pipelines/wine-training.yaml", "pipelines/wine-training-single.yaml"]
     assert not any(signatures.SECRET in str(executors[name]) for name in ("exec-download", "exec-preprocess"))
 
 

@@ -24,7 +24,7 @@ from winepipelines.platform.cluster import Cluster
 from winepipelines.platform.compiled import CompiledPipeline
 from winepipelines.platform.kubernetes import Kubernetes
 from winepipelines.platform.manifests import Manifests
-from winepipelines.platform.runrequests import DATA_CHECK, PREDICTION, TRAINING
+from winepipelines.platform.runrequests import COMPILED
 from winepipelines.serving.backends import Backends
 from winepipelines.settings import Settings
 
@@ -60,7 +60,7 @@ def check_files(settings: Settings, backends: Backends) -> None:
     Raises StartError.
     """
     try:
-        for pipeline in (TRAINING, DATA_CHECK, PREDICTION):
+        for pipeline in COMPILED:
             CompiledPipeline(settings.templates, pipeline)
         Manifests(settings.templates).load((*MANIFESTS, *(name for backend in backends.enabled for name in backend.templates)))
     except TemplateError as error:

@@ -105,7 +105,7 @@ def test_missing_templates_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["pipelines/wine-prediction.yaml", "manifests/seldondeployment.yaml.j2"],
+    ["pipelines/wine-prediction.yaml", "pipelines/wine-training-single.yaml", "manifests/seldondeployment.yaml.j2"],
 )
 def test_missing_template_is_named(tmp_path: Path, name: str) -> None:
     folder = _copy_templates(tmp_path)

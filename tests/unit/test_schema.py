@@ -12,7 +12,7 @@ from support.world import World
 
 from winecontract.protocols import Protocol
 from winepipelines.api.algorithms import Algorithm
-from winepipelines.api.spec import Runtime, Spec, Training, parse_duration
+from winepipelines.api.spec import Pods, Runtime, Spec, Training, parse_duration
 from winepipelines.api.status import ConditionType, RevisionOutcome, Stage, Status
 from winepipelines.serving.seldon.naming import GRAPH, PREDICTOR
 
@@ -93,8 +93,9 @@ def test_enums_of_models_and_schema_agree() -> None:
     outcomes = SCHEMA["status"]["properties"]["history"]["items"]["properties"]["outcome"]["enum"]
     assert outcomes == [outcome.value for outcome in RevisionOutcome]
     serving = SCHEMA["spec"]["properties"]["serving"]["properties"]
-    algorithms = SCHEMA["spec"]["properties"]["training"]["properties"]["algorithm"]["enum"]
-    assert algorithms == [algorithm.value for algorithm in Algorithm]
+    training = SCHEMA["spec"]["properties"]["training"]["properties"]
+    assert training["algorithm"]["enum"] == [algorithm.value for algorithm in Algorithm]
+    assert training["pods"]["enum"] == [pods.value for pods in Pods]
     assert serving["protocol"]["enum"] == [protocol.value for protocol in Protocol]
     assert serving["runtime"]["enum"] == [runtime.value for runtime in Runtime]
     assert len(ConditionType) <= SCHEMA["status"]["properties"]["conditions"]["maxItems"]
@@ -213,7 +214,7 @@ def test_inputs_hash_changes_with_fields_of_the_model_only() -> None:
         {"serving": {"protocol": "v2", "autoscaling": {"maxReplicas": 3}}},
         {"suspend": True},
         {"historyLimit": 3},
-        {"training": {"timeout": "1h", "attempts": 9, "resources": {"limits": {"cpu": "1"}}}},
+        {"training": {"timeout": "1h", "attempts": 9, "pods": "Single", "resources": {"limits": {"cpu": "1"}}}},
     ):
         assert Spec.model_validate({**body, **same}).inputs == base.inputs, same
     for other in (

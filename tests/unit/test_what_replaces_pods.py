@@ -51,7 +51,7 @@ AUTOSCALING = "serving.autoscaling."
 KEEPS = (
     "data.checkSchedule",
     "data.credentialsOverHTTP",  # without a credentialsSecret; with one, a revision begins
-    *("training.schedule", "training.timeZone", "training.timeout", "training.attempts"),
+    *("training.schedule", "training.timeZone", "training.timeout", "training.attempts", "training.pods"),
     *("training.resources.requests", "training.resources.limits", "gate[].", "serving.replicas", "serving.canary."),
     *("serving.backend", "serving.migrationGrace"),  # a move makes pods of its own; those of the earlier deployment stay
     *("suspend", "historyLimit", "deletionPolicy"),

@@ -84,8 +84,15 @@ class Data(Model):
         return self.model_dump(exclude={*others, *later}) | {name: later[name] for name in used}
 
 
+class Pods(StrEnum):
+    """Whether the steps of a training run have a pod each, or one together."""
+
+    PER_STEP = "PerStep"
+    SINGLE = "Single"
+
+
 class Training(Model):
-    """How the model is trained."""
+    """How the model is trained. `pods` does not change the model."""
 
     algorithm: Algorithm = Algorithm.ELASTIC_NET
     parameters: Parameters = Parameters()
@@ -98,6 +105,7 @@ class Training(Model):
     time_zone: str = "Etc/UTC"
     timeout: str = "30m"
     attempts: int = 3
+    pods: Pods = Pods.PER_STEP
     resources: Resources = Resources()
 
     @property
@@ -190,7 +198,8 @@ class Spec(Model):
     @cached_property
     def inputs(self) -> str:
         """Return the hash of the fields that determine the model. A new hash starts a new revision."""
-        training = self.training.model_dump(exclude={"timeout", "attempts", "resources", "search", "schedule", "time_zone"})
+        others = {"timeout", "attempts", "pods", "resources", "search", "schedule", "time_zone"}
+        training = self.training.model_dump(exclude=others)
         training["parameters"] = self.training.fixed_parameters  # with defaults, so that writing a default out changes nothing
         if values := self.training.values_to_try:
             training["search"] = values

@@ -9,13 +9,16 @@ from winecontract.reasons import Reason
 from winepipelines.api.errors import Refused
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.prediction import EXPERIMENT, Input, WinePrediction
-from winepipelines.api.spec import Data, Runtime
+from winepipelines.api.spec import Data, Pods, Runtime
 from winepipelines.api.status import known_models
 from winepipelines.platform.compiled import CompiledPipeline, template_in
 from winepipelines.settings import Settings
 
-TRAINING, TRAIN = "wine-training", "train"
+TRAININGS = {Pods.PER_STEP: ("wine-training", "train"), Pods.SINGLE: ("wine-training-single", "training")}
+"""The compiled pipeline of each value of `training.pods`, and its step that gets `training.resources`."""
 DATA_CHECK, PREDICTION, PREDICT = "wine-data-check", "wine-prediction", "predict"
+COMPILED = (*(name for name, _ in TRAININGS.values()), DATA_CHECK, PREDICTION)
+"""The names of all compiled pipelines."""
 
 
 class RunRequests:
@@ -28,10 +31,11 @@ class RunRequests:
         """
         self._settings = settings
         self._version_of_server = version_of_server
-        self._training = CompiledPipeline(settings.templates, TRAINING)
+        self._trainings = {pods: CompiledPipeline(settings.templates, name) for pods, (name, _) in TRAININGS.items()}
         self._check = CompiledPipeline(settings.templates, DATA_CHECK)
         self._prediction = CompiledPipeline(settings.templates, PREDICTION)
-        self.steps = frozenset((*self._training.steps, *self._check.steps, *self._prediction.steps))
+        self._all = (*self._trainings.values(), self._check, self._prediction)
+        self.steps = frozenset(step for compiled in self._all for step in compiled.steps)
 
     def training(self, pipeline: WinePipeline, name: str, revision: int, experiment_id: str) -> dict[str, Any]:
         """Build the request that submits the run of a revision."""
@@ -40,8 +44,10 @@ class RunRequests:
         return self._request(name, description, experiment_id, specification, parameters)
 
     def training_specification(self, pipeline: WinePipeline) -> dict[str, Any]:
-        """Build the inline pipeline, with the administrator's image and the resources that the spec requests for `train`."""
-        return self._training.specification(self._settings, {TRAIN: pipeline.spec.training.resources})
+        """Build the inline pipeline, with the administrator's image and the resources that the spec requests for training."""
+        training = pipeline.spec.training
+        _, step = TRAININGS[training.pods]
+        return self._trainings[training.pods].specification(self._settings, {step: training.resources})
 
     def training_parameters(self, pipeline: WinePipeline, revision: int) -> dict[str, Any]:
         """Build the parameters of a training run from the spec."""
@@ -133,7 +139,7 @@ class RunRequests:
     def settings_hash(self) -> str:
         """Hash the administrator's settings of a run: compiled pipelines, image, addresses and service account."""
         settings = self._settings
-        compiled = [item.specification(settings) for item in (self._training, self._check, self._prediction)]
+        compiled = [item.specification(settings) for item in self._all]
         values = [settings.mlflow_url_in_steps, settings.s3_endpoint_url, settings.kfp_service_account, settings.max_data_bytes]
         return hashlib.sha256(json.dumps([compiled, values], sort_keys=True).encode()).hexdigest()[:16]
 

@@ -14,6 +14,7 @@ from support.proxy import Call, Fault, Proxy
 from sandbox.certificates import make
 from winepipelines.api.errors import NotSent, Refused, Unavailable
 from winepipelines.api.observed import RunState
+from winepipelines.api.spec import Pods
 from winepipelines.platform import kubeflow
 
 RUNS = "/apis/v2beta1/runs"
@@ -55,14 +56,15 @@ async def test_run_has_the_platforms_service_account_by_default(proxied: Proxied
     assert proxied.kfp.run(run_id)["service_account"] == "wine-steps"
 
 
-async def test_training_resources_reach_the_step(proxied: ProxiedEndpoint) -> None:
+@pytest.mark.parametrize(("pods", "executor"), [("PerStep", "exec-train"), ("Single", "exec-training")])
+async def test_training_resources_reach_the_step(proxied: ProxiedEndpoint, pods: str, executor: str) -> None:
     adapter, name = proxied.adapter(), unique("mlflow")
     resources = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
-    await adapter.create(proxied.resource(resources=resources), name, 1)
+    await adapter.create(proxied.resource(pods=pods, resources=resources), name, 1)
     [run] = await adapter.runs_named(proxied.kfp.namespace, name)
     proxied.kfp.created.append(run.id)
     executors = proxied.kfp.run(run.id)["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"]
-    assert executors["exec-train"]["container"]["resources"]["resourceMemoryLimit"] == "2Gi"
+    assert executors[executor]["container"]["resources"]["resourceMemoryLimit"] == "2Gi"
 
 
 async def test_runs_are_all_found_when_they_exceed_a_page(proxied: ProxiedEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +215,8 @@ async def test_call_is_reported_as_not_sent_when_the_server_cannot_be_reached(pr
 
 async def test_refusal_contains_the_servers_message(proxied: ProxiedEndpoint) -> None:
     adapter = proxied.adapter()
-    adapter._requests._training._pipeline["root"]["inputDefinitions"]["parameters"]["colour"] = {"parameterType": "STRING"}
+    compiled = adapter._requests._trainings[Pods.PER_STEP]
+    compiled._pipeline["root"]["inputDefinitions"]["parameters"]["colour"] = {"parameterType": "STRING"}
     with pytest.raises(Refused, match=r"400.*colour"):
         await adapter.create(proxied.resource(), "some", 1)
 

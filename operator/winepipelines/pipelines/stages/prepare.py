@@ -172,7 +172,8 @@ def _correction(context: ReconcileContext) -> ApplyChildren | None:
     edited = [child for child in stale if child.presence in (Presence.ABSENT, Presence.DIFFERS) and child not in new]
     outdated = [child for child in stale if child.presence is Presence.OUTDATED]
     removed = [f"Deleted PodDefault {child.name}: {_why(child)}" for child in stale if child.rival is not None]
-    updated = [f"Updated {_names(outdated)} after a change of the platform's Secrets or settings."] if outdated else []
+    sources = "the platform's Secrets, its settings and the resources that share them"
+    updated = [f"Updated {_names(outdated)} to match {sources}."] if outdated else []
     changes = ", ".join(
         f"{child.kind} {child.name} {'was deleted' if child.presence is Presence.ABSENT else 'was changed'}" for child in edited
     )

@@ -24,7 +24,8 @@ from pipeline.asgi import (
     tensor,
 )
 
-from wineserver.rows import MAX_ROWS
+from wineserver import bodies
+from wineserver.rows import MAX_ROWS, InputError, Schema
 
 
 @pytest.mark.parametrize(
@@ -240,3 +241,14 @@ async def test_what_a_caller_sends_forges_no_line_of_the_log_and_no_problem() ->
 async def test_an_announced_length_that_is_no_number_is_left_to_the_body(length: str) -> None:
     answer = await ask(make(), "POST", PREDICT, seldon(), {**JSON, "Content-Length": length})
     assert answer.code == 200
+
+
+@pytest.mark.parametrize(
+    ("unit", "number", "problem"),
+    [(b"[],", bodies.MAX_NESTED + 1, "lists and objects"), (b'"a":1,', bodies.MAX_NAMES + 1, "names")],
+)
+def test_as_many_objects_as_no_request_needs_are_refused_at_any_size(unit: bytes, number: int, problem: str) -> None:
+    body = b"{" + unit * number
+    assert len(body) < 1 << 20
+    with pytest.raises(InputError, match=f"the body has more than [0-9]+ {problem}"):
+        bodies.load(Schema(COLUMNS, ()), body, "application/json", "a form")

@@ -14,6 +14,13 @@ IMAGE = "winepipelines/steps:0.1.0"
 """Placeholder in the compiled files; the operator replaces it with the platform's image."""
 
 
+_trains = described(
+    returns="Address of the model's folder in the artifact store.",
+    metrics="r2, rmse and mae on the held-out rows, of the new and of the served model.",
+    report="Predicted against actual values of the held-out rows.",
+)
+
+
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
 @described(
     returns="Digest, strong entity tag, object version and address of the file, and whether the server redirected elsewhere.",
@@ -81,11 +88,7 @@ def preprocess(
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
-@described(
-    returns="Address of the model's folder in the artifact store.",
-    metrics="r2, rmse and mae on the held-out rows, of the new and of the served model.",
-    report="Predicted against actual values of the held-out rows.",
-)
+@_trains
 def train(
     table: dsl.Input[dsl.Dataset],
     target: str,
@@ -118,19 +121,11 @@ def train(
 
     from winesteps import steps
 
-    trained = steps.train(inputs, Path(table.path))
-    for name, value in trained.metrics.items():
-        metrics.log_metric(name, value)
-    Path(report.path).write_text(trained.html, encoding="utf-8")
-    return trained.model_uri
+    return steps.publish(steps.train(inputs, Path(table.path)), metrics, report)
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
-@described(
-    returns="Address of the model's folder in the artifact store.",
-    metrics="r2, rmse and mae on the held-out rows, of the new and of the served model.",
-    report="Predicted against actual values of the held-out rows.",
-)
+@_trains
 def training(
     data_url: str,
     data_sha256: str,
@@ -163,15 +158,9 @@ def training(
 ) -> str:
     """Run download, preprocess and train one after the other in one container."""
     inputs = locals()
-    from pathlib import Path
-
     from winesteps import steps
 
-    trained = steps.training(inputs)
-    for name, value in trained.metrics.items():
-        metrics.log_metric(name, value)
-    Path(report.path).write_text(trained.html, encoding="utf-8")
-    return trained.model_uri
+    return steps.publish(steps.training(inputs), metrics, report)
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)

@@ -14,6 +14,8 @@ from winesteps.shortlived import uncollected
 from winesteps.tracking import Record
 
 if TYPE_CHECKING:
+    from kfp import dsl
+
     from winesteps.preprocess import Preprocessed
     from winesteps.train import Trained
 
@@ -113,3 +115,11 @@ def training(inputs: Inputs) -> "Trained":
             "data_version": fetched.version,
         }
         return train({**inputs, **outputs}, table)
+
+
+def publish(trained: "Trained", metrics: "dsl.Metrics", report: "dsl.HTML") -> str:
+    """Write the artifacts that Kubeflow shows of a training; return the address of the model's folder."""
+    for name, value in trained.metrics.items():
+        metrics.log_metric(name, value)
+    Path(report.path).write_text(trained.html, encoding="utf-8")
+    return trained.model_uri

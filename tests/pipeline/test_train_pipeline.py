@@ -26,7 +26,7 @@ OF_ONE_RUN = ("kfp-run", "model-uri", "model-version", "digest", "signature")
 
 @pytest.fixture
 def submit(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Runs the pipeline as it stands in templates/. Temporary files are below `tmp`, the termination message is in `ended`."""
+    """Runs a compiled pipeline of templates/. Temporary files are below `tmp`, the termination message is in `ended`."""
     (tmp_path / "tmp").mkdir()
     (tmp_path / "ended").touch()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))

@@ -23,7 +23,7 @@ class CompiledPipeline:
     def __init__(self, templates: str, name: str) -> None:
         """Read `<templates>/pipelines/<name>.yaml`: the pipeline and its Kubernetes-specific settings."""
         path = Path(templates) / FOLDER / f"{name}.yaml"
-        self._pipeline, *self._platform = yaml.safe_load_all(path.read_text(encoding="utf-8"))
+        self._pipeline, *self._platform = yaml.load_all(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
         tasks = self._pipeline["root"]["dag"]["tasks"].values()
         self.steps: tuple[str, ...] = tuple(task["taskInfo"]["name"] for task in tasks)
 

@@ -30,10 +30,6 @@ OTHER_FILES = 64
 """Files that the process has open beside its connections."""
 
 
-class UnboundedError(Exception):
-    """A request has a head that is too long, or a body in many tiny pieces: each costs as much time as one of 64 KiB."""
-
-
 class Connection(HttpToolsProtocol):
     """A connection that ends when its caller has kept it waiting for too long."""
 
@@ -116,11 +112,11 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body. Raises UnboundedError, which the parser passes on as an error of its own."""
+        """Take a piece of the body. Raises HttpParserError if too many are tiny: each costs as much time as one of 64 KiB."""
         self._unread = 0
         self._pieces += len(body) / SMALLEST_PIECE - 1
         if self._pieces < 0:
-            raise UnboundedError
+            raise httptools.HttpParserError
         super().on_body(body)
 
     def on_response_complete(self) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
@@ -47,7 +47,7 @@ class Systems:
         through.write_text(yaml.safe_dump(kubeconfig))
         through.chmod(0o600)
         self._address = self._store_address()
-        self._point_store(self.proxies["store"].url)
+        self._point_store(b64encode(self.proxies["store"].url.encode()).decode())
         self.operator = OperatorProcess(
             self._cluster.sandbox,
             {
@@ -67,15 +67,15 @@ class Systems:
         self._point_store(self._address)
 
     def _store_address(self) -> str | None:
-        """Return the store's address in the platform's Secret, None if it has none."""
+        """Return the store's address as the platform's Secret has it, in base64, or None."""
         backend = self._cluster.backend
         secret = self._cluster.get("secrets", "kubeflow", backend.source)
         assert secret is not None
-        encoded = secret["data"].get(backend.address)
-        return None if encoded is None else b64decode(encoded).decode()
+        address: str | None = secret["data"].get(backend.address)
+        return address
 
-    def _point_store(self, url: str | None) -> None:
-        """Change the store's address in the platform's Secret, or remove it."""
+    def _point_store(self, address: str | None) -> None:
+        """Change the store's address, in base64, in the platform's Secret, or remove it."""
         backend = self._cluster.backend
-        patch = json.dumps({"data": {backend.address: None if url is None else b64encode(url.encode()).decode()}})
+        patch = json.dumps({"data": {backend.address: address}})
         self._cluster.sandbox.kubectl("-n", "kubeflow", "patch", "secret", backend.source, "-p", patch)

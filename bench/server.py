@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.algorithms import SEED, TEST_FRACTION, guide_table
 from bench.servers import SERVERS, Ours, Request, Server
 from winesteps import estimator, model
-from winesteps.preprocess import preprocess
 
-DATA = Path(__file__).resolve().parents[1] / "data" / "winequality-red.csv"
 PEER = ("mlserver", "v2")
 ROUNDS, ROUND_SECONDS = 5, 1.5
 LIMITS = {1: 0.5, 1599: 1.0}
@@ -64,18 +64,22 @@ def exchange(connection: socket.socket, request: bytes) -> bytes:
     connection.sendall(request)
     received = b""
     while b"\r\n\r\n" not in received:
-        if not (part := connection.recv(1 << 18)):
-            raise RuntimeError(f"the connection was closed after {received[:200]!r}")
-        received += part
+        received += _receive(connection)
     head, _, body = received.partition(b"\r\n\r\n")
     if b" 200 " not in head.split(b"\r\n", 1)[0]:
         raise RuntimeError(f"{head[:100]!r} {body[:300]!r}")
     length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
     parts, size = [body], len(body)
     while size < length:
-        parts.append(connection.recv(1 << 18))
+        parts.append(_receive(connection))
         size += len(parts[-1])
     return b"".join(parts)
+
+
+def _receive(connection: socket.socket) -> bytes:
+    if not (part := connection.recv(1 << 18)):
+        raise RuntimeError("the server closed the connection before the end of its answer")
+    return part
 
 
 def main() -> int:
@@ -97,9 +101,8 @@ def measure(algorithm: str, sizes: list[int], names: list[str]) -> bool:
     met = True
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         work = Path(temporary)
-        preprocess(DATA, work / "table")
-        split = estimator.split_rows(pd.read_parquet(work / "table"), "quality", 0.25, 1337)
-        fitted, _ = estimator.fit(algorithm, estimator.check_parameters(algorithm, {}, 0.25, 1337), split, 1337)
+        split = estimator.split_rows(guide_table(work), "quality", TEST_FRACTION, SEED)
+        fitted, _ = estimator.fit(algorithm, estimator.check_parameters(algorithm, {}, TEST_FRACTION, SEED), split, SEED)
         model.save(fitted, work / "model", split.x_test, split.x_test.head(3))
         servers = []
         for kind in (kind for kind in SERVERS if kind.name in names):
@@ -158,7 +161,7 @@ def _check(fitted: Any, columns: Any, rows: list[list[float]], found: list[Measu
 def _floor(fitted: Any, rows: list[list[float]]) -> float:
     """Return the milliseconds of the processor of a bare predict, best of its rounds."""
     matrix, best = np.array(rows), float("inf")
-    with np.errstate(all="ignore"), _without_warnings():
+    with warnings.catch_warnings(action="ignore"):  # scikit-learn warns of a matrix without names
         for _ in range(ROUNDS):
             began, count = time.process_time(), 0
             while time.process_time() - began < 0.2:
@@ -166,15 +169,6 @@ def _floor(fitted: Any, rows: list[list[float]]) -> float:
                 count += 1
             best = min(best, (time.process_time() - began) / count)
     return 1000 * best
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Any:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn warns of a matrix without names
-        yield
 
 
 def _key(each: Measured) -> tuple[str, str]:

@@ -7,11 +7,14 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from sandbox import ports
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "wine"
@@ -53,7 +56,7 @@ class Request:
         return cls(protocol, head.encode() + content)
 
 
-class Server:
+class Server(ABC):
     """A server's process on a free port; `seconds` is how long it took from its start to its first answer."""
 
     name = ""
@@ -64,13 +67,11 @@ class Server:
         """Serve the model in an MLflow `folder`; `work` is a folder for the server's own files."""
         self.folder, self.work = folder, work
         self.seconds = 0.0
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = ports.choose([self.name], {})[self.name]
 
+    @abstractmethod
     def command(self, python: str) -> list[str]:
         """Return the command that starts the server."""
-        raise NotImplementedError
 
     def variables(self) -> Mapping[str, str]:
         """Return the server's own environment variables."""

@@ -48,17 +48,24 @@ async def _watch_source(adapters: Adapters, source: metadata.Objects, pipelines:
     """Reconcile every resource whenever one of the platform's Secrets changes, or may have changed."""
     async with contextlib.aclosing(metadata.watch(adapters.kubernetes, source)) as watch:
         async for seen in watch:
-            if seen is not None:
+            if seen is None:
+                pipelines.forget()
+            else:
                 adapters.mlflow.forget_credentials()
                 pipelines.enqueue_all()
 
 
 async def _watch_copies(adapters: Adapters, copied: metadata.Objects, pipelines: Enqueuing) -> None:
-    """Reconcile a namespace's resources whenever someone else changes what was created for them. A list is no change."""
+    """Reconcile a namespace's resources whenever someone else changes what was created for them.
+
+    A list is no change, but there may have been some before it.
+    """
     enqueue = _enqueue_users(adapters.settings.platform_namespace, pipelines)
     async with contextlib.aclosing(metadata.watch(adapters.kubernetes, copied)) as watch:
         async for seen in watch:
-            if seen is not None and not seen.complete:
+            if seen is None or seen.complete:
+                pipelines.forget()
+            else:
                 for item in seen.objects:
                     if seen.gone or is_others_doing(item):
                         enqueue(item["namespace"])
@@ -68,7 +75,10 @@ async def _watch_serving(adapters: Adapters, objects: metadata.Objects, pipeline
     """Reconcile a resource whenever an object that serves its models changes."""
     async with contextlib.aclosing(kinds.owners(adapters.kubernetes, objects)) as owners:
         async for key in owners:
-            pipelines.enqueue(key)
+            if key is None:
+                pipelines.forget()
+            else:
+                pipelines.enqueue(key)
 
 
 def _enqueue_users(platform_namespace: str, pipelines: Enqueuing) -> Callable[[str], None]:

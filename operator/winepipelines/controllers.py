@@ -1,17 +1,17 @@
 """The kinds that the operator reconciles: how each is parsed, decided on, rejected and reported."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from winecontract.reasons import Reason
 from winepipelines import background
-from winepipelines.api.observed import PredictionCheck
+from winepipelines.api.observed import ChildrenView, DeploymentView, PredictionCheck
 from winepipelines.api.pipeline import KIND, WinePipeline
 from winepipelines.api.prediction import PREDICTION_KIND, PredictionStage, PredictionStatus, WinePrediction
-from winepipelines.api.status import Stage, Status
+from winepipelines.api.status import ConditionType, Stage, Status
 from winepipelines.api.timeouts import Timeouts
 from winepipelines.engine.errors import InvalidResource
 from winepipelines.engine.spec import Body, CacheRule, ControllerSpec
@@ -20,13 +20,17 @@ from winepipelines.pipelines import events as pipeline_events
 from winepipelines.pipelines.actions import ApplyDeployment
 from winepipelines.pipelines.conditions import summarize
 from winepipelines.pipelines.context import NotReady
-from winepipelines.pipelines.queries import ProbeEndpoint
+from winepipelines.pipelines.queries import GetChildren, GetDeployment, ProbeEndpoint
 from winepipelines.pipelines.stages.verify import check_interval
 from winepipelines.platform.kubernetes import WINEPIPELINES, WINEPREDICTIONS
 from winepipelines.predictions import decide as predictions
 from winepipelines.predictions.context import NotReady as PredictionNotReady
 
 R = TypeVar("R")
+WATCHED_FOR = timedelta(hours=6)
+"""How late a change of a settled resource's objects is noticed that no watch reports: of the keys in Kubeflow's own Secret, of a
+Deployment behind its controller's back, or of what a watch has lost.
+"""
 
 
 def _reader(from_body: Callable[[Body], R]) -> Callable[[Body], R]:
@@ -63,6 +67,20 @@ def _is_fresh(check: PredictionCheck, status: Status, timeouts: Timeouts, now: d
     return now - check.at < check_interval(status, timeouts, now)
 
 
+def _is_settled(_: object, status: Status, _timeouts: Timeouts, _now: datetime) -> bool:
+    """Whether a model serves, so that only a change leads to work."""
+    ready = status.condition(ConditionType.READY)
+    return status.stage is Stage.SERVING and ready is not None and ready.status == "True"
+
+
+def _deployment_is_settled(view: DeploymentView) -> bool:
+    return view.is_settled and view.watched
+
+
+def _children_are_settled(view: ChildrenView) -> bool:
+    return view.is_settled
+
+
 PIPELINES = ControllerSpec(
     kind=WINEPIPELINES,
     name=KIND,
@@ -72,8 +90,13 @@ PIPELINES = ControllerSpec(
     refuse=_refuse_pipeline,
     action_events=pipeline_events.action_events,
     background=background.of_pipelines,
-    # A settled endpoint is probed once in each check interval, not in each reconcile.
-    cache=(CacheRule(ProbeEndpoint, lambda check: bool(check.passed), _is_fresh, invalidated_by=(ApplyDeployment,)),),
+    cache=(
+        # A settled endpoint is probed once in each check interval, not in each reconcile.
+        CacheRule(ProbeEndpoint, lambda check: bool(check.passed), _is_fresh, invalidated_by=(ApplyDeployment,)),
+        # The objects of a settled resource are watched, and read only if they change.
+        CacheRule(GetChildren, _children_are_settled, _is_settled, watched_for=WATCHED_FOR),
+        CacheRule(GetDeployment, _deployment_is_settled, _is_settled, watched_for=WATCHED_FOR),
+    ),
 )
 PREDICTIONS = ControllerSpec(
     kind=WINEPREDICTIONS,

@@ -70,7 +70,7 @@ class Operator:
         self._monitor = CallMonitor(lambda: self._platform.verdict, self._platform.recheck)
         self.pipelines = self._controller(PIPELINES, *self._of_pipelines(), self._runs.follow)
         self.predictions = self._controller(PREDICTIONS, *self._of_predictions(), self._follow_prediction)
-        adapters.kubeflow.on_mode_change(lambda: self.pipelines.enqueue_all_within(self.pipelines.spread()))
+        adapters.kubeflow.on_mode_change(self._look_again)
         self._metrics.count_stages(self.pipelines.stages)
         self._metrics.count_predictions(self.predictions.stages)
 
@@ -126,6 +126,11 @@ class Operator:
 
     def _follow_prediction(self, key: Key, run: Any) -> None:
         self._runs.follow((key[0], PREDICTION_MARK + key[1]), run)
+
+    def _look_again(self) -> None:
+        """Have every WinePipeline compare its objects with the desired ones: runs may be in another namespace now."""
+        self.pipelines.forget()
+        self.pipelines.enqueue_all_within(self.pipelines.spread())
 
     def _report_platform(self) -> None:
         """Have every WinePipeline report the platform's new state before its next check."""

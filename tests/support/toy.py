@@ -140,6 +140,13 @@ def caching(seconds: float) -> CacheRule:
     return CacheRule(ReadBrightness, lambda answer: answer > 0, fresh, invalidated_by=(SetBrightness,))
 
 
+def watching(duration: timedelta) -> CacheRule:
+    """Keep the brightness while the lamp is watched and lit."""
+    return CacheRule(
+        ReadBrightness, lambda answer: answer > 0, lambda _a, status, _t, _n: not status.problem, watched_for=duration
+    )
+
+
 @dataclass
 class House:
     """An API server with Lamps, and the lamps themselves. Both can fail, and call back while a call is under way.

@@ -9,9 +9,10 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from support.toy import LAMPS, House, caching, controller, settle, starts
+from support.toy import LAMPS, House, caching, controller, settle, starts, watching
 
-from winepipelines.engine.controller import JITTER, Controller
+from winepipelines.engine.controller import JITTER, Controller, Key
+from winepipelines.engine.errors import PlatformError
 from winepipelines.engine.queue import FairQueue
 
 pytestmark = pytest.mark.looptime(idle_timeout=100_000)
@@ -116,4 +117,84 @@ class TestCache:
         lamps.enqueue(HALL)
         await settle()
         assert len(house.reads) == 2
+        await lamps.stop()
+
+
+class TestWatchedAnswers:
+    """Answers whose changes are watched: periodic reconciles use them again, whatever enqueues a resource does not."""
+
+    @staticmethod
+    async def _lit(house: House, queue: FairQueue, *keys: Key) -> Controller:
+        """Light Lamps that may be watched for an hour and are reconciled every 10 s, for some minutes: each is read once."""
+        spec = replace(LAMPS, cache=(watching(timedelta(hours=1)),))
+        lamps = controller(house, spec, check=timedelta(seconds=10), queue=queue)
+        for key in keys or (HALL,):
+            house.lamps[key] = 5
+            lamps.on_update(house.apply(key, 5))
+        await settle(300.0)
+        assert len(house.reads) == len(keys or (HALL,))
+        return lamps
+
+    async def test_change_that_a_watch_reports_is_read_at_once(self, house: House, queue: FairQueue) -> None:
+        lamps = await self._lit(house, queue)
+        house.lamps[HALL] = 3
+        lamps.enqueue(HALL)
+        await settle()
+        assert house.lamps[HALL] == 5
+        await lamps.stop()
+
+    async def test_change_of_the_spec_is_decided_on_what_is(self, house: House, queue: FairQueue) -> None:
+        lamps = await self._lit(house, queue)
+        lamps.on_update(house.apply(HALL, 6))
+        await settle()
+        assert house.calls.count("read") == 3, "before the action and after it"
+        assert house.lamps[HALL] == 6
+        await lamps.stop()
+
+    async def test_lost_watch_makes_the_next_periodic_reconcile_read(self, house: House, queue: FairQueue) -> None:
+        lamps = await self._lit(house, queue)
+        house.lamps[HALL] = 3
+        lamps.forget()
+        await settle()
+        assert house.lamps[HALL] == 3
+        await settle(10 * JITTER)
+        assert house.lamps[HALL] == 5
+        await lamps.stop()
+
+    async def test_change_during_a_read_is_read_again(self, house: House, queue: FairQueue) -> None:
+        lamps = controller(house, replace(LAMPS, cache=(watching(timedelta(hours=1)),)), queue=queue)
+        house.lamps[HALL] = 5
+
+        async def change_behind(_key: object) -> None:
+            if len(house.reads) == 1:  # the answer is already on its way
+                lamps.enqueue(HALL)
+
+        house.on_read = change_behind
+        lamps.on_update(house.apply(HALL, 5))
+        await settle()
+        assert len(house.reads) == 2
+        await lamps.stop()
+
+    async def test_unreported_change_is_found_within_the_time(self, house: House, queue: FairQueue) -> None:
+        lamps = await self._lit(house, queue)
+        house.lamps[HALL] = 3
+        await settle(3600.0 + 10 * JITTER)
+        assert house.lamps[HALL] == 5
+        await lamps.stop()
+
+    async def test_resources_are_read_again_at_different_times(self, house: House, queue: FairQueue) -> None:
+        lamps = await self._lit(house, queue, *(("home", f"lamp-{number}") for number in range(20)))
+        await settle(3400.0)
+        later = sorted(starts(house))[20:]
+        assert len(later) >= 20
+        assert later[19] - later[0] > 600
+        await lamps.stop()
+
+    async def test_problem_is_read_at_each_reconcile(self, house: House, queue: FairQueue) -> None:
+        spec = replace(LAMPS, cache=(watching(timedelta(hours=1)),))
+        lamps = controller(house, spec, check=timedelta(seconds=10), queue=queue)
+        house.on_set = lambda _key: PlatformError("Stuck", "the switch is stuck")
+        lamps.on_update(house.apply(HALL, 5))
+        await settle(35.0)
+        assert len(house.reads) >= 4
         await lamps.stop()

@@ -92,6 +92,15 @@ class ChildrenView(Cleaned):
     key: KeyState | None = None  # None if the namespace where steps run is unknown
     refusal: Rival | None = None  # the PodDefault for which Kubeflow's webhook refuses the pods of steps
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is missing, and nothing is left to apply or delete."""
+        secrets = [secret for secret in (self.source, self.artifacts, self.mlflow) if secret is not None]
+        are_complete = all(secret.exists and not secret.missing_keys for secret in secrets)
+        in_place = {child.presence for child in self.children} <= {Presence.CURRENT, Presence.WITHHELD}
+        has_key = self.key is not None and self.key.exists and not self.key.problem
+        return are_complete and in_place and has_key and self.refusal is None
+
 
 class RunState(StrEnum):
     """The states of a run in Kubeflow Pipelines."""
@@ -260,6 +269,7 @@ class DeploymentView(Cleaned):
     canary this may be the candidate or the served model.
     `deleting`: it is being deleted, which waits for a finalizer; observed without a rollout only.
     `drifted`: if the deployment differs, whether someone else has changed it. If not, the desired state has changed.
+    `watched`: whether the deployment's own object changes whenever this view does.
     """
 
     presence: Presence
@@ -274,7 +284,15 @@ class DeploymentView(Cleaned):
     outage: bool = False
     passing: str = ""
     drifted: bool = False
+    watched: bool = True
     object: ServingObject = ServingObject()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the deployment is as desired: rolled out or, without a rollout, absent."""
+        if self.rolled_out:
+            return self.presence is Presence.CURRENT and not (self.reason or self.deleting or self.scaled_to_zero)
+        return self.presence is Presence.ABSENT and not (self.owned or self.deleting)
 
 
 @dataclass(frozen=True)

@@ -146,9 +146,15 @@ class Controller:
     # -- the queue ------------------------------------------------------------------------------------------------
 
     def enqueue(self, key: Key) -> None:
-        """Reconcile a resource now."""
-        if key in self._entries:
-            self._queue.add(key[0], self._item(key), lambda: self._work(key))
+        """Reconcile a resource now: something may have changed."""
+        if (entry := self._entries.get(key)) is not None:
+            entry.cache.changed()
+            self._enqueue(key)
+
+    def forget(self) -> None:
+        """Use no earlier answer in the next reconciles: a watch may have missed a change."""
+        for entry in self._entries.values():
+            entry.cache.changed()
 
     def enqueue_all(self) -> None:
         """Reconcile every resource now."""
@@ -170,7 +176,7 @@ class Controller:
             elif entry.timer is None or entry.timer.when() > loop.time() + seconds * JITTER:
                 if entry.timer is not None:
                     entry.timer.cancel()
-                entry.timer = loop.call_later(random.uniform(0, seconds), self.enqueue, key)  # noqa: S311 - spreads load
+                entry.timer = loop.call_later(random.uniform(0, seconds), self._enqueue, key)  # noqa: S311 - spreads load
 
     def spread(self) -> timedelta:
         """Return the time in which every resource can be reconciled without a burst of load."""
@@ -179,6 +185,10 @@ class Controller:
     def stages(self) -> Counter[str]:
         """Count the resources by the stage in their status. May be called from any thread."""
         return Counter(str((entry.body.get("status") or {}).get("stage") or "New") for entry in list(self._entries.values()))
+
+    def _enqueue(self, key: Key) -> None:
+        if key in self._entries:
+            self._queue.add(key[0], self._item(key), lambda: self._work(key))
 
     def _item(self, key: Key) -> tuple[str, ...]:
         return self._spec.name, *key
@@ -202,7 +212,7 @@ class Controller:
             self._measure(loop.time() - began, entry.failures > 0)
         if self._entries.get(key) is entry and requeue_after is not None and entry.timer is None:
             jittered = requeue_after * random.uniform(1.0, JITTER)  # noqa: S311 - so that resources do not move in step
-            entry.timer = loop.call_later(jittered, self.enqueue, key)
+            entry.timer = loop.call_later(jittered, self._enqueue, key)
 
     async def _attempt(self, key: Key, entry: _Entry) -> float | None:
         """Reconcile within the deadline; return the seconds until the next reconcile, whatever goes wrong."""

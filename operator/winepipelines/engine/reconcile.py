@@ -3,6 +3,7 @@
 `controller` drives it against the API server and real systems; tests drive it against a platform in memory.
 """
 
+import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,7 +11,7 @@ from typing import Any
 
 from winepipelines.engine.decision import Decision, Event, Query
 from winepipelines.engine.errors import PlatformError
-from winepipelines.engine.spec import ControllerSpec, ResourceLike, StatusLike
+from winepipelines.engine.spec import CacheRule, ControllerSpec, ResourceLike, StatusLike
 
 ROUNDS = 100
 """Most decisions of one reconcile, far more than any way through the stages needs."""
@@ -50,38 +51,66 @@ class RecordEvent:
 Call = Observe | WriteStatus | Perform | RecordEvent
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """An answer, when it was stored, and the number of changes that were known when it was requested."""
+
+    answer: Any
+    at: datetime
+    changes: int
+
+
 @dataclass
 class AnswerCache:
-    """Answers of earlier reconciles that may be used again, one for each rule of the kind."""
+    """Answers of earlier reconciles of a resource that may be used again, by the rules of the kind."""
 
-    answers: dict[Query[object], Any] = field(default_factory=dict)
+    changes: int = 0
+    share: float = field(default_factory=lambda: random.uniform(0.5, 1.0))  # noqa: S311 - so that resources do not move in step
+    _kept: dict[Query[object], _Kept] = field(default_factory=dict)
 
-    def store(self, spec: ControllerSpec, query: Query[object], answer: object) -> None:
-        """Keep an answer if a rule allows it, in place of the last one to that type of query. A failed query changes nothing."""
+    def changed(self) -> None:
+        """Take note that what watched answers are about may have changed, even while one is being requested."""
+        self.changes += 1
+
+    def store(self, spec: ControllerSpec, query: Query[object], answer: object, now: datetime, changes: int) -> None:
+        """Keep an answer if a rule allows it; `changes` were known when it was requested. A failed query changes nothing.
+
+        Of answers that are not watched, the latest to each type of query is kept.
+        """
         if isinstance(answer, PlatformError):
             return
         for rule in spec.cache:
             if isinstance(query, rule.query):
-                self._drop(rule.query)
+                self._kept = {
+                    other: kept
+                    for other, kept in self._kept.items()
+                    if other != query and (not isinstance(other, rule.query) or self._is_unchanged(rule, kept, now))
+                }
                 if rule.keep(answer):
-                    self.answers[query] = answer
+                    self._kept[query] = _Kept(answer, now, changes)
 
     def invalidate(self, spec: ControllerSpec, action: object) -> None:
-        """Drop what is no longer true after an action."""
+        """Drop what is no longer true after an action: also all that is watched, because an action changes what it is about."""
+        self.changed()
         for rule in spec.cache:
             if isinstance(action, rule.invalidated_by):
-                self._drop(rule.query)
+                self._kept = {query: kept for query, kept in self._kept.items() if not isinstance(query, rule.query)}
 
     def fresh(self, spec: ControllerSpec, status: StatusLike, timeouts: Any, now: datetime) -> dict[Query[object], object]:
         """Return the answers that are still fresh."""
         return {
-            query: answer
-            for query, answer in self.answers.items()
-            if any(isinstance(query, rule.query) and rule.fresh(answer, status, timeouts, now) for rule in spec.cache)
+            query: kept.answer
+            for query, kept in self._kept.items()
+            for rule in spec.cache
+            if isinstance(query, rule.query)
+            and (rule.watched_for is None or self._is_unchanged(rule, kept, now))
+            and rule.fresh(kept.answer, status, timeouts, now)
         }
 
-    def _drop(self, kind: type[Query[Any]]) -> None:
-        self.answers = {query: answer for query, answer in self.answers.items() if not isinstance(query, kind)}
+    def _is_unchanged(self, rule: CacheRule, kept: _Kept, now: datetime) -> bool:
+        """Whether an answer is watched, and nothing has changed since it was requested."""
+        is_young = rule.watched_for is not None and now - kept.at < self.share * rule.watched_for
+        return is_young and kept.changes == self.changes
 
 
 def reconcile(
@@ -93,8 +122,9 @@ def reconcile(
     for _ in range(ROUNDS):
         decision = spec.decide(resource, answers, failures, now(), timeouts)
         if decision.query is not None:
+            changes = cache.changes
             answer = yield Observe(decision.query, resource)
-            cache.store(spec, decision.query, answer)
+            cache.store(spec, decision.query, answer, now(), changes)
             answers[decision.query] = answer
             continue
         if decision.status != resource.status:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from winepipelines.engine.decision import Answers, Decision, Event, Query
@@ -99,10 +99,12 @@ class CacheRule:
     """Which answers to one type of query may be used again by later reconciles.
 
     Args:
-        query: the type of query; its latest answer is kept.
+        query: the type of query.
         keep: whether an answer may be kept at all.
         fresh: whether a kept answer is still fresh, given the status, the timeouts and the time.
         invalidated_by: types of actions after which nothing that was kept is true any more.
+        watched_for: how long an answer is kept whose changes are watched: whatever enqueues the resource, and every action, drops
+            it. The time bounds how late a change is noticed that no watch reports; each resource uses between half of it and all.
 
     """
 
@@ -110,6 +112,7 @@ class CacheRule:
     keep: Callable[[Any], bool]
     fresh: Callable[[Any, Any, Any, datetime], bool]
     invalidated_by: tuple[type, ...] = ()
+    watched_for: timedelta | None = None
 
 
 class Enqueuing(Protocol):
@@ -123,6 +126,9 @@ class Enqueuing(Protocol):
 
     def enqueue_namespace(self, namespace: str, /) -> None:
         """Reconcile the resources of a namespace now."""
+
+    def forget(self) -> None:
+        """Use no earlier answer in the next reconciles: a watch may have missed a change."""
 
 
 @dataclass(frozen=True)

@@ -50,14 +50,16 @@ class WatchEnded(Exception):
 async def watch(
     kubernetes: Kubernetes, objects: Objects, backoff: tuple[float, float] = BACKOFF_SECONDS
 ) -> AsyncGenerator[Seen | None]:
-    """Yield all objects, then each change; None when the watch fails. Never ends.
+    """Yield all objects, then each change; None when the watch fails, so that changes may be missed. Never ends.
 
-    Retries after the first of `backoff` seconds, then after twice as long each time, up to the second.
+    Retries after the first of `backoff` seconds, then after twice as long each time, up to the second. A kind that does not exist
+    is reported once: nothing of it can change.
     """
-    failures = 0
+    failures, is_missing = 0, False
     while True:
         try:
             found, version = await _list(kubernetes, objects)
+            is_missing = False
             yield Seen(found, complete=True)
             while True:
                 response = await _open(kubernetes, objects, version)
@@ -73,7 +75,9 @@ async def watch(
             if not failures:
                 fields = {"objects": objects.name, "error": _why(error)}
                 logger.warning(WATCH_FAILED, extra={"fields": fields})
-            yield None
+            was_missing, is_missing = is_missing, _is_missing(error)
+            if not (was_missing and is_missing):
+                yield None
             await asyncio.sleep(min(backoff[0] * 2.0**failures, backoff[1]))
             failures = min(failures + 1, 20)
 
@@ -121,6 +125,11 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[Body]:
             if event["type"] == "ERROR":
                 raise WatchEnded(event["object"].get("message"))
             yield event
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether the API server does not serve the kind."""
+    return isinstance(error, ApiException) and error.status == 404
 
 
 def _why(error: Exception) -> str:

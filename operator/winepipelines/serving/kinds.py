@@ -58,13 +58,15 @@ def watched(backends: Backends, namespaces: tuple[str, ...]) -> list[metadata.Ob
     return found
 
 
-async def owners(kubernetes: Kubernetes, objects: metadata.Objects) -> AsyncGenerator[tuple[str, str]]:
-    """Yield namespace and name of the WinePipelines whose serving objects change, or may have changed.
+async def owners(kubernetes: Kubernetes, objects: metadata.Objects) -> AsyncGenerator[tuple[str, str] | None]:
+    """Yield namespace and name of the WinePipelines whose serving objects change; None where changes may have been missed.
 
     A kind that is installed later is noticed within the longest backoff.
     """
     async with contextlib.aclosing(metadata.watch(kubernetes, objects, LONGEST_BACKOFF)) as watch:
         async for seen in watch:
+            if seen is None or seen.complete:
+                yield None
             for item in seen.objects if seen is not None else ():
                 for owner in item["ownerReferences"]:
                     if owner.get("kind") == KIND:

@@ -1,7 +1,7 @@
 """The registry of checks, in reading order: a check comes after those that it needs. Run by `runner`.
 
-To add one, write a module with an `observe` coroutine and an evaluating function, and add a line here. The checks of the serving
-backend are in the backend's folder.
+A check is an evaluating function and, unless another check has it, a coroutine that observes: see CONTRIBUTING.md. The checks of
+the serving backend are in the backend's folder.
 """
 
 from winepipelines.doctor.check import BackendChecks, Check

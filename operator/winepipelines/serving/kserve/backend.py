@@ -223,7 +223,8 @@ class KServeBackend:
             return DeploymentView(Presence.DIFFERS, owned=True, drifted=was_applied(found.served, wanted))
         if not found.runtime_is(self._builder.runtime(pipeline)) or found.candidate_is_in_place:
             return DeploymentView(Presence.DIFFERS, owned=True)
-        return await knative.observe(kubernetes, found.served, wanted, rollout)
+        # Pods that start and end with the requests do not change the InferenceService.
+        return replace(await knative.observe(kubernetes, found.served, wanted, rollout), watched=False)
 
     async def _knative_service(
         self, kubernetes: Kubernetes, pipeline: WinePipeline, rollout: Rollout, live: Body | None, minor: int | None = None

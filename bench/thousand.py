@@ -6,8 +6,8 @@ them. A machine with two cores cannot run a thousand model servers, so `support.
 create, with the status of a complete rollout. Predictions go to the one real server.
 
 The benchmark limits the peak memory of the operator with its default settings: while the resources settle, and at a start with a
-thousand settled resources. A start must write nothing. At rest the operator asks the API server through watches: a thousand resources
-may cost one request a second.
+thousand settled resources. A start must write nothing. At rest the operator watches the API server: a thousand resources may cost one
+request a second.
 """
 
 import argparse

@@ -3,26 +3,24 @@
 The API server, MLflow, the object store and all writes of the operator are real. One resource is trained and served completely.
 The others get the status that it had when its model was trained, and an MLflow run of their own; then the operator serves each of
 them. A machine with two cores cannot run a thousand model servers, so `support.fleet` creates the Deployments that Seldon would
-create, with the status of a complete rollout. Predictions go to the one real server.
+create, with the status of a complete rollout. One small server returns the prediction that the model's run recorded.
 
 The benchmark limits the peak memory of the operator with its default settings: while the resources settle, and at a start with a
-thousand settled resources. A start must write nothing. At rest the operator watches the API server: a thousand resources may cost one
+thousand settled resources. A start must write nothing. At rest the operator watches: a thousand resources cost at most one
 request a second.
 """
 
 import argparse
 import asyncio
-import contextlib
 import os
 import re
-import signal
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass
 from typing import Any
 
 from support.cluster import Cluster, settled
+from support.endpoints import Endpoints, predictions_of
 from support.fleet import PIPELINES, make_trained, opener, rolled_out_at_once, running_operator
 
 from sandbox.components import administrator
@@ -55,43 +53,41 @@ async def _bench(sandbox: Sandbox, number: int, quiet_seconds: float) -> int:
     with running_operator(sandbox, {}):
         cluster.apply(cluster.resource("first"))
         first = await asyncio.to_thread(cluster.wait, "first", settled, seconds=180)
-    server = _only_server(sandbox)
-    sandbox.stop("seldon", kill=True)  # its model server keeps running
+    endpoints = Endpoints(predictions_of(cluster, first), ())
+    sandbox.stop("seldon")
     sandbox.stop("controller-manager")
     api = Api.connect(sandbox.info.kubeconfig)
     try:
         _say(f"making {number} resources whose model is trained")
         await make_trained(cluster, api, first, [(namespaces[index % NAMESPACES], f"wine-{index}") for index in range(number)])
-        endpoint = f"http://127.0.0.1:{server.port}"
         total = number + 1
 
-        began = time.perf_counter()
-        with running_operator(sandbox, {"WINE_ENDPOINT_TEMPLATE": endpoint}) as operator:
-            async with rolled_out_at_once(api):
-                await _until(lambda: operator.stages().get("Serving") == total, "all are served")
-                settling = time.perf_counter() - began
-            settling_peak, asked = operator.kibibytes("VmHWM"), operator.reconciles()
-        print(f"time to serve all {number}     {settling:7.0f} s, {asked} reconciles")
+        async with endpoints.serve():
+            began = time.perf_counter()
+            with running_operator(sandbox, endpoints.variables) as operator:
+                async with rolled_out_at_once(api):
+                    await _until(lambda: operator.stages().get("Serving") == total, "all are served")
+                    settling = time.perf_counter() - began
+                settling_peak, asked = operator.kibibytes("VmHWM"), operator.reconciles()
+            print(f"time to serve all {number}     {settling:7.0f} s, {asked} reconciles")
 
-        before, requests = await _versions(api), _requests(sandbox)
-        began = time.perf_counter()
-        with running_operator(sandbox, {"WINE_ENDPOINT_TEMPLATE": endpoint}) as operator:
-            await _until(lambda: operator.reconciles() >= total, "all are reconciled")
-            looked, counted = time.perf_counter() - began, _requests(sandbox)
-            await _until(lambda: operator.walks() > 0, "the platform is checked")
-            peak = operator.kibibytes("VmHWM")
-            print(f"start: all reconciled after   {looked:7.1f} s, {counted - requests} requests of the API server")
-            await asyncio.sleep(10)  # until the work of the start is done
-            # Later, each status is written once: this program's shared endpoint changes the result of the platform checks.
-            written = sorted(name for name, version in (await _versions(api)).items() if before.get(name) != version)
-            counted, began = _requests(sandbox), time.perf_counter()
-            await asyncio.sleep(quiet_seconds)
-            rate = (_requests(sandbox) - counted) / (time.perf_counter() - began)
-            resident, latest = operator.kibibytes("VmRSS"), operator.kibibytes("VmHWM")
+            before, requests = await _versions(api), _requests(sandbox)
+            began = time.perf_counter()
+            with running_operator(sandbox, endpoints.variables) as operator:
+                await _until(lambda: operator.reconciles() >= total, "all are reconciled")
+                looked, counted = time.perf_counter() - began, _requests(sandbox)
+                await _until(lambda: operator.walks() > 0, "the platform is checked")
+                peak = operator.kibibytes("VmHWM")
+                print(f"start: all reconciled after   {looked:7.1f} s, {counted - requests} requests of the API server")
+                await asyncio.sleep(10)  # until the work of the start is done
+                # Later, each status is written once: this program's shared endpoint changes the result of the platform checks.
+                written = sorted(name for name, version in (await _versions(api)).items() if before.get(name) != version)
+                counted, began = _requests(sandbox), time.perf_counter()
+                await asyncio.sleep(quiet_seconds)
+                rate = (_requests(sandbox) - counted) / (time.perf_counter() - began)
+                resident, latest = operator.kibibytes("VmRSS"), operator.kibibytes("VmHWM")
     finally:
         await api.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(server.pid, signal.SIGTERM)
     most = QUIET_RATE * max(number, 1000) / 1000
     print(f"quiet, over {quiet_seconds:.0f} s             {rate:7.2f} requests a second of the API server (at most {most:.2f})")
     print(f"peak memory while settling    {settling_peak / 1024:7.0f} MiB")
@@ -110,20 +106,6 @@ async def _until(so: Any, what: str) -> None:
 
 
 # -- the platform ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Server:
-    """The model server that answers all predictions."""
-
-    pid: int
-    port: int
-
-
-def _only_server(sandbox: Sandbox) -> _Server:
-    [lock] = (sandbox.folder / "seldon" / "pods").glob("*/*/process")
-    pid, port = lock.read_text().split()
-    return _Server(int(pid), int(port))
 
 
 async def _versions(api: Api) -> dict[str, str]:

@@ -88,8 +88,8 @@ def running_operator(sandbox: Sandbox, more: Mapping[str, str]) -> Iterator[Runn
     try:
         deadline = time.monotonic() + 60
         while not component.ready():
-            assert process.poll() is None, f"the operator has ended: {plan.logs}"
-            assert time.monotonic() < deadline, f"the operator does not answer: {plan.logs}"
+            assert process.poll() is None, f"the operator has ended: {_end(path)}"
+            assert time.monotonic() < deadline, f"the operator does not answer: {_end(path)}"
             time.sleep(0.1)
         yield RunningOperator(process, plan.url("operator"), f"http://127.0.0.1:{port}/metrics", path)
     finally:
@@ -180,6 +180,11 @@ async def rolled_out_at_once(api: Api) -> AsyncIterator[None]:
         task.cancel()
         if failed:
             task.result()
+
+
+def _end(log: Path) -> str:
+    """Return the last lines of a log; the sandbox's folder is deleted with the sandbox."""
+    return "\n".join(log.read_text().splitlines()[-5:])
 
 
 def opener(*handlers: urllib.request.BaseHandler) -> urllib.request.OpenerDirector:

@@ -48,6 +48,7 @@ async def _watch_source(adapters: Adapters, source: metadata.Objects, pipelines:
     """Reconcile every resource whenever one of the platform's Secrets changes, or may have changed."""
     async with contextlib.aclosing(metadata.watch(adapters.kubernetes, source)) as watch:
         async for seen in watch:
+            adapters.namespace.forget(adapters.settings.platform_namespace)
             if seen is None:
                 pipelines.forget()
             else:
@@ -64,9 +65,11 @@ async def _watch_copies(adapters: Adapters, copied: metadata.Objects, pipelines:
     async with contextlib.aclosing(metadata.watch(adapters.kubernetes, copied)) as watch:
         async for seen in watch:
             if seen is None or seen.complete:
+                adapters.namespace.forget()
                 pipelines.forget()
             else:
                 for item in seen.objects:
+                    adapters.namespace.forget(item["namespace"])
                     if seen.gone or is_others_doing(item):
                         enqueue(item["namespace"])
 

@@ -16,18 +16,20 @@ from winepipelines.api.observed import KeyState, Presence
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.platform.kubernetes import SECRETS, Body, Kubernetes, secret_values
 from winepipelines.platform.ownership import is_managed, owners_of
+from winepipelines.platform.sharedreads import Reads
 
 
 class ModelKeys:
     """Reads and creates the Secrets with the keys."""
 
-    def __init__(self, kubernetes: Kubernetes) -> None:
-        """Use this adapter."""
+    def __init__(self, kubernetes: Kubernetes, reads: Reads | None = None) -> None:
+        """Use this adapter; `reads` may share what `state` and `presence` read."""
         self._kubernetes = kubernetes
+        self._reads = reads or kubernetes
 
     async def state(self, namespace: str) -> KeyState:
         """Return whether a namespace has a key, and what is wrong with it."""
-        return key_state(namespace, await self._read(namespace))
+        return key_state(namespace, await self._reads.get(SECRETS, namespace, SECRET))
 
     async def keys(self, namespace: str) -> Keys:
         """Read a namespace's keys. Raises Refused if they are missing or invalid."""
@@ -41,7 +43,7 @@ class ModelKeys:
 
     async def presence(self, pipeline: WinePipeline, namespace: str) -> Presence:
         """Compare the Secret with its desired state: it exists and, in the same namespace, has the resource as owner."""
-        secret = await self._read(namespace)
+        secret = await self._reads.get(SECRETS, namespace, SECRET)
         if secret is None:
             return Presence.ABSENT
         return Presence.OUTDATED if _lacks_owner(secret, pipeline) else Presence.CURRENT

@@ -35,6 +35,7 @@ from winepipelines.platform.metadata import Objects
 from winepipelines.platform.mlflow import CREDENTIAL_KEYS, PASSWORD, TOKEN, USERNAME
 from winepipelines.platform.modelkeys import ModelKeys
 from winepipelines.platform.poddefaults import pod_defaults, pod_defaults_of_others
+from winepipelines.platform.sharedreads import Reads
 from winepipelines.platform.sources import ARTIFACT_KEYS, FoundSource, Places, find_source_of
 from winepipelines.settings import Settings
 
@@ -82,11 +83,16 @@ class Namespace:
         settings: Settings,
         source: SourceSecret,
         namespace_of_runs: Callable[[str], Awaitable[str]] = same_namespace,
+        reads: Reads | None = None,
     ) -> None:
-        """Use these adapters; `namespace_of_runs` returns the namespace of the runs of a namespace's resources."""
+        """Use these adapters.
+
+        `namespace_of_runs` returns the namespace of the runs of a namespace's resources; `reads` may share what `view` reads.
+        """
         self._source_secret = source
         self._namespace_of_runs = namespace_of_runs
-        self._keys = ModelKeys(kubernetes)
+        self._reads = reads or kubernetes
+        self._keys = ModelKeys(kubernetes, self._reads)
         self._kubernetes = kubernetes
         self._manifests = manifests
         self._settings = settings
@@ -94,10 +100,12 @@ class Namespace:
     async def view(self, pipeline: WinePipeline) -> ChildrenView:
         """Compare the objects that exist with the desired ones."""
         where = await self._where_runs_are(pipeline)
-        found, mlflow = await self._source(pipeline, where), await self._steps_source()
+        reads = self._reads
+        found, mlflow = await self._source(pipeline, where, reads), await self._steps_source(reads)
         reached = self._if_reached(where, pipeline)
-        others = await pod_defaults_of_others(self._kubernetes, pipeline.namespace)
-        children = [await self._child(manifest, others) for manifest in self.wanted(pipeline, found.secret, mlflow, reached)]
+        others = await pod_defaults_of_others(reads, pipeline.namespace)
+        wanted = self.wanted(pipeline, found.secret, mlflow, reached)
+        children = [await self._child(manifest, others, reads) for manifest in wanted]
         steps_are_here = where == pipeline.namespace != self._settings.platform_namespace  # where the webhook acts
         if where is None and self._settings.mlflow_secret_of_steps:  # it stays as it is
             children.append(Child("Secret", MLFLOW_SECRET, Presence.CURRENT))
@@ -122,10 +130,11 @@ class Namespace:
         reached = self._if_reached(where, pipeline)
         if reached is not None:
             await self._keys.ensure(pipeline, reached)
-        source = (await self._source(pipeline, where)).secret
-        others = await pod_defaults_of_others(self._kubernetes, pipeline.namespace)
-        for manifest in self.wanted(pipeline, source, await self._steps_source(), reached):
-            presence = (await self._child(manifest, others)).presence
+        reads = self._kubernetes  # what is written is decided on what is there now
+        source = (await self._source(pipeline, where, reads)).secret
+        others = await pod_defaults_of_others(reads, pipeline.namespace)
+        for manifest in self.wanted(pipeline, source, await self._steps_source(reads), reached):
+            presence = (await self._child(manifest, others, reads)).presence
             if presence in (Presence.ABSENT, Presence.DIFFERS, Presence.OUTDATED):
                 live = await self._kubernetes.apply(KINDS[manifest["kind"]], manifest, field_manager(pipeline))
                 await self._remove_foreign_keys(manifest, live)
@@ -166,13 +175,13 @@ class Namespace:
 
     async def store_access(self, pipeline: WinePipeline) -> StoreAccess:
         """Read the address and the credentials that the serving backend copies a resource's models with."""
-        found = await self._source(pipeline, await self._where_runs_are(pipeline))
+        found = await self._source(pipeline, await self._where_runs_are(pipeline), self._kubernetes)
         where = f"the Secret {found.source.name} in namespace {found.namespace}"
         return replace(found.source.access(secret_values(found.secret)), source=where, endpoint_key=found.source.endpoint_key)
 
     async def mlflow_credentials(self) -> dict[str, str]:
         """Read the credentials for MLflow; none if the administrator named no Secret, or it does not exist."""
-        return _mlflow_credentials(await self._mlflow_source())
+        return _mlflow_credentials(await self._mlflow_source(self._kubernetes))
 
     async def model_keys(self, namespace: str) -> Keys:
         """Read the keys that the train steps of a namespace's resources sign with.
@@ -181,21 +190,21 @@ class Namespace:
         """
         return await self._keys.keys(await self._namespace_of_runs(namespace))
 
-    async def _source(self, pipeline: WinePipeline, where: str | None) -> FoundSource:
+    async def _source(self, pipeline: WinePipeline, where: str | None, reads: Reads) -> FoundSource:
         """Find the Secret that the resource's models are copied with; `where` is the namespace of its runs, if known."""
         settings = self._settings
         has_steps = where in (None, pipeline.namespace)
         places = Places(settings.platform_namespace, pipeline.namespace, has_steps, settings.s3_endpoint_url)
-        return await find_source_of(functools.partial(self._kubernetes.get, SECRETS), self._source_secret, places)
+        return await find_source_of(functools.partial(reads.get, SECRETS), self._source_secret, places)
 
-    async def _mlflow_source(self) -> Body | None:
-        return await self._named(self._settings.mlflow_secret)
+    async def _mlflow_source(self, reads: Reads) -> Body | None:
+        return await self._named(self._settings.mlflow_secret, reads)
 
-    async def _steps_source(self) -> Body | None:
-        return await self._named(self._settings.mlflow_secret_of_steps)
+    async def _steps_source(self, reads: Reads) -> Body | None:
+        return await self._named(self._settings.mlflow_secret_of_steps, reads)
 
-    async def _named(self, name: str) -> Body | None:
-        return await self._kubernetes.get(SECRETS, self._settings.platform_namespace, name) if name else None
+    async def _named(self, name: str, reads: Reads) -> Body | None:
+        return await reads.get(SECRETS, self._settings.platform_namespace, name) if name else None
 
     async def _where_runs_are(self, pipeline: WinePipeline) -> str | None:
         """Return the namespace in which steps run; None if the mode of Kubeflow Pipelines is unknown."""
@@ -213,7 +222,7 @@ class Namespace:
         """Check the Secret that steps read and write artifacts with."""
         if where is None:
             return None
-        return secret_state(where, ARTIFACT_SECRET, await self._kubernetes.get(SECRETS, where, ARTIFACT_SECRET), ARTIFACT_KEYS)
+        return secret_state(where, ARTIFACT_SECRET, await self._reads.get(SECRETS, where, ARTIFACT_SECRET), ARTIFACT_KEYS)
 
     async def _mlflow_state(self, of_steps: Body | None) -> SecretState | None:
         """Check the credentials for MLflow: those of the steps, and those of the operator if they differ."""
@@ -223,7 +232,7 @@ class Namespace:
         state = self._credentials_state(name, of_steps)
         if not own or own == name or not state.exists or state.missing_keys:
             return state
-        return self._credentials_state(own, await self._mlflow_source())
+        return self._credentials_state(own, await self._mlflow_source(self._reads))
 
     def _credentials_state(self, name: str, secret: Body | None) -> SecretState:
         keys = () if TOKEN in _mlflow_credentials(secret) else (USERNAME, PASSWORD)  # one of the two forms
@@ -251,17 +260,18 @@ class Namespace:
                 manifests += self._manifests.render("secret.yaml.j2", **copy, namespace=runs_in, owner=None)
         return manifests
 
-    async def _child(self, manifest: Manifest, others: list[Body]) -> Child:
+    async def _child(self, manifest: Manifest, others: list[Body], reads: Reads) -> Child:
         """Compare an object with the desired one, and a PodDefault also with those of others."""
         kind, name = manifest["kind"], manifest["metadata"]["name"]
-        presence = await self._presence(manifest)
+        presence = await self._presence(manifest, reads)
         rival = find_rival(manifest, others) if kind == "PodDefault" else None
         return Child(kind, name, presence if rival is None else _withheld(presence), rival=rival)
 
-    async def _presence(self, manifest: Manifest) -> Presence:
+    @staticmethod
+    async def _presence(manifest: Manifest, reads: Reads) -> Presence:
         metadata = manifest["metadata"]
         try:
-            live = await self._kubernetes.get(KINDS[manifest["kind"]], metadata["namespace"], metadata["name"])
+            live = await reads.get(KINDS[manifest["kind"]], metadata["namespace"], metadata["name"])
         except KindMissing:
             return Presence.KIND_MISSING
         if live is None:

@@ -10,6 +10,7 @@ from winepipelines.api.sourcesecret import SourceSecret, StoreAccess
 from winepipelines.platform.kubernetes import Body, Kubernetes
 from winepipelines.platform.manifests import Manifests
 from winepipelines.platform.namespace import Namespace, same_namespace
+from winepipelines.platform.sharedreads import EVERYWHERE, SharedReads
 from winepipelines.settings import Settings
 
 
@@ -25,10 +26,17 @@ class Namespaces:
         namespace_of_runs: Callable[[str], Awaitable[str]] = same_namespace,
     ) -> None:
         """Use these adapters; `sources` are the Secrets that models are copied with, by the backend's name."""
+        self._reads = SharedReads(kubernetes)
         self._of = {
-            name: Namespace(kubernetes, manifests, settings, source, namespace_of_runs) for name, source in sources.items()
+            name: Namespace(kubernetes, manifests, settings, source, namespace_of_runs, self._reads)
+            for name, source in sources.items()
         }
         self._common = next(iter(self._of.values()))
+        self._settings = settings
+
+    def forget(self, namespace: str = EVERYWHERE) -> None:
+        """Read the objects of a namespace, or of all, anew: they may have changed."""
+        self._reads.forget(namespace)
 
     async def view(self, pipeline: WinePipeline, backends: Sequence[str]) -> ChildrenView:
         """Compare the objects that exist with those that the resource needs; the first backend is the one that it uses now."""
@@ -42,8 +50,12 @@ class Namespaces:
 
     async def apply(self, pipeline: WinePipeline, backends: Sequence[str]) -> None:
         """Apply the objects that are absent or differ. Objects that others made stay as they are."""
-        for name in backends:
-            await self._of[name].apply(pipeline)
+        try:
+            for name in backends:
+                await self._of[name].apply(pipeline)
+        finally:
+            self._reads.forget(pipeline.namespace)
+            self._reads.forget(self._settings.platform_namespace)  # in single-user mode, some objects are there
 
     async def hand_over(self, pipeline: WinePipeline, owner: Body, backend: str) -> None:
         """Make a serving object that outlives the resource an owner of the Secret that it copies models with."""

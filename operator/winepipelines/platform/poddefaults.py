@@ -3,8 +3,9 @@
 from kubernetes.aio.dynamic.exceptions import NotFoundError
 
 from winepipelines.api.naming import MANAGED_BY, MANAGED_BY_LABEL
-from winepipelines.platform.kubernetes import PODDEFAULTS, Body, Kubernetes
+from winepipelines.platform.kubernetes import PODDEFAULTS, Body
 from winepipelines.platform.manifests import Manifest, Manifests
+from winepipelines.platform.sharedreads import Reads
 from winepipelines.settings import Settings
 
 MOST = 200  # PodDefaults of others that are compared with the operator's
@@ -21,12 +22,10 @@ def pod_defaults(manifests: Manifests, settings: Settings, namespace: str, owner
     )
 
 
-async def pod_defaults_of_others(kubernetes: Kubernetes, namespace: str) -> list[Body]:
+async def pod_defaults_of_others(reads: Reads, namespace: str) -> list[Body]:
     """List the PodDefaults that the operator did not create, by name and spec; none if the API server does not serve the kind."""
     try:
-        return await kubernetes.list(
-            PODDEFAULTS, namespace, _name_and_spec, MOST, label_selector=f"{MANAGED_BY_LABEL}!={MANAGED_BY}"
-        )
+        return await reads.list(PODDEFAULTS, namespace, _name_and_spec, MOST, label_selector=f"{MANAGED_BY_LABEL}!={MANAGED_BY}")
     except NotFoundError:
         return []
 

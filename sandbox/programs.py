@@ -7,28 +7,23 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox import gobuild
 from sandbox.errors import BuildError
+from sandbox.gobuild import GO, Report
 from sandbox.places import ROOT, cache_folder
 
 KUBERNETES = "v1.36.3"
 HELM = "v4.3.1"
-GO = "1.26"
-AT_ONCE = 2  # a link of kube-apiserver takes 2 GB
-SHOW_EVERY = 15.0  # seconds between two signs of life of a build
-
-Report = Callable[[str], object]
+AT_ONCE = 2  # modules that are built
 
 
 @dataclass(frozen=True)
@@ -124,10 +119,11 @@ def module_folder(program: Program, module: str = "") -> Path:
     """
     module = module or program.package.partition("/cmd/")[0]
     command = [_go(), "mod", "download", "-json", module]
-    environment = {**os.environ, "GOWORK": "off"}
+    environment = gobuild.environment()
     done = subprocess.run(command, cwd=_tools(program), env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BuildError(f"The sources of {program.name} cannot be read. {_advice(done.stderr)}\n{_end(done.stderr)}")
+        log = done.stderr
+        raise BuildError(f"The sources of {program.name} cannot be read. {gobuild.advice(log)}\n{gobuild.end(log)}")
     return Path(json.loads(done.stdout)["Dir"])
 
 
@@ -158,9 +154,10 @@ def _build_all(programs: list[Program], report: Report) -> None:
         if not missing:
             return
         go = _go()
-        report(f"building {', '.join(program.name for program in missing)} from source: once, a few minutes each")
+        report(f"building {', '.join(program.name for program in missing)} from source: once, some minutes")
+        modules = {program.module: [other for other in missing if other.module == program.module] for program in missing}
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            builds = [pool.submit(_build, go, program, report) for program in missing]
+            builds = [pool.submit(_build, go, module, report) for module in modules.values()]
             try:
                 for build in builds:
                     build.result()
@@ -190,51 +187,10 @@ def _go() -> str:
     return go
 
 
-def _build(go: str, program: Program, report: Report) -> None:
-    target = _cached(program)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=f".{program.name}-", dir=target.parent) as scratch:
-        output = Path(scratch) / program.name
-        command = [go, "build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", program.linker_flags]
-        with subprocess.Popen(
-            [*command, "-o", str(output), program.package],
-            cwd=_tools(program),
-            env={**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as build:
-            log = ""
-            while build.returncode is None:
-                try:
-                    _, log = build.communicate(timeout=SHOW_EVERY)
-                except subprocess.TimeoutExpired:
-                    report(f"building {program.name}: {time.monotonic() - started:.0f} s")
-        if build.returncode:
-            raise BuildError(f"{program.name} could not be built. {_advice(log)}\n{_end(log)}")
-        output.replace(target)  # atomic: no one ever sees half a program
-    report(f"built {program.name} in {time.monotonic() - started:.0f} s")
-
-
-def _advice(log: str) -> str:
-    """Advice for a failed build, from Go's output."""
-    if re.search(r"dial tcp|proxyconnect|i/o timeout|no such host|TLS handshake|connection refused|x509:|GOPROXY", log):
-        return "The Go module proxy cannot be reached: check the network, or name another one with GOPROXY."
-    if re.search(r"requires go >=|toolchain not available|invalid go version", log):
-        return f"This Go is too old: install {GO} or newer, or name another one: GO=/path/to/bin/go."
-    if "no space left" in log:
-        return (
-            f"The disk is full: the programs and Go's build cache take 6 GB. WINE_CACHE={cache_folder()} and GOCACHE say where."
-        )
-    if "signal: killed" in log:
-        return "The machine ran out of memory: close something, or build with GOFLAGS=-p=1."
-    return "Output of Go:"
-
-
-def _end(log: str) -> str:
-    return "\n".join(log.strip().splitlines()[-15:])
+def _build(go: str, programs: list[Program], report: Report) -> None:
+    """Build programs of one module."""
+    commands = [gobuild.Command(program.package, program.linker_flags, _cached(program)) for program in programs]
+    gobuild.build(go, _tools(programs[0]), commands, report)
 
 
 def main(names: list[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from core_support import marked, within
 
-from sandbox import parallel, places, ports, programs
+from sandbox import gobuild, parallel, places, ports, programs
 from sandbox.errors import BuildError, KubectlError, SandboxError
 from sandbox.kubectl import await_kinds
 from sandbox.plan import PORTS
@@ -101,10 +101,24 @@ def test_failed_build_explains_what_to_do(output: str, advice: str, tmp_path: Pa
     assert not [path for path in (tmp_path / "cache" / "programs").rglob("*") if path.is_file() and path.name != ".lock"]
 
 
+def _fake_go(go: Path, built: Path) -> None:
+    """Write a Go that compiles two packages for each program and names the programs in a file."""
+    go.write_text(f"""#!/bin/sh
+if [ "$1" = list ]; then echo shared; echo other; exit; fi
+while [ "$1" != -o ]; do shift; done
+out=$2; shift 2
+echo "go: downloading shared v1" >&2; echo shared >&2; sleep "${{SLOW:-0}}"; echo other >&2
+for package in "$@"; do
+  echo "$package" >>"{built}"
+  case $out in */) echo program >"$out$(basename "${{package%/v[2-9]}}")" ;; *) echo program >"$out" ;; esac
+done
+""")
+    go.chmod(0o755)
+
+
 def test_programs_are_built_once_unless_they_are_supplied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go, given, built = tmp_path / "go", tmp_path / "given", tmp_path / "built"
-    go.write_text(f'#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done; echo program >"$2"; echo "$3" >>"{built}"\n')
-    go.chmod(0o755)
+    _fake_go(go, built)
     given.mkdir()
     for name in ("etcd", "kube-apiserver", "kubectl"):
         (given / name).touch()
@@ -120,12 +134,33 @@ def test_programs_are_built_once_unless_they_are_supplied(tmp_path: Path, monkey
     assert any(line.startswith("built minio in") for line in lines)
 
 
+def test_programs_of_one_module_are_built_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_go(tmp_path / "go", tmp_path / "built")
+    monkeypatch.setenv("GO", str(tmp_path / "go"))
+    monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))
+    lines: list[str] = []
+    found = programs.find(lines.append)
+    assert {path.name: path.read_text() for path in found.values()} == dict.fromkeys(found, "program\n")
+    assert [line for line in lines if line.startswith("built") and line.count(",") == 3], "all of Kubernetes"
+
+
+def test_progress_of_a_build_is_reported_in_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_go(tmp_path / "go", tmp_path / "built")
+    monkeypatch.setenv("GO", str(tmp_path / "go"))
+    monkeypatch.setenv("SLOW", "1")
+    monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(gobuild, "SHOW_EVERY", 0.2)
+    lines: list[str] = []
+    programs.built("helm", lines.append)
+    shown = [line for line in lines if line.startswith("building helm: 1 of 2 packages, 50 %, about ")]
+    assert shown, lines
+
+
 def test_all_or_some_can_be_built_before_they_are_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     go = tmp_path / "go"
-    go.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done; echo program >"$2"\n')
-    go.chmod(0o755)
+    _fake_go(go, tmp_path / "built")
     monkeypatch.setenv("GO", str(go))
     monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))
     for names in ([], ["helm", "kubeconform"]):

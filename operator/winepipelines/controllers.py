@@ -28,8 +28,8 @@ from winepipelines.predictions.context import NotReady as PredictionNotReady
 
 R = TypeVar("R")
 WATCHED_FOR = timedelta(hours=6)
-"""How late a change of a settled resource's objects is noticed that no watch reports: of the keys in Kubeflow's own Secret, of a
-Deployment behind its controller's back, or of what a watch has lost.
+"""How late a change of a settled resource's objects is noticed that no watch reports, such as that of a Deployment which its
+controller does not report.
 """
 
 

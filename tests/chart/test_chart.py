@@ -119,12 +119,17 @@ class TestRights:
         environment = _environment(helm.template(values))
         settings = Settings.from_environment(environment)
         [enabled] = backends_of(settings, environment).enabled
-        wanted = [one for one in rights_of(settings, enabled) if one.namespace == "kubeflow"]
-        sources = [one for one in wanted if one.resource == "secrets" and "watch" in one.verbs and "patch" not in one.verbs]
+        sources = {
+            one.name: one.verbs
+            for one in rights_of(settings, enabled)
+            if one.namespace == "kubeflow" and one.resource == "secrets" and "watch" in one.verbs and "patch" not in one.verbs
+        }
+        if "kubeflow" in namespaces:  # granted there with the rights of any namespace
+            del sources["mlpipeline-minio-artifact"]
         rules = _of(helm.template(values), "Role")["kubeflow/wine-operator-sources"]["rules"]
         granted = {name: tuple(rule["verbs"]) for rule in rules for name in rule["resourceNames"]}
-        assert granted == {one.name: one.verbs for one in sources}
-        assert len(granted) > 2
+        assert granted == sources
+        assert len(granted) >= 2
 
     def test_rules_on_serving_objects_are_those_of_the_backend(self) -> None:
         values = {"serving": {"backend": "kserve"}, "kserve": {"sourceSecret": "mine"}}
@@ -152,15 +157,15 @@ class TestRights:
     @pytest.mark.parametrize(
         ("values", "verbs"),
         [
-            ({}, ["list", "watch"]),
-            ({"namespaces": ["team-a", "kubeflow"]}, ["list", "watch"]),
-            ({"namespaces": ["team-a"]}, ["get", "list", "watch"]),
+            ({}, []),
+            ({"namespaces": ["team-a", "kubeflow"]}, []),
+            ({"namespaces": ["team-a"]}, [["get", "list", "watch"]]),
         ],
     )
-    def test_right_to_read_the_source_secret_is_granted_once(self, values: Object, verbs: list[str]) -> None:
+    def test_right_to_read_the_source_secret_is_granted_once(self, values: Object, verbs: list[list[str]]) -> None:
         manifests = helm.template({"serving": {"backend": "kserve"}, **values})
-        rules = _of(manifests, "Role")["kubeflow/wine-operator-sources"]["rules"]
-        assert [rule["verbs"] for rule in rules if "mlpipeline-minio-artifact" in rule["resourceNames"]] == [verbs]
+        rules = _of(manifests, "Role").get("kubeflow/wine-operator-sources", {"rules": []})["rules"]
+        assert [rule["verbs"] for rule in rules if "mlpipeline-minio-artifact" in rule["resourceNames"]] == verbs
 
     @pytest.mark.parametrize(
         ("backend", "kinds"),

@@ -12,6 +12,7 @@ from support.rights import Audit, Right, grant, granted
 from support.scenarios import OF_BACKEND, SCENARIOS
 
 from sandbox.plan import load
+from sandbox.rights import SOURCES
 
 
 @pytest.mark.parametrize("scope", ["cluster", "namespaces"])
@@ -26,9 +27,8 @@ def test_rights_are_all_used_and_sufficient(cluster: Cluster, new_namespace: Cal
     if scope == "namespaces":  # without cluster-wide rights the operator cannot read CRDs
         rights = [right for right in rights if right.resource != "customresourcedefinitions"]
         scenarios = [scenario for scenario in scenarios if not scenario.cluster_wide]
-        watched = [right for right in rights if right.namespace and right.verb == "watch"]
         # What may be read in all namespaces is not granted again in the platform's, unless there is a list of namespaces.
-        rights += [read for right in watched if (read := replace(right, verb="get")) not in rights]
+        rights += [replace(right, namespace="kubeflow") for right in rights if right.name == SOURCES[plan.backend]]
         changes = {"WINE_NAMESPACES": ",".join(namespaces)}
     grant(cluster.sandbox, rights, namespaces if scope == "namespaces" else ())
     try:

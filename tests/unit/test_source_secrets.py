@@ -207,5 +207,4 @@ def test_rights_cover_every_known_secret_and_read_none_twice() -> None:
         "mlflow-server-seldon-init-container-s3-credentials": ("get", "list", "watch"),
         "mlflow-server-seldon-rclone-secret": ("get", "list", "watch"),
         "mlflow-server-minio-artifact": ("get", "list", "watch"),
-        "mlpipeline-minio-artifact": ("list", "watch"),  # every namespace's may be read
-    }
+    }, "mlpipeline-minio-artifact may be read in every namespace"

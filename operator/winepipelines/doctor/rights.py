@@ -23,13 +23,9 @@ def rights(settings: Settings, backend: ObservedBackend) -> tuple[Right, ...]:
     sources = dict.fromkeys(filter(None, (*backend.source.names, settings.mlflow_secret, settings.steps_mlflow_secret)))
     if settings.namespaces and settings.platform_namespace not in settings.namespaces:
         sources[KEY_SECRET] = None  # of runs in single-user mode
-    return (*there, *(_source(settings, name) for name in sources))
-
-
-def _source(settings: Settings, name: str) -> Right:
-    """Describe the right on a source of copies, which is watched for changes. A right to read all of its name suffices."""
-    read = name == ARTIFACT_SECRET and (not settings.namespaces or settings.platform_namespace in settings.namespaces)
-    return Right("", "secrets", ("list", "watch") if read else ("get", "list", "watch"), name, settings.platform_namespace)
+    if not settings.namespaces or settings.platform_namespace in settings.namespaces:
+        sources.pop(ARTIFACT_SECRET, None)  # all of its name may be read
+    return (*there, *(Right("", "secrets", ("get", "list", "watch"), name, settings.platform_namespace) for name in sources))
 
 
 def in_namespaces(settings: Settings, backend: ObservedBackend) -> tuple[Right, ...]:
@@ -49,7 +45,7 @@ def in_namespaces(settings: Settings, backend: ObservedBackend) -> tuple[Right, 
             else ()
         ),  # for steps
         Right("", "secrets", ("get", "list", "watch", "patch"), name=KEY_SECRET),  # steps sign models with it
-        Right("", "secrets", ("get",), name=ARTIFACT_SECRET),  # its keys are checked
+        Right("", "secrets", ("get", "list", "watch"), name=ARTIFACT_SECRET),  # its keys are checked and copied
         Right("", "secrets", ("create",)),  # RBAC cannot limit creation by name
         Right("", "pods", ("list",)),  # why steps and model servers do not start
         Right("argoproj.io", "workflows", ("list", "watch")),  # they announce changes of runs

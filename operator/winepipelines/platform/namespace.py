@@ -56,8 +56,11 @@ def sources(settings: Settings, source: SourceSecret) -> list[Objects]:
 
 
 def copies(settings: Settings, source: SourceSecret) -> list[Objects]:
-    """List the objects in users' namespaces: in all of them at once, or in each that the operator is limited to."""
-    named = [source.copy_name, KEY_SECRET, *([MLFLOW_SECRET] if settings.mlflow_secret_of_steps else [])]
+    """List the objects in users' namespaces: in all of them at once, or in each that the operator is limited to.
+
+    One of them it does not make: the profile's own keys of the object store.
+    """
+    named = [source.copy_name, KEY_SECRET, ARTIFACT_SECRET, *([MLFLOW_SECRET] if settings.mlflow_secret_of_steps else [])]
     found = []
     for namespace in settings.namespaces or ("",):
         where = f" in {namespace}" if namespace else ""

@@ -166,7 +166,7 @@ class TestWatchedAnswers:
         house.lamps[HALL] = 5
 
         async def change_behind(_key: object) -> None:
-            if len(house.reads) == 1:  # the answer is already on its way
+            if len(house.reads) == 1:  # the answer is in progress
                 lamps.enqueue(HALL)
 
         house.on_read = change_behind

@@ -41,7 +41,7 @@ class _Answer:
 
 
 class SharedReads:
-    """Reads through the API server, or shares what was read a moment ago. Callers must not change what they get."""
+    """Reads through the API server, or shares what was read seconds ago. Callers must not change what they get."""
 
     def __init__(self, kubernetes: Kubernetes) -> None:
         """Read with this adapter."""

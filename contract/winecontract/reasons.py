@@ -152,6 +152,7 @@ class Reason(StrEnum):
     GATE_FAILED = "GateFailed", Kind.PERMANENT
     # Deployed and EndpointVerified
     ROLLOUT_IN_PROGRESS = "RolloutInProgress", Kind.INFORMATIONAL
+    DEPLOYMENT_TERMINATING = "DeploymentTerminating", Kind.INFORMATIONAL
     ROLLOUT_COMPLETE = "RolloutComplete", Kind.INFORMATIONAL
     CANARY_IN_PROGRESS = "CanaryInProgress", Kind.INFORMATIONAL
     CANARY_TOO_SLOW = "CanaryTooSlow", Kind.PERMANENT

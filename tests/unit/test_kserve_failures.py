@@ -64,7 +64,7 @@ FAULTS = {  # reason, what the message quotes, and what it says to do
 }
 OUTAGES = {
     "webhook-down": ("FailedCreate", "KServe's controller is down", "kubectl get deployments,pods -A -l control-plane"),
-    "being-deleted": (Reason.ROLLOUT_IN_PROGRESS, "is being deleted", "applies it again afterwards"),
+    "being-deleted": (Reason.DEPLOYMENT_TERMINATING, "is being deleted", "applies it again afterwards"),
 }
 
 
@@ -247,6 +247,20 @@ def test_outage_does_not_use_up_the_progress_deadline(fault: str, phase: str) ->
     assert world.status.candidate is not None
     assert world.status.candidate.rejection is None
     assert world.writes == writes, "nothing is written while the outage lasts"
+
+
+def test_deletion_that_waits_for_a_finalizer_is_corrected_and_reported() -> None:
+    world = serving()
+    world.play("being-deleted", "serving", SERVED)
+    world.settle()
+    assert world.deployed()[0] == Reason.DEPLOYMENT_TERMINATING
+    assert world.drift_corrected == []
+    del world.cluster.objects[SERVICES.plural, SERVED]
+    del world.cluster.objects[DEPLOYMENTS.plural, f"{SERVED}-predictor"]
+    world.settle()
+    assert (SERVICES.plural, SERVED) in world.cluster.objects
+    [message] = world.drift_corrected
+    assert message.endswith("mlflow was deleted. Applied it again for revision 1.")
 
 
 def test_webhook_that_is_down_does_not_use_up_the_progress_deadline() -> None:

@@ -132,7 +132,9 @@ def reject(context: ReconcileContext, candidate: Candidate, reason: str, message
 
 def _drift(context: ReconcileContext, candidate: Candidate, view: DeploymentView) -> str:
     """Describe what others did to an object that was rolled out for this very spec; empty if nothing."""
-    if not (is_serving(context.status, candidate) and context.was_true(ConditionType.DEPLOYED)):
+    deployed = context.current_condition(ConditionType.DEPLOYED)
+    terminated = deployed is not None and deployed.reason == Reason.DEPLOYMENT_TERMINATING
+    if not (is_serving(context.status, candidate) and (terminated or context.was_true(ConditionType.DEPLOYED))):
         return ""
     name = f"{view.object.kind} {context.pipeline.namespace}/{context.pipeline.name}"
     if view.presence is Presence.ABSENT:

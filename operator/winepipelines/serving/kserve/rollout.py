@@ -123,7 +123,7 @@ def being_deleted(live: Body) -> DeploymentView:
     message = f"InferenceService {name} is being deleted, which waits for {held}"
     remedy = "The operator applies it again afterwards."
     return DeploymentView(
-        Presence.CURRENT, owned=True, reason=Reason.ROLLOUT_IN_PROGRESS, message=steady(message), remedy=remedy, outage=True
+        Presence.CURRENT, owned=True, reason=Reason.DEPLOYMENT_TERMINATING, message=steady(message), remedy=remedy, outage=True
     )
 
 

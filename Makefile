@@ -8,7 +8,8 @@ python = "$$(dev/environment $(1))"
 # Source roots as relative paths: the path of a checkout can contain spaces.
 export MYPYPATH := contract:operator:pipeline:tests:.
 export PYTHONPATH := contract:operator:pipeline:tests:.
-PYTEST := -m pytest
+# The slowest tests of each suite are listed at its end.
+PYTEST := -m pytest --durations 10 --durations-min 5
 # Modules of a suite run beside each other, each worker with a sandbox of its own; WORKERS=0 runs them one after another.
 # Without --no-loadscope-reorder the modules with the fewest tests come last: among them are the slowest.
 WORKERS ?= 2

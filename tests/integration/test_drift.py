@@ -6,11 +6,12 @@ import pytest
 from support.cluster import Body, Cluster, eventually, ready, settled
 from support.operator import OperatorProcess
 from support.parametrized import both_backends
-from support.platforms import Backend
+from support.platforms import KSERVE, Backend
 from support.poddefaults import CHARM, conflicting_poddefault
 
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.status import ConditionType
+from winepipelines.serving.kserve.naming import RUNTIME
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,24 @@ def test_edited_secret_is_corrected_at_once(cluster: Cluster, served: WinePipeli
     eventually(lambda: _copy(cluster, namespace)["data"] == before["data"], 10)
     eventually(lambda: len(_corrections(cluster, namespace)) == len(corrected) + 1)
     assert cluster.predict(namespace)
+
+
+@pytest.mark.parametrize("backend", [KSERVE], ids=str, indirect=True, scope="session")
+def test_edited_serving_runtime_is_corrected_at_once(cluster: Cluster, served: WinePipeline, backend: Backend) -> None:
+    namespace, corrected = served.namespace, _corrections(cluster, served.namespace)
+    before = _image(cluster, namespace)
+    edit = [{"op": "replace", "path": "/spec/containers/0/image", "value": "registry.invalid/other:1"}]
+    cluster.sandbox.kubectl("-n", namespace, "patch", "servingruntimes", RUNTIME, "--type=json", "-p", json.dumps(edit))
+    eventually(lambda: _image(cluster, namespace) == before, 10)
+    eventually(lambda: len(_corrections(cluster, namespace)) > len(corrected))
+    cluster.wait(namespace, settled)
+    assert cluster.predict(namespace)
+
+
+def _image(cluster: Cluster, namespace: str) -> str:
+    runtime = cluster.get("servingruntimes", namespace, RUNTIME)
+    assert runtime is not None
+    return str(runtime["spec"]["containers"][0]["image"])
 
 
 def _copy(cluster: Cluster, namespace: str) -> Body:

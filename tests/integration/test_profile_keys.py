@@ -1,9 +1,10 @@
 """With `sourceSecret: auto`, models are copied with the keys that the profile already has."""
 
+import base64
 from collections.abc import Iterator
 
 import pytest
-from support.cluster import Cluster, settled
+from support.cluster import Cluster, eventually, settled
 from support.operator import OperatorProcess
 
 from sandbox.platform import Sandbox
@@ -24,7 +25,7 @@ def finding(operator: OperatorProcess, sandbox: Sandbox) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("finding")
-def test_model_is_copied_with_the_keys_of_the_profile(cluster: Cluster, namespace: str) -> None:
+def test_model_is_copied_with_the_keys_of_the_profile_which_are_followed(cluster: Cluster, namespace: str) -> None:
     cluster.apply(cluster.resource(namespace))
     pipeline = cluster.wait(namespace, settled)
     prepared = pipeline.status.condition(ConditionType.PREPARED)
@@ -36,3 +37,6 @@ def test_model_is_copied_with_the_keys_of_the_profile(cluster: Cluster, namespac
     assert copy["data"]["RCLONE_CONFIG_S3_ACCESS_KEY_ID"] == own["data"]["accesskey"]
     assert copy["data"]["RCLONE_CONFIG_S3_SECRET_ACCESS_KEY"] == own["data"]["secretkey"]
     assert cluster.predict(namespace)
+    cluster.sandbox.kubectl("-n", namespace, "patch", "secret", ARTIFACTS, "-p", '{"stringData": {"accesskey": "replaced"}}')
+    replaced = base64.b64encode(b"replaced").decode()
+    eventually(lambda: (cluster.get("secrets", namespace, COPY) or {})["data"]["RCLONE_CONFIG_S3_ACCESS_KEY_ID"] == replaced, 10)

@@ -17,7 +17,7 @@ from winepipelines.api.pipeline import WinePipeline
 from winepipelines.api.rollout import Rollout
 from winepipelines.api.spec import Runtime, Serving
 from winepipelines.doctor.check import CheckedBackend
-from winepipelines.doctor.observations import ServingKind
+from winepipelines.doctor.observations import ApiKind
 from winepipelines.platform import admission
 from winepipelines.platform.kubernetes import Body, Kubernetes
 from winepipelines.platform.manifests import Manifest
@@ -103,7 +103,7 @@ class ServingBackend(CheckedBackend, Protocol):
         """What it can do with the administrator's settings."""
 
     @property
-    def watches(self) -> Sequence[ServingKind]:
+    def watches(self) -> Sequence[ApiKind]:
         """The kinds whose objects wake the resource that owns them."""
 
     @property

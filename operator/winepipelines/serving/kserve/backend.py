@@ -59,10 +59,10 @@ class KServeBackend:
     name: ClassVar = "KServe"
     kind: ClassVar = naming.KIND
     templates: ClassVar = (SERVICE_TEMPLATE, RUNTIME_TEMPLATE)
-    watches: ClassVar = (naming.KIND,)
+    watches: ClassVar = (naming.KIND, naming.RUNTIME_KIND)
     rights: ClassVar = (
         Right(naming.KIND.group, naming.KIND.plural, ("get", "list", "watch", "patch", "create", "delete")),
-        Right(naming.KIND.group, naming.RUNTIME_PLURAL, ("get", "patch", "create")),
+        Right(naming.RUNTIME_KIND.group, naming.RUNTIME_KIND.plural, ("get", "list", "watch", "patch", "create")),
         Right("apps", "deployments", ("get",)),  # that KServe makes, or would change
         Right("", "services", ("get",)),  # that KServe would change
     )
@@ -196,7 +196,7 @@ class KServeBackend:
         if not is_applied(found.served, wanted):
             return DeploymentView(Presence.DIFFERS, owned=True, drifted=was_applied(found.served, wanted))
         if not found.runtime_is(self._builder.runtime(pipeline)):
-            return DeploymentView(Presence.DIFFERS, owned=True)
+            return DeploymentView(Presence.DIFFERS, owned=True, drifted=found.runtime_was_changed)
         if candidate is None:
             if found.candidate_is_in_place:
                 return DeploymentView(Presence.DIFFERS, owned=True)
@@ -221,7 +221,9 @@ class KServeBackend:
         wanted = await self._knative_service(kubernetes, pipeline, rollout, found.served)
         if not is_applied(found.served, wanted):
             return DeploymentView(Presence.DIFFERS, owned=True, drifted=was_applied(found.served, wanted))
-        if not found.runtime_is(self._builder.runtime(pipeline)) or found.candidate_is_in_place:
+        if not found.runtime_is(self._builder.runtime(pipeline)):
+            return DeploymentView(Presence.DIFFERS, owned=True, drifted=found.runtime_was_changed)
+        if found.candidate_is_in_place:
             return DeploymentView(Presence.DIFFERS, owned=True)
         # Pods that start and end with the requests do not change the InferenceService.
         return replace(await knative.observe(kubernetes, found.served, wanted, rollout), watched=False)

@@ -7,12 +7,13 @@ from winepipelines.api.observed import Presence
 from winepipelines.api.pipeline import WinePipeline
 from winepipelines.platform.kubernetes import CORE_SERVICES, DEPLOYMENTS, Body, Kind, KindMissing, Kubernetes
 from winepipelines.platform.manifests import Manifest, covers
+from winepipelines.platform.namespace import is_others_doing
 from winepipelines.platform.ownership import is_managed, presence_of
 from winepipelines.serving.kserve import naming
 from winepipelines.serving.kserve.naming import PREDICTOR, RUNTIME, candidate_name
 
 SERVICES = Kind(f"{naming.KIND.group}/{naming.KIND.version}", naming.KIND.plural)
-SERVING_RUNTIMES = Kind(f"{naming.KIND.group}/{naming.RUNTIME_VERSION}", naming.RUNTIME_PLURAL)
+SERVING_RUNTIMES = Kind(f"{naming.RUNTIME_KIND.group}/{naming.RUNTIME_KIND.version}", naming.RUNTIME_KIND.plural)
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Found:
     def runtime_is_foreign(self) -> bool:
         """Whether the ServingRuntime was made by somebody else."""
         return self.runtime is not None and not is_managed(self.runtime)
+
+    @property
+    def runtime_was_changed(self) -> bool:
+        """Whether somebody else changed the ServingRuntime last."""
+        return self.runtime is not None and is_others_doing(self.runtime["metadata"])
 
     @property
     def candidate_is_in_place(self) -> bool:

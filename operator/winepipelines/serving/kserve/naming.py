@@ -1,10 +1,10 @@
 """Names of and in KServe's objects, and which names of resources KServe can serve."""
 
 from winepipelines.api.pipeline import WinePipeline
-from winepipelines.doctor.observations import ServingKind
+from winepipelines.doctor.observations import ApiKind, ServingKind
 
 KIND = ServingKind("serving.kserve.io", "v1beta1", "inferenceservices", "InferenceService", "isvc", "KServe")
-RUNTIME_VERSION, RUNTIME_PLURAL = "v1alpha1", "servingruntimes"
+RUNTIME_KIND = ApiKind(KIND.group, "v1alpha1", "servingruntimes")
 RUNTIME = "wine-model-server"
 MODEL_FORMAT = "winepipelines"
 CONTAINER = "kserve-container"

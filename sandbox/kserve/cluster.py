@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 
 from sandbox import certificates, programs
+from sandbox.gobuild import Report
 from sandbox.kserve.installation import NAMESPACE, manifests, released
-from sandbox.programs import Report
 
 Manifest = dict[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from sandbox import programs
-from sandbox.programs import Report
+from sandbox.gobuild import Report
 
 Manifest = dict[str, Any]
 

@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from sandbox import programs
-from sandbox.programs import KNATIVE, Report
+from sandbox.gobuild import Report
+from sandbox.programs import KNATIVE
 from sandbox.seldon.api import DEPLOYMENT, Api, ApiError
 from sandbox.seldon.gateway import Gateway, Route
 

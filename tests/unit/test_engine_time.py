@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 from support.toy import LAMPS, House, caching, controller, settle, starts, watching
 
+from winecontract.reasons import Reason
 from winepipelines.engine.controller import JITTER, Controller, Key
 from winepipelines.engine.errors import PlatformError
 from winepipelines.engine.queue import FairQueue
@@ -193,7 +194,7 @@ class TestWatchedAnswers:
     async def test_problem_is_read_at_each_reconcile(self, house: House, queue: FairQueue) -> None:
         spec = replace(LAMPS, cache=(watching(timedelta(hours=1)),))
         lamps = controller(house, spec, check=timedelta(seconds=10), queue=queue)
-        house.on_set = lambda _key: PlatformError("Stuck", "the switch is stuck")
+        house.on_set = lambda _key: PlatformError(Reason.UNEXPECTED_ERROR, "the switch is stuck")
         lamps.on_update(house.apply(HALL, 5))
         await settle(35.0)
         assert len(house.reads) >= 4

@@ -126,12 +126,18 @@ class Audit:
             yield from _requests_of(event)
 
     def kind_is_missed(self) -> bool:
-        """Whether kopf has noticed that the operator's CRD is gone: it discovers kinds again, or its list request got 404."""
+        """Whether kopf has noticed that the operator's CRD is gone: it discovers kinds again, or its list request got 404.
+
+        After a watch that got 404 it lists again, which would find a CRD that is back.
+        """
         return any(
             event["user"]["username"] == ACCOUNT
             and event["userAgent"].startswith("kopf/")  # doctor discovers kinds, too
             and event["requestURI"].startswith("/apis/winepipelines.io")
-            and (not event.get("objectRef", {}).get("resource") or (event.get("responseStatus") or {}).get("code") == 404)
+            and (
+                not event.get("objectRef", {}).get("resource")
+                or (event["verb"], (event.get("responseStatus") or {}).get("code")) == ("list", 404)
+            )
             for event in self._events()
         )
 

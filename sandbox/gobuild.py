@@ -46,7 +46,7 @@ def build(go: str, module: Path, commands: Sequence[Command], report: Report) ->
         flags = [f"-ldflags={commands[0].linker_flags}"] if len(commands) == 1 else flags
         outputs = [Path(scratch, _executable(command)) for command in commands]
         output = f"{scratch}/" if len(commands) > 1 else str(outputs[0])
-        progress = _Progress(names, _stale(go, module, packages, report), started, report)
+        progress = _Progress(names, _stale(go, module, packages), started, report)
         log = _run([go, "build", "-v", *FLAGS, *flags, "-o", output, *packages], module, progress)
         if log is not None:
             raise BuildError(f"{names} could not be built. {advice(log)}\n{end(log)}")
@@ -136,9 +136,8 @@ def _run(command: list[str], folder: Path, progress: _Progress) -> str | None:
     return "".join(progress.log) if running.returncode else None
 
 
-def _stale(go: str, module: Path, packages: list[str], report: Report) -> frozenset[str]:
+def _stale(go: str, module: Path, packages: list[str]) -> frozenset[str]:
     """List the packages that are not in Go's build cache. A failure is left to the build, which explains it."""
-    report(f"listing what {', '.join(packages)} need")
     listed = subprocess.run(
         [go, "list", *FLAGS, *LISTED, *packages], cwd=module, env=environment(), capture_output=True, text=True, check=False
     )

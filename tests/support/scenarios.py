@@ -190,6 +190,9 @@ def kinds(cluster: Cluster, namespace: str) -> None:
     """Watch resources again after their CRD was deleted and created again."""
     plan = load(cluster.sandbox.folder)
     assert plan is not None
+    cluster.apply(cluster.resource(namespace, "before", suspend=True))  # kopf has discovered the kinds once it is reconciled
+    cluster.wait(namespace, lambda pipeline: pipeline.status.stage is Stage.SUSPENDED, "before", seconds=SOON)
+    cluster.sandbox.kubectl("-n", namespace, "delete", "winepipeline", "before", f"--timeout={SOON}s")
     audit = Audit(plan.audit_log)
     cluster.sandbox.kubectl("delete", "-f", str(CRD), "--timeout=30s")
     eventually(audit.kind_is_missed, SOON)  # else the watch could just reconnect after the CRD is back, which needs no right

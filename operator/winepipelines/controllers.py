@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from winecontract.reasons import Reason
 from winepipelines import background
-from winepipelines.api.observed import ChildrenView, DeploymentView, PredictionCheck
+from winepipelines.api.observed import PredictionCheck
 from winepipelines.api.pipeline import KIND, WinePipeline
 from winepipelines.api.prediction import PREDICTION_KIND, PredictionStage, PredictionStatus, WinePrediction
 from winepipelines.api.status import ConditionType, Stage, Status
@@ -73,14 +73,6 @@ def _is_settled(_: object, status: Status, _timeouts: Timeouts, _now: datetime) 
     return status.stage is Stage.SERVING and ready is not None and ready.status == "True"
 
 
-def _deployment_is_settled(view: DeploymentView) -> bool:
-    return view.is_settled and view.watched
-
-
-def _children_are_settled(view: ChildrenView) -> bool:
-    return view.is_settled
-
-
 PIPELINES = ControllerSpec(
     kind=WINEPIPELINES,
     name=KIND,
@@ -94,8 +86,8 @@ PIPELINES = ControllerSpec(
         # A settled endpoint is probed once in each check interval, not in each reconcile.
         CacheRule(ProbeEndpoint, lambda check: bool(check.passed), _is_fresh, invalidated_by=(ApplyDeployment,)),
         # The objects of a settled resource are watched, and read only if they change.
-        CacheRule(GetChildren, _children_are_settled, _is_settled, watched_for=WATCHED_FOR),
-        CacheRule(GetDeployment, _deployment_is_settled, _is_settled, watched_for=WATCHED_FOR),
+        CacheRule(GetChildren, lambda view: bool(view.is_settled), _is_settled, watched_for=WATCHED_FOR),
+        CacheRule(GetDeployment, lambda view: bool(view.is_settled and view.watched), _is_settled, watched_for=WATCHED_FOR),
     ),
 )
 PREDICTIONS = ControllerSpec(

@@ -47,50 +47,35 @@ class Calls:
         self.made.append("forget")
 
 
-@pytest.mark.parametrize(
-    ("seen", "made"),
-    [
-        (None, ["read all", "forget"]),
-        (Seen((OTHERS,), complete=True), ["read all", "forget"]),
-        (Seen((OURS,)), ["read team"]),
-        (Seen((OTHERS,)), ["read team", "reconcile team"]),
-        (Seen((OURS,), gone=True), ["read team", "reconcile team"]),
-        (Seen(({**OTHERS, "namespace": "kubeflow"},)), ["read kubeflow", "reconcile all"]),
-    ],
-    ids=["failed watch", "list", "own change", "change of others", "deletion", "change where steps run"],
-)
-async def test_copies(monkeypatch: pytest.MonkeyPatch, seen: Seen | None, made: list[str]) -> None:
-    calls = Calls(monkeypatch, seen)
-    await background._watch_copies(calls.adapters, OBJECTS, calls)
-    assert calls.made == made
+COPIES, SOURCE, SERVED = background._watch_copies, background._watch_source, background._watch_serving
 
 
 @pytest.mark.parametrize(
-    ("seen", "made"),
+    ("watch", "seen", "made"),
     [
-        (None, ["read kubeflow", "forget"]),
-        (Seen((), complete=True), ["read kubeflow", "forget credentials", "reconcile all"]),
-        (Seen((OTHERS,)), ["read kubeflow", "forget credentials", "reconcile all"]),
+        pytest.param(COPIES, None, ["read all", "forget"], id="copies, failed watch"),
+        pytest.param(COPIES, Seen((OTHERS,), complete=True), ["read all", "forget"], id="copies, list"),
+        pytest.param(COPIES, Seen((OURS,)), ["read team"], id="copies, own change"),
+        pytest.param(COPIES, Seen((OTHERS,)), ["read team", "reconcile team"], id="copies, change of others"),
+        pytest.param(COPIES, Seen((OURS,), gone=True), ["read team", "reconcile team"], id="copies, deletion"),
+        pytest.param(
+            COPIES,
+            Seen(({**OTHERS, "namespace": "kubeflow"},)),
+            ["read kubeflow", "reconcile all"],
+            id="copies, change where steps run",
+        ),
+        pytest.param(SOURCE, None, ["read kubeflow", "forget"], id="source, failed watch"),
+        pytest.param(
+            SOURCE, Seen((), complete=True), ["read kubeflow", "forget credentials", "reconcile all"], id="source, list"
+        ),
+        pytest.param(SOURCE, Seen((OTHERS,)), ["read kubeflow", "forget credentials", "reconcile all"], id="source, change"),
+        pytest.param(SERVED, None, ["forget"], id="served, failed watch"),
+        pytest.param(SERVED, Seen((SERVING,), complete=True), ["forget", "reconcile team/mlflow"], id="served, list"),
+        pytest.param(SERVED, Seen((SERVING,)), ["reconcile team/mlflow"], id="served, change"),
+        pytest.param(SERVED, Seen((SERVING,), gone=True), ["reconcile team/mlflow"], id="served, deletion"),
     ],
-    ids=["failed watch", "list", "change"],
 )
-async def test_source_secrets(monkeypatch: pytest.MonkeyPatch, seen: Seen | None, made: list[str]) -> None:
+async def test_watch_leads_to(monkeypatch: pytest.MonkeyPatch, watch: Any, seen: Seen | None, made: list[str]) -> None:
     calls = Calls(monkeypatch, seen)
-    await background._watch_source(calls.adapters, OBJECTS, calls)
-    assert calls.made == made
-
-
-@pytest.mark.parametrize(
-    ("seen", "made"),
-    [
-        (None, ["forget"]),
-        (Seen((SERVING,), complete=True), ["forget", "reconcile team/mlflow"]),
-        (Seen((SERVING,)), ["reconcile team/mlflow"]),
-        (Seen((SERVING,), gone=True), ["reconcile team/mlflow"]),
-    ],
-    ids=["failed watch", "list", "change", "deletion"],
-)
-async def test_serving_objects(monkeypatch: pytest.MonkeyPatch, seen: Seen | None, made: list[str]) -> None:
-    calls = Calls(monkeypatch, seen)
-    await background._watch_serving(calls.adapters, OBJECTS, calls)
+    await watch(calls.adapters, OBJECTS, calls)
     assert calls.made == made

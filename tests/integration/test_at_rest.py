@@ -1,4 +1,4 @@
-"""A resource at rest costs no writes, whatever its backend's controller writes into its own objects, and no reads."""
+"""A settled resource causes no writes, also when its backend's controller changes the status of its objects, and no reads."""
 
 import json
 import time

@@ -122,7 +122,7 @@ class TestCache:
 
 
 class TestWatchedAnswers:
-    """Answers whose changes are watched: periodic reconciles use them again, whatever enqueues a resource does not."""
+    """Answers about watched objects: a periodic reconcile reuses them, a reconcile after an event does not."""
 
     @staticmethod
     async def _lit(house: House, queue: FairQueue, *keys: Key) -> Controller:

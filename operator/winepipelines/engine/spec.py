@@ -103,7 +103,7 @@ class CacheRule:
         keep: whether an answer may be kept at all.
         fresh: whether a kept answer is still fresh, given the status, the timeouts and the time.
         invalidated_by: types of actions after which nothing that was kept is true any more.
-        watched_for: how long an answer is kept whose changes are watched: whatever enqueues the resource, and every action, drops
+        watched_for: for how long an answer about watched objects may be reused. Every event of the resource and every action drop
             it. The time bounds how late a change is noticed that no watch reports; each resource uses between half of it and all.
 
     """

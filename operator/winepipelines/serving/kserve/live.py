@@ -33,7 +33,7 @@ class Found:
 
     @property
     def runtime_was_changed(self) -> bool:
-        """Whether somebody else changed the ServingRuntime last."""
+        """Whether another client changed the ServingRuntime last."""
         return self.runtime is not None and is_others_doing(self.runtime["metadata"])
 
     @property

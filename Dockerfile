@@ -96,21 +96,21 @@ LABEL org.opencontainers.image.title="wine-server" \
       org.opencontainers.image.description="Serves a wine model behind Seldon, with the packages that trained it" \
       org.opencontainers.image.licenses="Apache-2.0"
 
-# The platform as pods, for a laptop and for tests. dev/images adds MinIO, built from its pinned Go module.
+# The platform as pods, for a laptop and for tests. dev/images adds versitygw, built from its pinned Go module.
 FROM steps AS sandbox
-COPY dist/sandbox/minio /usr/local/bin/minio
+COPY dist/sandbox/versitygw /usr/local/bin/versitygw
 COPY data/winequality-red.csv /app/data/
 COPY sandbox /app/sandbox
 ENV PYTHONPATH=/app:/app/pipeline:/app/contract
 USER 0
 RUN --mount=type=bind,source=deploy/images,target=/build \
     python /build/compile_bytecode.py /build/trace_sandbox_imports.py /standard-library && cp -r /standard-library/. / && rm -r /standard-library \
-    && chmod -R u=rwX,go=rX /app && chmod 755 /usr/local/bin/minio
+    && chmod -R u=rwX,go=rX /app && chmod 755 /usr/local/bin/versitygw
 USER 65532:65532
 CMD ["python", "-m", "sandbox.kubeflow", "--help"]
 LABEL org.opencontainers.image.title="wine-sandbox" \
-      org.opencontainers.image.description="MLflow, MinIO and stand-ins for Kubeflow Pipelines and Seldon: for a laptop and for tests" \
-      org.opencontainers.image.licenses="Apache-2.0 AND AGPL-3.0-or-later"
+      org.opencontainers.image.description="MLflow, an S3 store (versitygw) and stand-ins for Kubeflow Pipelines and Seldon: for a laptop and for tests" \
+      org.opencontainers.image.licenses="Apache-2.0"
 
 # KServe's storage initializer, and its controller (/manager), for tests in pods. dev/images adds the controller, built from its pinned
 # Go module. KServe gives the initializer only arguments, so that the entry point is its program.

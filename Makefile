@@ -48,13 +48,14 @@ test-sandbox: ## the sandbox and its stand-ins
 	@$(call programs)
 	@$(call python,pipeline-dev) $(PARALLEL) tests/sandbox --ignore tests/sandbox/test_kserve_node.py
 
-# Variables of the tests: docs/how-to/test-against-real-seldon.md, tests/contract/kubeflow/README.md, tests/contract/kserve/README.md
+# Variables of the tests: docs/how-to/test-against-real-seldon.md, and README.md of tests/contract/kubeflow, kserve and store
 export CONTRACT_KFP_URL CONTRACT_KFP_NAMESPACE CONTRACT_KFP_TOKEN_FILE CONTRACT_KFP_CA_FILE CONTRACT_KFP_EXECUTES CONTRACT_KFP_IMAGE
+export CONTRACT_S3_URL CONTRACT_S3_ACCESS_KEY CONTRACT_S3_SECRET_KEY CONTRACT_S3_REGION
 export CONTRACT_KUBECONFIG CONTRACT_SELDON_RUNS CONTRACT_SELDON_MODELS CONTRACT_SELDON_ENDPOINT
 CONTRACT_KSERVE_MODE ?= $(MODE)
 export CONTRACT_KSERVE_MODE KSERVE CONTRACT_KSERVE_MODELS CONTRACT_KSERVE_SECRET CONTRACT_KSERVE_IMAGE CONTRACT_KSERVE_ENDPOINT
 
-contract: ## assumptions about other systems, on the stand-ins; CONTRACT_KFP_URL=, CONTRACT_KUBECONFIG= for real ones
+contract: ## assumptions about other systems, on the stand-ins; CONTRACT_KFP_URL=, CONTRACT_KUBECONFIG=, CONTRACT_S3_URL= for real ones
 	@$(call programs)
 	@$(call python,dev) $(PARALLEL) tests/contract --ignore tests/contract/kserve
 

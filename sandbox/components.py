@@ -20,12 +20,13 @@ from sandbox.plan import BOTH, BUILTIN, MLFLOW_SECRET, PLATFORM_NAMESPACE, Plan
 
 # The caller's variables that would lead a component to another cluster, store or port, or give it other credentials.
 FOREIGN: tuple[str, ...] = ("AWS_", "BOTO_", "DATABRICKS_", "ETCD_", "FLASK_", "GUNICORN_", "HELM_", "KF_", "KFP_", "KUBE")
-FOREIGN += ("MINIO_", "MLFLOW_", "MLSERVER_", "OTEL_", "PREDICTIVE_UNIT_", "PYTEST_", "PYTHON", "RCLONE_", "SELDON_", "UVICORN_")
+FOREIGN += ("MLFLOW_", "MLSERVER_", "OTEL_", "PREDICTIVE_UNIT_", "PYTEST_", "PYTHON", "RCLONE_", "SELDON_", "UVICORN_")
 FOREIGN += ("WINE_",)
 KEPT = ("WINE_CACHE", "KUBEBUILDER_ASSETS", "PYTHONDONTWRITEBYTECODE")
 # The caller's files that the same clients would read, and a cloud's metadata service that they would get credentials from.
 NOTHING = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "NETRC"), os.devnull)
 NOTHING |= {"AWS_EC2_METADATA_DISABLED": "true"}
+STORE_HEALTH = "/health"  # answers without keys, and hides a bucket of that name
 AUDIT_POLICY = ROOT / "sandbox" / "audit.yaml"
 CONTROLLERS = (
     "namespace-controller,serviceaccount-controller,serviceaccount-token-controller,garbage-collector-controller,"
@@ -66,7 +67,7 @@ def python_environment(*sources: str) -> dict[str, str]:
 def store_environment(plan: Plan) -> dict[str, str]:
     """Address and credentials of the object store, as MLflow and boto3 read them."""
     return {
-        "MLFLOW_S3_ENDPOINT_URL": plan.url("minio"),
+        "MLFLOW_S3_ENDPOINT_URL": plan.url("store"),
         "AWS_ACCESS_KEY_ID": plan.access_key,
         "AWS_SECRET_ACCESS_KEY": plan.secret_key,
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -182,22 +183,14 @@ def _storage(plan: Plan) -> tuple[Component, ...]:
     mlflow = mlflow_server.variant(plan.mlflow)
     return (
         Component(
-            "minio",
+            "store",
             [
-                str(plan.programs["minio"]),
-                "server",
-                "--quiet",
-                f"--address=127.0.0.1:{plan.ports['minio']}",
-                str(plan.folder / "minio"),
+                str(plan.programs["versitygw"]),
+                f"--address=127.0.0.1:{plan.ports['store']}",
+                f"--folder={plan.folder / 'store'}",
             ],
-            ready=lambda: answers(plan.url("minio") + "/minio/health/ready"),
-            environment={
-                "MINIO_ROOT_USER": plan.access_key,
-                "MINIO_ROOT_PASSWORD": plan.secret_key,
-                "MINIO_BROWSER": "off",
-                "MINIO_UPDATE": "off",
-                "MINIO_SCANNER_SPEED": "slowest",
-            },
+            ready=lambda: answers(plan.url("store") + STORE_HEALTH),
+            environment={"ROOT_ACCESS_KEY": plan.access_key, "ROOT_SECRET_KEY": plan.secret_key},
         ),
         Component(
             "mlflow",
@@ -233,7 +226,7 @@ def _stand_ins(plan: Plan) -> tuple[Component, ...]:
             ready=lambda: answers(plan.url(name) + path, status=status),
             needs=("manifests",),
             # No credentials: like the real ones they read them from the Secrets in the cluster.
-            environment={**python_environment("", "pipeline"), "MLFLOW_S3_ENDPOINT_URL": plan.url("minio")},
+            environment={**python_environment("", "pipeline"), "MLFLOW_S3_ENDPOINT_URL": plan.url("store")},
         )
 
     tokens = ["--authenticate"] if plan.authenticate else []
@@ -327,7 +320,7 @@ def _operator(plan: Plan) -> Component:
             "WINE_KFP_URL": plan.url("kubeflow"),
             "WINE_MLFLOW_URL": plan.mlflow_url,
             **_mlflow_settings(plan),
-            "WINE_S3_ENDPOINT_URL": plan.url("minio"),
+            "WINE_S3_ENDPOINT_URL": plan.url("store"),
             "WINE_PLATFORM_NAMESPACE": PLATFORM_NAMESPACE,
             "WINE_ENDPOINT_TEMPLATE": plan.url("seldon") + "/seldon/{namespace}/{name}",
             "WINE_PREDICTOR_TEMPLATE": plan.url("seldon") + "/seldon-predictor/{namespace}/{name}/{predictor}",

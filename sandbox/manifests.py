@@ -93,7 +93,7 @@ def source_secret(plan: Plan) -> Manifest:
         "ENV_AUTH": "false",
         "ACCESS_KEY_ID": plan.access_key,
         "SECRET_ACCESS_KEY": plan.secret_key,
-        "ENDPOINT": plan.url("minio"),
+        "ENDPOINT": plan.url("store"),
     }
     return _secret(SOURCE_SECRET, PLATFORM_NAMESPACE, {f"RCLONE_CONFIG_S3_{key}": value for key, value in values.items()})
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from sandbox import mlflow_server, ports
 from sandbox.certificates import write_secret
 
-PORTS: tuple[str, ...] = ("etcd", "etcd-peer", "apiserver", "minio", "mlflow", "data", "kubeflow", "seldon", "operator")
+PORTS: tuple[str, ...] = ("etcd", "etcd-peer", "apiserver", "store", "mlflow", "data", "kubeflow", "seldon", "operator")
 PORTS += ("kserve", "kserve-webhooks", "kserve-health", "knative-health")
 PLATFORM_NAMESPACE = "kubeflow"
 USER_NAMESPACE = "admin"
@@ -153,7 +153,7 @@ class Plan:
             kubectl=self.programs["kubectl"],
             kfp_url=self.url("kubeflow"),
             mlflow_url=self.mlflow_url,
-            s3_endpoint=self.url("minio"),
+            s3_endpoint=self.url("store"),
             s3_access_key=self.access_key,
             s3_secret_key=self.secret_key,
             gateway_url=self.url("seldon"),

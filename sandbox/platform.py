@@ -29,7 +29,7 @@ TIMEOUT = 10.0  # seconds that stopping may take before it is enforced
 ATTEMPTS = 3  # of a start, when another program takes a port first
 TAKEN = ("address already in use", "port is already in use")
 STATELESS = frozenset({"apiserver", "controller-manager", "data"})  # nothing is lost when these are killed
-STORES = frozenset({"etcd", "minio", "mlflow"})
+STORES = frozenset({"etcd", "store", "mlflow"})
 
 
 class Sandbox:
@@ -223,8 +223,8 @@ class Sandbox:
             return current.info()
         given_up = threading.Event()
         steps = {name: parallel.Step(functools.partial(self._start, each, given_up), each.needs) for name, each in wanted.items()}
-        if "minio" in wanted:
-            steps["buckets"] = parallel.Step(functools.partial(self._make_buckets, current), ("minio",))
+        if "store" in wanted:
+            steps["buckets"] = parallel.Step(functools.partial(self._make_buckets, current), ("store",))
         if "manifests" not in self.without and (current.cluster != BUILTIN or "apiserver" in wanted):
             steps["manifests"] = parallel.Step(functools.partial(self._apply_manifests, current), ("apiserver",))
         parallel.run(steps, given_up)

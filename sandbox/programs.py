@@ -45,7 +45,7 @@ def _kubernetes(name: str) -> Program:
 
 PROGRAMS = (
     _kubernetes("kube-apiserver"),  # the longest build first
-    Program("minio", "minio", "github.com/minio/minio"),
+    Program("versitygw", "versitygw", "."),
     _kubernetes("kube-controller-manager"),
     _kubernetes("kubectl"),
     Program("etcd", "kubernetes", "go.etcd.io/etcd/server/v3"),
@@ -100,7 +100,7 @@ def find(report: Report, *, control_plane: bool = True, kserve: bool = False, kn
     Without a control plane of the sandbox's own only two are needed, and the user's kubectl suits the user's cluster best.
     Raises BuildError.
     """
-    wanted = [program for program in PROGRAMS if control_plane or program.name in ("kubectl", "minio")]
+    wanted = [program for program in PROGRAMS if control_plane or program.name in ("kubectl", "versitygw")]
     wanted += [kserve_controller()] if kserve else []
     wanted += [KNATIVE] if knative else []
     found = {program.name: _given(program) or _cached(program) for program in wanted}

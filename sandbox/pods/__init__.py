@@ -6,5 +6,5 @@
     copier      in a served model's pod: the init container, in the place of Seldon's rclone
     executor    in a served model's pod: in front of the model server, in the place of Seldon's executor
 
-Kubeflow Pipelines' stand-in is the sandbox's own program, `sandbox.kubeflow`, and the object store is MinIO itself.
+Kubeflow Pipelines' stand-in is the sandbox's own program, `sandbox.kubeflow`, and the object store is the same program.
 """

@@ -10,7 +10,7 @@ import time
 import boto3
 
 from sandbox.buckets import make_buckets
-from sandbox.components import answers
+from sandbox.components import STORE_HEALTH, answers
 from sandbox.places import ROOT
 
 TABLE = ROOT / "data/winequality-red.csv"
@@ -21,7 +21,7 @@ RETRY = 0.5  # seconds between two attempts
 def main() -> None:
     """Wait, create the buckets and upload the table. The kubelet restarts it if that fails."""
     address = os.environ["MLFLOW_S3_ENDPOINT_URL"]
-    while not answers(f"{address}/minio/health/ready"):
+    while not answers(f"{address}{STORE_HEALTH}"):
         time.sleep(RETRY)
     make_buckets([*sys.argv[1:], DATA_BUCKET])
     store = boto3.client("s3", endpoint_url=address, region_name="us-east-1")

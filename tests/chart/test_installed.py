@@ -40,7 +40,7 @@ SET_NAMES = [f"{path.parent.name}-{path.stem}" for path in SET_FILES]
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Run a control plane without the platform."""
-    others = {"minio", "mlflow", "data", "kubeflow", "seldon", "operator"}
+    others = {"store", "mlflow", "data", "kubeflow", "seldon", "operator"}
     with Sandbox(f"chart-{os.getpid()}", without=others) as sandbox:
         yield Cluster(sandbox)
 

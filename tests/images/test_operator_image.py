@@ -22,7 +22,7 @@ NOWHERE = dict.fromkeys(("WINE_KFP_URL", "WINE_MLFLOW_URL", "WINE_S3_ENDPOINT_UR
 @pytest.fixture(scope="module")
 def control_plane() -> Iterator[Sandbox]:
     """Run an API server without a platform."""
-    others = {"minio", "mlflow", "data", "kubeflow", "seldon", "operator"}
+    others = {"store", "mlflow", "data", "kubeflow", "seldon", "operator"}
     with Sandbox("images", without=others) as sandbox:
         yield sandbox
 

@@ -155,7 +155,7 @@ SOURCE_RIGHT = f"right: secrets {SOURCE_SECRET} in kubeflow"
 BREAKS: dict[str, tuple[Break, set[str], str]] = {
     "kubeflow stopped": (lambda p: p.stopped("kubeflow"), {"kubeflow answers"}, "kubectl -n kubeflow get endpoints,pods"),
     "mlflow stopped": (lambda p: p.stopped("mlflow"), {"mlflow answers"}, "kubectl -n kubeflow get endpoints,pods"),
-    "store stopped": (lambda p: p.stopped("minio"), {"seldon can read artifacts"}, "RCLONE_CONFIG_S3_ENDPOINT"),
+    "store stopped": (lambda p: p.stopped("store"), {"seldon can read artifacts"}, "RCLONE_CONFIG_S3_ENDPOINT"),
     "source secret deleted": (
         lambda p: p.absent("secret", SOURCE_SECRET),
         {"source secret is complete"},

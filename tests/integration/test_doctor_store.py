@@ -1,16 +1,18 @@
 """`doctor` on an object store whose keys are limited to prefixes. It leaves nothing behind in the store."""
 
 import base64
+import dataclasses
+import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from minio import Minio, MinioAdmin
-from minio.credentials.providers import StaticProvider
+from minio import Minio
 from support.cluster import Body
 from support.doctor import BreakablePlatform
+from support.s3 import Store
 
 from sandbox.manifests import ARTIFACT_SECRET, SOURCE_SECRET
 
@@ -36,16 +38,24 @@ def of_a_profile(namespace: str) -> Body:
 
 @contextmanager
 def keys(breakable: BreakablePlatform, *statements: Body) -> Iterator[None]:
-    """Make keys with a policy, and delete them at exit."""
+    """Make keys with a policy of each bucket, and delete them at exit."""
     info = breakable.cluster.info
-    credentials = StaticProvider(info.s3_access_key, info.s3_secret_key)
-    admin = MinioAdmin(endpoint=urlsplit(info.s3_endpoint).netloc, credentials=credentials, secure=False)
-    policy: Any = {"Version": "2012-10-17", "Statement": list(statements)}
-    admin.add_service_account(access_key=KEY, secret_key=PASSWORD, policy=policy)
+    store = Store(info.s3_endpoint, info.s3_access_key, info.s3_secret_key)
+    by_bucket = defaultdict(list)
+    for one in statements:
+        by_bucket[one["Resource"][0].removeprefix("arn:aws:s3:::").partition("/")[0]].append(one | {"Principal": {"AWS": KEY}})
+    user = f"<Account><Access>{KEY}</Access><Secret>{PASSWORD}</Secret><Role>user</Role></Account>"
+    assert store.request("PATCH", "create-user", body=user.encode()).status == 201  # versitygw's own API
     try:
+        for bucket, granted in by_bucket.items():
+            policy = json.dumps({"Version": "2012-10-17", "Statement": granted}).encode()
+            answer = dataclasses.replace(store, bucket=bucket).request("PUT", query={"policy": ""}, body=policy)
+            assert answer.status == 204, answer
         yield
     finally:
-        admin.delete_service_account(KEY)
+        for bucket in by_bucket:
+            dataclasses.replace(store, bucket=bucket).request("DELETE", query={"policy": ""})
+        assert store.request("PATCH", "delete-user", {"access": KEY}).status == 200
 
 
 def with_keys(access: str, secret: str) -> Callable[[Body], None]:

@@ -26,7 +26,7 @@ def kubeflow(plan: Plan, port: int, state: Path, *flags: str) -> Iterator[None]:
     state.mkdir()
     command = [plan.pipeline_python, "-m", "sandbox.kubeflow", "--port", str(port), "--state", str(state)]
     command += ["--kubeconfig", str(plan.kubeconfig), "--orphan-seconds", "2", *flags]
-    environment = {**base_environment(), **python_environment("", "pipeline"), "MLFLOW_S3_ENDPOINT_URL": plan.url("minio")}
+    environment = {**base_environment(), **python_environment("", "pipeline"), "MLFLOW_S3_ENDPOINT_URL": plan.url("store")}
     with subprocess.Popen(command, env=environment) as process:
         try:
             url = f"http://127.0.0.1:{port}/apis/v2beta1/healthz"

@@ -34,7 +34,7 @@ SETTINGS = {**ADDRESSES, "WINE_PROBE_HOST": "127.0.0.1", "WINE_METRICS_HOST": "1
 @pytest.fixture(scope="module")
 def plan() -> Iterator[Plan]:
     """Run an API server without the CRDs of the operator."""
-    without = {"minio", "mlflow", "data", "kubeflow", "seldon", "operator", "manifests", "controller-manager"}
+    without = {"store", "mlflow", "data", "kubeflow", "seldon", "operator", "manifests", "controller-manager"}
     with Sandbox(f"start-{os.getpid()}", without=without) as sandbox:
         plan = load(sandbox.folder)
         assert plan is not None

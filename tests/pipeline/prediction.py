@@ -11,6 +11,7 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 import pytest
+from botocore.config import Config
 from mlflow import MlflowClient
 from mlflow.store.artifact.s3_artifact_repo import _cached_get_s3_client
 from pipeline.scored import ASKER, OWNER
@@ -54,7 +55,8 @@ def step_environment(info: Info) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def s3(info: Info, step_environment: None) -> Any:
-    client = boto3.client("s3", endpoint_url=info.s3_endpoint, region_name="us-east-1")
+    signed = Config(signature_version="s3v4")  # also the addresses: boto3 signs them with version 2 otherwise
+    client = boto3.client("s3", endpoint_url=info.s3_endpoint, region_name="us-east-1", config=signed)
     client.create_bucket(Bucket="scores")
     return client
 

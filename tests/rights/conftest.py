@@ -33,7 +33,7 @@ class Platforms:
             plan = load(sandbox.folder)
             assert plan is not None
             # Everything that the operator applies in the scenarios must pass the chart's admission policies.
-            values = {"mlflow": {"url": plan.mlflow_url}, "objectStore": {"url": plan.url("minio")}}
+            values = {"mlflow": {"url": plan.mlflow_url}, "objectStore": {"url": plan.url("store")}}
             install(sandbox, {**values, "serving": {"backend": backend}})
             self._backend, self._cluster = backend, Cluster(sandbox)
         return self._cluster

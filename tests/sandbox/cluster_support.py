@@ -12,7 +12,7 @@ from sandbox.errors import ClusterError
 from sandbox.platform import Sandbox
 
 Json = dict[str, Any]
-PROCESSES = STAND_INS | {"minio", "mlflow", "data"}
+PROCESSES = STAND_INS | {"store", "mlflow", "data"}
 REQUEST = {"data": {"ndarray": [[5.6, 0.31, 0.37, 1.4, 0.074, 12.0, 96.0, 0.9954, 3.32, 0.58, 9.2]]}}
 FAKE_KIND = r"""#!/bin/bash
 # kind's command line, as far as the sandbox uses it; its cluster is the API server of FAKE_KUBECONFIG. Clusters are by engine.

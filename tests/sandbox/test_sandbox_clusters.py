@@ -200,6 +200,6 @@ def test_no_control_plane_is_built_for_an_existing_cluster(tmp_path: Path, monke
     monkeypatch.setenv("WINE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     found = programs.find(lambda _: None, control_plane=False)
-    assert found.keys() == {"kubectl", "minio"}
+    assert found.keys() == {"kubectl", "versitygw"}
     assert found["kubectl"] == kubectl
-    assert built.read_text() == "github.com/minio/minio\n"
+    assert built.read_text() == ".\n"

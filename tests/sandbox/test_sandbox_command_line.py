@@ -12,7 +12,7 @@ from core_support import get, marked
 from sandbox import places
 
 PARTS = ("sandbox", "contract", "crds", "deploy", "data", "dev", "requirements", "operator", "pipeline", "templates")
-LEFT_OUT = ("mlflow", "data", "minio", "controller-manager", "seldon")
+LEFT_OUT = ("mlflow", "data", "store", "controller-manager", "seldon")
 
 
 def test_every_command_works_in_a_path_with_a_space(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_secrets_contain_the_credentials_of_the_object_store(sandbox: Sandbox) -
 
 def test_credentials_are_readable_by_the_owner_only(sandbox: Sandbox) -> None:
     secret = sandbox.info.s3_secret_key.encode()
-    assert any(b"minio" in line.encode() for line in marked(sandbox.folder)), "the processes are found"
+    assert any(b"versitygw" in line.encode() for line in marked(sandbox.folder)), "the processes are found"
     assert not any(secret in line.encode() for line in marked(sandbox.folder))
     readable = [(path, content) for path, content, mode in contents(sandbox.folder) if mode & 0o077]
     assert not [path for path, content in readable if secret in content or b"BEGIN EC PRIVATE KEY" in content]

@@ -129,9 +129,9 @@ def test_programs_are_built_once_unless_they_are_supplied(tmp_path: Path, monkey
     first, second = programs.find(lines.append), programs.find(lines.append)
     assert first == second
     assert first["etcd"] == given / "etcd"
-    assert first["minio"].read_text() == "program\n"
-    assert sorted(built.read_text().split()) == ["github.com/minio/minio", "k8s.io/kubernetes/cmd/kube-controller-manager"]
-    assert any(line.startswith("built minio in") for line in lines)
+    assert first["versitygw"].read_text() == "program\n"
+    assert sorted(built.read_text().split()) == [".", "k8s.io/kubernetes/cmd/kube-controller-manager"]
+    assert any(line.startswith("built versitygw in") for line in lines)
 
 
 def test_programs_of_one_module_are_built_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,9 +184,9 @@ def test_missing_go_is_reported_with_version_and_variable(tmp_path: Path, monkey
 def test_ports_stay_the_same_while_they_are_free() -> None:
     first = ports.choose(PORTS, {})
     assert ports.choose(PORTS, first) == first
-    with socket.create_server(("127.0.0.1", first["minio"])):
+    with socket.create_server(("127.0.0.1", first["store"])):
         second = ports.choose(PORTS, first)
-    assert {name for name in PORTS if first[name] != second[name]} == {"minio"}
+    assert {name for name in PORTS if first[name] != second[name]} == {"store"}
 
 
 def test_command_line_names_the_missing_sandbox(tmp_path: Path) -> None:

@@ -70,11 +70,11 @@ def test_up_after_a_crash_cleans_up_and_keeps_the_data(tmp_path: Path) -> None:
         first = sandbox.up()
         store(first).put_object(Bucket="mlflow", Key="kept", Body=b"kept")
         stray = start(["sleep", "60"], dict(os.environ), tmp_path / "log", sandbox.folder)  # as a step, in a group of its own
-        sandbox.stop("minio", kill=True)
-        crashed = Process.read(sandbox.folder / "run" / "minio")
+        sandbox.stop("store", kill=True)
+        crashed = Process.read(sandbox.folder / "run" / "store")
         assert crashed is not None
-        Process(os.getpid(), crashed.birth).write(sandbox.folder / "run" / "minio")  # its id has gone to someone else
-        assert not sandbox.running()["minio"]
+        Process(os.getpid(), crashed.birth).write(sandbox.folder / "run" / "store")  # its id has gone to someone else
+        assert not sandbox.running()["store"]
         second = Sandbox("crashed", sandbox.folder, without=ALL_BUT_STORE).up()
         assert not stray.alive()
         assert store(second).get_object(Bucket="mlflow", Key="kept")["Body"].read() == b"kept"
@@ -106,7 +106,7 @@ def test_used_port_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def unlucky(names: tuple[str, ...], previous: dict[str, int]) -> dict[str, int]:
         asked.append(choose(names, previous))
-        return {**asked[0], "minio": taken.getsockname()[1]} if len(asked) == 1 else asked[-1]
+        return {**asked[0], "store": taken.getsockname()[1]} if len(asked) == 1 else asked[-1]
 
     monkeypatch.setattr(ports, "choose", unlucky)
     with (
@@ -119,9 +119,10 @@ def test_used_port_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_failed_component_shows_the_end_of_its_log(tmp_path: Path) -> None:
-    environment = {"minio": {"MINIO_ROOT_PASSWORD": "short"}}
+    environment = {"store": {"ROOT_SECRET_KEY": ""}}
     sandbox = Sandbox("failing", tmp_path / "failing", without=ALL_BUT_STORE, environment=environment)
-    with pytest.raises(ComponentError, match=r"(?s)minio ended after .*credentials.*All of its log: .*minio\.log.*sandbox down"):
+    message = r"(?s)store ended after .*secret key must be provided.*All of its log: .*store\.log.*sandbox down"
+    with pytest.raises(ComponentError, match=message):
         sandbox.up()
     assert marked(sandbox.folder) == []
     sandbox.down()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# etcd, API servers, kubelet, Kubeflow's gateway, MLflow, MinIO, Seldon, MLServer, Prometheus, probes, webhooks, proxies.
+# etcd, API servers, kubelet, Kubeflow's gateway, MLflow, object stores, Seldon, MLServer, Prometheus, probes, webhooks, proxies.
 WELL_KNOWN = {2379, 2380, 6443, 8443, 16443, 9443, 10250, 10257, 10259, 8888, 3000, 5000, 5001, 9000, 9001, 9500, 6000, 8000}
 WELL_KNOWN |= {8080, 8081, 8082, 9090, 9091, 9093, 3128, 8001, 8265, 8333, 12379, 12380}
 NAMED = ("deploy/charts/*/values.yaml", "deploy/charts/*/templates/*", "operator/winepipelines/settings.py", "sandbox/**/*.py")
@@ -111,8 +111,6 @@ def environment(folder: Path) -> Mapping[str, str]:
         "MLFLOW_REGISTRY_URI": "databricks",
         "MLFLOW_HOST": "0.0.0.0",
         "MLFLOW_PORT": "5000",
-        "MINIO_ROOT_USER": "foreign",
-        "MINIO_ADDRESS": ":9000",
         "ETCD_LISTEN_CLIENT_URLS": "http://127.0.0.1:2379",
         "WINE_KFP_URL": "http://127.0.0.1:8888",
         "WINE_METRICS_PORT": "9090",

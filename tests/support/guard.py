@@ -29,7 +29,7 @@ RIGHTS = Path(__file__).parents[2] / "deploy/operator/rbac.yaml"
 VALUES: Object = {"mlflow": {"url": SETTINGS.mlflow_url}, "objectStore": {"url": SETTINGS.s3_endpoint_url}}
 GUARD: Object = {"serverRepositories": ["s"]}
 POLICY = "ValidatingAdmissionPolicy 'wine-operator.kubeflow."  # text in the guard's rejections
-NOT_MANAGED = {"minio", "mlflow", "data", "kubeflow", "seldon", "operator"}
+NOT_MANAGED = {"store", "mlflow", "data", "kubeflow", "seldon", "operator"}
 RCLONE = {
     "RCLONE_CONFIG_S3_TYPE": "czM=",
     "RCLONE_CONFIG_S3_ENDPOINT": "aHR0cDovL21pbmlv",

@@ -32,7 +32,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     """Run a real API server below the stand-ins."""
-    without = {"minio", "mlflow", "data", "kubeflow", "seldon", "operator"}
+    without = {"store", "mlflow", "data", "kubeflow", "seldon", "operator"}
     with Sandbox(f"contract-{os.getpid()}", without=without) as sandbox:
         yield sandbox
 

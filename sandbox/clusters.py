@@ -1,6 +1,6 @@
 """The API server of a sandbox: its own control plane, its own kind cluster, or a cluster of the user.
 
-    builtin   etcd, kube-apiserver and kube-controller-manager are components like others
+    builtin   etcd, kube-apiserver and the controllers are components like others
     kind      the program `kind` makes a cluster, and deletes it
     current   a context of the user's kubeconfig; what is made there, and removed from there, is `ownership`'s
 

@@ -28,11 +28,6 @@ NOTHING = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "NETR
 NOTHING |= {"AWS_EC2_METADATA_DISABLED": "true"}
 STORE_HEALTH = "/health"  # answers without keys, and hides a bucket of that name
 AUDIT_POLICY = ROOT / "sandbox" / "audit.yaml"
-CONTROLLERS = (
-    "namespace-controller,serviceaccount-controller,serviceaccount-token-controller,garbage-collector-controller,"
-    "resourcequota-controller,root-ca-certificate-publisher-controller,clusterrole-aggregation-controller,"
-    "deployment-controller,replicaset-controller"
-)  # what the platform's objects need; nothing is scheduled here, nothing has an address of its own to publish
 
 
 @dataclass(frozen=True)
@@ -165,14 +160,10 @@ def _controller_manager(plan: Plan, context: ssl.SSLContext) -> Component:
     return Component(
         "controller-manager",
         [
-            str(plan.programs["kube-controller-manager"]),
+            str(plan.programs["kube-controllers"]),
             f"--kubeconfig={pki / 'controller-manager.kubeconfig'}",
             f"--service-account-private-key-file={pki / 'service-accounts.key'}",
             f"--root-ca-file={pki / 'ca.crt'}",
-            f"--controllers={CONTROLLERS}",
-            "--leader-elect=false",
-            "--secure-port=0",
-            "--profiling=false",
         ],
         ready=lambda: answers(f"{server}/api/v1/namespaces/default/serviceaccounts/default", context),
         needs=("manifests",),  # the garbage collector learns of later kinds only half a minute afterwards

@@ -16,7 +16,9 @@ from sandbox.places import cache_folder
 
 GO = "1.26"
 SHOW_EVERY = 10.0  # seconds between two lines of progress
-FLAGS = ("-mod=readonly", "-buildvcs=false", "-trimpath")
+FLAGS = ("-mod=readonly", "-buildvcs=false", "-trimpath", "-gcflags=all=-dwarf=false")  # the linker would strip it: -s -w
+# A compiler runs for seconds: below this size it need not collect garbage. That saves a tenth of a build's CPU time.
+COLLECTOR = {"GOGC": "off", "GOMEMLIMIT": "1GiB"}
 LISTED = ("-deps", "-f", "{{if .Stale}}{{.ImportPath}}{{end}}")
 
 Report = Callable[[str], object]
@@ -31,12 +33,18 @@ class Command:
     target: Path
 
 
+def download(go: str, module: Path, commands: Sequence[Command], report: Report) -> None:
+    """Download the modules that commands are built from. A failure is left to the build, which explains it."""
+    progress = _Progress(_names(commands), frozenset(), time.monotonic(), report)
+    _run([go, "list", *FLAGS, "-deps", *(command.package for command in commands)], module, progress)
+
+
 def build(go: str, module: Path, commands: Sequence[Command], report: Report) -> None:
     """Build commands of the module in a folder with one `go build`, which compiles what they share once.
 
     Raises BuildError; then no target exists that did not exist before.
     """
-    names = ", ".join(command.target.name for command in commands)
+    names = _names(commands)
     started = time.monotonic()
     for command in commands:
         command.target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +65,7 @@ def build(go: str, module: Path, commands: Sequence[Command], report: Report) ->
 
 def environment() -> dict[str, str]:
     """Return the environment of Go: without C compilers and workspaces, which other machines have not."""
-    return {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+    return {**COLLECTOR, **os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
 
 
 def advice(log: str) -> str:
@@ -78,6 +86,10 @@ def advice(log: str) -> str:
 def end(log: str) -> str:
     """Return the last lines of Go's output."""
     return "\n".join(log.strip().splitlines()[-15:])
+
+
+def _names(commands: Sequence[Command]) -> str:
+    return ", ".join(command.target.name for command in commands)
 
 
 class _Progress:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from sandbox import gobuild
 from sandbox.errors import BuildError
@@ -23,7 +24,6 @@ from sandbox.places import ROOT, cache_folder
 
 KUBERNETES = "v1.36.3"
 HELM = "v4.3.1"
-AT_ONCE = 2  # modules that are built
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def _kubernetes(name: str) -> Program:
 PROGRAMS = (
     _kubernetes("kube-apiserver"),  # the longest build first
     Program("versitygw", "versitygw", "."),
-    _kubernetes("kube-controller-manager"),
+    Program("kube-controllers", "kubernetes", "./controllers"),
     _kubernetes("kubectl"),
     Program("etcd", "kubernetes", "go.etcd.io/etcd/server/v3"),
 )
@@ -136,7 +136,7 @@ def _given(program: Program) -> Path | None:
 
 
 def _cached(program: Program) -> Path:
-    files = (_tools(program) / name for name in ("go.mod", "go.sum", "main.go"))
+    files = (_tools(program) / name for name in ("go.mod", "go.sum", f"{program.package}/main.go"))  # its own, if it has one
     pins = b"".join(file.read_bytes() for file in files if file.exists()) + program.linker_flags.encode()
     # One folder a program and its pins: a new object store does not rebuild Kubernetes.
     return cache_folder() / "programs" / hashlib.sha256(pins).hexdigest()[:12] / program.name
@@ -156,8 +156,9 @@ def _build_all(programs: list[Program], report: Report) -> None:
         go = _go()
         report(f"building {', '.join(program.name for program in missing)} from source: once, some minutes")
         modules = {program.module: [other for other in missing if other.module == program.module] for program in missing}
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            builds = [pool.submit(_build, go, module, report) for module in modules.values()]
+        turn = Lock()
+        with ThreadPoolExecutor(len(modules)) as pool:
+            builds = [pool.submit(_build, go, module, turn, report) for module in modules.values()]
             try:
                 for build in builds:
                     build.result()
@@ -187,10 +188,15 @@ def _go() -> str:
     return go
 
 
-def _build(go: str, programs: list[Program], report: Report) -> None:
-    """Build programs of one module."""
+def _build(go: str, programs: list[Program], turn: Lock, report: Report) -> None:
+    """Build programs of one module.
+
+    Modules are downloaded at the same time and built one after another: two builds would both compile the standard library.
+    """
     commands = [gobuild.Command(program.package, program.linker_flags, _cached(program)) for program in programs]
-    gobuild.build(go, _tools(programs[0]), commands, report)
+    gobuild.download(go, _tools(programs[0]), commands, report)
+    with turn:
+        gobuild.build(go, _tools(programs[0]), commands, report)
 
 
 def main(names: list[str]) -> None:

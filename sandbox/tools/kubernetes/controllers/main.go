@@ -45,6 +45,7 @@ const (
 	resync      = 12 * time.Hour
 	syncPeriod  = 5 * time.Minute
 	discoverAll = 30 * time.Second // new kinds
+	waitAtStart = 30 * time.Second // until the API server is ready
 )
 
 // manager holds what the controllers share.
@@ -76,6 +77,9 @@ func run(ctx context.Context, kubeconfig, key, rootCA string) error {
 	m, err := newManager(ctx, kubeconfig, key, rootCA)
 	if err != nil {
 		return err
+	}
+	if err := wait.PollUntilContextTimeout(ctx, time.Second/10, waitAtStart, true, m.ready); err != nil {
+		return fmt.Errorf("the API server is not ready: %w", err)
 	}
 	// The first one gives tokens to the accounts of others.
 	build := []func() (func(), error){
@@ -123,6 +127,10 @@ func newManager(ctx context.Context, kubeconfig, key, rootCA string) (*manager, 
 		ctx, config, client, shared, informerfactory.NewInformerFactory(shared, others),
 		make(chan struct{}), certificate, key,
 	}, nil
+}
+
+func (m *manager) ready(ctx context.Context) (bool, error) {
+	return m.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error() == nil, nil
 }
 
 // readCertificates rejects a file that would reach every namespace and fail there.

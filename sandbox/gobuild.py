@@ -76,7 +76,8 @@ def advice(log: str) -> str:
         return f"This Go is too old: install {GO} or newer, or name another one: GO=/path/to/bin/go."
     if "no space left" in log:
         return (
-            f"The disk is full: the programs and Go's build cache take 6 GB. WINE_CACHE={cache_folder()} and GOCACHE say where."
+            "The disk is full: programs, environments and Go's build cache take 4 GB, more with KServe. "
+            f"WINE_CACHE={cache_folder()} and GOCACHE say where."
         )
     if "signal: killed" in log:
         return "The machine ran out of memory: close something, or build with GOFLAGS=-p=1."

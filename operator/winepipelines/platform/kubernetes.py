@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -79,11 +81,13 @@ class Kubernetes:
         configuration.client_session_kwargs = {
             "response_class": bodies.response_class(),
             "headers": {"Accept-Encoding": "identity"},
+            "trust_env": False,  # would read netrc and the proxy's variables on a thread, for each request
         }
         if os.path.exists(SERVICE_ACCOUNT_TOKEN):  # noqa: ASYNC240, PTH110 - once, at the start
             config.load_incluster_config(client_configuration=configuration)
         else:
             await config.load_kube_config(client_configuration=configuration)
+        configuration.proxy = configuration.proxy or proxy_of(configuration.host)
         return cls(client.ApiClient(configuration))
 
     async def close(self) -> None:
@@ -281,6 +285,12 @@ def _explained(method: str, path: str) -> Iterator[None]:
         raise Refused(Reason.OBJECT_TOO_LARGE, message) from None
     except (aiohttp.ClientError, TimeoutError):
         raise Unavailable(Reason.KUBERNETES_UNAVAILABLE, "the API server did not answer") from None
+
+
+def proxy_of(url: str) -> str | None:
+    """Return the proxy that HTTPS_PROXY and NO_PROXY give for an address; None if it is connected to directly."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def secret_values(secret: Body | None) -> dict[str, str]:

@@ -39,7 +39,7 @@ class Manifests:
     def render(self, template: str, **values: object) -> list[Manifest]:
         """Render a template to its documents."""
         text = self._environment.get_template(template).render(values)
-        return [document for document in yaml.safe_load_all(text) if document]
+        return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
 
 
 def covers(live: object, wanted: object) -> bool:

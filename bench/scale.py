@@ -1,0 +1,123 @@
+"""Measure how many resources the operator serves at once, and compare it with a floor: `make bench-scale`.
+
+    PYTHONPATH=contract:operator:pipeline:tests:. $(dev/environment pipeline-dev) bench/scale.py [--resources 1000]
+
+The API server is real. Kubeflow Pipelines, MLflow, the object store and Seldon follow a script (`scripted`) in this process: they
+answer at once, and runs end as soon as they are submitted. First the operator serves resources, then a bare
+asyncio client (`floor`) as many. Both are measured from the first resource that is created to the last that is served. The ratio of the
+two times is what the operator adds: deciding, validating, and calls that the floor does not make.
+
+For each resource, the benchmark also prints the processor time of the operator, and the time from the end of a run to its
+deployment, which includes the wait for other resources.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+from floor import Floor, Made
+from scripted import ScriptedPlatform
+from support.fleet import PIPELINES, RunningOperator, running_operator
+
+from sandbox.plan import load
+from sandbox.platform import Sandbox
+from sandbox.seldon.api import Api
+from winepipelines.api.pipeline import API_VERSION, KIND
+
+LIMIT = 2.0  # times the floor
+NAMESPACES = 20
+CREATED_AT_ONCE = 20
+TIMEOUT = 900.0  # seconds
+WITHOUT = {"operator", "seldon", "mlflow", "store", "kubeflow", "controller-manager", "data"}
+
+
+def main() -> int:
+    """Measure, print the results and compare them with the limit. Return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--resources", type=int, default=1000, help="(default: %(default)s)")
+    number = parser.parse_args().resources
+    with Sandbox(f"scale-{os.getpid()}", without=WITHOUT, report=_say) as sandbox:
+        return asyncio.run(_bench(sandbox, number))
+
+
+async def _bench(sandbox: Sandbox, number: int) -> int:
+    plan = load(sandbox.folder)
+    assert plan is not None, "the sandbox is running"
+    sandbox.add_namespace("first", *(f"{who}-{index}" for who in ("floor", "team") for index in range(NAMESPACES)))
+    api = Api.connect(plan.kubeconfig)
+    platform = ScriptedPlatform(api)
+    try:
+        async with platform.serve(plan.ports["store"]):
+            with running_operator(sandbox, platform.variables) as operator:
+                await _create(api, "first", 1)
+                await _until(lambda: operator.stages().get("Serving") == 1, "the first is served")
+                seconds = await _operator(api, operator, platform, number)
+            floor = await _floor(api, platform, await Made.read(api, "first", "wine-0"), number)
+    finally:
+        await api.close()
+    print(f"ratio                           {seconds / floor:7.2f} (at most {LIMIT})")
+    return 0 if seconds <= LIMIT * floor else 1
+
+
+async def _floor(api: Api, platform: ScriptedPlatform, made: Made, number: int) -> float:
+    client = Floor(api, platform.url, made, "floor-")
+    before = Counter(platform.requests)
+    async with client.serve():
+        began = time.perf_counter()
+        await _create(api, "floor", number)
+        await _until(lambda: len(client.ready) == number, "the floor serves all")
+        seconds = time.perf_counter() - began
+    print(f"floor: {number} from creation to Ready {seconds:7.1f} s, {_each(platform.requests - before, number)}")
+    return seconds
+
+
+async def _operator(api: Api, operator: RunningOperator, platform: ScriptedPlatform, number: int) -> float:
+    before, busy, began = Counter(platform.requests), operator.processor_seconds(), time.perf_counter()
+    await _create(api, "team", number)
+    await _until(lambda: operator.stages().get("Serving") == number + 1, "the operator serves all")
+    seconds = time.perf_counter() - began
+    keys = [key for key in platform.succeeded if key[0].startswith("team-") and key in platform.applied]
+    waits = sorted(platform.applied[key] - platform.succeeded[key] for key in keys)
+    print(f"operator: the same                {seconds:7.1f} s, {_each(platform.requests - before, number)}")
+    print(f"  processor time for each         {1000 * (operator.processor_seconds() - busy) / number:7.1f} ms")
+    print(f"  run succeeded to deployment     p50 {statistics.median(waits):.2f} s, p99 {waits[int(0.99 * len(waits))]:.2f} s")
+    print(f"  memory                          {operator.kibibytes('VmRSS') / 1024:7.0f} MiB, {operator.reconciles()} reconciles")
+    return seconds
+
+
+def _each(requests: Counter[str], number: int) -> str:
+    return ", ".join(f"{count / number:.1f} of {system}" for system, count in sorted(requests.items())) + " for each"
+
+
+async def _create(api: Api, who: str, number: int) -> None:
+    """Create resources, spread over the namespaces of `who`."""
+    slots = asyncio.Semaphore(CREATED_AT_ONCE)
+
+    async def create(index: int) -> None:
+        async with slots:
+            namespace = who if number == 1 else f"{who}-{index % NAMESPACES}"
+            metadata = {"name": f"wine-{index}", "namespace": namespace}
+            spec = {"data": {"url": "https://example.org/wine.csv"}}
+            await api.create(PIPELINES, {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec})
+
+    await asyncio.gather(*map(create, range(number)))
+
+
+async def _until(so: Any, what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not await asyncio.to_thread(so):
+        assert time.monotonic() < deadline, f"not in {TIMEOUT:.0f} s: {what}"
+        await asyncio.sleep(0.1)
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,7 +17,7 @@ PARALLEL = $(PYTEST) -n $(if $(CONTRACT_KUBECONFIG)$(CONTRACT_KFP_URL),0,$(WORKE
 # Built before the tests: that takes minutes, once, a test's time is limited, and tests use no proxy.
 programs = dev/environment operator > /dev/null && dev/environment pipeline > /dev/null && $(call python,dev) -m sandbox.programs $(1) > /dev/null
 
-.PHONY: help demo demo-stop test test-unit test-simulation test-pipeline test-sandbox contract contract-kserve test-chart test-integration test-rights test-hermetic rights test-images images e2e lint lint-chart format generate compile chart sbom licences audit bench bench-availability bench-server bench-thousand bench-hostile
+.PHONY: help demo demo-stop test test-unit test-simulation test-pipeline test-sandbox contract contract-kserve test-chart test-integration test-rights test-hermetic rights test-images images e2e lint lint-chart format generate compile chart sbom licences audit bench bench-availability bench-server bench-thousand bench-scale bench-hostile
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -161,6 +161,9 @@ bench-server: ## processor time, latency and memory of the model server beside M
 
 bench-thousand: ## memory and requests with 1,000 resources; a quarter of an hour
 	@$(call python,operator) bench/thousand.py
+
+bench-scale: ## time from apply to Ready of 1,000 resources at once, beside a bare client; ten minutes
+	@$(call python,pipeline-dev) bench/scale.py
 
 bench-hostile: ## cost of one hostile tenant for 50 others: latency, memory, liveness; ten minutes
 	@$(call python,operator) bench/hostile.py

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-from scripted import EXAMPLE, WORKFLOW
 from support.fleet import PIPELINES
 
+from bench.scripted import EXAMPLE, WORKFLOW
 from sandbox.seldon.api import DEPLOYMENT, SDEP, SECRET, Api, ApiError
 from winepipelines.api.pipeline import FINALIZER
 
@@ -29,7 +29,16 @@ Key = tuple[str, str]
 POD_DEFAULT = "kubeflow.org/v1alpha1/poddefaults"
 EVENT = "events.k8s.io/v1/events"
 AT_ONCE = 10  # resources, as many as the operator reconciles at once
-UNSET = ("creationTimestamp", "resourceVersion", "uid", "managedFields", "ownerReferences", "generation", "namespace", "finalizers")
+UNSET = (
+    "creationTimestamp",
+    "resourceVersion",
+    "uid",
+    "managedFields",
+    "ownerReferences",
+    "generation",
+    "namespace",
+    "finalizers",
+)
 
 
 @dataclass

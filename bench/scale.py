@@ -3,9 +3,9 @@
     PYTHONPATH=contract:operator:pipeline:tests:. $(dev/environment pipeline-dev) bench/scale.py [--resources 1000]
 
 The API server is real. Kubeflow Pipelines, MLflow, the object store and Seldon follow a script (`scripted`) in this process: they
-answer at once, and runs end as soon as they are submitted. First the operator serves resources, then a bare
-asyncio client (`floor`) as many. Both are measured from the first resource that is created to the last that is served. The ratio of the
-two times is what the operator adds: deciding, validating, and calls that the floor does not make.
+answer at once, and runs end as soon as they are submitted. First the operator serves resources, then a bare asyncio client
+(`floor`) as many. Both are measured from the first resource that is created to the last that is served. The ratio of the two
+times is what the operator adds: deciding, validating, and calls that the floor does not make.
 
 For each resource, the benchmark also prints the processor time of the operator, and the time from the end of a run to its
 deployment, which includes the wait for other resources.
@@ -20,10 +20,10 @@ import time
 from collections import Counter
 from typing import Any
 
-from floor import Floor, Made
-from scripted import ScriptedPlatform
 from support.fleet import PIPELINES, RunningOperator, running_operator
 
+from bench.floor import Floor, Made
+from bench.scripted import ScriptedPlatform
 from sandbox.plan import load
 from sandbox.platform import Sandbox
 from sandbox.seldon.api import Api

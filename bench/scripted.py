@@ -41,14 +41,13 @@ LAST_MODIFIED = "Mon, 05 Jan 2026 12:00:00 GMT"
 class ScriptedPlatform:
     """The state of the platform. `serve` runs it.
 
-    `submitted`, `succeeded` and `applied` have the times, by `time.perf_counter`, at which the run of a resource was submitted and
-    succeeded, and at which its deployment was seen, by namespace and name.
+    `succeeded` and `applied` have the times, by `time.perf_counter`, at which the run of a resource succeeded, and at which its
+    deployment was seen, by namespace and name.
     """
 
     api: Api
     run_seconds: float = 0.0
     requests: Counter[str] = field(default_factory=Counter)
-    submitted: dict[tuple[str, str], float] = field(default_factory=dict)
     succeeded: dict[tuple[str, str], float] = field(default_factory=dict)
     applied: dict[tuple[str, str], float] = field(default_factory=dict)
     url: str = ""
@@ -165,7 +164,6 @@ class ScriptedPlatform:
             "created_at": _now(),
         }
         self._runs[f"{owner['namespace']}/{asked['display_name']}"] = run
-        self.submitted[owner["namespace"], owner["name"]] = time.perf_counter()
         self._spawn(self._train(run, owner, parameters["registered_model"]))
         return web.json_response({**run, "namespace": None})
 
@@ -189,7 +187,7 @@ class ScriptedPlatform:
     async def _record_model(self, run: Object, owner: Object, registered_model: str) -> None:
         record = secrets.token_hex(16)
         artifacts = f"s3://mlflow/1/{record}/artifacts"
-        tags: dict[Tag, str] = {
+        tags: dict[str, str] = {
             Tag.NAMESPACE: owner["namespace"],
             Tag.NAME: owner["name"],
             Tag.UID: owner["uid"],

@@ -17,7 +17,7 @@ from winepipelines.engine.errors import InvalidResource
 from winepipelines.engine.spec import Body, CacheRule, ControllerSpec
 from winepipelines.pipelines import decide as pipelines
 from winepipelines.pipelines import events as pipeline_events
-from winepipelines.pipelines.actions import ApplyDeployment
+from winepipelines.pipelines.actions import ApplyChildren, ApplyDeployment, DeleteDeployment, ReleaseDeployment
 from winepipelines.pipelines.conditions import summarize
 from winepipelines.pipelines.context import NotReady
 from winepipelines.pipelines.queries import GetChildren, GetDeployment, ProbeEndpoint
@@ -85,9 +85,21 @@ PIPELINES = ControllerSpec(
     cache=(
         # A settled endpoint is probed once in each check interval, not in each reconcile.
         CacheRule(ProbeEndpoint, lambda check: bool(check.passed), _is_fresh, invalidated_by=(ApplyDeployment,)),
-        # The objects of a settled resource are watched, and read only if they change.
-        CacheRule(GetChildren, lambda view: bool(view.is_settled), _is_settled, watched_for=WATCHED_FOR),
-        CacheRule(GetDeployment, lambda view: bool(view.is_settled and view.watched), _is_settled, watched_for=WATCHED_FOR),
+        # The objects of a resource are watched, and read only if they change; those of a rollout in each reconcile.
+        CacheRule(
+            GetChildren,
+            lambda view: bool(view.is_settled),
+            lambda _view, _status, _timeouts, _now: True,
+            invalidated_by=(ApplyChildren,),
+            watched_for=WATCHED_FOR,
+        ),
+        CacheRule(
+            GetDeployment,
+            lambda view: bool(view.is_settled and view.watched),
+            _is_settled,
+            invalidated_by=(ApplyDeployment, DeleteDeployment, ReleaseDeployment),
+            watched_for=WATCHED_FOR,
+        ),
     ),
 )
 PREDICTIONS = ControllerSpec(

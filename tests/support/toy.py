@@ -143,7 +143,11 @@ def caching(seconds: float) -> CacheRule:
 def watching(duration: timedelta) -> CacheRule:
     """Keep the brightness while the lamp is watched and lit."""
     return CacheRule(
-        ReadBrightness, lambda answer: answer > 0, lambda _a, status, _t, _n: not status.problem, watched_for=duration
+        ReadBrightness,
+        lambda answer: answer > 0,
+        lambda _a, status, _t, _n: not status.problem,
+        invalidated_by=(SetBrightness,),
+        watched_for=duration,
     )
 
 

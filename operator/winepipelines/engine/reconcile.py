@@ -90,8 +90,7 @@ class AnswerCache:
                     self._kept[query] = _Kept(answer, now, changes)
 
     def invalidate(self, spec: ControllerSpec, action: object) -> None:
-        """Drop what is no longer true after an action: also all that is watched, because an action changes what it is about."""
-        self.changed()
+        """Drop what is no longer true after an action."""
         for rule in spec.cache:
             if isinstance(action, rule.invalidated_by):
                 self._kept = {query: kept for query, kept in self._kept.items() if not isinstance(query, rule.query)}

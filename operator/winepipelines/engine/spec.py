@@ -103,8 +103,8 @@ class CacheRule:
         keep: whether an answer may be kept at all.
         fresh: whether a kept answer is still fresh, given the status, the timeouts and the time.
         invalidated_by: types of actions after which nothing that was kept is true any more.
-        watched_for: for how long an answer about watched objects may be reused. Every event of the resource and every action drop
-            it. The time bounds how late a change is noticed that no watch reports; each resource uses between half of it and all.
+        watched_for: for how long an answer about watched objects may be reused. Every event of the resource drops it. The time
+            bounds how late a change is noticed that no watch reports; each resource uses between half of it and all.
 
     """
 

@@ -142,7 +142,12 @@ class RunRequests:
         if not self._settings_hash:  # every reconcile needs it, and nothing in it changes while the operator runs
             settings = self._settings
             compiled = [item.specification(settings) for item in self._all]
-            values = [settings.mlflow_url_in_steps, settings.s3_endpoint_url, settings.kfp_service_account, settings.max_data_bytes]
+            values = [
+                settings.mlflow_url_in_steps,
+                settings.s3_endpoint_url,
+                settings.kfp_service_account,
+                settings.max_data_bytes,
+            ]
             self._settings_hash = hashlib.sha256(json.dumps([compiled, values], sort_keys=True).encode()).hexdigest()[:16]
         return self._settings_hash
 

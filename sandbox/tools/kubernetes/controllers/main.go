@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"flag"
 	"fmt"
 	"os"
@@ -109,11 +108,7 @@ func newManager(ctx context.Context, kubeconfig, key, rootCA string) (*manager, 
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
 	rest.AddUserAgent(config, "kube-controllers")
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	metadataClient, err := metadata.NewForConfig(config)
+	client, metadataClient, err := clients(config)
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +124,15 @@ func newManager(ctx context.Context, kubeconfig, key, rootCA string) (*manager, 
 	}, nil
 }
 
+func clients(config *rest.Config) (*kubernetes.Clientset, metadata.Interface, error) {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	metadataClient, err := metadata.NewForConfig(config)
+	return client, metadataClient, err
+}
+
 func (m *manager) ready(ctx context.Context) (bool, error) {
 	return m.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error() == nil, nil
 }
@@ -139,8 +143,7 @@ func readCertificates(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var found []*x509.Certificate
-	if found, err = certutil.ParseCertsPEM(content); err != nil || len(found) == 0 {
+	if _, err := certutil.ParseCertsPEM(content); err != nil { // also if there is none
 		return nil, fmt.Errorf("%s has no certificate: %w", path, err)
 	}
 	return content, nil
@@ -180,11 +183,7 @@ func (m *manager) namespaces() (func(), error) {
 	config := rest.CopyConfig(m.config)
 	config.QPS *= 20
 	config.Burst *= 100
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	metadataClient, err := metadata.NewForConfig(config)
+	client, metadataClient, err := clients(config)
 	if err != nil {
 		return nil, err
 	}

@@ -94,26 +94,29 @@ class Floor:
 
     async def _watch_resources(self, session: aiohttp.ClientSession, group: asyncio.TaskGroup) -> None:
         begun = set[Key]()
-        async for kind, item in self.api.follow(PIPELINES):
-            for body in item["items"] if kind == "SYNCED" else [item]:
-                key = body["metadata"]["namespace"], body["metadata"]["name"]
-                if key[0].startswith(self.prefix) and key not in begun:
-                    begun.add(key)
-                    group.create_task(self._one(session, body))
+        async for body in self._seen(PIPELINES):
+            key = body["metadata"]["namespace"], body["metadata"]["name"]
+            if key[0].startswith(self.prefix) and key not in begun:
+                begun.add(key)
+                group.create_task(self._one(session, body))
 
     async def _watch_runs(self) -> None:
-        async for kind, item in self.api.follow(WORKFLOW):
-            for body in item["items"] if kind == "SYNCED" else [item]:
-                labels = body["metadata"]["labels"]
-                if labels.get("workflows.argoproj.io/phase") == "Succeeded":
-                    self._ended.setdefault(labels["pipeline/runid"], asyncio.Event()).set()
+        async for body in self._seen(WORKFLOW):
+            labels = body["metadata"]["labels"]
+            if labels.get("workflows.argoproj.io/phase") == "Succeeded":
+                self._ended.setdefault(labels["pipeline/runid"], asyncio.Event()).set()
 
     async def _watch_deployments(self) -> None:
-        async for kind, item in self.api.follow(SDEP):
+        async for body in self._seen(SDEP):
+            if "status" in body:
+                key = body["metadata"]["namespace"], body["metadata"]["name"]
+                self._rolled_out.setdefault(key, asyncio.Event()).set()
+
+    async def _seen(self, resource: str) -> AsyncIterator[Object]:
+        """Yield the objects of a kind, and each again whenever it changes."""
+        async for kind, item in self.api.follow(resource):
             for body in item["items"] if kind == "SYNCED" else [item]:
-                if "status" in body:
-                    key = body["metadata"]["namespace"], body["metadata"]["name"]
-                    self._rolled_out.setdefault(key, asyncio.Event()).set()
+                yield body
 
     async def _one(self, session: aiohttp.ClientSession, body: Object) -> None:
         """Serve one resource. While it waits for others, it takes no slot."""

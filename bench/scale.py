@@ -18,9 +18,9 @@ import statistics
 import sys
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
 
-from support.fleet import PIPELINES, RunningOperator, running_operator
+from support.fleet import PIPELINES, RunningOperator, running_operator, until
 
 from bench.floor import Floor, Made
 from bench.scripted import ScriptedPlatform
@@ -30,9 +30,8 @@ from sandbox.seldon.api import Api
 from winepipelines.api.pipeline import API_VERSION, KIND
 
 LIMIT = 2.0  # times the floor
-NAMESPACES = 20
+FLOOR, TEAMS = ([f"{who}-{index}" for index in range(20)] for who in ("floor", "team"))  # namespaces
 CREATED_AT_ONCE = 20
-TIMEOUT = 900.0  # seconds
 WITHOUT = {"operator", "seldon", "mlflow", "store", "kubeflow", "controller-manager", "data"}
 
 
@@ -48,14 +47,14 @@ def main() -> int:
 async def _bench(sandbox: Sandbox, number: int) -> int:
     plan = load(sandbox.folder)
     assert plan is not None, "the sandbox is running"
-    sandbox.add_namespace("first", *(f"{who}-{index}" for who in ("floor", "team") for index in range(NAMESPACES)))
+    sandbox.add_namespace("first", *FLOOR, *TEAMS)
     api = Api.connect(plan.kubeconfig)
     platform = ScriptedPlatform(api)
     try:
         async with platform.serve(plan.ports["store"]):
             with running_operator(sandbox, platform.variables) as operator:
-                await _create(api, "first", 1)
-                await _until(lambda: operator.stages().get("Serving") == 1, "the first is served")
+                await _create(api, ["first"], 1)
+                await until(lambda: operator.stages().get("Serving") == 1, "the first is served")
                 seconds = await _operator(api, operator, platform, number)
             floor = await _floor(api, platform, await Made.read(api, "first", "wine-0"), number)
     finally:
@@ -69,8 +68,8 @@ async def _floor(api: Api, platform: ScriptedPlatform, made: Made, number: int) 
     before = Counter(platform.requests)
     async with client.serve():
         began = time.perf_counter()
-        await _create(api, "floor", number)
-        await _until(lambda: len(client.ready) == number, "the floor serves all")
+        await _create(api, FLOOR, number)
+        await until(lambda: len(client.ready) == number, "the floor serves all")
         seconds = time.perf_counter() - began
     print(f"floor: {number} from creation to Ready {seconds:7.1f} s, {_each(platform.requests - before, number)}")
     return seconds
@@ -78,8 +77,8 @@ async def _floor(api: Api, platform: ScriptedPlatform, made: Made, number: int) 
 
 async def _operator(api: Api, operator: RunningOperator, platform: ScriptedPlatform, number: int) -> float:
     before, busy, began = Counter(platform.requests), operator.processor_seconds(), time.perf_counter()
-    await _create(api, "team", number)
-    await _until(lambda: operator.stages().get("Serving") == number + 1, "the operator serves all")
+    await _create(api, TEAMS, number)
+    await until(lambda: operator.stages().get("Serving") == number + 1, "the operator serves all")
     seconds = time.perf_counter() - began
     keys = [key for key in platform.succeeded if key[0].startswith("team-") and key in platform.applied]
     waits = sorted(platform.applied[key] - platform.succeeded[key] for key in keys)
@@ -94,25 +93,17 @@ def _each(requests: Counter[str], number: int) -> str:
     return ", ".join(f"{count / number:.1f} of {system}" for system, count in sorted(requests.items())) + " for each"
 
 
-async def _create(api: Api, who: str, number: int) -> None:
-    """Create resources, spread over the namespaces of `who`."""
+async def _create(api: Api, namespaces: Sequence[str], number: int) -> None:
+    """Create resources, spread over namespaces."""
     slots = asyncio.Semaphore(CREATED_AT_ONCE)
 
     async def create(index: int) -> None:
         async with slots:
-            namespace = who if number == 1 else f"{who}-{index % NAMESPACES}"
-            metadata = {"name": f"wine-{index}", "namespace": namespace}
+            metadata = {"name": f"wine-{index}", "namespace": namespaces[index % len(namespaces)]}
             spec = {"data": {"url": "https://example.org/wine.csv"}}
             await api.create(PIPELINES, {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec})
 
     await asyncio.gather(*map(create, range(number)))
-
-
-async def _until(so: Any, what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not await asyncio.to_thread(so):
-        assert time.monotonic() < deadline, f"not in {TIMEOUT:.0f} s: {what}"
-        await asyncio.sleep(0.1)
 
 
 def _say(line: str) -> None:

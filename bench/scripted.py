@@ -1,7 +1,7 @@
 """A platform that follows a script: Kubeflow Pipelines, MLflow, the object store, Seldon and the endpoints of models.
 
 For benchmarks with thousands of resources. It speaks the parts of the protocols that the operator uses, does no work, and counts
-requests. Every run trains the same model, at once or after some seconds; every deployment rolls out at once. The API server, with
+requests. Every run trains the same model at once; every deployment rolls out at once. The API server, with
 the Workflows, Secrets, SeldonDeployments and Deployments, is the real one.
 """
 
@@ -20,9 +20,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
+from support.fleet import AT_ONCE, rolled_out_at_once
 
-from sandbox.seldon import objects, status
-from sandbox.seldon.api import DEPLOYMENT, SDEP, SECRET, Api, ApiError
+from sandbox.seldon.api import SECRET, Api
 from winecontract import signatures
 from winecontract.tags import MODEL_FOLDER, Tag
 
@@ -32,7 +32,6 @@ KFP, MLFLOW, STORE, ENDPOINT = "Kubeflow Pipelines", "MLflow", "object store", "
 EXAMPLE = {"names": ["alcohol", "pH"], "ndarray": [[9.2, 3.32], [10.1, 3.2], [11.0, 3.1]]}
 PREDICTIONS = [5.5, 5.7, 6.1]
 METRICS = {"r2": 0.35, "rmse": 0.65, "mae": 0.51}
-AT_ONCE = 20  # concurrent requests of the API server
 SEARCHED = re.compile(r"tags\.`([^`]+)` = '([^']*)'")
 LAST_MODIFIED = "Mon, 05 Jan 2026 12:00:00 GMT"
 
@@ -46,13 +45,12 @@ class ScriptedPlatform:
     """
 
     api: Api
-    run_seconds: float = 0.0
     requests: Counter[str] = field(default_factory=Counter)
     succeeded: dict[tuple[str, str], float] = field(default_factory=dict)
     applied: dict[tuple[str, str], float] = field(default_factory=dict)
     url: str = ""
     _experiments: dict[tuple[str, str], Object] = field(default_factory=dict)
-    _runs: dict[str, Object] = field(default_factory=dict)
+    _runs: dict[tuple[str, str], Object] = field(default_factory=dict)
     _records: dict[str, Object] = field(default_factory=dict)
     _records_of: dict[str, list[Object]] = field(default_factory=dict)  # by the uid of the resource
     _aliases: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -102,15 +100,11 @@ class ScriptedPlatform:
         site = web.TCPSite(runner, "127.0.0.1", port, backlog=500)
         await site.start()
         self.url = f"http://127.0.0.1:{port}"
-        following = asyncio.create_task(self._follow_deployments())
         try:
-            yield
+            async with rolled_out_at_once(self.api, self._applied):
+                yield
         finally:
-            failed = following.done()
-            following.cancel()
             await runner.cleanup()
-            if failed:
-                following.result()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -144,10 +138,10 @@ class ScriptedPlatform:
         self.requests[KFP] += 1
         namespace, name = request.query.get("namespace", ""), _named(request)
         if not name:  # those that have not ended
-            runs = [run for run in self._runs.values() if run["namespace"] == namespace and run["state"] == "RUNNING"]
+            runs = [run for key, run in self._runs.items() if key[0] == namespace and run["state"] == "RUNNING"]
         else:
-            runs = [run for run in (self._runs.get(f"{namespace}/{name}"),) if run]
-        return web.json_response({"runs": [{**run, "namespace": None} for run in runs], "total_size": len(runs)})
+            runs = [run for run in (self._runs.get((namespace, name)),) if run]
+        return web.json_response({"runs": runs, "total_size": len(runs)})
 
     async def _create_run(self, request: web.Request) -> web.Response:
         self.requests[KFP] += 1
@@ -159,13 +153,12 @@ class ScriptedPlatform:
             "run_id": run_id,
             "display_name": asked["display_name"],
             "experiment_id": asked["experiment_id"],
-            "namespace": owner["namespace"],
             "state": "RUNNING",
             "created_at": _now(),
         }
-        self._runs[f"{owner['namespace']}/{asked['display_name']}"] = run
+        self._runs[owner["namespace"], asked["display_name"]] = run
         self._spawn(self._train(run, owner, parameters["registered_model"]))
-        return web.json_response({**run, "namespace": None})
+        return web.json_response(run)
 
     async def _train(self, run: Object, owner: Object, registered_model: str) -> None:
         """Run the Workflow of a run, and record its model."""
@@ -174,8 +167,6 @@ class ScriptedPlatform:
         async with self._slots:
             workflow = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": metadata, "spec": {}}
             await self.api.create(WORKFLOW, workflow)
-        await asyncio.sleep(self.run_seconds)
-        async with self._slots:
             await self._record_model(run, owner, registered_model)
             run |= {"state": "SUCCEEDED", "finished_at": _now()}
             self.succeeded[owner["namespace"], owner["name"]] = time.perf_counter()
@@ -275,27 +266,8 @@ class ScriptedPlatform:
         await request.read()
         return web.json_response({"data": {"ndarray": PREDICTIONS}})
 
-    async def _follow_deployments(self) -> None:
-        seen = set[str]()
-        async with asyncio.TaskGroup() as group:
-            async for kind, item in self.api.follow(SDEP):
-                for sdep in item["items"] if kind == "SYNCED" else [item]:
-                    if sdep["metadata"]["uid"] not in seen and kind != "DELETED":
-                        seen.add(sdep["metadata"]["uid"])
-                        self.applied[sdep["metadata"]["namespace"], sdep["metadata"]["name"]] = time.perf_counter()
-                        if "status" not in sdep:
-                            group.create_task(self._roll_out(sdep))
-
-    async def _roll_out(self, sdep: Object) -> None:
-        async with self._slots:
-            built, counts = objects.predictors(sdep), ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
-            deployments = []
-            for predictor in built:
-                with contextlib.suppress(ApiError):  # it exists, after a restart of the benchmark
-                    made = await self.api.create(DEPLOYMENT, predictor.deployment)
-                    rolled_out = {"observedGeneration": 1, **dict.fromkeys(counts, 1)}
-                    deployments.append(await self.api.set_status(DEPLOYMENT, made, rolled_out))
-            await self.api.set_status(SDEP, sdep, status.seldon_status(sdep, built, deployments, "2026-01-05T12:00:00Z"))
+    def _applied(self, sdep: Object) -> None:
+        self.applied[sdep["metadata"]["namespace"], sdep["metadata"]["name"]] = time.perf_counter()
 
 
 def _named(request: web.Request) -> str:

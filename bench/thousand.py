@@ -17,11 +17,10 @@ import re
 import sys
 import time
 import urllib.request
-from typing import Any
 
 from support.cluster import Cluster, settled
 from support.endpoints import Endpoints, predictions_of
-from support.fleet import PIPELINES, make_trained, opener, rolled_out_at_once, running_operator
+from support.fleet import PIPELINES, make_trained, opener, rolled_out_at_once, running_operator, until
 
 from sandbox.components import administrator
 from sandbox.plan import load
@@ -32,7 +31,6 @@ LIMIT = 256 * 1024  # maximal memory of the operator in KiB: the chart's limits.
 GROUPS = ("", "apps", "argoproj.io", "events.k8s.io", "kubeflow.org", "machinelearning.seldon.io", "winepipelines.io")
 RESOURCES = ("deployments", "events", "poddefaults", "pods", "secrets", "seldondeployments", "winepipelines", "workflows")
 NAMESPACES = 20
-TIMEOUT = 900.0  # seconds
 QUIET_RATE = 1.0  # requests a second of the API server for each 1,000 settled resources
 
 
@@ -66,7 +64,7 @@ async def _bench(sandbox: Sandbox, number: int, quiet_seconds: float) -> int:
             began = time.perf_counter()
             with running_operator(sandbox, endpoints.variables) as operator:
                 async with rolled_out_at_once(api):
-                    await _until(lambda: operator.stages().get("Serving") == total, "all are served")
+                    await until(lambda: operator.stages().get("Serving") == total, "all are served")
                     settling = time.perf_counter() - began
                 settling_peak, asked = operator.kibibytes("VmHWM"), operator.reconciles()
             print(f"time to serve all {number}     {settling:7.0f} s, {asked} reconciles")
@@ -74,9 +72,9 @@ async def _bench(sandbox: Sandbox, number: int, quiet_seconds: float) -> int:
             before, requests = await _versions(api), _requests(sandbox)
             began = time.perf_counter()
             with running_operator(sandbox, endpoints.variables) as operator:
-                await _until(lambda: operator.reconciles() >= total, "all are reconciled")
+                await until(lambda: operator.reconciles() >= total, "all are reconciled")
                 looked, counted = time.perf_counter() - began, _requests(sandbox)
-                await _until(lambda: operator.walks() > 0, "the platform is checked")
+                await until(lambda: operator.walks() > 0, "the platform is checked")
                 peak = operator.kibibytes("VmHWM")
                 print(f"start: all reconciled after   {looked:7.1f} s, {counted - requests} requests of the API server")
                 await asyncio.sleep(10)  # until the work of the start is done
@@ -96,13 +94,6 @@ async def _bench(sandbox: Sandbox, number: int, quiet_seconds: float) -> int:
     print(f"limited peak memory           {max(settling_peak, latest) / 1024:7.0f} MiB (at most {LIMIT / 1024:.0f})")
     print(f"written by a start            {len(written):7} objects (limit: none) {' '.join(written[:3])}")
     return 0 if max(settling_peak, latest) <= LIMIT and not written and rate <= most else 1
-
-
-async def _until(so: Any, what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not await asyncio.to_thread(so):
-        assert time.monotonic() < deadline, f"not in {TIMEOUT:.0f} s: {what}"
-        await asyncio.sleep(0.2)
 
 
 # -- the platform ------------------------------------------------------------------------------------------------------

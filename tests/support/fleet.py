@@ -11,7 +11,7 @@ import re
 import subprocess
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -150,8 +150,8 @@ def _copy_of_run(cluster: Cluster, trained: Object) -> str:
 
 
 @contextlib.asynccontextmanager
-async def rolled_out_at_once(api: Api) -> AsyncIterator[None]:
-    """Create the Deployments of each SeldonDeployment, and report both as rolled out at once."""
+async def rolled_out_at_once(api: Api, applied: Callable[[Object], None] = lambda _sdep: None) -> AsyncIterator[None]:
+    """Create the Deployments of each SeldonDeployment, and report both as rolled out at once; `applied` is called before."""
     slots, served = asyncio.Semaphore(AT_ONCE), set[str]()
 
     async def serve(sdep: Object) -> None:
@@ -170,6 +170,7 @@ async def rolled_out_at_once(api: Api) -> AsyncIterator[None]:
                 for sdep in item["items"] if kind == "SYNCED" else [item]:
                     if sdep["metadata"]["uid"] not in served and "status" not in sdep:
                         served.add(sdep["metadata"]["uid"])
+                        applied(sdep)
                         group.create_task(serve(sdep))
 
     task = asyncio.create_task(follow())
@@ -180,6 +181,14 @@ async def rolled_out_at_once(api: Api) -> AsyncIterator[None]:
         task.cancel()
         if failed:
             task.result()
+
+
+async def until(so: Callable[[], bool], what: str, seconds: float = 900.0) -> None:
+    """Wait until a blocking function returns true. Raises AssertionError, which names `what`, after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not await asyncio.to_thread(so):
+        assert time.monotonic() < deadline, f"not in {seconds:.0f} s: {what}"
+        await asyncio.sleep(0.1)
 
 
 def _end(log: Path) -> str:

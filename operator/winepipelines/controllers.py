@@ -89,7 +89,6 @@ PIPELINES = ControllerSpec(
         CacheRule(
             GetChildren,
             lambda view: bool(view.is_settled),
-            lambda _view, _status, _timeouts, _now: True,
             invalidated_by=(ApplyChildren,),
             watched_for=WATCHED_FOR,
         ),

@@ -101,7 +101,7 @@ class CacheRule:
     Args:
         query: the type of query.
         keep: whether an answer may be kept at all.
-        fresh: whether a kept answer is still fresh, given the status, the timeouts and the time.
+        fresh: whether a kept answer is still fresh, given the status, the timeouts and the time. By default it is.
         invalidated_by: types of actions after which nothing that was kept is true any more.
         watched_for: for how long an answer about watched objects may be reused. Every event of the resource drops it. The time
             bounds how late a change is noticed that no watch reports; each resource uses between half of it and all.
@@ -110,7 +110,7 @@ class CacheRule:
 
     query: type[Query[Any]]
     keep: Callable[[Any], bool]
-    fresh: Callable[[Any, Any, Any, datetime], bool]
+    fresh: Callable[[Any, Any, Any, datetime], bool] = lambda *_: True
     invalidated_by: tuple[type, ...] = ()
     watched_for: timedelta | None = None
 

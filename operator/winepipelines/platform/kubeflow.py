@@ -5,6 +5,7 @@ creates a run must have searched for it before.
 """
 
 import asyncio
+import functools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -39,7 +40,7 @@ class Kubeflow:
         self._requests = RunRequests(settings, version_of_server)
         self._large = asyncio.Semaphore()
         self.health = self._client.health
-        self.settings_hash = self._requests.settings_hash
+        self.settings_hash = functools.cache(self._requests.settings_hash)  # each reconcile needs it, and settings never change
 
     def on_mode_change(self, callback: Callable[[], None]) -> None:
         """Call back when the server changes between single-user and multi-user mode."""

@@ -36,7 +36,6 @@ class RunRequests:
         self._prediction = CompiledPipeline(settings.templates, PREDICTION)
         self._all = (*self._trainings.values(), self._check, self._prediction)
         self.steps = frozenset(step for compiled in self._all for step in compiled.steps)
-        self._settings_hash = ""
 
     def training(self, pipeline: WinePipeline, name: str, revision: int, experiment_id: str) -> dict[str, Any]:
         """Build the request that submits the run of a revision."""
@@ -139,17 +138,10 @@ class RunRequests:
 
     def settings_hash(self) -> str:
         """Hash the administrator's settings of a run: compiled pipelines, image, addresses and service account."""
-        if not self._settings_hash:  # every reconcile needs it, and nothing in it changes while the operator runs
-            settings = self._settings
-            compiled = [item.specification(settings) for item in self._all]
-            values = [
-                settings.mlflow_url_in_steps,
-                settings.s3_endpoint_url,
-                settings.kfp_service_account,
-                settings.max_data_bytes,
-            ]
-            self._settings_hash = hashlib.sha256(json.dumps([compiled, values], sort_keys=True).encode()).hexdigest()[:16]
-        return self._settings_hash
+        settings = self._settings
+        compiled = [item.specification(settings) for item in self._all]
+        values = [settings.mlflow_url_in_steps, settings.s3_endpoint_url, settings.kfp_service_account, settings.max_data_bytes]
+        return hashlib.sha256(json.dumps([compiled, values], sort_keys=True).encode()).hexdigest()[:16]
 
     def _request(
         self, name: str, description: str, experiment_id: str, specification: dict[str, Any], parameters: dict[str, Any]
